@@ -1,0 +1,244 @@
+"""The exact way from JSON text to fills, one value at a time: slow, and never wrong about a value, a line or a reason.
+
+The fast decoders send here whatever they cannot vouch for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+
+from hl_pipeline.formats.fills import (
+    DECIMAL_FIELDS,
+    FILL_SCHEMA,
+    HEX_FIELDS,
+    INTEGER_FIELDS,
+    LIQUIDATION_FIELDS,
+    OPTIONAL_FIELDS,
+    REGULAR_FIELDS,
+    REQUIRED_FIELDS,
+    BadLine,
+)
+
+# What json.loads can give: there is no narrower type for text of others.
+Json = Any
+Row = dict[str, Any]
+
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,60}(\.[0-9]{0,60})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_ADDRESS = re.compile(r"0x[0-9a-f]{40}", re.ASCII)
+_HEX = re.compile(r"0x([0-9a-fA-F]*)", re.ASCII)
+_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
+_SMALLEST_STEP = Decimal("1e-10")
+_LIMIT = Decimal(10) ** 28
+_INT64 = 2**63
+_MAX_CLOCK_SKEW_MS = 60_000
+_MISSING, _BLOCK = "_missing", "_block"
+
+
+class BadValueError(ValueError):
+    """A value that does not fit: the message is the reason that stands in the quarantine."""
+
+
+def parse_json(text: bytes) -> Json:
+    """The JSON value of `text`, numbers exact (int or Decimal).
+
+    Raises BadValueError for anything that is not one JSON value in UTF-8, for NaN and Infinity, and for a key given twice.
+    """
+    try:
+        return json.loads(
+            text.decode("utf-8"), parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_object
+        )
+    except UnicodeDecodeError as error:
+        raise BadValueError(f"not UTF-8: {error.reason} at byte {error.start + 1}") from None
+    except json.JSONDecodeError as error:
+        raise BadValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise BadValueError("not taken: nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> Json:
+    raise BadValueError(f"not JSON: {name}")
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise BadValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object")
+    return result
+
+
+def parse_decimal(value: Json, field: str) -> Decimal | None:
+    """`value` (a string or a number of JSON) as an exact decimal that NUMERIC(38,10) holds. Raises BadValueError when it does not."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal) or not _DECIMAL.fullmatch(str(value)):
+        raise BadValueError(f"{field}: {_show(value)} is not a decimal number")
+    number = Decimal(str(value))
+    if abs(number) >= _LIMIT:
+        raise BadValueError(f"{field}: {_show(value)} has more than 28 digits before the point")
+    # 38 digits of context are not enough to tell a longer text from the one that it would be rounded to.
+    scaled = number.as_tuple()
+    digits = "".join(map(str, scaled.digits)).rstrip("0")
+    dropped = len(scaled.digits) - len(digits)
+    assert isinstance(scaled.exponent, int)
+    if digits and scaled.exponent + dropped < -10:
+        raise BadValueError(f"{field}: {_show(value)} has more than 10 decimals")
+    return number
+
+
+def parse_integer(value: Json, field: str) -> int | None:
+    """`value` as an integer that BIGINT holds. Raises BadValueError when it is none."""
+    if value is None:
+        return None
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value)
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadValueError(f"{field}: {_show(value)} is not an integer")
+    if not -_INT64 <= value < _INT64:
+        raise BadValueError(f"{field}: {_show(value)} does not fit 64 bits")
+    return value
+
+
+def parse_time_ns(value: Json, field: str) -> int | None:
+    """Naive ISO time in UTC with up to nine fractional digits, as nanoseconds since 1970. Raises BadValueError."""
+    if value is None:
+        return None
+    match = _ISO.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise BadValueError(f"{field}: {_show(value)} is not a time like 2026-03-15T00:00:00.196239755")
+    try:
+        seconds = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise BadValueError(f"{field}: {_show(value)}: {error}") from None
+    return int(seconds.timestamp()) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
+
+
+def parse_address(value: Json, field: str) -> str:
+    """A lower-case address. Raises BadValueError."""
+    address = value.lower() if isinstance(value, str) else ""
+    if not _ADDRESS.fullmatch(address):
+        raise BadValueError(f"{field}: {_show(value)} is not an address (0x and 40 hex digits)")
+    return address
+
+
+def parse_fill(fill: Json, wallet: Json) -> Row:
+    """A row of FILL_SCHEMA (without the columns of the block and the line) from a fill object and its user.
+
+    Raises BadValueError when a number or a part of the key is not what it must be; anything else that is odd goes to `extra`.
+    """
+    if not isinstance(fill, dict):
+        raise BadValueError(f"a fill must be an object, this is {_show(fill)}")
+    row: Row = {"wallet": parse_address(wallet, "user")}
+    extra: dict[str, Json] = {}
+    rest = dict(fill)
+    liquidation = rest.pop("liquidation", None)
+    if liquidation is None and "liquidation" in fill:
+        extra["liquidation"] = None
+    for field in REQUIRED_FIELDS:
+        if rest.get(field) is None:
+            raise BadValueError(f"{field} is missing")
+    for field, column in {**REGULAR_FIELDS, **OPTIONAL_FIELDS}.items():
+        if field in rest:
+            value = rest.pop(field)
+            row[column] = _typed(field, value)
+            if (value is None and field in OPTIONAL_FIELDS) or (value is not None and row[column] is None):
+                extra[field] = value
+    if row["side"] not in ("A", "B"):
+        raise BadValueError(f"side: {_show(fill['side'])} is neither 'A' nor 'B'")
+    if not row["coin"]:
+        raise BadValueError(f"coin: {_show(fill['coin'])} is not a name")
+    if liquidation is not None:
+        _take_liquidation(liquidation, row, extra)
+    extra.update(rest)
+    missing = [field for field in REGULAR_FIELDS if field not in fill]
+    row["extra"] = _extra(extra, missing)
+    return row
+
+
+def _typed(field: str, value: Json) -> Json:
+    if field in DECIMAL_FIELDS:
+        return parse_decimal(value, field)
+    if field in INTEGER_FIELDS:
+        return parse_integer(value, field)
+    if field in HEX_FIELDS:
+        match = _HEX.fullmatch(value) if isinstance(value, str) else None
+        return bytes.fromhex(match[1]) if match and len(match[1]) == 2 * HEX_FIELDS[field] else None
+    if field == "crossed":
+        return value if isinstance(value, bool) else None
+    # PostgreSQL holds no NUL in a text; such a value stays whole in `extra`, where JSON escapes it.
+    if not isinstance(value, str) or "\0" in value:
+        return None
+    return value.lower() if field == "builder" else value
+
+
+def _take_liquidation(liquidation: Json, row: Row, extra: dict[str, Json]) -> None:
+    if not isinstance(liquidation, dict):
+        extra["liquidation"] = liquidation
+        return
+    user, method = liquidation.get("liquidatedUser"), liquidation.get("method")
+    row["liquidated_user"] = user.lower() if isinstance(user, str) and "\0" not in user else None
+    row["liquidation_mark_px"] = parse_decimal(liquidation.get("markPx"), "liquidation.markPx")
+    row["liquidation_method"] = method if isinstance(method, str) and "\0" not in method else None
+    if set(liquidation) != set(LIQUIDATION_FIELDS) or None in (
+        row["liquidated_user"],
+        row["liquidation_mark_px"],
+        row["liquidation_method"],
+    ):
+        extra["liquidation"] = liquidation
+
+
+def _extra(extra: dict[str, Json], missing: list[str]) -> str | None:
+    if clash := {_MISSING, _BLOCK} & extra.keys():
+        raise BadValueError(f"{min(clash)} is a name of ours, the fill has it too")
+    if missing:
+        extra[_MISSING] = missing
+    return dump_json(extra) if extra else None
+
+
+def dump_json(value: Json) -> str:
+    """Compact ASCII JSON text of what parse_json gave, numbers to the last digit."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{dump_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(dump_json, value)) + "]"
+    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+
+
+def with_block_extra(row: Row, unknown: dict[str, Json]) -> None:
+    """Keep unknown fields of the block that `row` stands in."""
+    if unknown:
+        text = dump_json({_BLOCK: unknown})
+        row["extra"] = text if row["extra"] is None else f"{row['extra'][:-1]},{text[1:]}"
+
+
+def check_clock(time_ms: int, block_time_ns: int) -> None:
+    """Raises BadValueError when a fill's time is not its block's: a wrong unit would put it on a day where nobody looks."""
+    if abs(time_ms - block_time_ns // 1_000_000) > _MAX_CLOCK_SKEW_MS:
+        raise BadValueError(f"time: {time_ms} is not the time of its block in ms ({block_time_ns // 1_000_000})")
+
+
+def fills_frame(rows: list[Row]) -> pl.DataFrame:
+    """A frame of FILL_SCHEMA from rows of parse_fill."""
+    columns = {name: [row.get(name) for row in rows] for name in FILL_SCHEMA if name != "time"}
+    schema = {name: dtype for name, dtype in FILL_SCHEMA.items() if name != "time"}
+    times = pl.Series("time", [row["time"] for row in rows], pl.Int64).cast(FILL_SCHEMA["time"])
+    return pl.DataFrame(columns, schema=schema).insert_column(0, times)
+
+
+def bad_line(line: int, event: int | None, error: BadValueError, text: bytes) -> BadLine:
+    """The quarantine's record of `error`."""
+    return BadLine(line, event, str(error), text)
+
+
+def _show(value: Json) -> str:
+    text = dump_json(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,105 @@
+"""The fill: one typed schema for every source, and what becomes of a value that does not fit it.
+
+Only the shape of a fill belongs here; how bytes become fills is the matter of one file per format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+PRICE_TYPE = pl.Decimal(38, 10)
+
+# JSON key -> column, in Hyperliquid's own terms. A fill always carries the first group; the second is left out when there is none.
+REGULAR_FIELDS: dict[str, str] = {
+    "coin": "coin",
+    "px": "px",
+    "sz": "sz",
+    "side": "side",
+    "time": "time",
+    "startPosition": "start_position",
+    "dir": "dir",
+    "closedPnl": "closed_pnl",
+    "hash": "hash",
+    "oid": "oid",
+    "crossed": "crossed",
+    "fee": "fee",
+    "tid": "tid",
+    "feeToken": "fee_token",
+    "twapId": "twap_id",
+}
+OPTIONAL_FIELDS: dict[str, str] = {
+    "cloid": "cloid",
+    "builder": "builder",
+    "builderFee": "builder_fee",
+    "deployerFee": "deployer_fee",
+    "priorityGas": "priority_gas",
+}
+LIQUIDATION_FIELDS: dict[str, str] = {
+    "liquidatedUser": "liquidated_user",
+    "markPx": "liquidation_mark_px",
+    "method": "liquidation_method",
+}
+# Without these a fill can be neither placed nor counted once.
+REQUIRED_FIELDS = ("coin", "px", "sz", "side", "time", "tid")
+DECIMAL_FIELDS = ("px", "sz", "startPosition", "closedPnl", "fee", "builderFee", "deployerFee", "priorityGas")
+INTEGER_FIELDS = ("time", "oid", "tid", "twapId")
+HEX_FIELDS = {"hash": 32, "cloid": 16}  # bytes
+
+FILL_SCHEMA: dict[str, pl.DataType] = {
+    "time": pl.Datetime("ms", "UTC"),
+    "block_number": pl.Int64(),
+    "block_time_ns": pl.Int64(),
+    "local_time_ns": pl.Int64(),
+    "coin": pl.String(),
+    "wallet": pl.String(),
+    "side": pl.String(),
+    "px": PRICE_TYPE,
+    "sz": PRICE_TYPE,
+    "start_position": PRICE_TYPE,
+    "dir": pl.String(),
+    "closed_pnl": PRICE_TYPE,
+    "hash": pl.Binary(),
+    "oid": pl.Int64(),
+    "crossed": pl.Boolean(),
+    "fee": PRICE_TYPE,
+    "tid": pl.Int64(),
+    "cloid": pl.Binary(),
+    "fee_token": pl.String(),
+    "builder": pl.String(),
+    "builder_fee": PRICE_TYPE,
+    "deployer_fee": PRICE_TYPE,
+    "priority_gas": PRICE_TYPE,
+    "twap_id": pl.Int64(),
+    "liquidated_user": pl.String(),
+    "liquidation_mark_px": PRICE_TYPE,
+    "liquidation_method": pl.String(),
+    "extra": pl.String(),
+    "line": pl.Int64(),
+}
+"""Columns of a decoded fill. `time` is the event (UTC, ms); `*_ns` are nanoseconds since 1970, UTC; `side` is `B` or `A`;
+`wallet`, `builder` and `liquidated_user` are lower case; `hash` has 32 bytes and `cloid` 16; `line` counts from 1.
+
+`extra` is a JSON object or NULL. It holds what the columns cannot: unknown fields under their own names; known fields whose
+value is not of the known form; a null written out where the field is usually left out; and under `_missing` the regular
+fields that were not there at all (so that `twapId: null` and no `twapId` stay apart); under `_block` unknown fields of the block.
+"""
+
+FILL_KEY = ("time", "coin", "wallet", "side", "tid")
+"""What identifies a fill: both legs of a trade share `tid`, a self-trade also the wallet, the dust of a day has `tid` 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line, or one event of it, that could not be taken: `line` and `event` count from 1, `event` is None for the whole line."""
+
+    line: int
+    event: int | None
+    reason: str
+    text: bytes
+
+
+def empty_fills() -> pl.DataFrame:
+    """A frame of FILL_SCHEMA with no rows."""
+    return pl.DataFrame(schema=FILL_SCHEMA)

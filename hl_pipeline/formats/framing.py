@@ -1,0 +1,84 @@
+"""Bytes of an object to chunks of whole lines, in bounded memory. What a line means is the matter of the formats."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol
+
+import lz4.frame
+
+CHUNK_BYTES = 8 << 20
+"""Decoding speed grows little beyond this, memory does: 2/4/8/16 MiB gave 289/336/363/365 thousand fills a second."""
+MAX_LINE_BYTES = 256 << 20
+_READ_BYTES = 256 << 10
+
+
+class UnreadableObjectError(ValueError):
+    """The object's bytes are not whole or not what its name says. The message names the place and the next step."""
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _new_decompressor(codec: str) -> _Decompressor:
+    return lz4.frame.LZ4FrameDecompressor() if codec == "lz4" else zlib.decompressobj(wbits=31)
+
+
+def decompress(stream: BinaryIO, codec: str) -> Iterator[bytes]:
+    """The content of an `lz4` or `gz` stream of one frame or several, piece by piece.
+
+    Raises UnreadableObjectError when the stream ends within a frame or holds something else.
+    """
+    decompressor = _new_decompressor(codec)
+    position, at_frame_start = 0, True
+    while data := stream.read(_READ_BYTES):
+        while data:
+            if decompressor.eof:
+                decompressor, at_frame_start = _new_decompressor(codec), True
+            try:
+                piece = decompressor.decompress(data)
+            except (RuntimeError, zlib.error) as error:
+                raise UnreadableObjectError(
+                    f"not a whole {codec} stream: {error}, within the {_READ_BYTES} bytes from byte {position}; "
+                    "fetch it again or report it to the bucket's owner"
+                ) from None
+            at_frame_start = False
+            if piece:
+                yield piece
+            data = (decompressor.unused_data or b"") if decompressor.eof else b""
+        position = stream.tell()
+    if not decompressor.eof and not at_frame_start:
+        raise UnreadableObjectError(
+            f"truncated: the {codec} stream ends within a frame, at byte {position}; fetch it again"
+        )
+
+
+def whole_lines(pieces: Iterator[bytes], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """`pieces` cut again into chunks of whole lines of about `chunk_bytes`, each ending in a newline.
+
+    Raises UnreadableObjectError for a line of more than MAX_LINE_BYTES.
+    """
+    pending: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        pending.append(piece)
+        size += len(piece)
+        if size < chunk_bytes:
+            continue
+        end = piece.rfind(b"\n") + 1
+        if end == 0:
+            if size > MAX_LINE_BYTES:
+                raise UnreadableObjectError(f"a line is longer than {MAX_LINE_BYTES} bytes: this is not line data")
+            continue
+        pending[-1] = piece[:end]
+        yield b"".join(pending)
+        pending, size = [piece[end:]], len(piece) - end
+    if size:
+        rest = b"".join(pending)
+        yield rest if rest.endswith(b"\n") else rest + b"\n"

@@ -1,0 +1,352 @@
+"""The Parquet lake: its layout, atomic writes, listings and scans. Which rows go where is decided by the assets.
+
+    raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.parquet      one per source object, lossless, in its order
+    raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.bad.jsonl    what of it could not be taken, if anything
+    fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), counted once
+
+A file is written under a name that begins with a dot and moved into place whole (on S3: one upload), so a reader sees the old
+one or the new one. Everything known of an object stands in its file's Parquet metadata, under the key `hl`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.fs as pa_fs
+import pyarrow.parquet as pq
+
+from hl_pipeline.formats.by_block import Decoded
+from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
+
+_log = logging.getLogger(__name__)
+_ROW_GROUP_ROWS = 150_000
+_META_KEY = b"hl"
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """A directory or an S3 prefix that holds the lake."""
+
+    filesystem: pa_fs.FileSystem
+    root: str
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.filesystem, pa_fs.LocalFileSystem)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """What is known of a source object that is in the lake. Times of blocks in ns, of fills in ms, since 1970 UTC."""
+
+    key: str
+    etag: str
+    size: int
+    source: str
+    object_date: str
+    hour: int
+    parser: int
+    rows: int
+    lines: int
+    bad_lines: int
+    blocks: int
+    repeated_blocks: int
+    first_block: int | None
+    last_block: int | None
+    first_block_time_ns: int | None
+    last_block_time_ns: int | None
+    missing_blocks: list[tuple[int, int]]
+    first_time_ms: int | None
+    last_time_ms: int | None
+    fetched_at: str
+
+    @property
+    def missing_block_count(self) -> int:
+        return sum(last - first + 1 for first, last in self.missing_blocks)
+
+
+def open_lake(url: str) -> Lake:
+    """The lake at `url`: a directory (made if need be) or `s3://bucket/prefix` (credentials and endpoint as boto3 finds them)."""
+    if not url.startswith("s3://"):
+        root = Path(url).absolute()
+        root.mkdir(parents=True, exist_ok=True)
+        return Lake(pa_fs.LocalFileSystem(), str(root))
+    import boto3
+
+    session = boto3.Session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise ValueError(f"{url}: no AWS credentials found; set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    client = session.client("s3")
+    endpoint = client.meta.endpoint_url
+    filesystem = pa_fs.S3FileSystem(
+        access_key=credentials.access_key,
+        secret_key=credentials.secret_key,
+        session_token=credentials.token,
+        region=client.meta.region_name,
+        endpoint_override=endpoint.split("://")[1],
+        scheme=endpoint.split("://")[0],
+    )
+    return Lake(filesystem, url.removeprefix("s3://").rstrip("/"))
+
+
+def raw_path(object_date: date, hour: int, source: str) -> str:
+    return f"raw_fills/object_date={object_date}/hour={hour:02}.{source}.parquet"
+
+
+def bad_lines_path(object_date: date, hour: int, source: str) -> str:
+    return f"raw_fills/object_date={object_date}/hour={hour:02}.{source}.bad.jsonl"
+
+
+def fills_path(day: date, hour: int) -> str:
+    return f"fills/date={day}/hour={hour:02}.parquet"
+
+
+@contextmanager
+def replacing(lake: Lake, path: str) -> Iterator[Path]:
+    """A local file to write; when the block ends well it takes the place of `path` at once, else nothing has happened.
+
+    One writer a path at a time (the callers hold a lock), so that what a killed writer left is overwritten by the next.
+    """
+    target = f"{lake.root}/{path}"
+    if lake.is_local:
+        final = Path(target)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f".{final.name}.tmp")
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return
+    with TemporaryDirectory(prefix="hl-lake-") as directory:
+        temporary = Path(directory) / "upload"
+        yield temporary
+        pa_fs.copy_files(
+            str(temporary), target, source_filesystem=pa_fs.LocalFileSystem(), destination_filesystem=lake.filesystem
+        )
+
+
+def remove(lake: Lake, path: str) -> None:
+    """Delete a file; one that is not there is no error."""
+    if exists(lake, path):
+        lake.filesystem.delete_file(f"{lake.root}/{path}")
+
+
+def exists(lake: Lake, path: str) -> bool:
+    return lake.filesystem.get_file_info(f"{lake.root}/{path}").type == pa_fs.FileType.File
+
+
+def list_files(lake: Lake, directory: str) -> list[str]:
+    """Paths (relative to the lake) of the files in `directory`, sorted; what is being written is left out."""
+    selector = pa_fs.FileSelector(f"{lake.root}/{directory}", allow_not_found=True)
+    names = [info.base_name for info in lake.filesystem.get_file_info(selector) if info.type == pa_fs.FileType.File]
+    return [f"{directory}/{name}" for name in sorted(names) if not name.startswith(".")]
+
+
+def write_raw_object(
+    lake: Lake,
+    decoded: Iterable[Decoded],
+    *,
+    key: str,
+    etag: str,
+    size: int,
+    source: str,
+    object_date: date,
+    hour: int,
+    parser: int,
+) -> ObjectMeta:
+    """Write what was decoded of one object, and its bad lines beside it; in memory is one row group at a time."""
+    path = raw_path(object_date, hour, source)
+    bad: list[BadLine] = []
+    numbers: list[np.ndarray] = []
+    block_times: list[np.ndarray] = []
+    lines = 0
+    first_time: int | None = None
+    last_time: int | None = None
+
+    def watch(parts: Iterable[Decoded]) -> Iterator[pl.DataFrame]:
+        nonlocal lines, first_time, last_time
+        for part in parts:
+            lines += part.lines
+            bad.extend(part.bad)
+            numbers.append(part.blocks.numbers)
+            block_times.append(part.blocks.times_ns)
+            if part.fills.height:
+                low, high = part.fills.select(pl.col("time").min().alias("a"), pl.col("time").max().alias("b")).select(
+                    pl.all().cast(pl.Int64)
+                ).row(0)
+                first_time = low if first_time is None else min(low, first_time)
+                last_time = high if last_time is None else max(high, last_time)
+            yield part.fills
+
+    with replacing(lake, path) as temporary:
+        with pq.ParquetWriter(temporary, _arrow_schema(FILL_SCHEMA), compression="zstd", compression_level=1) as writer:
+            rows = 0
+            for group in _row_groups(watch(decoded)):
+                writer.write_table(_arrow_table(group), row_group_size=group.height)
+                rows += group.height
+                _log.info("row_group_written", extra={"key": key, "rows": rows})
+            blocks = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
+            times = np.concatenate(block_times) if block_times else np.empty(0, np.int64)
+            distinct = np.unique(blocks)
+            meta = ObjectMeta(
+                key=key,
+                etag=etag,
+                size=size,
+                source=source,
+                object_date=str(object_date),
+                hour=hour,
+                parser=parser,
+                rows=rows,
+                lines=lines,
+                bad_lines=len(bad),
+                blocks=len(distinct),
+                repeated_blocks=len(blocks) - len(distinct),
+                first_block=int(distinct[0]) if len(distinct) else None,
+                last_block=int(distinct[-1]) if len(distinct) else None,
+                first_block_time_ns=int(times.min()) if len(times) else None,
+                last_block_time_ns=int(times.max()) if len(times) else None,
+                missing_blocks=find_gaps(distinct),
+                first_time_ms=first_time,
+                last_time_ms=last_time,
+                fetched_at=datetime.now(UTC).isoformat(),
+            )
+            writer.add_key_value_metadata({_META_KEY: json.dumps(asdict(meta)).encode()})
+        # Before the rows, so that rows never stand without what is missing from them.
+        _write_bad_lines(lake, bad_lines_path(object_date, hour, source), bad)
+        _log.info("lake_file_written", extra={"key": key, "rows": rows})
+    return meta
+
+
+def find_gaps(numbers: np.ndarray) -> list[tuple[int, int]]:
+    """The first and last number of each hole in sorted distinct `numbers`."""
+    after = np.flatnonzero(np.diff(numbers) > 1)
+    return [(int(numbers[i]) + 1, int(numbers[i + 1]) - 1) for i in after]
+
+
+def _write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:
+    if not bad:
+        remove(lake, path)
+        return
+    with replacing(lake, path) as temporary, temporary.open("w", encoding="ascii") as file:
+        for line in bad:
+            record: dict[str, object] = {"line": line.line, "event": line.event, "reason": line.reason}
+            try:
+                record["text"] = line.text.decode("utf-8")
+            except UnicodeDecodeError:
+                record["base64"] = base64.b64encode(line.text).decode()
+            file.write(json.dumps(record) + "\n")
+
+
+def read_bad_lines(lake: Lake, path: str) -> list[BadLine]:
+    """The quarantine of one object."""
+    with lake.filesystem.open_input_stream(f"{lake.root}/{path}") as stream:
+        records = [json.loads(line) for line in stream.read().splitlines()]
+    return [
+        BadLine(
+            record["line"],
+            record["event"],
+            record["reason"],
+            record["text"].encode() if "text" in record else base64.b64decode(record["base64"]),
+        )
+        for record in records
+    ]
+
+
+def read_object_meta(lake: Lake, path: str) -> ObjectMeta | None:
+    """What is known of the object at `path`; None when it is not in the lake."""
+    if not exists(lake, path):
+        return None
+    metadata = pq.read_metadata(f"{lake.root}/{path}", filesystem=lake.filesystem).metadata
+    record = json.loads(metadata[_META_KEY])
+    record["missing_blocks"] = [(first, last) for first, last in record["missing_blocks"]]
+    return ObjectMeta(**record)
+
+
+def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
+    """The objects of one day of the bucket that are in the lake, by path."""
+    paths = [path for path in list_files(lake, f"raw_fills/object_date={object_date}") if path.endswith(".parquet")]
+    metas = [read_object_meta(lake, path) for path in paths]
+    return [meta for meta in metas if meta is not None]
+
+
+def read_raw_fills(lake: Lake, meta: ObjectMeta, start: datetime, end: datetime) -> pl.DataFrame:
+    """The fills of one object with `start` <= time < `end`, in its order: FILL_SCHEMA and `object`, the key."""
+    path = raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source)
+    first, last = _milliseconds(start), _milliseconds(end)
+    with pq.ParquetFile(f"{lake.root}/{path}", filesystem=lake.filesystem) as file:
+        index = file.schema_arrow.get_field_index("time")
+        groups: list[int] = []
+        for group in range(file.num_row_groups):
+            statistics = file.metadata.row_group(group).column(index).statistics
+            if _milliseconds(statistics.min) < last and _milliseconds(statistics.max) >= first:
+                groups.append(group)
+        frame = pl.DataFrame(file.read_row_groups(groups)) if groups else pl.DataFrame(schema=FILL_SCHEMA)
+    return frame.filter(pl.col("time").is_between(start, end, closed="left")).with_columns(
+        pl.lit(meta.key).alias("object")
+    )
+
+
+def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> None:
+    """Make `fills` (FILL_SCHEMA and `object`) all that the lake has of that hour; no rows, no file."""
+    path = fills_path(day, hour)
+    if fills.is_empty():
+        remove(lake, path)
+        return
+    with replacing(lake, path) as temporary:
+        table = _arrow_table(fills)
+        with pq.ParquetWriter(temporary, table.schema, compression="zstd", compression_level=1) as writer:
+            for start in range(0, table.num_rows, _ROW_GROUP_ROWS):
+                writer.write_table(table.slice(start, _ROW_GROUP_ROWS))
+
+
+def scan_fills(lake: Lake, day: date) -> pl.LazyFrame:
+    """All fills of a day as the lake has them: FILL_SCHEMA and `object`. Empty when there are none."""
+    paths = list_files(lake, f"fills/date={day}")
+    if not paths:
+        return pl.LazyFrame(schema={**FILL_SCHEMA, "object": pl.String()})
+    if lake.is_local:
+        return pl.scan_parquet([f"{lake.root}/{path}" for path in paths], hive_partitioning=False)
+    tables = [pq.read_table(f"{lake.root}/{path}", filesystem=lake.filesystem, partitioning=None) for path in paths]
+    return pl.concat([pl.DataFrame(table) for table in tables]).lazy()
+
+
+def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """`frames` joined until a row group is full: many small ones cost a reader dearly."""
+    pending: list[pl.DataFrame] = []
+    rows = 0
+    for frame in frames:
+        pending.append(frame)
+        rows += frame.height
+        if rows >= _ROW_GROUP_ROWS:
+            yield pl.concat(pending)
+            pending, rows = [], 0
+    if rows:
+        yield pl.concat(pending)
+
+
+def _arrow_schema(schema: dict[str, pl.DataType]) -> pa.Schema:
+    return _arrow_table(pl.DataFrame(schema=schema)).schema
+
+
+def _arrow_table(frame: pl.DataFrame) -> pa.Table:
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

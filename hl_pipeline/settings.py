@@ -1,0 +1,76 @@
+"""Every setting: its HL_* variable, type, default, unit and meaning. From, in this order: the command line, the environment,
+`.env`, `hl.toml` (both in the working directory). Nothing here opens or checks what a setting names.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+PREFIX = "HL_"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", toml_file="hl.toml", extra="ignore", env_ignore_empty=True, frozen=True
+    )
+
+    home: Path = Field(
+        Path(".hl"),
+        description="Directory of this installation: the embedded PostgreSQL, Dagster's files, logs, and by default the lake.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL 16 or newer for the data: postgresql://user:password@host:5432/hl. Unset: the embedded one in HL_HOME.",
+    )
+    dagster_database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL for Dagster's runs and events. Unset: database <name>_dagster on the server of HL_DATABASE_URL.",
+    )
+    lake_url: str | None = Field(
+        None, description="The Parquet lake: a directory, or s3://bucket/prefix. Unset: HL_HOME/lake."
+    )
+    node_data_url: str = Field(
+        "s3://hl-mainnet-node-data",
+        description="Where fills come from: s3://bucket/prefix (the requester pays) or a directory of the same layout.",
+    )
+    node_data_region: str = Field("ap-northeast-1", description="AWS region of HL_NODE_DATA_URL.")
+    publish_lag_hours: float = Field(
+        3.0,
+        ge=0,
+        description="Hours after the end of an hour at which its missing object counts as a hole, not as one that is yet to come.",
+    )
+    bad_lines_max_share: float = Field(
+        0.0001, ge=0, le=1, description="Share of an object's lines that may be quarantined before a check fails as an error."
+    )
+    decode_threads: int = Field(2, ge=1, le=64, description="Threads that decode one object; each needs about 150 MB.")
+    swap_wait_seconds: int = Field(
+        900, ge=1, description="How long a reload of a day waits, in tries of half a second, for queries that are reading hl.fills."
+    )
+    port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
+    now: date | None = None
+
+    @field_validator("database_url", "dagster_database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        return value
+
+    @property
+    def lake(self) -> str:
+        return self.lake_url or str(self.home.absolute() / "lake")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)

@@ -1,0 +1,179 @@
+"""Where objects come from: an S3 bucket whose requester pays, or a directory of the same layout.
+
+Keys are `<source>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. What an object holds is the matter of the formats.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+_log = logging.getLogger(__name__)
+_HOUR_NAME = re.compile(r"(\d{1,2})\.(lz4|gz)", re.ASCII)
+_REQUESTER_PAYS = {"RequestPayer": "requester"}
+_DOWNLOAD_PIECE = 1 << 20
+
+
+class BucketError(RuntimeError):
+    """A bucket or an object of it could not be read. The message names it, the cause if known, and the next step."""
+
+
+class BucketDeniedError(BucketError):
+    """The bucket refuses us: nothing of it can be had until that is mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """One object of a bucket as it is listed: `size` in bytes, `modified` in UTC."""
+
+    key: str
+    etag: str
+    size: int
+    modified: datetime
+
+    @property
+    def codec(self) -> str:
+        return self.key.rpartition(".")[2]
+
+
+class Bucket(Protocol):
+    """What the pipeline needs of a bucket; `url` is what people call it."""
+
+    url: str
+
+    def list_objects(self, prefix: str) -> list[SourceObject]:
+        """Objects whose key begins with `prefix` (ending in a slash). Raises BucketError."""
+        ...
+
+    def open(self, found: SourceObject) -> _OpenedObject:
+        """The bytes of `found` as it was listed, within a `with`. Raises BucketError when they cannot be had whole."""
+        ...
+
+
+class _OpenedObject(Protocol):
+    def __enter__(self) -> BinaryIO: ...
+    def __exit__(self, *args: object) -> bool | None: ...
+
+
+def open_bucket(url: str, s3_client: Callable[[], BaseClient]) -> Bucket:
+    """The bucket at `url`: `s3://bucket[/prefix]` by the client, or a directory. Raises BucketError for what is neither."""
+    if url.startswith("s3://"):
+        name, _, prefix = url.removeprefix("s3://").partition("/")
+        return S3Bucket(url, name, prefix.strip("/") + "/" if prefix.strip("/") else "", s3_client)
+    if not Path(url).is_dir():
+        raise BucketError(f"HL_NODE_DATA_URL: {url} is neither s3://bucket/prefix nor a directory that is there")
+    return DirectoryBucket(url)
+
+
+def list_hours(bucket: Bucket, source: str, day: date) -> dict[int, SourceObject]:
+    """The objects of one day of `source`, by hour. What is not named like an hour is no object; `.lz4` goes before `.gz`."""
+    prefix = f"{source}/hourly/{day:%Y%m%d}/"
+    hours: dict[int, SourceObject] = {}
+    # Shorter names last: where `9.lz4` and `09.lz4` both stand, the first is the form that the bucket is known by.
+    for found in sorted(bucket.list_objects(prefix), key=lambda found: (found.codec != "gz", -len(found.key))):
+        match = _HOUR_NAME.fullmatch(found.key.removeprefix(prefix))
+        if match and int(match[1]) <= 23:
+            hours[int(match[1])] = found
+        else:
+            _log.info("object_ignored", extra={"key": found.key, "reason": "not named like an hour"})
+    return dict(sorted(hours.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryBucket:
+    """A directory of the bucket's layout. The ETag is made of size and time of change."""
+
+    url: str
+
+    def list_objects(self, prefix: str) -> list[SourceObject]:
+        directory = Path(self.url) / prefix
+        if not directory.is_dir():
+            return []
+        found: list[SourceObject] = []
+        for path in directory.iterdir():
+            if path.is_file():
+                stat = path.stat()
+                modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+                found.append(SourceObject(prefix + path.name, f"{stat.st_size:x}-{stat.st_mtime_ns:x}", stat.st_size, modified))
+        return found
+
+    @contextmanager
+    def open(self, found: SourceObject) -> Iterator[BinaryIO]:
+        try:
+            file = (Path(self.url) / found.key).open("rb")
+        except OSError as error:
+            raise BucketError(f"{found.key}: {error.strerror} in {self.url}") from error
+        with file:
+            yield file
+
+
+@dataclass(frozen=True, slots=True)
+class S3Bucket:
+    """An S3 bucket whose requester pays: every call says so, or it is refused."""
+
+    url: str
+    name: str
+    prefix: str
+    client: Callable[[], BaseClient]
+
+    def list_objects(self, prefix: str) -> list[SourceObject]:
+        pages = self.client().get_paginator("list_objects_v2")
+        found: list[SourceObject] = []
+        with self._naming_errors(prefix):
+            for page in pages.paginate(Bucket=self.name, Prefix=self.prefix + prefix, Delimiter="/", **_REQUESTER_PAYS):
+                for item in page.get("Contents", []):
+                    key = item["Key"].removeprefix(self.prefix)
+                    found.append(SourceObject(key, item["ETag"].strip('"'), item["Size"], item["LastModified"]))
+        return found
+
+    @contextmanager
+    def open(self, found: SourceObject) -> Iterator[BinaryIO]:
+        with TemporaryDirectory(prefix="hl-fetch-") as directory:
+            path = Path(directory) / "object"
+            with self._naming_errors(found.key):
+                answer = self.client().get_object(
+                    Bucket=self.name, Key=self.prefix + found.key, IfMatch=f'"{found.etag}"', **_REQUESTER_PAYS
+                )
+                with path.open("wb") as file:
+                    for piece in answer["Body"].iter_chunks(_DOWNLOAD_PIECE):
+                        file.write(piece)
+            if path.stat().st_size != found.size:
+                raise BucketError(
+                    f"{found.key}: {path.stat().st_size} bytes came of the {found.size} that were listed; run again"
+                )
+            with path.open("rb") as file:
+                yield file
+
+    @contextmanager
+    def _naming_errors(self, key: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        try:
+            yield
+        except NoCredentialsError as error:
+            raise BucketDeniedError(
+                f"{self.url}: no AWS credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            ) from error
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            code = error.response.get("Error", {}).get("Code", "")
+            if status == 403 or code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"):
+                raise BucketDeniedError(
+                    f"{self.url}: access denied ({code}) to {key}. Check the credentials (aws sts get-caller-identity), that they "
+                    "may call s3:ListBucket and s3:GetObject on this bucket, and its region; the requester-pays flag was sent"
+                ) from error
+            if status == 412:
+                raise BucketError(f"{key}: it changed between listing and download; run again") from error
+            raise BucketError(f"{key}: {self.url} answered {status} {code}: {error}; run again") from error
+        except (BotoCoreError, OSError) as error:
+            raise BucketError(f"{key}: {self.url}: {error}; run again") from error

