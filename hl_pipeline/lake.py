@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 
+from hl_pipeline.events import emit
 from hl_pipeline.formats.by_block import Decoded
 from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
 
@@ -179,7 +180,7 @@ def write_raw_object(
     first_time: int | None = None
     last_time: int | None = None
 
-    def watch(parts: Iterable[Decoded]) -> Iterator[pl.DataFrame]:
+    def watch(parts: Iterable[Decoded]) -> Generator[pl.DataFrame]:
         nonlocal lines, first_time, last_time
         for part in parts:
             lines += part.lines
@@ -200,7 +201,7 @@ def write_raw_object(
             for group in _row_groups(watch(decoded)):
                 writer.write_table(_arrow_table(group), row_group_size=group.height)
                 rows += group.height
-                _log.info("row_group_written", extra={"key": key, "rows": rows})
+                emit(_log, "row_group_written", key=key, rows=rows)
             blocks = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
             times = np.concatenate(block_times) if block_times else np.empty(0, np.int64)
             distinct = np.unique(blocks)
@@ -229,7 +230,7 @@ def write_raw_object(
             writer.add_key_value_metadata({_META_KEY: json.dumps(asdict(meta)).encode()})
         # Before the rows, so that rows never stand without what is missing from them.
         _write_bad_lines(lake, bad_lines_path(object_date, hour, source), bad)
-        _log.info("lake_file_written", extra={"key": key, "rows": rows})
+        emit(_log, "lake_file_written", key=key, rows=rows)
     return meta
 
 
@@ -315,15 +316,12 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> N
                 writer.write_table(table.slice(start, _ROW_GROUP_ROWS))
 
 
-def scan_fills(lake: Lake, day: date) -> pl.LazyFrame:
-    """All fills of a day as the lake has them: FILL_SCHEMA and `object`. Empty when there are none."""
-    paths = list_files(lake, f"fills/date={day}")
-    if not paths:
-        return pl.LazyFrame(schema={**FILL_SCHEMA, "object": pl.String()})
-    if lake.is_local:
-        return pl.scan_parquet([f"{lake.root}/{path}" for path in paths], hive_partitioning=False)
-    tables = [pq.read_table(f"{lake.root}/{path}", filesystem=lake.filesystem, partitioning=None) for path in paths]
-    return pl.concat([pl.DataFrame(table) for table in tables]).lazy()
+def read_fills_hour(lake: Lake, day: date, hour: int) -> pl.DataFrame:
+    """One hour of a day's fills as the lake has them: FILL_SCHEMA and `object`. Empty when there are none."""
+    path = fills_path(day, hour)
+    if not exists(lake, path):
+        return pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()})
+    return pl.DataFrame(pq.read_table(f"{lake.root}/{path}", filesystem=lake.filesystem, partitioning=None))
 
 
 def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:

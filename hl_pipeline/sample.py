@@ -54,7 +54,6 @@ _FIRST_BLOCK = 923_950_000
 _MOST_BLOCKS_AN_HOUR = 46_800
 _DAY_NS = 24 * HOUR_NS
 _ROWS_A_CHUNK = 4_096
-_MOST_PARTIAL_ROWS = 1_500_000
 _METHODS = np.array([b"market", b"backstop"])
 _EXTRAS = np.array([b"", b',"newField":{"a":[1,"x"]}', b',"rebateTier":"gold"', b""])
 _NO_TWAP_KEY = 3
@@ -118,8 +117,8 @@ def write_sample(
     `target/hl-mainnet-node-data/node_fills_by_block/hourly/YYYYMMDD/H.lz4` and `target/truth/` (see the module).
     Event days `first_day` … `first_day + days - 1` are whole; a few rows belong to the day before and after. About
     `fills_per_hour` rows an object, three minutes' worth in the last one, and the dust of each midnight. What is rare
-    comes about once in four hours at least, however small the sample. `progress` gets the number of fills written so
-    far, after each object.
+    comes about once a day at least, however small the sample. `progress` gets the number of fills written so far, after
+    each object. What is in `target` is written over, but objects of a larger sample stay: begin with an empty one.
     """
     if days < 1 or fills_per_hour < 1:
         raise ValueError(f"days and fills_per_hour must be at least 1, got {days} and {fills_per_hour}")
@@ -180,7 +179,7 @@ def _draw_objects(world: _World, start_ns: int, hours: int, fills_per_hour: int,
         next_order += len(orders.block)
         if hour % 24 == 0:
             midnight = int(np.searchsorted(block_ns, hour_ns))
-            dust = draw_dust(rng, world.markets, wallets, midnight, dust_rows, order=next_order)
+            dust = draw_dust(rng, world.markets, wallets, block=midnight, rows=dust_rows, order=next_order)
             next_order += 1
             at = int(np.searchsorted(legs["block"], midnight))
             legs = {name: np.concatenate([legs[name][:at], dust[name], legs[name][at:]]) for name in legs}
@@ -276,7 +275,7 @@ def _decimals(values: Ints) -> _Records:
     f2 = fraction // 100
     f3 = fraction - f2 * 100
     out["sign"] = (values < 0) * np.uint8(ord("-"))
-    out["high"] = digits["leading"][high]
+    out["high"] = digits["leading"][:10_000][high]  # a ninth digit is an IndexError
     out["low"] = digits["leading_or_0"][whole - high * 10_000 + 10_000 * (high > 0)]
     out["point"] = ord(".")
     out["f1"] = digits["trailing_or_0"][f1 + 10_000 * (fraction > 0)]
@@ -394,7 +393,7 @@ class _Truth:
     def __init__(self, directory: Path, world: _World) -> None:
         self._directory, self._world = directory, world
         self._writers: dict[str, pq.ParquetWriter] = {}
-        self._sums: list[pl.DataFrame] = []
+        self._sums = pl.DataFrame()
         self._days: dict[str, dict[str, int]] = {}
         self._objects: dict[str, dict[str, int]] = {}
         self._twaps: dict[str, set[int]] = {}
@@ -413,9 +412,7 @@ class _Truth:
         day = (made.block_ns // _DAY_NS)[legs["block"]]
         for number in np.unique(day).tolist():
             self._count_day(number, {name: column[day == number] for name, column in legs.items()}, made.block_ns)
-        self._sums.append(_sum([_rows_to_sum(legs, day)]))
-        if sum(map(len, self._sums)) > _MOST_PARTIAL_ROWS:
-            self._sums = [_sum(self._sums)]
+        self._sums = _sum(pl.concat([self._sums, _sum(_rows_to_sum(legs, day))], how="diagonal"))
         # Hour 0 holds the last rows of the day before.
         if made.key.endswith("/0.lz4"):
             self._write_days(before=int(made.block_ns[-1]) // _DAY_NS)
@@ -456,9 +453,8 @@ class _Truth:
         self._days[day] |= {"twaps": len(twaps), "first_time_ms": first, "last_time_ms": int(times[1])}
 
     def _write_days(self, before: int) -> None:
-        sums = _sum(self._sums)
-        self._sums = [sums.filter(pl.col("date") >= before)]
-        done = sums.filter(pl.col("date") < before)
+        done = self._sums.filter(pl.col("date") < before)
+        self._sums = self._sums.filter(pl.col("date") >= before)
         keys = ["date", "coin", "wallet", "fee_token"]
         self._append("fills", done.drop("fee_token").group_by(keys[:3]).sum(), keys[:3])
         self._append("fees", done.select(*keys, "rows", "fee_sum"), keys)
@@ -474,8 +470,8 @@ class _Truth:
         self._writers[name].write_table(table)
 
 
-def _sum(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(frames).group_by("date", "coin", "wallet", "fee_token").sum()
+def _sum(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.group_by("date", "coin", "wallet", "fee_token").sum()
 
 
 def _rows_to_sum(legs: Legs, day: Ints) -> pl.DataFrame:

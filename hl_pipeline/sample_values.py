@@ -39,7 +39,8 @@ _TAKER_RATES = np.array([4.5e-4, 4.05e-4, 3.15e-4, 2.88e-4, 4.5e-4, 0.0, 2.6e-4]
 _MAKER_RATES = np.array([-3e-5, 1.5e-4, -2e-5, 0.0, -3e-5, 8e-5, -1e-5, -2e-5, 1.2e-4])
 # The bounds that keep every number below 1e8 (`sample` writes eight integral digits) and products inside 128 bits.
 _MOST_USD = 2e5
-_MOST_UNITS = 5e7
+_MOST_UNITS_HELD = 4e7
+_MOST_UNITS_TRADED = 5e6
 
 _PERPS = """
 kPEPE XRP DOGE FARTCOIN PUMP SUI ZEC AAVE LINK ENA BNB AVAX ADA UNI WLD LTC BCH NEAR ARB OP TIA SEI APT INJ TRUMP
@@ -57,14 +58,31 @@ BABA RIVN CRWV LITE COPPER NATGAS EUR JPY SP500 USTECH SMALL2000 KR200 PLATINUM 
 # Fee token, share among the HIP-3 rows, markets.
 _DEXES = {"xyz": ("USDC", 1.0, 42), "km": ("USDH", 0.011, 24), "cash": ("USDT0", 0.011, 20), "hyna": ("USDE", 0.006, 9)}
 _SPOT = {
-    **{"@107": "HYPE", "@142": "UBTC", "@151": "UETH", "@156": "USOL", "@150": "USDE", "@166": "USDT0", "@230": "USDH"},
-    **({"PURR/USDC": "PURR"} | {f"@{n}": f"TOKEN{n}" for n in range(236, 306)}),
+    "@107": "HYPE",
+    "@142": "UBTC",
+    "@151": "UETH",
+    "@156": "USOL",
+    "@150": "USDE",
+    "@166": "USDT0",
+    "@230": "USDH",
+    "PURR/USDC": "PURR",
+    **{f"@{n}": f"TOKEN{n}" for n in range(236, 306)},
 }
 # name: price in ticks, decimals of a tick; the other markets draw theirs.
 _KNOWN_PRICES = {
-    **{"HYPE": (37826, 3), "BTC": (70123, 0), "ETH": (21004, 1), "SOL": (88123, 3), "kPEPE": (4123, 6)},
-    **{"@107": (37826, 3), "@142": (70110, 0), "@151": (21001, 1), "@156": (88110, 3), "@150": (99981, 5)},
-    **{"@166": (99990, 5), "@230": (99970, 5), "PURR/USDC": (89515, 6)},
+    "HYPE": (37826, 3),
+    "BTC": (70123, 0),
+    "ETH": (21004, 1),
+    "SOL": (88123, 3),
+    "kPEPE": (4123, 6),
+    "@107": (37826, 3),
+    "@142": (70110, 0),
+    "@151": (21001, 1),
+    "@156": (88110, 3),
+    "@150": (99981, 5),
+    "@166": (99990, 5),
+    "@230": (99970, 5),
+    "PURR/USDC": (89515, 6),
 }
 
 Ints = NDArray[np.int64]
@@ -124,8 +142,7 @@ def splitmix(values: NDArray[Any]) -> NDArray[np.uint64]:
 def draw_markets(rng: Generator) -> Markets:
     """About 320 markets with the shares of 2026: HYPE 13.5 %, BTC 10, ETH 8, SOL 5, HIP-3 35, spot 5, outcomes 7 %."""
     rows: list[tuple[str, int, str, str, float]] = [
-        (name, PERP, "USDC", "USDC", share)
-        for name, share in (("HYPE", 0.135), ("BTC", 0.10), ("ETH", 0.08), ("SOL", 0.05))
+        (name, PERP, "USDC", "USDC", share) for name, share in (("HYPE", 0.135), ("BTC", 0.10), ("ETH", 0.08), ("SOL", 0.05))
     ]
     rows += [(name, PERP, "USDC", "USDC", w) for name, w in _tail(_PERPS.split(), 0.165)]
     dex_total = sum(weight for _, weight, _ in _DEXES.values())
@@ -165,9 +182,7 @@ def draw_wallets(rng: Generator, n: int, wallets: int) -> Ints:
     return (27 * ((1 - rng.random(n) * most) ** (-1 / 0.75) - 1)).astype(np.int64).clip(max=wallets - 1)
 
 
-def draw_twaps(
-    rng: Generator, markets: Markets, wallets: int, *, start_ns: int, hours: int, fills_per_hour: int
-) -> Twaps:
+def draw_twaps(rng: Generator, markets: Markets, wallets: int, *, start_ns: int, hours: int, fills_per_hour: int) -> Twaps:
     """TWAPs from a day before `start_ns` on, enough for 6.5 % of the rows, and one that runs across each midnight."""
     mean_slices = min(max(fills_per_hour // 100, 12), 123)
     count = rng.poisson((hours + 24) * 0.065 * fills_per_hour / (1.3 * mean_slices))
@@ -260,22 +275,16 @@ def draw_legs(
     so_far = np.cumsum(sz) - sz
     so_far -= so_far[first]
     total = np.add.reduceat(sz, np.cumsum(count) - count)
-    maker = draw_wallets(rng, len(order), wallets)
     own = rng.random(len(order)) < 0.001
+    maker = draw_wallets(rng, len(order), wallets)
     maker = np.where(own, taker[order], np.where(maker == taker[order], (maker + 1) % wallets, maker))
 
-    # Legs: the buyer's before the seller's, as in the real files; about 2 % of the trades have one only.
-    chance = rng.random(len(order))
-    ordinary = ~is_twap[order] & (special[order] == PLAIN) & ~own
-    keep_taker = ~(ordinary & (chance < 0.01))
-    keep_maker = ~((ordinary & (chance > 0.99)) | (special[order] >= NON_MARKET))
-    trade = np.repeat(np.arange(len(order)), 2)
-    buy = np.arange(len(trade)) % 2 == 0
-    crossed = buy == taker_buys[order[trade]]
-    kept = np.flatnonzero(np.where(crossed, keep_taker[trade], keep_maker[trade]))
-    trade, buy, crossed = trade[kept], buy[kept], crossed[kept]
-    single = ~(keep_taker & keep_maker)[trade]
+    may_be_single = ~is_twap[order] & (special[order] == PLAIN) & ~own
+    trade, buy, crossed, single = _draw_sides(
+        rng, taker_buys[order], may_be_single=may_be_single, must_be_single=special[order] >= NON_MARKET
+    )
     o = order[trade]
+    market = special[o] != NON_MARKET
     legs: Legs = {
         "block": orders.block[o],
         "coin": trade_coin[trade],
@@ -288,12 +297,10 @@ def draw_legs(
         "hash": np.where(is_twap[o], 0, taker_oid[o]),
         "liquidated": np.where(special[o] == LIQUIDATED, taker[o], -1),
         "twap": np.where(is_twap[o] & crossed, twaps.id[orders.twap[o]], -1),
-        "single": single,
+        "single": market & single,
+        "trade": market & (single | buy),
+        "self_trade": market & buy & own[trade] & ~single,
     }
-    market = special[o] != NON_MARKET
-    legs["trade"] = market & (single | buy)
-    legs["single"] &= market
-    legs["self_trade"] = legs["trade"] & own[trade] & ~single
     older = 1 + (rng.random(len(order)) ** 4 * 3e6).astype(np.int64)
     legs["oid"] = taker_oid[o] - np.where(crossed, 0, older[trade])
 
@@ -321,7 +328,7 @@ def draw_legs(
     return legs
 
 
-def draw_dust(rng: Generator, markets: Markets, wallets: int, block: int, rows: int, order: int) -> Legs:
+def draw_dust(rng: Generator, markets: Markets, wallets: int, *, block: int, rows: int, order: int) -> Legs:
     """The daily conversion of spot dust: `rows` sales without a buyer, tid 0, no two of one wallet in one market."""
     coins = np.flatnonzero(markets.kind == SPOT)[:_DUST_MARKETS]
     pair = np.sort(rng.choice(wallets * len(coins), min(rows, wallets * len(coins)), replace=False))
@@ -368,6 +375,23 @@ def _draw_specials(rng: Generator, is_twap: Bools, rare: float) -> Ints:
     return np.where(is_twap | (kind > UNKNOWN), PLAIN, kind)
 
 
+def _draw_sides(
+    rng: Generator, taker_buys: Bools, *, may_be_single: Bools, must_be_single: Bools
+) -> tuple[Ints, Bools, Bools, Bools]:
+    """Of each leg: its trade, whether it buys, whether it is the taker's, whether it is the trade's only one.
+
+    The buyer's leg stands before the seller's, as in the real files; about 2 % of the trades have one leg only.
+    """
+    chance = rng.random(len(taker_buys))
+    keep_taker = ~(may_be_single & (chance < 0.01))
+    keep_maker = ~(may_be_single & (chance > 0.99) | must_be_single)
+    trade = np.repeat(np.arange(len(taker_buys)), 2)
+    buy = np.arange(len(trade)) % 2 == 0
+    crossed = buy == taker_buys[trade]
+    kept = np.flatnonzero(np.where(crossed, keep_taker[trade], keep_maker[trade]))
+    return trade[kept], buy[kept], crossed[kept], ~(keep_taker & keep_maker)[trade[kept]]
+
+
 def _draw_ticks(rng: Generator, markets: Markets, coin: Ints, time_ns: Ints) -> Ints:
     """A price that wanders by 1.5 % around the market's, as a wave of its own period, with a little noise."""
     wave = np.sin(time_ns / (HOUR_NS * (1 + coin % 7 / 2)) + coin)
@@ -377,7 +401,8 @@ def _draw_ticks(rng: Generator, markets: Markets, coin: Ints, time_ns: Ints) -> 
 def _draw_sizes(rng: Generator, markets: Markets, coin: Ints) -> Ints:
     usd = np.exp(rng.normal(5.3, 1.8, len(coin))).clip(max=_MOST_USD)
     step = markets.step[coin]
-    sz = np.maximum(1, (usd / markets.usd_per_step[coin]).astype(np.int64)) * step
+    steps = np.minimum(usd / markets.usd_per_step[coin], _MOST_UNITS_TRADED * UNIT / step)
+    sz = np.maximum(1, steps.astype(np.int64)) * step
     whole_balance = (markets.kind[coin] == SPOT) & (rng.random(len(coin)) < 0.1)
     return sz + whole_balance * (rng.integers(0, UNIT, len(coin)) % step)
 
@@ -387,7 +412,7 @@ def _draw_positions(rng: Generator, markets: Markets, coin: Ints) -> Ints:
     n = len(coin)
     steps = np.exp(rng.normal(8.5, 2.2, n)) / markets.usd_per_step[coin]
     step = markets.step[coin]
-    held = np.minimum(steps, _MOST_UNITS * UNIT / step).astype(np.int64) * step
+    held = np.minimum(steps, _MOST_UNITS_HELD * UNIT / step).astype(np.int64) * step
     chance = rng.random(n)
     held[chance < 0.1] = 0
     finer = rng.integers(0, UNIT, n)
@@ -400,9 +425,7 @@ def _draw_actions(rng: Generator, n: int) -> Ints:
     return np.searchsorted([0.488, 0.976], rng.random(n), side="right")
 
 
-def _add_position(
-    legs: Legs, markets: Markets, *, action: Ints, held: Ints, done: Ints, total: Ints, special: Ints
-) -> None:
+def _add_position(legs: Legs, markets: Markets, *, action: Ints, held: Ints, done: Ints, total: Ints, special: Ints) -> None:
     """Adds start and dir. `held` is what stays untouched, `done` of `total` what this order has already traded."""
     buy, sz, kind, step = legs["buy"], legs["sz"], markets.kind[legs["coin"]], markets.step[legs["coin"]]
     balance = kind >= SPOT

@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
-from datetime import date
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 PREFIX = "HL_"
+# Set for the children of `hl`, which hands them every setting: no file is read again, so a demo's never meet a real one's.
+RESOLVED = "HL_SETTINGS_RESOLVED"
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", toml_file="hl.toml", extra="ignore", env_ignore_empty=True, frozen=True
+        env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True
     )
 
     home: Path = Field(
@@ -51,7 +53,6 @@ class Settings(BaseSettings):
         900, ge=1, description="How long a reload of a day waits, in tries of half a second, for queries that are reading hl.fills."
     )
     port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
-    now: date | None = None
 
     @field_validator("database_url", "dagster_database_url")
     @classmethod
@@ -59,6 +60,12 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
         return value
+
+    @field_validator("lake_url", "node_data_url")
+    @classmethod
+    def _is_absolute(cls, value: str | None) -> str | None:
+        """A directory keeps its meaning in a process that works elsewhere."""
+        return value if value is None or value.startswith("s3://") else str(Path(value).absolute())
 
     @property
     def lake(self) -> str:
@@ -73,4 +80,36 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+        if RESOLVED in os.environ:
+            return init_settings, env_settings
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, Path("hl.toml"))
+
+
+class DemoSettings(Settings):
+    """The settings of `hl demo`: a home and data of its own, deaf to every variable and file."""
+
+    home: Path = Path(".hl-demo")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def reveal(value: object) -> str:
+    """A setting's value as its variable would have it."""
+    if value is None:
+        return ""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Every setting as its variable, for a child process that is to have just these."""
+    resolved = {variable(name): reveal(getattr(settings, name)) for name in Settings.model_fields}
+    return {**resolved, variable("home"): str(settings.home.absolute()), RESOLVED: "1"}

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from hl_pipeline.events import emit
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -85,7 +87,7 @@ def list_hours(bucket: Bucket, source: str, day: date) -> dict[int, SourceObject
         if match and int(match[1]) <= 23:
             hours[int(match[1])] = found
         else:
-            _log.info("object_ignored", extra={"key": found.key, "reason": "not named like an hour"})
+            emit(_log, "object_ignored", key=found.key, reason="not named like an hour")
     return dict(sorted(hours.items()))
 
 
@@ -137,7 +139,7 @@ class S3Bucket:
         return found
 
     @contextmanager
-    def open(self, found: SourceObject) -> Iterator[BinaryIO]:
+    def open(self, found: SourceObject) -> Generator[BinaryIO]:
         with TemporaryDirectory(prefix="hl-fetch-") as directory:
             path = Path(directory) / "object"
             with self._naming_errors(found.key):
@@ -155,7 +157,7 @@ class S3Bucket:
                 yield file
 
     @contextmanager
-    def _naming_errors(self, key: str) -> Iterator[None]:
+    def _naming_errors(self, key: str) -> Generator[None]:
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         try:

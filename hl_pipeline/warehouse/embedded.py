@@ -14,7 +14,7 @@ import os
 import pwd
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -22,6 +22,8 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+
+from hl_pipeline.events import emit
 
 _log = logging.getLogger(__name__)
 _MAJOR = 18
@@ -92,7 +94,7 @@ def binary(name: str) -> Path:
 
 
 @contextmanager
-def _locked(file: TextIO) -> Iterator[None]:
+def _locked(file: TextIO) -> Generator[None]:
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
         yield
@@ -119,7 +121,7 @@ def _ensure_started(home: Path) -> None:
         log = data / "server.log"
         timeout = str(_START_TIMEOUT_SECONDS)
         _run(user, "pg_ctl", "start", "-w", "-t", timeout, "-D", str(data), "-l", str(log), "-o", f"-k {_socket_directory(home)}")
-        _log.info("postgres_started", extra={"home": str(home)})
+        emit(_log, "postgres_started", home=str(home))
     with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
@@ -163,7 +165,7 @@ def _stop_if_last(home: Path, holders: TextIO) -> None:
     if others == (0,):
         user = pwd.getpwuid(data.stat().st_uid).pw_name if os.geteuid() == 0 else None
         _run(user, "pg_ctl", "stop", "-w", "-m", "fast", "-D", str(data))
-        _log.info("postgres_stopped", extra={"home": str(home)})
+        emit(_log, "postgres_stopped", home=str(home))
 
 
 def _run(user: str | None, name: str, *arguments: str, check: bool = True) -> int:

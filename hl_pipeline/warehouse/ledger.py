@@ -15,7 +15,8 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (object_key) DO UPDATE SET
     etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser, rows = EXCLUDED.rows,
     bad_lines = EXCLUDED.bad_lines, first_block = EXCLUDED.first_block, last_block = EXCLUDED.last_block,
-    missing_blocks = EXCLUDED.missing_blocks, fetched_at = EXCLUDED.fetched_at, error = NULL, error_at = NULL
+    missing_blocks = EXCLUDED.missing_blocks, fetched_at = EXCLUDED.fetched_at,
+    error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
 RETURNING object_id
 """
 
@@ -26,8 +27,8 @@ ON CONFLICT (object_key) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUD
 """
 
 
-def record_fetched(connection: psycopg.Connection, meta: ObjectMeta) -> int:
-    """Write what the lake knows of an object, and clear its error; its object_id. The same again changes nothing."""
+def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_error: bool = False) -> int:
+    """Write what the lake knows of an object, and clear its error (unless a later form of it failed); its object_id."""
     row = connection.execute(
         _FETCHED,
         [
@@ -44,6 +45,8 @@ def record_fetched(connection: psycopg.Connection, meta: ObjectMeta) -> int:
             meta.last_block,
             meta.missing_block_count,
             meta.fetched_at,
+            keep_error,
+            keep_error,
         ],
     ).fetchone()
     assert row is not None
@@ -55,3 +58,9 @@ def record_error(
 ) -> None:
     """Write why an object could not be had; what is known of an older form of it stays."""
     connection.execute(_FAILED, [key, source, object_date, hour, error])
+
+
+def read_errors(connection: psycopg.Connection, source: str, first: date, last: date) -> dict[str, str]:
+    """The objects of these days of the bucket that could not be had, by key, and why."""
+    query = "SELECT object_key, error FROM hl.s3_ingest_log WHERE source = %s AND object_date BETWEEN %s AND %s AND error IS NOT NULL"
+    return dict(connection.execute(query, [source, first, last]).fetchall())

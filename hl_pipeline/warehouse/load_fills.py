@@ -20,13 +20,16 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import sql
 from psycopg.abc import Query
 
+from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_SCHEMA
 from hl_pipeline.warehouse.locks import lock_fills_day
 
 _log = logging.getLogger(__name__)
 
 # Also the order of the columns in the COPY.
-COLUMNS = [name for name in FILL_SCHEMA if name not in ("local_time_ns", "line")] + ["object_id"]
+_COPY_SCHEMA = {name: dtype for name, dtype in FILL_SCHEMA.items() if name not in ("local_time_ns", "line")}
+_COPY_SCHEMA["object_id"] = pl.Int32()
+COLUMNS = list(_COPY_SCHEMA)
 _BATCH_ROWS = 20_000  # what pgpq encodes at a time: 100,000 is slower
 _LOCK_TIMEOUT = "250ms"  # as long as other readers may have to wait behind us
 _RETRY_SECONDS = 0.5
@@ -106,9 +109,9 @@ def load_day(
         started = time.perf_counter()
         with connection.transaction():
             connection.execute(_text("TRUNCATE {table}", names))
-            rows, duplicates = _copy(connection, names, hours, sources, rows_of)
+            rows, duplicates = _copy(connection, day, names, hours, sources, rows_of)
             copied = time.perf_counter()
-            _log.info("indexes_building", extra={"day": str(day), "rows": rows})
+            emit(_log, "indexes_building", day=day, rows=rows)
             connection.execute(_text(_FINISH, names))
         indexed = time.perf_counter()
 
@@ -117,15 +120,16 @@ def load_day(
                 connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
                 _take_place(connection, day, names, rows)
                 _record(connection, day, rows, duplicates, sources, rows_of)
-                _log.info("day_attaching", extra={"day": str(day), "rows": rows})
+                emit(_log, "day_attaching", day=day, rows=rows)
 
         _retry_while_in_use(connection, day, swap, swap_wait_seconds)
-        _log.info("day_loaded", extra={"day": str(day), "rows": rows, "duplicates": duplicates})
+        emit(_log, "day_loaded", day=day, rows=rows, duplicates=duplicates)
     return LoadedDay(rows, duplicates, copied - started, indexed - copied)
 
 
 def _copy(
     connection: psycopg.Connection,
+    day: date,
     names: Mapping[str, sql.Composable],
     hours: Iterable[HourOfFills],
     sources: Mapping[str, SourceOfDay],
@@ -138,25 +142,26 @@ def _copy(
     rows = duplicates = 0
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     with connection.cursor() as cursor, cursor.copy(_text(_COPY, {**names, "columns": columns})) as copy:
-        encoder = None
+        encoder = ArrowToPostgresBinaryEncoder(_arrow(pl.DataFrame(schema=_COPY_SCHEMA)).schema)
+        copy.write(encoder.write_header())
         for hour in hours:
             for key, count in hour.fills["object"].value_counts().iter_rows():
                 rows_of[key] += count
             frame = hour.fills.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS)
-            table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-            if encoder is None:
-                encoder = ArrowToPostgresBinaryEncoder(table.schema)
-                copy.write(encoder.write_header())
-            for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+            for batch in _arrow(frame).to_batches(max_chunksize=_BATCH_ROWS):
                 copy.write(encoder.write_batch(batch))
             rows += hour.fills.height
             duplicates += hour.duplicates
-            _log.info("hour_copied", extra={"rows": rows})
-        if encoder is not None:
-            copy.write(encoder.finish())
+            if hour.fills.height:
+                emit(_log, "hour_copied", day=day, rows=rows)
+        copy.write(encoder.finish())
     if cursor.rowcount not in (rows, -1):
         raise RuntimeError(f"COPY took {cursor.rowcount} rows of {rows}: the day was left as it was")
     return rows, duplicates
+
+
+def _arrow(frame: pl.DataFrame) -> pa.Table:
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _take_place(connection: psycopg.Connection, day: date, names: Mapping[str, sql.Composable], rows: int) -> None:
@@ -192,7 +197,7 @@ def _retry_while_in_use(connection: psycopg.Connection, day: date, swap: Callabl
             return
         except psycopg.errors.LockNotAvailable:
             readers = [row[0] for row in connection.execute(_READERS)]
-            _log.info("day_in_use", extra={"day": str(day), "readers": readers})
+            emit(_log, "day_in_use", day=day, readers=readers)
         if time.monotonic() > deadline:
             raise DayInUseError(
                 f"{day} is built but could not replace the day that is there: hl.fills was in use for {wait_seconds:.0f} s by "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import date
 
@@ -19,7 +19,7 @@ def lock_fills_day(connection: psycopg.Connection, day: date) -> Iterator[None]:
 
 
 @contextmanager
-def lock_object(connection: psycopg.Connection, key: str) -> Iterator[None]:
+def lock_object(connection: psycopg.Connection, key: str) -> Generator[None]:
     """Wait until nobody else brings that object, and keep it so (two days want the hour between them)."""
     row = connection.execute("SELECT hashtext(%s)", [key]).fetchone()
     assert row is not None
@@ -28,7 +28,7 @@ def lock_object(connection: psycopg.Connection, key: str) -> Iterator[None]:
 
 
 @contextmanager
-def _lock(connection: psycopg.Connection, kind: int, number: int) -> Iterator[None]:
+def _lock(connection: psycopg.Connection, kind: int, number: int) -> Generator[None]:
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [kind, number])
     try:
         yield

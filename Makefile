@@ -1,0 +1,33 @@
+# `make demo`: see it work. `make test`: every check and test. Both set up everything they need in .uv and .venv first.
+UV_VERSION := 0.13.8
+UV := .uv/bin/uv
+BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: setup demo up test check bench
+setup: .venv/.synced
+
+$(UV):
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.synced: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen --quiet --python python3
+	touch $@
+
+demo: setup
+	$(BIN)/hl demo
+
+up: setup
+	$(BIN)/hl up
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+test: check
+	$(BIN)/pytest -n 2 --dist worksteal
+
+bench: setup
+	$(BIN)/python -m hl_pipeline_tests.bench

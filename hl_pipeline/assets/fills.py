@@ -1,0 +1,194 @@
+"""`fills`: every fill of a UTC day, counted once, from the objects in the lake to `fills/date=D/` and to hl.fills."""
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+import psycopg
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
+
+from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
+from hl_pipeline.coverage import BY_BLOCK, HOUR, Judgement, overlapping, start_of
+from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
+from hl_pipeline.lake import Lake, ObjectMeta, read_fills_hour, read_raw_fills, write_fills_hour
+from hl_pipeline.partitions import DAYS
+from hl_pipeline.resources import LakeStorage, Warehouse
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.ledger import record_fetched
+from hl_pipeline.warehouse.load_fills import HourOfFills, LoadedDay, SourceOfDay, load_day
+from hl_pipeline.warehouse.totals import HourTotals, read_totals
+
+_log = logging.getLogger(__name__)
+_CHECKS = {
+    "key_unique": "No fill is there twice: (time, coin, wallet, side, tid).",
+    "legs_pair": "No trade has more than two legs, or two on one side; trades of which one leg alone is there are counted.",
+    "lake_equals_database": "fills/date=D/ and hl.fills have the same rows: counts and sums, hour by hour.",
+    "day_is_whole": "The day's objects are all there and its blocks run on over both midnights; or what lacks, and why.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was counted in the lake's fills of a day. `single_legs`: trades of which one leg is there."""
+
+    totals: dict[int, HourTotals]
+    repeated: int
+    trades: int
+    single_legs: int
+    crowded: int
+
+
+@asset(
+    partitions_def=DAYS,
+    deps=[raw_fills],
+    group_name="fills",
+    kinds={"parquet", "postgres"},
+    metadata={"dagster/table_name": "hl.fills"},
+    check_specs=[AssetCheckSpec(name, asset="fills", description=text) for name, text in _CHECKS.items()],
+)
+def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+    """Every fill that happened on the day (UTC), each leg a row, none twice: in the lake by hour, in PostgreSQL by day."""
+    settings = Settings()
+    day = date.fromisoformat(context.partition_key)
+    lake = lake_storage.open()
+    with warehouse.connect("hl fills") as connection:
+        started = time.perf_counter()
+        loaded = load_fills(day, lake, connection, settings.swap_wait_seconds)
+        seconds = time.perf_counter() - started
+        tally = tally_lake(lake, day)
+        in_database = read_totals(connection, day)
+        judgement = judge(day, BY_BLOCK, lake, connection, settings)
+    return MaterializeResult(
+        metadata=_describe(loaded, tally, judgement, seconds),
+        check_results=[
+            _check_key(tally),
+            _check_legs(tally),
+            _check_lake(tally.totals, in_database),
+            _check_whole(judgement),
+        ],
+    )
+
+
+def load_fills(day: date, lake: Lake, connection: psycopg.Connection, swap_wait_seconds: float) -> LoadedDay:
+    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it. Raises DayInUseError."""
+    metas = overlapping(day, objects_around(lake, day))
+    sources = {meta.key: SourceOfDay(record_fetched(connection, meta, keep_error=True), meta.etag) for meta in metas}
+    return load_day(connection, day, _ahead(hours_of_day(day, lake, metas)), sources, swap_wait_seconds)
+
+
+def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[HourOfFills]:
+    """The day's fills hour by hour, each also written to the lake. In memory is one hour."""
+    for hour in range(24):
+        start = start_of(day) + HOUR * hour
+        parts = [read_raw_fills(lake, meta, start, start + HOUR) for meta in overlapping(day, metas)]
+        together = pl.concat([pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()}), *parts])
+        once = count_once(together)
+        write_fills_hour(lake, day, hour, once)
+        yield HourOfFills(once, together.height - once.height)
+
+
+def count_once(fills: pl.DataFrame) -> pl.DataFrame:
+    """`fills` without repeats of a fill, the first kept, in the same order."""
+    return fills.unique(subset=FILL_KEY, keep="first", maintain_order=True)
+
+
+def _ahead(hours: Iterator[HourOfFills]) -> Iterator[HourOfFills]:
+    """The same hours, the next one read while one is copied."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+        following = pool.submit(next, hours, None)
+        while (hour := following.result()) is not None:
+            following = pool.submit(next, hours, None)
+            yield hour
+
+
+def tally_lake(lake: Lake, day: date) -> Tally:
+    """Count the lake's fills of `day` as they were written, hour by hour."""
+    totals: dict[int, HourTotals] = {}
+    repeated = trades = single_legs = crowded = 0
+    for hour in range(24):
+        frame = read_fills_hour(lake, day, hour)
+        if frame.is_empty():
+            continue
+        rows, sz, oid, twaps = frame.select(
+            pl.len(), pl.sum("sz"), pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0)), pl.count("twap_id").alias("n")
+        ).row(0)
+        totals[hour] = HourTotals(rows, sz, oid, twaps)
+        repeated += rows - frame.select(pl.struct(FILL_KEY).n_unique()).item()
+        legs = frame.filter(pl.col("tid") != 0).group_by("time", "coin", "tid").agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
+        trades += legs.height
+        single_legs += legs.filter(pl.col("legs") == 1).height
+        crowded += legs.filter((pl.col("legs") > 2) | ((pl.col("legs") == 2) & (pl.col("buys") != 1))).height
+    return Tally(totals, repeated, trades, single_legs, crowded)
+
+
+def _describe(loaded: LoadedDay, tally: Tally, judgement: Judgement, seconds: float) -> dict[str, int | float | str]:
+    return {
+        "source": BY_BLOCK.name if judgement.has_source else "none",
+        "dagster/partition_row_count": loaded.rows,
+        "duplicates_dropped": loaded.duplicates,
+        "trades": tally.trades,
+        "single_legs": tally.single_legs,
+        "missing_blocks": sum(hole.last - hole.first + 1 for hole in judgement.holes),
+        "seconds": round(seconds, 3),
+        "copy_seconds": round(loaded.copy_seconds, 3),
+        "index_seconds": round(loaded.index_seconds, 3),
+        "state": judgement.explain(),
+    }
+
+
+def _check_key(tally: Tally) -> AssetCheckResult:
+    return AssetCheckResult(
+        check_name="key_unique",
+        passed=tally.repeated == 0,
+        description=f"{tally.repeated} rows repeat a fill." if tally.repeated else "Every fill is there once.",
+        metadata={"repeated": tally.repeated},
+    )
+
+
+def _check_legs(tally: Tally) -> AssetCheckResult:
+    return AssetCheckResult(
+        check_name="legs_pair",
+        passed=tally.crowded == 0,
+        description=f"{tally.trades} trades: {tally.single_legs} with one leg, {tally.crowded} with legs that are no pair.",
+        metadata={"trades": tally.trades, "single_legs": tally.single_legs, "not_a_pair": tally.crowded},
+    )
+
+
+def _check_lake(lake: dict[int, HourTotals], database: dict[int, HourTotals]) -> AssetCheckResult:
+    differing = sorted(hour for hour in lake.keys() | database.keys() if lake.get(hour) != database.get(hour))
+    return AssetCheckResult(
+        check_name="lake_equals_database",
+        passed=not differing,
+        description=f"Hours that differ: {differing}; materialize fills of this day again."
+        if differing
+        else "The same rows in both.",
+        metadata={
+            "rows_in_lake": sum(totals.rows for totals in lake.values()),
+            "rows_in_database": sum(totals.rows for totals in database.values()),
+            "differing_hours": MetadataValue.json(differing),
+        },
+    )
+
+
+def _check_whole(judgement: Judgement) -> AssetCheckResult:
+    return AssetCheckResult(
+        check_name="day_is_whole",
+        passed=judgement.is_whole,
+        severity=severity(judgement.is_pending or not judgement.has_source),
+        description=judgement.explain(),
+        metadata={
+            "missing_hours": sum(state.state != "present" for state in judgement.hours),
+            "missing_blocks": sum(hole.last - hole.first + 1 for hole in judgement.holes),
+        },
+    )

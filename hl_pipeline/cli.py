@@ -1,0 +1,271 @@
+"""`hl`, the command line. Each command is thin: it reads its options, calls what does the work, and shows what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from hl_pipeline.settings import DemoSettings, Settings, variable
+from hl_pipeline.warehouse.connect import NoDatabaseError, connect, hide_password
+from hl_pipeline.warehouse.embedded import EmbeddedServerError
+
+if TYPE_CHECKING:
+    from hl_pipeline.ingest import Day
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Hyperliquid's trading history in a Parquet lake and PostgreSQL: complete, exact, counted once.",
+)
+show_app = typer.Typer(no_args_is_help=True, help="Look at what is in the database.")
+app.add_typer(show_app, name="show")
+console = Console(soft_wrap=True)
+# As wide as a table needs: a terminal breaks its lines, a file or a pipe keeps them whole.
+wide = Console(width=10_000)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+_DEMO_DAYS = 2
+_DEMO_FILLS_PER_HOUR = 4_000
+_DEMO_FIRST = date(2025, 9, 1)
+
+Demo = Annotated[bool, typer.Option("--demo", help="The demo's own home (.hl-demo) and settings instead of yours.")]
+
+
+def _parse_day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day like 2026-03-15") from None
+
+
+FromDay = Annotated[date, typer.Option("--from", parser=_parse_day, metavar="DAY", help="First day (UTC), like 2026-03-15.")]
+ToDay = Annotated[date, typer.Option("--to", parser=_parse_day, metavar="DAY", help="Last day (UTC), itself included.")]
+
+
+@app.command()
+def up(demo: Demo = False, port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the UI.")] = None) -> None:
+    """Start PostgreSQL (unless HL_DATABASE_URL is set), the Dagster UI and its daemon; Ctrl-C stops them."""
+    from hl_pipeline.processes import AlreadyUpError, run_services
+
+    settings = _settings(demo)
+    with _running(settings):
+        try:
+            code = run_services(settings.home.absolute(), port or settings.port)
+        except AlreadyUpError as error:
+            _fail(str(error))
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo() -> None:
+    """See it work: a small sample bucket, its days through Dagster into lake and database, in a home of its own."""
+    from hl_pipeline.ingest import Outcome, days_between, ingest_days, worst
+    from hl_pipeline.sample import write_sample
+
+    settings = _settings(demo=True)
+    last = date.fromordinal(_DEMO_FIRST.toordinal() + _DEMO_DAYS - 1)
+    if not Path(settings.node_data_url).is_dir():
+        with console.status("making a sample bucket"):
+            made = write_sample(
+                settings.home / "sample", first_day=_DEMO_FIRST, days=_DEMO_DAYS, fills_per_hour=_DEMO_FILLS_PER_HOUR
+            )
+        console.print(f"sample bucket: {made.objects} objects, {made.fills:,} fills, {made.bytes / 1e6:.1f} MB in {settings.home}")
+    with _running(settings) as url:
+        done = ingest_days(days_between(_DEMO_FIRST, last), settings, console)
+        _print_demo_summary(url, done)
+    console.print(f"\nOpen the UI on it: [bold]{_hl()} up --demo[/]   Look at rows: [bold]{_hl()} show fills --demo[/]")
+    raise typer.Exit(1 if worst(done) == Outcome.FAILED else 0)
+
+
+@app.command()
+def ingest(first: FromDay, last: ToDay) -> None:
+    """Materialize days without a UI. Exit code 0: all whole; 3: loaded, but a day is incomplete; 1: a day failed."""
+    from hl_pipeline.ingest import days_between, ingest_days, worst
+    from hl_pipeline.partitions import DAYS
+
+    if last < first:
+        _fail(f"--to {last} is before --from {first}", code=2)
+    known = DAYS.get_partition_keys()
+    if str(first) < known[0] or str(last) > known[-1]:
+        _fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
+    settings = _settings()
+    with _running(settings):
+        outcome = worst(ingest_days(days_between(first, last), settings, console))
+    raise typer.Exit(int(outcome))
+
+
+@app.command()
+def status(demo: Demo = False) -> None:
+    """Settings (secrets hidden), whether database and lake can be reached, and which days are there."""
+    settings = _settings(demo)
+    table = Table("setting", "value", box=None, header_style="bold")
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        shown = hide_password(value.get_secret_value()) if hasattr(value, "get_secret_value") else str(value)
+        table.add_row(variable(name), "[dim]unset[/]" if value is None else shown)
+    console.print(table)
+    console.print(f"\nlake      {_describe_lake(settings)}")
+    with _reading(settings) as url, connect(url, "hl status") as connection:
+        console.print(f"database  {hide_password(url)}: PostgreSQL {connection.info.parameter_status('server_version')}")
+        rows = connection.execute("SELECT date, rows, duplicates, loaded_at FROM hl.fills_days ORDER BY date").fetchall()
+        failed = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
+    console.print(f"days      {len(rows)} in hl.fills, {sum(row[1] for row in rows):,} fills")
+    for day, count, duplicates, loaded_at in rows:
+        console.print(f"  {day}  {count:>12,} fills  {duplicates} duplicates dropped  loaded {loaded_at:%Y-%m-%d %H:%M}", highlight=False)
+    for key, error in failed:
+        console.print(f"  [red]failed[/] {key}: {error}", highlight=False)
+
+
+@show_app.command("fills")
+def show_fills(
+    demo: Demo = False,
+    day: Annotated[date | None, typer.Option(parser=_parse_day, metavar="DAY", help="Only this day (UTC).")] = None,
+    wallet: Annotated[str | None, typer.Option(help="Only this address.")] = None,
+    coin: Annotated[str | None, typer.Option(help="Only this coin, like BTC, @107 or xyz:TSLA.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+) -> None:
+    """The newest fills."""
+    query = """
+        SELECT time, coin, wallet, side, px, sz, dir, fee, fee_token, closed_pnl, twap_id, tid FROM hl.fills_readable
+        WHERE (%(day)s::date IS NULL OR (time >= %(day)s::date::timestamp AT TIME ZONE 'UTC'
+                                         AND time < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC'))
+          AND (%(wallet)s::text IS NULL OR wallet = lower(%(wallet)s))
+          AND (%(coin)s::text IS NULL OR coin = %(coin)s)
+        ORDER BY time DESC, tid LIMIT %(limit)s
+    """
+    _show(demo, query, {"day": day, "wallet": wallet, "coin": coin, "limit": limit})
+
+
+@show_app.command("checkpoints")
+def show_checkpoints(demo: Demo = False, limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50) -> None:
+    """The ledger: the newest objects, what they held, when they were fetched and loaded, and errors."""
+    query = """
+        SELECT object_key, size_bytes, rows, bad_lines, first_block, last_block, missing_blocks, fetched_at, loaded_at, error
+        FROM hl.s3_ingest_log ORDER BY object_date DESC, object_hour DESC LIMIT %(limit)s
+    """
+    _show(demo, query, {"limit": limit})
+
+
+@app.command()
+def sample(
+    fills_per_hour: Annotated[int, typer.Option(min=1, help="About so many.")],
+    days: Annotated[int, typer.Option(min=1, max=366)],
+    first: Annotated[date, typer.Option("--from", parser=_parse_day, metavar="DAY", help="First day.")] = _DEMO_FIRST,
+    out: Annotated[Path, typer.Option(help="Directory to write; it must not be there yet.")] = Path("sample"),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
+) -> None:
+    """Make a sample bucket of realistic fills, with a record of the truth beside it; set HL_NODE_DATA_URL to use it."""
+    from hl_pipeline.sample import write_sample
+
+    if out.exists():
+        _fail(f"{out} is there already; choose another with --out, or remove it", code=2)
+    with console.status("writing") as shown:
+        made = write_sample(
+            out,
+            first_day=first,
+            days=days,
+            fills_per_hour=fills_per_hour,
+            seed=seed,
+            progress=lambda fills: shown.update(f"writing: {fills:,} fills"),
+        )
+    console.print(f"{made.fills:,} fills in {made.objects} objects, {made.bytes / 1e6:,.1f} MB; truth in {made.truth_dir}")
+    console.print(f"HL_NODE_DATA_URL={made.node_data_dir}")
+
+
+def main() -> None:
+    """The entry point: errors that people can mend are said in one line."""
+    try:
+        app()
+    except ValidationError as error:
+        for item in error.errors():
+            name = variable(".".join(map(str, item["loc"])))
+            errors.print(f"[red]error:[/] {name}: {item['msg']} (it is {item.get('input')!r}); see .env.example")
+        sys.exit(2)
+
+
+def _settings(demo: bool = False) -> Settings:
+    if not demo:
+        return Settings()
+    home = DemoSettings().home.absolute()
+    return DemoSettings(home=home, node_data_url=str(home / "sample" / "hl-mainnet-node-data"))
+
+
+@contextmanager
+def _running(settings: Settings) -> Iterator[str]:
+    from hl_pipeline.installation import running
+
+    try:
+        with running(settings) as url:
+            yield url
+    except (NoDatabaseError, EmbeddedServerError) as error:
+        _fail(str(error))
+
+
+@contextmanager
+def _reading(settings: Settings) -> Generator[str]:
+    """As `_running`, but nothing is made where nothing was: looking at an installation must not begin one."""
+    if settings.database_url is None and not (settings.home / "postgres").is_dir():
+        _fail(f"there is no installation in {settings.home.absolute()} yet: run `hl up`, `hl ingest` or `hl demo` first")
+    with _running(settings) as url:
+        yield url
+
+
+def _show(demo: bool, query: str, parameters: dict[str, object]) -> None:
+    with _reading(_settings(demo)) as url, connect(url, "hl show") as connection:
+        cursor = connection.execute(query.encode(), parameters)
+        names = [column.name for column in cursor.description or []]
+        table = Table(*names, box=None, header_style="bold")
+        for row in cursor:
+            table.add_row(*("" if value is None else _cell(value) for value in row))
+    (wide if table.row_count else console).print(table if table.row_count else "nothing there", highlight=False)
+
+
+def _cell(value: object) -> str:
+    return value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")[:-6] if isinstance(value, datetime) else str(value)
+
+
+def _describe_lake(settings: Settings) -> str:
+    from hl_pipeline.lake import open_lake
+
+    if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
+        return f"{settings.lake}: not made yet"
+    try:
+        lake = open_lake(settings.lake)
+        lake.filesystem.get_file_info(lake.root)
+    except (OSError, ValueError) as error:
+        return f"[red]{settings.lake}: {error}[/]"
+    return f"{settings.lake}: reachable"
+
+
+def _print_demo_summary(url: str, days: list[Day]) -> None:
+    table = Table("day", "fills", "fetched", "seconds", "missing blocks", "bad lines", box=None, header_style="bold")
+    for day in days:
+        figures = (f"{day.rows:,}", f"{day.bytes_fetched / 1e6:.1f} MB", f"{day.seconds:.1f}", day.missing_blocks, day.bad_lines)
+        table.add_row(str(day.day), *map(str, figures))
+    console.print(table)
+    query = """
+        SELECT coin, count(*) FROM hl.fills GROUP BY coin ORDER BY 2 DESC LIMIT 5
+    """
+    with connect(url, "hl demo") as connection:
+        busiest = connection.execute(query).fetchall()
+    console.print("busiest coins: " + ", ".join(f"{coin} {count:,} fills" for coin, count in busiest), highlight=False)
+
+
+def _hl() -> str:
+    program = Path(sys.argv[0])
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "hl"
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    errors.print(f"[red]error:[/] {message}")
+    raise typer.Exit(code)

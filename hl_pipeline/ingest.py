@@ -1,0 +1,179 @@
+"""`hl ingest`: days materialized in this process, with a progress bar; a line for each day when it is done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import IntEnum
+from typing import Any
+
+from dagster import DagsterInstance, ExecuteInProcessResult, materialize
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from hl_pipeline.definitions import ASSETS, build_resources
+from hl_pipeline.events import is_event
+from hl_pipeline.settings import Settings
+
+_SHARE_OF_RAW = 0.6  # of a day's time: decoding; the rest is loading
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class Outcome(IntEnum):
+    """The exit code of `hl ingest`."""
+
+    WHOLE = 0
+    FAILED = 1
+    INCOMPLETE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What came of a day."""
+
+    day: date
+    outcome: Outcome
+    state: str
+    rows: int
+    bytes_fetched: int
+    seconds: float
+    bad_lines: int
+    missing_blocks: int
+    duplicates: int
+
+
+def ingest_days(days: list[date], settings: Settings, console: Console) -> list[Day]:
+    """Materialize raw_fills and fills of each day, in order; a day that fails does not stop the others."""
+    done: list[Day] = []
+    with DagsterInstance.get() as instance, _progress(console, days) as progress:
+        for day in days:
+            progress.begin(day)
+            result = materialize(
+                ASSETS,
+                partition_key=str(day),
+                instance=instance,
+                resources=build_resources(settings),
+                run_config=_QUIET,
+                raise_on_error=False,
+                tags={"hl/started_by": "hl ingest"},
+            )
+            done.append(_describe(day, result))
+            progress.finish()
+            console.print(_line(done[-1]), highlight=False)
+    return done
+
+
+def worst(days: list[Day]) -> Outcome:
+    """The outcome of all: failed before incomplete before whole."""
+    outcomes = {day.outcome for day in days}
+    return next((o for o in (Outcome.FAILED, Outcome.INCOMPLETE) if o in outcomes), Outcome.WHOLE)
+
+
+def days_between(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _describe(day: date, result: ExecuteInProcessResult) -> Day:
+    raw, fills = _metadata(result, "raw_fills"), _metadata(result, "fills")
+    seconds = float(raw.get("seconds", 0)) + float(fills.get("seconds", 0))
+    if not result.success:
+        errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
+        causes = [error.cause or error for error in errors if error is not None]
+        message = "; ".join(cause.message.strip() for cause in causes) or "see the run in the Dagster UI"
+        return Day(day, Outcome.FAILED, message, 0, int(raw.get("bytes_fetched", 0)), seconds, 0, 0, 0)
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    failed = [f"{name}: {check.description}" for name, check in checks.items() if not check.passed]
+    state = str(fills["state"]) if not checks["day_is_whole"].passed or not failed else "; ".join(failed)
+    return Day(
+        day,
+        Outcome.INCOMPLETE if failed else Outcome.WHOLE,
+        state,
+        int(fills["dagster/partition_row_count"]),
+        int(raw["bytes_fetched"]),
+        seconds,
+        int(raw["bad_lines"]),
+        int(fills["missing_blocks"]),
+        int(fills["duplicates_dropped"]),
+    )
+
+
+def _metadata(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    for event in result.asset_materializations_for_node(asset):
+        return {name: value.value for name, value in event.metadata.items()}
+    return {}
+
+
+def _line(day: Day) -> str:
+    mark = {Outcome.WHOLE: "[green]whole[/]", Outcome.INCOMPLETE: "[yellow]incomplete[/]", Outcome.FAILED: "[red]failed[/]"}
+    figures = f"{day.rows:>12,} fills  {day.bytes_fetched / 1e6:>8,.1f} MB fetched  {day.seconds:>6.1f} s"
+    bad = f"  {day.bad_lines} bad lines" if day.bad_lines else ""
+    return f"{day.day}  {mark[day.outcome]:<20}{figures}{bad}  {day.state}"
+
+
+class _ProgressHandler(logging.Handler):
+    """Turns the pipeline's events into the movement of a bar: each day is 1, its bytes and its rows are shares of it."""
+
+    def __init__(self, progress: Progress, days: int) -> None:
+        super().__init__(logging.INFO)
+        self._progress = progress
+        self._task = progress.add_task("", total=days, said="")
+        self._finished = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._bytes = self._wanted = self._rows = self._loaded = 0
+
+    def begin(self, day: date) -> None:
+        self._reset()
+        self._progress.update(self._task, description=str(day), said="listing")
+
+    def finish(self) -> None:
+        self._finished += 1
+        self._progress.update(self._task, completed=self._finished)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not is_event(record):
+            return
+        fields: dict[str, Any] = record.fields
+        if record.event == "objects_wanted":
+            self._wanted += fields["bytes"]
+        elif record.event in ("object_done", "object_known", "object_failed"):
+            self._bytes += fields["bytes"]
+            self._rows += fields.get("rows", 0)
+            self._show(f"decoded {self._rows:,} fills, {self._bytes / 1e6:,.0f} of {self._wanted / 1e6:,.0f} MB")
+        elif record.event == "hour_copied":
+            self._loaded = fields["rows"]
+            self._show(f"loaded {self._loaded:,} of about {self._rows:,} fills")
+        elif record.event in ("indexes_building", "day_in_use"):
+            self._show(record.event.replace("_", " "))
+
+    def _show(self, said: str) -> None:
+        raw = _SHARE_OF_RAW * self._bytes / max(self._wanted, 1)
+        load = (0.9 - _SHARE_OF_RAW) * min(self._loaded / max(self._rows, 1), 1)
+        elapsed = self._progress.tasks[0].elapsed or 0
+        rate = f", {(self._loaded or self._rows) / elapsed:,.0f}/s" if elapsed > 1 and not self._finished else ""
+        self._progress.update(self._task, completed=self._finished + raw + load, said=said + rate)
+
+
+@contextmanager
+def _progress(console: Console, days: list[date]) -> Generator[_ProgressHandler]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(30),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+    )
+    logger = logging.getLogger("hl_pipeline")
+    logger.setLevel(logging.INFO)
+    with Progress(*columns, console=console, transient=True) as progress:
+        handler = _ProgressHandler(progress, len(days))
+        logger.addHandler(handler)
+        try:
+            yield handler
+        finally:
+            logger.removeHandler(handler)

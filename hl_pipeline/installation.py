@@ -1,0 +1,46 @@
+"""An installation that is up: settings in the environment, the embedded PostgreSQL running if it is ours, the schema migrated.
+
+`hl` works within one; what it starts (webserver, daemon, runs) finds everything in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from hl_pipeline.settings import Settings, as_environment
+from hl_pipeline.warehouse.connect import ensure_database, find_dagster_url, find_database_url
+from hl_pipeline.warehouse.embedded import hold
+from hl_pipeline.warehouse.migrate import migrate
+
+PROJECT = Path(__file__).parent.parent
+"""Where workspace.yaml and dagster.yaml stand."""
+
+
+@contextmanager
+def running(settings: Settings) -> Generator[str]:
+    """The database's URL, while everything that the assets need is there; this process's environment has the settings.
+
+    Raises NoDatabaseError or EmbeddedServerError.
+    """
+    with ExitStack() as stack:
+        if settings.database_url is None:
+            stack.enter_context(hold(settings.home))
+        url = find_database_url(settings)
+        ensure_database(url)
+        migrate(url)
+        ensure_database(find_dagster_url(settings))
+        os.environ.update(as_environment(settings))
+        os.environ["DAGSTER_HOME"] = str(_dagster_home(settings))
+        yield url
+
+
+def _dagster_home(settings: Settings) -> Path:
+    """Dagster's directory in HL_HOME, with the project's dagster.yaml."""
+    home = settings.home.absolute() / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
+    return home

@@ -1,0 +1,31 @@
+"""Dagster's own storage, in PostgreSQL beside the data: dagster.yaml names this class, so that one file serves the embedded
+server and any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import ensure_database, find_dagster_url
+
+
+class PipelineStorage(DagsterPostgresStorage):
+    """DagsterPostgresStorage whose URL follows from the settings. Raises NoDatabaseError, which says what to do."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]
+    ) -> DagsterPostgresStorage:
+        url = find_dagster_url(Settings())
+        ensure_database(url)
+        _, _, address = url.partition("://")
+        # Bare postgresql:// means psycopg 3 to SQLAlchemy 2.1, with which dagster-postgres fails (its NOTIFY with parameters).
+        return DagsterPostgresStorage(f"postgresql+psycopg2://{address}", inst_data=inst_data)

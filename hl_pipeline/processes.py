@@ -1,0 +1,134 @@
+"""`hl up`: the Dagster webserver and daemon as children, their lines in one log, all stopped together."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, TextIO
+
+import requests
+
+from hl_pipeline.installation import PROJECT
+
+_STOP_SECONDS = 20.0
+_START_SECONDS = 120.0
+_HOST = "127.0.0.1"
+
+
+class AlreadyUpError(RuntimeError):
+    """Something is in the way of starting. The message says what, and what to do."""
+
+
+def commands(port: int) -> dict[str, list[str]]:
+    """The services by name, and the command of each."""
+    programs = Path(sys.executable).parent
+    workspace = ["-w", str(PROJECT / "workspace.yaml")]
+    return {
+        "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(port), *workspace],
+        "daemon": [str(programs / "dagster-daemon"), "run", *workspace],
+    }
+
+
+def run_services(home: Path, port: int) -> int:
+    """Run until Ctrl-C or SIGTERM (exit code 0), or until a service ends by itself (1). Raises AlreadyUpError."""
+    stop = threading.Event()
+
+    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    with _only_one(home), (home / "hl.log").open("a") as log:
+        _check_port(port)
+        signal.signal(signal.SIGINT, ask_to_stop)
+        signal.signal(signal.SIGTERM, ask_to_stop)
+        children = {name: _start(name, command, log) for name, command in commands(port).items()}
+        threading.Thread(target=_announce, args=(port, stop, home), daemon=True).start()
+        try:
+            while not stop.wait(0.5):
+                for name, child in children.items():
+                    if child.poll() is not None:
+                        _say(f"{name} ended by itself (exit code {child.returncode}); see {home / 'hl.log'}", log)
+                        return 1
+            return 0
+        finally:
+            _say("stopping", log)
+            _stop(children.values())
+
+
+@contextmanager
+def _only_one(home: Path) -> Generator[None]:
+    with (home / "up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyUpError(f"hl up is running already in {home}; stop it with Ctrl-C where it runs") from None
+        yield
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        # As the webserver does: a port whose last user has just gone is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            raise AlreadyUpError(f"port {port} is in use; choose another with --port or HL_PORT") from None
+
+
+def _start(name: str, command: list[str], log: TextIO) -> subprocess.Popen[str]:
+    # A session of its own: Ctrl-C reaches us alone, and we stop the children in order.
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    threading.Thread(target=_forward, args=(name, child.stdout, log), daemon=True).start()
+    return child
+
+
+def _forward(name: str, lines: IO[str], log: TextIO) -> None:
+    for line in lines:
+        _say(f"{name:<9} | {line.rstrip()}", log)
+
+
+def _say(text: str, log: TextIO) -> None:
+    print(text, flush=True)  # noqa: T201 - this is what `hl up` shows
+    log.write(text + "\n")
+    log.flush()
+
+
+def _announce(port: int, stop: threading.Event, home: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and not stop.wait(0.5):
+        try:
+            requests.get(f"http://{_HOST}:{port}/server_info", timeout=2).raise_for_status()
+        except requests.RequestException:
+            continue
+        print(f"\n  Dagster UI: http://{_HOST}:{port}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        return
+
+
+def _stop(children: Iterable[subprocess.Popen[str]]) -> None:
+    running = [child for child in children if child.poll() is None]
+    for child in running:
+        child.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for child in running:
+        try:
+            child.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

@@ -1,0 +1,126 @@
+"""What tests stand on: a real PostgreSQL a session and a database a test, a real S3 protocol server, the real records."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from dagster import DagsterInstance
+from hypothesis import HealthCheck, settings
+
+from hl_pipeline.lake import Lake, open_lake
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.embedded import embedded_url, hold
+from hl_pipeline.warehouse.migrate import migrate
+from hl_pipeline_tests.s3_server import S3Server, serve_s3
+
+SAMPLES = Path(__file__).parent.parent.parent / "shared" / "samples"
+
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_of_the_machine() -> Generator[None]:
+    """Tests see neither HL_* nor AWS_* of whoever runs them, nor a .env in the directory they run in."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [*os.environ]:
+            if name.startswith(("HL_", "AWS_", "DAGSTER_")) and name != "AWS_CA_BUNDLE":
+                patch.delenv(name)
+        patch.setenv("HL_SETTINGS_RESOLVED", "1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        yield
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The real records beside the project."""
+    assert SAMPLES.is_dir(), f"the real records are missing: {SAMPLES}"
+    return SAMPLES
+
+
+@pytest.fixture(scope="session")
+def postgres_home() -> Generator[Path]:
+    """The home of a running embedded server, with a migrated database `template`."""
+    with tempfile.TemporaryDirectory(prefix="hl-test-") as directory:
+        home = Path(directory)
+        with hold(home):
+            with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
+                connection.execute("CREATE DATABASE template")
+            migrate(embedded_url(home, "template"))
+            yield home
+            with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
+                connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+
+@pytest.fixture
+def database_url(postgres_home: Path) -> str:
+    """A migrated database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template".encode())
+    return embedded_url(postgres_home, name)
+
+
+@pytest.fixture
+def connection(database_url: str) -> Generator[psycopg.Connection]:
+    with connect(database_url, "test") as connection:
+        yield connection
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return open_lake(str(tmp_path / "lake"))
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """An installation of a test's own: `environment` is what a child process needs to work in it."""
+
+    home: Path
+    database_url: str
+    bucket: Path
+    environment: dict[str, str]
+
+    @property
+    def settings(self) -> Settings:
+        return Settings()
+
+
+@pytest.fixture
+def world(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A home, a database and an empty bucket directory, also in this process's environment."""
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    environment = {
+        "HL_HOME": str(tmp_path / "home"),
+        "HL_DATABASE_URL": database_url,
+        "HL_LAKE_URL": str(tmp_path / "lake"),
+        "HL_NODE_DATA_URL": str(bucket),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return World(tmp_path / "home", database_url, bucket, {**os.environ, **environment})
+
+
+@pytest.fixture(scope="session")
+def instance() -> Generator[DagsterInstance]:
+    with DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def s3() -> Generator[S3Server]:
+    with serve_s3() as server:
+        yield server

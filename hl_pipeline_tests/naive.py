@@ -1,0 +1,122 @@
+"""The second way: objects and rows read as simply as can be, to hold the pipeline's results against. Nothing of its code is used."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import lz4.frame
+import psycopg
+from psycopg.rows import dict_row
+
+SOURCE = "node_fills_by_block"
+_NUMBERS = ("px", "sz", "startPosition", "closedPnl", "fee", "builderFee", "deployerFee", "priorityGas")
+_COLUMNS = {
+    "coin": "coin",
+    "px": "px",
+    "sz": "sz",
+    "side": "side",
+    "startPosition": "start_position",
+    "dir": "dir",
+    "closedPnl": "closed_pnl",
+    "oid": "oid",
+    "crossed": "crossed",
+    "fee": "fee",
+    "tid": "tid",
+    "feeToken": "fee_token",
+    "builder": "builder",
+    "builderFee": "builder_fee",
+    "deployerFee": "deployer_fee",
+    "priorityGas": "priority_gas",
+}
+
+
+def object_path(bucket: Path, hour: datetime, codec: str = "lz4") -> Path:
+    return bucket / SOURCE / "hourly" / f"{hour:%Y%m%d}" / f"{hour.hour}.{codec}"
+
+
+def write_object(bucket: Path, hour: datetime, content: bytes, codec: str = "lz4") -> Path:
+    """Lay `content` (lines) out as the object of that hour."""
+    path = object_path(bucket, hour, codec)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(lz4.frame.compress(content) if codec == "lz4" else gzip.compress(content))
+    return path
+
+
+def read_bucket(bucket: Path) -> list[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """Every fill of a bucket directory: (block without its events, user, fill), numbers as Decimal."""
+    found: list[tuple[dict[str, Any], str, dict[str, Any]]] = []
+    for path in sorted(bucket.glob(f"{SOURCE}/hourly/*/*.lz4")):
+        for line in lz4.frame.decompress(path.read_bytes()).decode().splitlines():
+            block = json.loads(line, parse_float=Decimal)
+            block["object"] = str(path.relative_to(bucket))
+            found += [({**block, "events": None}, user, fill) for user, fill in block["events"]]
+    return found
+
+
+def expected_fill(block: dict[str, Any], user: str, fill: dict[str, Any]) -> dict[str, Any]:
+    """A fill of the source in the form that `stored_fill` gives."""
+    numbers = {name: Decimal(fill[name]) for name in _NUMBERS if fill.get(name) is not None}
+    expected = {**fill, **numbers, "user": user.lower(), "block_number": block["block_number"], "object": block["object"]}
+    seconds, nanoseconds = block["block_time"].split(".")
+    moment = datetime.fromisoformat(seconds).replace(tzinfo=UTC)
+    expected["block_time_ns"] = int(moment.timestamp()) * 10**9 + int(nanoseconds)
+    if fill.get("liquidation"):
+        expected["liquidation"] = {**fill["liquidation"], "markPx": Decimal(fill["liquidation"]["markPx"])}
+    return expected
+
+
+def stored_fill(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of hl.fills (with object_key) as the fill that it came from, and user, block_number, block_time_ns and object."""
+    extra = row["extra"] or {}
+    missing = extra.pop("_missing", [])
+    fill = {name: row[column] for name, column in _COLUMNS.items() if row[column] is not None}
+    fill |= {"user": row["wallet"], "block_number": row["block_number"], "object": row["object_key"]}
+    fill["time"] = (row["time"] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    fill["block_time_ns"] = row["block_time_ns"]
+    if "twapId" not in missing:
+        fill["twapId"] = row["twap_id"]
+    fill |= {name: "0x" + row[name].hex() for name in ("hash", "cloid") if row[name] is not None}
+    if row["liquidated_user"] is not None:
+        fill["liquidation"] = {
+            "liquidatedUser": row["liquidated_user"],
+            "markPx": row["liquidation_mark_px"],
+            "method": row["liquidation_method"],
+        }
+    return fill | extra
+
+
+def stored_fills(database_url: str) -> list[dict[str, Any]]:
+    """All of hl.fills as stored_fill gives them, and their `date`."""
+    with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        cursor.execute("SELECT f.*, l.object_key, f.time::date AS date FROM hl.fills f JOIN hl.s3_ingest_log l USING (object_id)")
+        return [{**stored_fill(row), "date": row["date"]} for row in cursor]
+
+
+def without(fills: Iterable[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    return [{name: value for name, value in fill.items() if name not in names} for fill in fills]
+
+
+def in_order(fills: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sorted by what identifies a fill."""
+    return sorted(fills, key=lambda fill: (fill["time"], fill["coin"], fill["user"], fill["side"], fill["tid"]))
+
+
+def event_day(fill: dict[str, Any]) -> date:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=fill["time"])).date()
+
+
+def database_rows(database_url: str) -> list[tuple[Any, ...]]:
+    """hl.fills without object ids, sorted: for `the same rows as never killed`."""
+    with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
+        return connection.execute(
+            "SELECT time, coin, wallet, side, tid, px, sz, start_position, closed_pnl, fee, fee_token, dir, hash, oid, crossed, "
+            "twap_id, cloid, builder, builder_fee, extra::text, block_number, block_time_ns, object_key "
+            "FROM hl.fills JOIN hl.s3_ingest_log USING (object_id) ORDER BY 1, 2, 3, 4, 5"
+        ).fetchall()

@@ -1,0 +1,66 @@
+"""A real S3 protocol server (moto's, over HTTP) for a bucket whose requester pays: as AWS does, it refuses who does not say so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+REGION = "ap-northeast-1"
+_DENIED = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+
+
+@dataclass(slots=True)
+class S3Server:
+    """`requests` are (method, path, whether the requester pays) in their order."""
+
+    url: str
+    requests: list[tuple[str, str, bool]] = field(default_factory=list[tuple[str, str, bool]])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
+    def client(self) -> Any:
+        """For tests to lay out buckets: boto3's, which pays for itself."""
+        client = boto3.client(
+            "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
+        )
+        client.meta.events.register("before-sign.s3", lambda request, **_: request.headers.add_header("x-amz-request-payer", "requester"))
+        return client
+
+
+@contextmanager
+def serve_s3() -> Generator[S3Server]:
+    """Serve until the block ends."""
+    backend = DomainDispatcherApplication(create_backend_app, service=None)
+    server = S3Server("")
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        pays = environ.get("HTTP_X_AMZ_REQUEST_PAYER") == "requester"
+        server.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], pays))
+        if not pays:
+            start_response("403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(_DENIED)))])
+            return [_DENIED]
+        return backend(environ, start_response)
+
+    with_http = make_server("127.0.0.1", 0, application, threaded=True)
+    server.url = f"http://127.0.0.1:{with_http.server_port}"
+    thread = threading.Thread(target=with_http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        with_http.shutdown()
+        thread.join()
