@@ -41,7 +41,9 @@ _DEMO_FIRST = date(2025, 9, 1)
 Demo = Annotated[bool, typer.Option("--demo", help="The demo's own home (.hl-demo) and settings instead of yours.")]
 
 
-def _parse_day(text: str) -> date:
+def _parse_day(text: str | date) -> date:
+    if isinstance(text, date):  # a default
+        return text
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -79,7 +81,9 @@ def demo() -> None:
             made = write_sample(
                 settings.home / "sample", first_day=_DEMO_FIRST, days=_DEMO_DAYS, fills_per_hour=_DEMO_FILLS_PER_HOUR
             )
-        console.print(f"sample bucket: {made.objects} objects, {made.fills:,} fills, {made.bytes / 1e6:.1f} MB in {settings.home}")
+        console.print(
+            f"sample bucket: {made.objects} objects, {made.fills:,} fills, {made.bytes / 1e6:.1f} MB in {settings.home}"
+        )
     with _running(settings) as url:
         done = ingest_days(days_between(_DEMO_FIRST, last), settings, console)
         _print_demo_summary(url, done)
@@ -121,7 +125,9 @@ def status(demo: Demo = False) -> None:
         failed = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
     console.print(f"days      {len(rows)} in hl.fills, {sum(row[1] for row in rows):,} fills")
     for day, count, duplicates, loaded_at in rows:
-        console.print(f"  {day}  {count:>12,} fills  {duplicates} duplicates dropped  loaded {loaded_at:%Y-%m-%d %H:%M}", highlight=False)
+        console.print(
+            f"  {day}  {count:>12,} fills  {duplicates} duplicates dropped  loaded {loaded_at:%Y-%m-%d %H:%M}", highlight=False
+        )
     for key, error in failed:
         console.print(f"  [red]failed[/] {key}: {error}", highlight=False)
 
@@ -201,7 +207,7 @@ def _settings(demo: bool = False) -> Settings:
 
 
 @contextmanager
-def _running(settings: Settings) -> Iterator[str]:
+def _running(settings: Settings) -> Generator[str]:
     from hl_pipeline.installation import running
 
     try:

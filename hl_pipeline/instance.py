@@ -21,9 +21,7 @@ class PipelineStorage(DagsterPostgresStorage):
         return {}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]
-    ) -> DagsterPostgresStorage:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]) -> DagsterPostgresStorage:
         url = find_dagster_url(Settings())
         ensure_database(url)
         _, _, address = url.partition("://")

@@ -14,10 +14,10 @@ import base64
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,6 +34,15 @@ from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
 _log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 150_000
 _META_KEY = b"hl"
+# Of a trial of all options (2 cores, generated fills): 0.42 us and 45 bytes a fill, the writer's defaults 0.64 us and 58 bytes.
+_RISING = ("time", "block_number", "block_time_ns", "local_time_ns", "line", "oid", "tid")
+_REPEATING = (
+    *("coin", "wallet", "side", "dir", "crossed", "fee_token", "builder", "builder_fee", "deployer_fee", "priority_gas"),
+    *("twap_id", "liquidated_user", "liquidation_mark_px", "liquidation_method", "object"),
+)
+
+NO_FILLS = pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()})
+"""What a day's fills are when there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,7 @@ def fills_path(day: date, hour: int) -> str:
 
 
 @contextmanager
-def replacing(lake: Lake, path: str) -> Iterator[Path]:
+def replacing(lake: Lake, path: str) -> Generator[Path]:
     """A local file to write; when the block ends well it takes the place of `path` at once, else nothing has happened.
 
     One writer a path at a time (the callers hold a lock), so that what a killed writer left is overwritten by the next.
@@ -188,15 +197,17 @@ def write_raw_object(
             numbers.append(part.blocks.numbers)
             block_times.append(part.blocks.times_ns)
             if part.fills.height:
-                low, high = part.fills.select(pl.col("time").min().alias("a"), pl.col("time").max().alias("b")).select(
-                    pl.all().cast(pl.Int64)
-                ).row(0)
+                low, high = (
+                    part.fills.select(pl.col("time").min().alias("a"), pl.col("time").max().alias("b"))
+                    .select(pl.all().cast(pl.Int64))
+                    .row(0)
+                )
                 first_time = low if first_time is None else min(low, first_time)
                 last_time = high if last_time is None else max(high, last_time)
             yield part.fills
 
     with replacing(lake, path) as temporary:
-        with pq.ParquetWriter(temporary, _arrow_schema(FILL_SCHEMA), compression="zstd", compression_level=1) as writer:
+        with _parquet_writer(temporary, FILL_SCHEMA) as writer:
             rows = 0
             for group in _row_groups(watch(decoded)):
                 writer.write_table(_arrow_table(group), row_group_size=group.height)
@@ -286,21 +297,10 @@ def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
     return [meta for meta in metas if meta is not None]
 
 
-def read_raw_fills(lake: Lake, meta: ObjectMeta, start: datetime, end: datetime) -> pl.DataFrame:
-    """The fills of one object with `start` <= time < `end`, in its order: FILL_SCHEMA and `object`, the key."""
-    path = raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source)
-    first, last = _milliseconds(start), _milliseconds(end)
-    with pq.ParquetFile(f"{lake.root}/{path}", filesystem=lake.filesystem) as file:
-        index = file.schema_arrow.get_field_index("time")
-        groups: list[int] = []
-        for group in range(file.num_row_groups):
-            statistics = file.metadata.row_group(group).column(index).statistics
-            if _milliseconds(statistics.min) < last and _milliseconds(statistics.max) >= first:
-                groups.append(group)
-        frame = pl.DataFrame(file.read_row_groups(groups)) if groups else pl.DataFrame(schema=FILL_SCHEMA)
-    return frame.filter(pl.col("time").is_between(start, end, closed="left")).with_columns(
-        pl.lit(meta.key).alias("object")
-    )
+def read_raw_fills(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
+    """The fills of one object: FILL_SCHEMA and `object`, its key."""
+    frame = _read_frame(lake, raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source))
+    return frame.with_columns(pl.lit(meta.key).alias("object"))
 
 
 def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> None:
@@ -309,19 +309,23 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> N
     if fills.is_empty():
         remove(lake, path)
         return
-    with replacing(lake, path) as temporary:
-        table = _arrow_table(fills)
-        with pq.ParquetWriter(temporary, table.schema, compression="zstd", compression_level=1) as writer:
-            for start in range(0, table.num_rows, _ROW_GROUP_ROWS):
-                writer.write_table(table.slice(start, _ROW_GROUP_ROWS))
+    with replacing(lake, path) as temporary, _parquet_writer(temporary, fills.schema) as writer:
+        writer.write_table(_arrow_table(fills), row_group_size=_ROW_GROUP_ROWS)
 
 
 def read_fills_hour(lake: Lake, day: date, hour: int) -> pl.DataFrame:
     """One hour of a day's fills as the lake has them: FILL_SCHEMA and `object`. Empty when there are none."""
     path = fills_path(day, hour)
     if not exists(lake, path):
-        return pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()})
-    return pl.DataFrame(pq.read_table(f"{lake.root}/{path}", filesystem=lake.filesystem, partitioning=None))
+        return NO_FILLS
+    return _read_frame(lake, path)
+
+
+def _read_frame(lake: Lake, path: str) -> pl.DataFrame:
+    if lake.is_local:
+        return pl.read_parquet(f"{lake.root}/{path}", hive_partitioning=False)
+    with lake.filesystem.open_input_stream(f"{lake.root}/{path}") as stream:
+        return pl.read_parquet(stream.read(), hive_partitioning=False)
 
 
 def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -338,13 +342,17 @@ def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(pending)
 
 
-def _arrow_schema(schema: dict[str, pl.DataType]) -> pa.Schema:
-    return _arrow_table(pl.DataFrame(schema=schema)).schema
+def _parquet_writer(path: Path, schema: Mapping[str, pl.DataType]) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path,
+        _arrow_table(pl.DataFrame(schema=schema)).schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[name for name in _REPEATING if name in schema],
+        column_encoding=dict.fromkeys(_RISING, "DELTA_BINARY_PACKED"),
+        write_statistics=["time", "block_number"],
+    )
 
 
 def _arrow_table(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-def _milliseconds(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

@@ -16,9 +16,7 @@ RESOLVED = "HL_SETTINGS_RESOLVED"
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True)
 
     home: Path = Field(
         Path(".hl"),
@@ -32,9 +30,7 @@ class Settings(BaseSettings):
         None,
         description="PostgreSQL for Dagster's runs and events. Unset: database <name>_dagster on the server of HL_DATABASE_URL.",
     )
-    lake_url: str | None = Field(
-        None, description="The Parquet lake: a directory, or s3://bucket/prefix. Unset: HL_HOME/lake."
-    )
+    lake_url: str | None = Field(None, description="The Parquet lake: a directory, or s3://bucket/prefix. Unset: HL_HOME/lake.")
     node_data_url: str = Field(
         "s3://hl-mainnet-node-data",
         description="Where fills come from: s3://bucket/prefix (the requester pays) or a directory of the same layout.",
@@ -50,7 +46,9 @@ class Settings(BaseSettings):
     )
     decode_threads: int = Field(2, ge=1, le=64, description="Threads that decode one object; each needs about 150 MB.")
     swap_wait_seconds: int = Field(
-        900, ge=1, description="How long a reload of a day waits, in tries of half a second, for queries that are reading hl.fills."
+        900,
+        ge=1,
+        description="How long a reload of a day waits, in tries of half a second, for queries that are reading hl.fills.",
     )
     port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
@@ -92,7 +90,11 @@ class DemoSettings(Settings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 

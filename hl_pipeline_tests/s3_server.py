@@ -37,14 +37,16 @@ class S3Server:
         client = boto3.client(
             "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
         )
-        client.meta.events.register("before-sign.s3", lambda request, **_: request.headers.add_header("x-amz-request-payer", "requester"))
+        client.meta.events.register(
+            "before-sign.s3", lambda request, **_: request.headers.add_header("x-amz-request-payer", "requester")
+        )
         return client
 
 
 @contextmanager
 def serve_s3() -> Generator[S3Server]:
     """Serve until the block ends."""
-    backend = DomainDispatcherApplication(create_backend_app, service=None)
+    backend = DomainDispatcherApplication(create_backend_app)
     server = S3Server("")
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from dagster import (
 
 from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
 from hl_pipeline.coverage import BY_BLOCK, HOUR, Judgement, overlapping, start_of
-from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
-from hl_pipeline.lake import Lake, ObjectMeta, read_fills_hour, read_raw_fills, write_fills_hour
+from hl_pipeline.formats.fills import FILL_KEY
+from hl_pipeline.lake import NO_FILLS, Lake, ObjectMeta, read_fills_hour, read_raw_fills, write_fills_hour
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
@@ -88,11 +89,15 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, swap_wait_
 
 
 def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[HourOfFills]:
-    """The day's fills hour by hour, each also written to the lake. In memory is one hour."""
+    """The day's fills hour by hour, each also written to the lake. In memory are the objects that reach into one hour."""
+    unread = deque(sorted(metas, key=lambda meta: meta.first_time_ms or 0))
+    pending: list[pl.DataFrame] = []
     for hour in range(24):
         start = start_of(day) + HOUR * hour
-        parts = [read_raw_fills(lake, meta, start, start + HOUR) for meta in overlapping(day, metas)]
-        together = pl.concat([pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()}), *parts])
+        while unread and (unread[0].first_time_ms or 0) < (start + HOUR).timestamp() * 1000:
+            pending.append(read_raw_fills(lake, unread.popleft()).filter(pl.col("time") >= start))
+        together = pl.concat([NO_FILLS, *(frame.filter(pl.col("time") < start + HOUR) for frame in pending)])
+        pending = [frame for frame in (frame.filter(pl.col("time") >= start + HOUR) for frame in pending) if frame.height]
         once = count_once(together)
         write_fills_hour(lake, day, hour, once)
         yield HourOfFills(once, together.height - once.height)
@@ -100,6 +105,8 @@ def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[Hou
 
 def count_once(fills: pl.DataFrame) -> pl.DataFrame:
     """`fills` without repeats of a fill, the first kept, in the same order."""
+    if fills.select(FILL_KEY).is_unique().all():
+        return fills
     return fills.unique(subset=FILL_KEY, keep="first", maintain_order=True)
 
 
@@ -125,7 +132,11 @@ def tally_lake(lake: Lake, day: date) -> Tally:
         ).row(0)
         totals[hour] = HourTotals(rows, sz, oid, twaps)
         repeated += rows - frame.select(pl.struct(FILL_KEY).n_unique()).item()
-        legs = frame.filter(pl.col("tid") != 0).group_by("time", "coin", "tid").agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
+        legs = (
+            frame.filter(pl.col("tid") != 0)
+            .group_by("time", "coin", "tid")
+            .agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
+        )
         trades += legs.height
         single_legs += legs.filter(pl.col("legs") == 1).height
         crowded += legs.filter((pl.col("legs") > 2) | ((pl.col("legs") == 2) & (pl.col("buys") != 1))).height

@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from hl_pipeline.formats.exact import (
@@ -51,9 +53,7 @@ PARSER = 1
 
 _EXACT_BELOW = 64 << 10  # bytes: an odd chunk smaller than this is parsed exactly, a larger one halved
 _QUOTE, _OPEN_BRACKET, _OPEN_BRACE, _BACKSLASH, _NEWLINE, _SPACE = b'"[{\\\n '
-_HEADER = (
-    b'{"local_time":"0000-00-00T00:00:00.000000000","block_time":"0000-00-00T00:00:00.000000000","block_number":'
-)
+_HEADER = b'{"local_time":"0000-00-00T00:00:00.000000000","block_time":"0000-00-00T00:00:00.000000000","block_number":'
 _HEADER_BYTES = np.frombuffer(_HEADER, np.uint8)
 # The zeros of the pattern stand for digits.
 _HEADER_DIGITS = np.flatnonzero(_HEADER_BYTES == ord("0"))
@@ -100,7 +100,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a chunk held: `fills` of FILL_SCHEMA in the chunk's order, what was bad, its blocks, and its number of lines."""
+    """What a chunk held: `fills` of FILL_SCHEMA (in the chunk's order, odd ones last), what was bad, its blocks, and its number of lines."""
 
     fills: pl.DataFrame
     bad: list[BadLine] = field(default_factory=list[BadLine])
@@ -187,9 +187,7 @@ def _take_block(block: Json, line: int, rows: list[Row], bad: list[BadLine]) -> 
         except BadValueError as error:
             bad.append(bad_line(line, position, error, dump_json(event).encode()))
             continue
-        rows.append(
-            row | {"block_number": number, "block_time_ns": time_ns, "local_time_ns": local_time_ns, "line": line}
-        )
+        rows.append(row | {"block_number": number, "block_time_ns": time_ns, "local_time_ns": local_time_ns, "line": line})
     return number, time_ns
 
 
@@ -203,17 +201,9 @@ class _Shape:
     events: Ints  # the bracket that opens each line's events
     pairs: Ints  # the bracket that opens each [user, fill]
     lines: Ints  # the line of each pair, from 0
+    fill_starts: Ints  # the opening brace of each fill
+    fill_ends: Ints  # one past its closing brace
     inner_brackets: Ints  # those within a fill: an unknown field has a list
-
-    @property
-    def fill_starts(self) -> Ints:
-        return self.pairs + _PAIR_WIDTH
-
-    @property
-    def fill_ends(self) -> Ints:
-        """One past the closing brace of each fill: `}],[` within a line, `}]]}` at its end."""
-        last = np.append(self.lines[1:] != self.lines[:-1], True)
-        return np.where(last, self.newlines[self.lines] - 3, np.append(self.pairs[1:], 0) - 2)
 
 
 def _decode_fast(chunk: bytes, first_line: int) -> Decoded | None:
@@ -221,14 +211,14 @@ def _decode_fast(chunk: bytes, first_line: int) -> Decoded | None:
     shape = _find_shape(np.frombuffer(chunk, np.uint8))
     if shape is None:
         return None
-    header = _read_header(shape, chunk)
+    header = _read_header(shape)
     if header is None:
         return None
     blocks, local_times = header
     if not len(shape.pairs):
         return Decoded(empty_fills(), [], blocks, len(shape.newlines))
     try:
-        raw = pl.read_ndjson(_bare_fills(shape), schema=_JSON_SCHEMA)
+        raw = pl.read_ndjson(_bare_fills(shape, chunk), schema=_JSON_SCHEMA)
     except pl.exceptions.PolarsError:
         return None
     if raw.height != len(shape.pairs):
@@ -286,32 +276,41 @@ def _find_shape(buffer: Bytes) -> _Shape | None:
     ends = _around(buffer, newlines, -4, 0)
     if not ((ends == _LINE_END).all(axis=1) | (is_empty & (ends[:, 1:] == _EMPTY_END).all(axis=1))).all():
         return None
-    return _Shape(buffer, starts, newlines, events, pairs, lines, np.setdiff1d(others, pairs, assume_unique=True))
+    # `}],[` parts the fills of a line, `}]]}` ends it.
+    is_last = np.append(lines[1:] != lines[:-1], True) if len(lines) else np.empty(0, bool)
+    fill_ends = np.where(is_last, newlines[lines] - 3, np.append(pairs[1:], 0) - 2)
+    inner = np.empty(0, np.int64) if len(pairs) == len(others) else np.setdiff1d(others, pairs, assume_unique=True)
+    return _Shape(buffer, starts, newlines, events, pairs, lines, pairs + _PAIR_WIDTH, fill_ends, inner)
 
 
 def _around(buffer: Bytes, positions: Ints, start: int, stop: int) -> Bytes:
     """The bytes from `start` to `stop` around each position, one row each."""
-    return buffer[positions[:, None] + np.arange(start, stop)]
+    # Rows of a sliding window: numpy copies each whole, five times as fast as picking bytes one by one.
+    return sliding_window_view(buffer, stop - start)[positions + start]
 
 
-def _read_header(shape: _Shape, chunk: bytes) -> tuple[Blocks, Ints] | None:
+def _read_header(shape: _Shape) -> tuple[Blocks, Ints] | None:
     """Each line's block and its local time (ns), or None when a header differs from the pattern."""
     header = _around(shape.buffer, shape.starts, 0, len(_HEADER))
     if not _IS_DIGIT[header[:, _HEADER_DIGITS]].all():
         return None
     if not (np.delete(header, _HEADER_DIGITS, axis=1) == np.delete(_HEADER_BYTES, _HEADER_DIGITS)).all():
         return None
-    number_starts = (shape.starts + len(_HEADER)).tolist()
-    number_ends = (shape.events - len(_EVENTS) + 1).tolist()
-    texts = [chunk[start:end] for start, end in zip(number_starts, number_ends, strict=True)]
-    if not all(text.isdigit() and len(text) <= 18 and not text.startswith(b"0") for text in texts):
+    widths = shape.events - len(_EVENTS) + 1 - shape.starts - len(_HEADER)
+    width = int(widths[0])
+    # Where the numbers grow by a digit the chunk is halved until they are alike.
+    if not 0 < width <= 18 or (widths != width).any():
         return None
+    digits = _around(shape.buffer, shape.starts, len(_HEADER), len(_HEADER) + width)
+    if not _IS_DIGIT[digits].all() or (digits[:, 0] == ord("0")).any():
+        return None
+    numbers = (digits - np.uint8(ord("0"))).astype(np.int64) @ 10 ** np.arange(width - 1, -1, -1, dtype=np.int64)
     try:
         times = _times_ns(header[:, _BLOCK_TIME : _BLOCK_TIME + _TIME_WIDTH])
         local_times = _times_ns(header[:, _LOCAL_TIME : _LOCAL_TIME + _TIME_WIDTH])
     except ValueError:
         return None
-    return Blocks(np.array(list(map(int, texts)), np.int64), times), local_times
+    return Blocks(numbers, times), local_times
 
 
 def _times_ns(texts: Bytes) -> Ints:
@@ -319,17 +318,10 @@ def _times_ns(texts: Bytes) -> Ints:
     return np.ascontiguousarray(texts).view(f"S{_TIME_WIDTH}")[:, 0].astype("datetime64[ns]").astype(np.int64)
 
 
-def _bare_fills(shape: _Shape) -> bytes:
-    """The chunk with everything but its fills blanked out, each fill on a line of its own."""
-    buffer = shape.buffer.copy()
-    buffer[shape.pairs[:, None] + np.arange(_PAIR_WIDTH)] = _SPACE
-    for start, event in zip(shape.starts.tolist(), shape.events.tolist(), strict=True):
-        buffer[start : event + 1] = _SPACE
-    buffer[shape.newlines[:, None] + np.arange(-3, 0)] = _SPACE
-    follows = shape.pairs[shape.pairs != shape.events[shape.lines] + 1]
-    buffer[follows - 2] = _SPACE
-    buffer[follows - 1] = _NEWLINE
-    return buffer.tobytes()
+def _bare_fills(shape: _Shape, chunk: bytes) -> bytes:
+    """The fills of the chunk and nothing else, each on a line of its own."""
+    places = zip(shape.fill_starts.tolist(), shape.fill_ends.tolist(), strict=True)
+    return b"\n".join([chunk[start:end] for start, end in places])
 
 
 def _wallets(shape: _Shape) -> pl.Series:
@@ -373,38 +365,33 @@ def _type_columns(raw: pl.DataFrame) -> pl.DataFrame:
 
 def _differs_in_fields(shape: _Shape, raw: pl.DataFrame, chunk: bytes) -> NDArray[np.bool_]:
     """For each fill, whether its text has a field that `raw` has not, or lacks one that `raw` cannot tell from a null."""
-    twap_keys = _twap_key_fills(shape)
-    differs = np.bincount(twap_keys, minlength=raw.height) != 1
-    liquidations = raw["liquidation"].is_not_null().to_numpy()
-    for index in np.flatnonzero(liquidations).tolist():
+    differs = np.bincount(_twap_key_fills(shape), minlength=raw.height) != 1
+    differs[np.searchsorted(shape.fill_starts, shape.inner_brackets) - 1] = True
+    for index in np.flatnonzero(raw["liquidation"].is_not_null()).tolist():
         text = chunk[shape.fill_starts[index] : shape.fill_ends[index]]
         at = text.index(b'"liquidation"')
         differs[index] |= b"twapId" in text[at : text.index(b"}", at)]
-
-    quotes = np.flatnonzero(shape.buffer == _QUOTE)
-    braces = np.flatnonzero(shape.buffer == _OPEN_BRACE)
-    counts = raw.null_count().row(0, named=True)
-    expected_quotes = sum(width * (raw.height - counts[name]) for name, width in _QUOTES_OF.items())
-    expected_quotes += 2 * (raw.height + counts["twapId"]) + _HEADER_QUOTES * len(shape.newlines)
-    expected_braces = len(shape.newlines) + raw.height + int(liquidations.sum())
-    if len(quotes) == expected_quotes and len(braces) == expected_braces and not len(shape.inner_brackets):
-        return differs
-
-    seen = raw.select(
-        pl.sum_horizontal(
-            pl.when(pl.col(name).is_not_null()).then(width).otherwise(2 if name == "twapId" else 0)
-            for name, width in _QUOTES_OF.items()
-        ).cast(pl.Int64)
-    ).to_series()
-    differs |= _count_within(shape, quotes) != seen.to_numpy()
-    differs |= _count_within(shape, braces) != 1 + liquidations
-    differs |= _count_within(shape, shape.inner_brackets) != 0
+    differs[_miscounted(shape, raw, 0, raw.height)] = True
     return differs
 
 
-def _count_within(shape: _Shape, positions: Ints) -> Ints:
-    """How many of the sorted positions are in each fill."""
-    return np.searchsorted(positions, shape.fill_ends) - np.searchsorted(positions, shape.fill_starts)
+def _miscounted(shape: _Shape, raw: pl.DataFrame, first: int, end: int) -> list[int]:
+    """The fills from `first` to `end` whose text has more or fewer quotes or braces than its fields account for.
+
+    No field takes any away, and each that `raw` lacks adds some, so where a run of fills has the right number all of them have.
+    """
+    text = shape.buffer[shape.fill_starts[first] : shape.fill_ends[end - 1]]
+    nulls = raw[first:end].null_count().row(0, named=True)
+    fills, headers = end - first, int(shape.lines[end - 1] - shape.lines[first])
+    quotes = sum(width * (fills - nulls[name]) for name, width in _QUOTES_OF.items()) + 2 * nulls["twapId"]
+    quotes += 2 * (fills - 1) + _HEADER_QUOTES * headers
+    braces = fills + fills - nulls["liquidation"] + headers
+    if np.count_nonzero(text == _QUOTE) == quotes and np.count_nonzero(text == _OPEN_BRACE) == braces:
+        return []
+    if fills == 1:
+        return [first]
+    cuts = np.linspace(first, end, min(fills, 16) + 1, dtype=int).tolist()
+    return [fill for low, high in pairwise(cuts) for fill in _miscounted(shape, raw, low, high)]
 
 
 def _twap_key_fills(shape: _Shape) -> Ints:
@@ -416,18 +403,14 @@ def _twap_key_fills(shape: _Shape) -> Ints:
     return fills[fills >= 0]
 
 
-def _replace_odd(
-    fills: pl.DataFrame, odd: NDArray[np.bool_], shape: _Shape, chunk: bytes
-) -> tuple[pl.DataFrame, list[BadLine]]:
-    """`fills` with the odd ones parsed exactly, in the same order, and those that were bad."""
+def _replace_odd(fills: pl.DataFrame, odd: NDArray[np.bool_], shape: _Shape, chunk: bytes) -> tuple[pl.DataFrame, list[BadLine]]:
+    """`fills` with the odd ones parsed exactly, these at the end, and those that were bad."""
     first_of_line = np.searchsorted(shape.lines, shape.lines)
-    starts, ends = shape.fill_starts, shape.fill_ends
     rows: list[Row] = []
-    kept: list[int] = []
     bad: list[BadLine] = []
     places = fills.select("block_number", "block_time_ns", "local_time_ns", "line").filter(odd).to_dicts()
     for index, block in zip(np.flatnonzero(odd).tolist(), places, strict=True):
-        pair, start, end = int(shape.pairs[index]), int(starts[index]), int(ends[index])
+        pair, start, end = int(shape.pairs[index]), int(shape.fill_starts[index]), int(shape.fill_ends[index])
         try:
             user = chunk[pair + _ADDRESS_AT : pair + _ADDRESS_AT + _ADDRESS_WIDTH].decode()
             row = parse_fill(parse_json(chunk[start:end]), user)
@@ -437,7 +420,4 @@ def _replace_odd(
             bad.append(bad_line(block["line"], event, error, chunk[pair : end + 1]))
             continue
         rows.append(row | block)
-        kept.append(index)
-    order = np.concatenate([np.flatnonzero(~odd), np.array(kept, np.int64)])
-    both = pl.concat([fills.filter(~odd), fills_frame(rows)])
-    return both[np.argsort(order)], bad
+    return pl.concat([fills.filter(~odd), fills_frame(rows)]), bad

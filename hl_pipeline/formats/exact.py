@@ -51,9 +51,7 @@ def parse_json(text: bytes) -> Json:
     Raises BadValueError for anything that is not one JSON value in UTF-8, for NaN and Infinity, and for a key given twice.
     """
     try:
-        return json.loads(
-            text.decode("utf-8"), parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_object
-        )
+        return json.loads(text.decode("utf-8"), parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise BadValueError(f"not UTF-8: {error.reason} at byte {error.start + 1}") from None
     except json.JSONDecodeError as error:

@@ -54,9 +54,7 @@ def decompress(stream: BinaryIO, codec: str) -> Iterator[bytes]:
             data = (decompressor.unused_data or b"") if decompressor.eof else b""
         position = stream.tell()
     if not decompressor.eof and not at_frame_start:
-        raise UnreadableObjectError(
-            f"truncated: the {codec} stream ends within a frame, at byte {position}; fetch it again"
-        )
+        raise UnreadableObjectError(f"truncated: the {codec} stream ends within a frame, at byte {position}; fetch it again")
 
 
 def whole_lines(pieces: Iterator[bytes], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:

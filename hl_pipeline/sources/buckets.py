@@ -110,7 +110,7 @@ class DirectoryBucket:
         return found
 
     @contextmanager
-    def open(self, found: SourceObject) -> Iterator[BinaryIO]:
+    def open(self, found: SourceObject) -> Generator[BinaryIO]:
         try:
             file = (Path(self.url) / found.key).open("rb")
         except OSError as error:

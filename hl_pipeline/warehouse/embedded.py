@@ -53,7 +53,7 @@ class EmbeddedServerError(RuntimeError):
 
 
 @contextmanager
-def hold(home: Path) -> Iterator[str]:
+def hold(home: Path) -> Generator[str]:
     """The URL of a running server in `home`, started if need be; it keeps running at least as long as the block.
 
     Raises EmbeddedServerError.

@@ -53,14 +53,14 @@ def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_err
     return row[0]
 
 
-def record_error(
-    connection: psycopg.Connection, key: str, source: str, object_date: date, hour: int, error: str
-) -> None:
+def record_error(connection: psycopg.Connection, key: str, source: str, object_date: date, hour: int, error: str) -> None:
     """Write why an object could not be had; what is known of an older form of it stays."""
     connection.execute(_FAILED, [key, source, object_date, hour, error])
 
 
 def read_errors(connection: psycopg.Connection, source: str, first: date, last: date) -> dict[str, str]:
     """The objects of these days of the bucket that could not be had, by key, and why."""
-    query = "SELECT object_key, error FROM hl.s3_ingest_log WHERE source = %s AND object_date BETWEEN %s AND %s AND error IS NOT NULL"
+    query = (
+        "SELECT object_key, error FROM hl.s3_ingest_log WHERE source = %s AND object_date BETWEEN %s AND %s AND error IS NOT NULL"
+    )
     return dict(connection.execute(query, [source, first, last]).fetchall())

@@ -12,7 +12,7 @@ _DAY_OF_FILLS, _OBJECT = 7281, 7282
 
 
 @contextmanager
-def lock_fills_day(connection: psycopg.Connection, day: date) -> Iterator[None]:
+def lock_fills_day(connection: psycopg.Connection, day: date) -> Generator[None]:
     """Wait until nobody else loads that day, and keep it so."""
     with _lock(connection, _DAY_OF_FILLS, day.toordinal()):
         yield
