@@ -33,6 +33,7 @@ from hl_pipeline.formats.exact import (
     parse_integer,
     parse_json,
     parse_time_ns,
+    refuse_doubled_keys,
     with_block_extra,
 )
 from hl_pipeline.formats.fills import (
@@ -82,6 +83,7 @@ _JSON_SCHEMA: dict[str, pl.DataType] = {
 }
 # The quotes that a field brings: two around its name, two more around a text; a liquidation has three texts within.
 _QUOTES_OF = {name: 2 if name in (*INTEGER_FIELDS, "crossed") else 4 for name in {**REGULAR_FIELDS, **OPTIONAL_FIELDS}}
+_QUOTES_OF["twapId"] = 0  # counted apart
 _QUOTES_OF["liquidation"] = 2 + 4 * len(LIQUIDATION_FIELDS)
 _DECIMAL_PATTERN = r"^-?[0-9]{1,28}(?:\.[0-9]{1,10})?$"
 _INTEGER_PATTERN = r"^-?[0-9]{1,18}$"
@@ -177,6 +179,7 @@ def _take_block(block: Json, line: int, rows: list[Row], bad: list[BadLine]) -> 
     if number is None or time_ns is None or not isinstance(events, list):
         raise BadValueError("block_number, block_time or the list of events is missing")
     unknown = {key: value for key, value in block.items() if key not in _BLOCK_KEYS}
+    refuse_doubled_keys(block, but="events")
     for position, event in enumerate(events, 1):
         try:
             if not isinstance(event, list) or len(event) != 2:
@@ -365,33 +368,35 @@ def _type_columns(raw: pl.DataFrame) -> pl.DataFrame:
 
 def _differs_in_fields(shape: _Shape, raw: pl.DataFrame, chunk: bytes) -> NDArray[np.bool_]:
     """For each fill, whether its text has a field that `raw` has not, or lacks one that `raw` cannot tell from a null."""
-    differs = np.bincount(_twap_key_fills(shape), minlength=raw.height) != 1
+    twap_keys = np.bincount(_twap_key_fills(shape), minlength=raw.height)
+    differs = twap_keys != 1
     differs[np.searchsorted(shape.fill_starts, shape.inner_brackets) - 1] = True
     for index in np.flatnonzero(raw["liquidation"].is_not_null()).tolist():
         text = chunk[shape.fill_starts[index] : shape.fill_ends[index]]
         at = text.index(b'"liquidation"')
         differs[index] |= b"twapId" in text[at : text.index(b"}", at)]
-    differs[_miscounted(shape, raw, 0, raw.height)] = True
+    differs[_miscounted(shape, raw, twap_keys, 0, raw.height)] = True
     return differs
 
 
-def _miscounted(shape: _Shape, raw: pl.DataFrame, first: int, end: int) -> list[int]:
+def _miscounted(shape: _Shape, raw: pl.DataFrame, twap_keys: Ints, first: int, end: int) -> list[int]:
     """The fills from `first` to `end` whose text has more or fewer quotes or braces than its fields account for.
 
-    No field takes any away, and each that `raw` lacks adds some, so where a run of fills has the right number all of them have.
+    Each field that `raw` lacks adds some and none takes any away (the keys `twapId`, that may be there or not, are counted as
+    they are), so where a run of fills has the right number all of them have.
     """
     text = shape.buffer[shape.fill_starts[first] : shape.fill_ends[end - 1]]
     nulls = raw[first:end].null_count().row(0, named=True)
     fills, headers = end - first, int(shape.lines[end - 1] - shape.lines[first])
-    quotes = sum(width * (fills - nulls[name]) for name, width in _QUOTES_OF.items()) + 2 * nulls["twapId"]
-    quotes += 2 * (fills - 1) + _HEADER_QUOTES * headers
+    quotes = sum(width * (fills - nulls[name]) for name, width in _QUOTES_OF.items())
+    quotes += 2 * int(twap_keys[first:end].sum()) + 2 * (fills - 1) + _HEADER_QUOTES * headers
     braces = fills + fills - nulls["liquidation"] + headers
     if np.count_nonzero(text == _QUOTE) == quotes and np.count_nonzero(text == _OPEN_BRACE) == braces:
         return []
     if fills == 1:
         return [first]
     cuts = np.linspace(first, end, min(fills, 16) + 1, dtype=int).tolist()
-    return [fill for low, high in pairwise(cuts) for fill in _miscounted(shape, raw, low, high)]
+    return [fill for low, high in pairwise(cuts) for fill in _miscounted(shape, raw, twap_keys, low, high)]
 
 
 def _twap_key_fills(shape: _Shape) -> Ints:

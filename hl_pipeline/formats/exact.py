@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import polars as pl
@@ -48,28 +48,58 @@ class BadValueError(ValueError):
 def parse_json(text: bytes) -> Json:
     """The JSON value of `text`, numbers exact (int or Decimal).
 
-    Raises BadValueError for anything that is not one JSON value in UTF-8, for NaN and Infinity, and for a key given twice.
+    Raises BadValueError for anything that is not one JSON value in UTF-8, and for NaN and Infinity.
     """
     try:
-        return json.loads(text.decode("utf-8"), parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_object)
+        return json.loads(
+            text.decode("utf-8"), parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object
+        )
+    except BadValueError:
+        raise
     except UnicodeDecodeError as error:
         raise BadValueError(f"not UTF-8: {error.reason} at byte {error.start + 1}") from None
     except json.JSONDecodeError as error:
         raise BadValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
         raise BadValueError("not taken: nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise BadValueError(f"not taken: {error}") from None
+
+
+def _number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise BadValueError(f"not taken: the exponent of {text[:80]} is out of all range") from None
 
 
 def _refuse_constant(name: str) -> Json:
     raise BadValueError(f"not JSON: {name}")
 
 
+class _Doubled(dict[str, Json]):
+    """An object of JSON in which a key stands twice: what it means is anybody's guess."""
+
+    pairs: list[tuple[str, Json]]
+
+
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise BadValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object")
+        result = _Doubled(result)
+        result.pairs = pairs
     return result
+
+
+def refuse_doubled_keys(value: Json, but: str | None = None) -> None:
+    """Raises BadValueError when a key stands twice in an object anywhere in `value`; not looked at is its member `but`."""
+    if isinstance(value, _Doubled):
+        keys = [key for key, _ in value.pairs]
+        raise BadValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if key != but:
+            refuse_doubled_keys(item)
 
 
 def parse_decimal(value: Json, field: str) -> Decimal | None:
@@ -135,6 +165,7 @@ def parse_fill(fill: Json, wallet: Json) -> Row:
     """
     if not isinstance(fill, dict):
         raise BadValueError(f"a fill must be an object, this is {_show(fill)}")
+    refuse_doubled_keys(fill)
     row: Row = {"wallet": parse_address(wallet, "user")}
     extra: dict[str, Json] = {}
     rest = dict(fill)
@@ -205,7 +236,8 @@ def _extra(extra: dict[str, Json], missing: list[str]) -> str | None:
 def dump_json(value: Json) -> str:
     """Compact ASCII JSON text of what parse_json gave, numbers to the last digit."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}:{dump_json(item)}" for key, item in value.items()) + "}"
+        pairs = value.pairs if isinstance(value, _Doubled) else value.items()
+        return "{" + ",".join(f"{json.dumps(key)}:{dump_json(item)}" for key, item in pairs) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(dump_json, value)) + "]"
     return str(value) if isinstance(value, Decimal) else json.dumps(value)
