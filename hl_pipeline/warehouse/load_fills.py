@@ -40,17 +40,19 @@ CREATE TABLE {table} (LIKE hl.fills INCLUDING DEFAULTS INCLUDING CONSTRAINTS INC
 """
 _COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT binary, FREEZE)"
 _FINISH = """
-CREATE INDEX ON {table} (wallet, time);
-CREATE INDEX ON {table} (twap_id) WHERE twap_id IS NOT NULL;
+CREATE INDEX {built_by_wallet} ON {table} (wallet, time);
+CREATE INDEX {built_by_twap} ON {table} (twap_id) WHERE twap_id IS NOT NULL;
 ALTER TABLE {table} ADD CONSTRAINT in_day CHECK (time >= {start} AND time < {end});
 ANALYZE {table}
 """
 _ATTACH = """
-ALTER TABLE {built} RENAME TO {name};
-ALTER TABLE hl.fills ATTACH PARTITION {table} FOR VALUES FROM ({start}) TO ({end});
-ALTER TABLE {table} DROP CONSTRAINT in_day
+ALTER TABLE {table} RENAME TO {final_name};
+ALTER INDEX hl.{built_by_wallet} RENAME TO {by_wallet};
+ALTER INDEX hl.{built_by_twap} RENAME TO {by_twap};
+ALTER TABLE hl.fills ATTACH PARTITION {final} FOR VALUES FROM ({start}) TO ({end});
+ALTER TABLE {final} DROP CONSTRAINT in_day
 """
-_DETACH = "ALTER TABLE hl.fills DETACH PARTITION {table}; DROP TABLE {table}"
+_DETACH = "ALTER TABLE hl.fills DETACH PARTITION {final}; DROP TABLE {final}"
 _FORGET_DAY = "DELETE FROM hl.fills_days WHERE date = %s"
 _RECORD_DAY = "INSERT INTO hl.fills_days (date, rows, duplicates) VALUES (%s, %s, %s)"
 _RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, rows) VALUES (%s, %s, %s, %s)"
@@ -114,6 +116,7 @@ def load_day(
             emit(_log, "indexes_building", day=day, rows=rows)
             connection.execute(_text(_FINISH, names))
         indexed = time.perf_counter()
+        emit(_log, "day_built", day=day, rows=rows)
 
         def swap() -> None:
             with connection.transaction():
@@ -165,12 +168,10 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
 
 
 def _take_place(connection: psycopg.Connection, day: date, names: Mapping[str, sql.Composable], rows: int) -> None:
-    final = f"fills_{day:%Y%m%d}"
-    placed = {**names, "built": names["table"], "table": sql.Identifier("hl", final), "name": sql.Identifier(final)}
-    old = connection.execute("SELECT to_regclass(%s)", [f"hl.{final}"]).fetchone()
+    old = connection.execute("SELECT to_regclass(%s)", [f"hl.fills_{day:%Y%m%d}"]).fetchone()
     if old != (None,):
-        connection.execute(_text(_DETACH, placed))
-    connection.execute(_text(_ATTACH if rows else "DROP TABLE {built}", placed))
+        connection.execute(_text(_DETACH, names))
+    connection.execute(_text(_ATTACH if rows else "DROP TABLE {table}", names))
 
 
 def _record(
@@ -208,8 +209,15 @@ def _retry_while_in_use(connection: psycopg.Connection, day: date, swap: Callabl
 
 def _names(day: date) -> dict[str, sql.Composable]:
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    final, built = f"fills_{day:%Y%m%d}", f"fills_load_{day:%Y%m%d}"
     return {
-        "table": sql.Identifier("hl", f"fills_load_{day:%Y%m%d}"),
+        "table": sql.Identifier("hl", built),
+        "built_by_wallet": sql.Identifier(f"{built}_wallet_time"),
+        "built_by_twap": sql.Identifier(f"{built}_twap_id"),
+        "final": sql.Identifier("hl", final),
+        "final_name": sql.Identifier(final),
+        "by_wallet": sql.Identifier(f"{final}_wallet_time"),
+        "by_twap": sql.Identifier(f"{final}_twap_id"),
         "start": sql.Literal(start.isoformat()),
         "end": sql.Literal((start + timedelta(days=1)).isoformat()),
     }

@@ -1,0 +1,141 @@
+"""Which objects a day wants, and when it is whole: plain values in, plain judgements out."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from hl_pipeline.coverage import BY_BLOCK, HOUR, extra_hours, find_holes, hour_of, judge_day, start_of, wanted_hours
+from hl_pipeline.lake import ObjectMeta, find_gaps
+
+DAY = date(2026, 3, 15)
+START = start_of(DAY)
+NOW = datetime(2026, 4, 1, tzinfo=UTC)
+LAG = timedelta(hours=3)
+BLOCKS_AN_HOUR = 1000
+
+
+def _meta(hour: datetime, *, late: timedelta = timedelta(milliseconds=-200), **changed: object) -> ObjectMeta:
+    """The object of an hour, its blocks from `late` after the hour begins to `late` after it ends, numbered through."""
+    first_block = int((hour - START) / HOUR) * BLOCKS_AN_HOUR + 100_000
+    first_ns, last_ns = (int(moment.timestamp() * 1000) * 10**6 for moment in (hour + late, hour + HOUR + late))
+    values: dict[str, object] = {
+        "key": f"node_fills_by_block/hourly/{hour:%Y%m%d}/{hour.hour}.lz4",
+        "etag": "e",
+        "size": 1,
+        "source": "node_fills_by_block",
+        "object_date": str(hour.date()),
+        "hour": hour.hour,
+        "parser": 1,
+        "rows": 1,
+        "lines": BLOCKS_AN_HOUR,
+        "bad_lines": 0,
+        "blocks": BLOCKS_AN_HOUR,
+        "repeated_blocks": 0,
+        "first_block": first_block,
+        "last_block": first_block + BLOCKS_AN_HOUR - 1,
+        "first_block_time_ns": first_ns,
+        "last_block_time_ns": last_ns,
+        "missing_blocks": [],
+        "first_time_ms": first_ns // 10**6,
+        "last_time_ms": last_ns // 10**6,
+        "fetched_at": "",
+    }
+    return ObjectMeta(**{**values, **changed})  # type: ignore[arg-type]
+
+
+def _day(**changed: object) -> list[ObjectMeta]:
+    return [_meta(START + HOUR * n, **changed) for n in range(25)]
+
+
+def _judge(metas: list[ObjectMeta], errors: dict[str, str] | None = None, now: datetime = NOW):  # noqa: ANN202
+    return judge_day(DAY, BY_BLOCK, metas, errors or {}, now, LAG)
+
+
+def test_a_day_wants_its_24_hours_and_the_one_after() -> None:
+    hours = wanted_hours(DAY, BY_BLOCK)
+    assert hours == [START + HOUR * n for n in range(25)]
+
+
+def test_the_first_day_of_a_source_wants_only_the_hours_that_it_has_and_no_day_before_wants_any() -> None:
+    assert wanted_hours(date(2025, 7, 27), BY_BLOCK)[0] == datetime(2025, 7, 27, 8, tzinfo=UTC)
+    assert wanted_hours(date(2025, 7, 26), BY_BLOCK) == []
+    judged = judge_day(date(2025, 7, 26), BY_BLOCK, [], {}, NOW, LAG)
+    assert (judged.is_whole, judged.has_source, judged.explain()) == (False, False, "No S3 source has this day.")
+
+
+def test_a_day_with_all_objects_and_all_blocks_is_whole() -> None:
+    judged = _judge(_day())
+    assert judged.is_whole
+    assert judged.explain() == "Whole: 25 objects, no block missing."
+
+
+@pytest.mark.parametrize(("late_hours", "more"), [(-0.1, 0), (-1.1, 1), (-2.1, 2), (-3.1, 3), (-5, 3)])
+def test_more_objects_are_wanted_after_midnight_until_the_blocks_reach_over_it(late_hours: float, more: int) -> None:
+    late = timedelta(hours=late_hours)
+    found = {hour_of(meta): meta for meta in _day(late=late)}
+    while asked := [hour for hour in extra_hours(DAY, BY_BLOCK, found) if hour not in found]:
+        found |= {hour: _meta(hour, late=late) for hour in asked}
+    assert sorted(found)[25:] == [START + HOUR * (25 + n) for n in range(more)]
+
+
+@pytest.mark.parametrize(("late_hours", "more"), [(-0.1, 0), (0.1, 1), (1.1, 2), (5, 3)])
+def test_more_objects_are_wanted_before_midnight_until_the_blocks_begin_before_it(late_hours: float, more: int) -> None:
+    late = timedelta(hours=late_hours)
+    found = {hour_of(meta): meta for meta in _day(late=late)}
+    while asked := [hour for hour in extra_hours(DAY, BY_BLOCK, found) if hour not in found]:
+        found |= {hour: _meta(hour, late=late) for hour in asked}
+    assert sorted(found)[:-25] == [START - HOUR * n for n in range(more, 0, -1)]
+
+
+def test_an_edge_that_no_object_crosses_is_said_and_the_day_is_not_whole() -> None:
+    late = timedelta(hours=-5)
+    judged = _judge([_meta(START + HOUR * n, late=late) for n in range(-3, 28)])
+    assert not judged.is_whole
+    assert "no block from 2026-03-16 00:00 on was seen" in judged.explain()
+
+
+def test_a_missing_object_is_a_hole_after_the_lag_and_not_due_before() -> None:
+    metas = [meta for meta in _day() if hour_of(meta) != START + HOUR * 24]
+    for now, state, pending in ((START + HOUR * 27, "not due", True), (START + HOUR * 28, "missing", False)):
+        judged = _judge(metas, now=now)
+        assert [(h.hour, h.state) for h in judged.hours if h.state != "present"] == [(START + HOUR * 24, state)]
+        assert (judged.is_whole, judged.is_pending) == (False, pending)
+
+
+def test_an_object_that_failed_is_told_with_its_reason() -> None:
+    metas = _day()
+    lost = metas.pop(3)
+    judged = _judge(metas, {lost.key: f"{lost.key}: truncated"})
+    assert judged.explain() == f"1 failed (03-15 03 h): {lost.key}: truncated."
+    assert not judged.is_pending
+
+
+def test_an_object_without_blocks_is_no_hour() -> None:
+    metas = _day()
+    metas[5] = _meta(START + HOUR * 5, blocks=0, first_block=None, last_block=None, first_block_time_ns=None, last_block_time_ns=None)
+    judged = _judge(metas)
+    assert not judged.is_whole
+    assert "the object is there but has no blocks" in judged.explain()
+
+
+def test_blocks_missing_within_and_between_objects_are_found_and_not_guessed_across_a_missing_hour() -> None:
+    metas = _day()
+    between = metas[7].first_block
+    metas[3] = _meta(START + HOUR * 3, missing_blocks=[(103_010, 103_012)])
+    metas[7] = _meta(START + HOUR * 7, first_block=between + 2 if between else None)
+    holes = [(hole.first, hole.last, hole.where) for hole in find_holes(metas)]
+    assert holes == [
+        (103_010, 103_012, "in node_fills_by_block/hourly/20260315/3.lz4"),
+        (107_000, 107_001, "between node_fills_by_block/hourly/20260315/6.lz4 and node_fills_by_block/hourly/20260315/7.lz4"),
+    ]
+    assert "5 blocks missing" in _judge(metas).explain()
+    del metas[10]
+    assert len(find_holes(metas)) == 2
+
+
+def test_gaps_are_found_in_numbers() -> None:
+    assert find_gaps(np.array([5, 6, 9, 10, 20])) == [(7, 8), (11, 19)]
+    assert find_gaps(np.array([], dtype=np.int64)) == []
