@@ -14,12 +14,14 @@ import os
 import pwd
 import subprocess
 import tempfile
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -28,6 +30,7 @@ from hl_pipeline.events import emit
 _log = logging.getLogger(__name__)
 _MAJOR = 18
 _START_TIMEOUT_SECONDS = 300  # recovery after a crash may take long, and must not be cut off
+_RETRY_SECONDS = 0.2
 _DATABASE = "hl"
 _MAX_SOCKET_PATH = 100
 _LOCALE = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -73,12 +76,7 @@ def hold(home: Path) -> Generator[str]:
 
 def running_url(home: Path) -> str | None:
     """The URL of the server in `home` when one accepts connections, else None."""
-    url = embedded_url(home.absolute())
-    try:
-        psycopg.connect(url, connect_timeout=5).close()
-    except psycopg.OperationalError:
-        return None
-    return url
+    return embedded_url(home) if _accepts_connections(home) else None
 
 
 def embedded_url(home: Path, database: str = _DATABASE) -> str:
@@ -117,14 +115,54 @@ def _ensure_started(home: Path) -> None:
     settings = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
     settings += f"unix_socket_directories = '{_socket_directory(home)}'\n"
     (data / "postgresql.auto.conf").write_text(f"# Written at each start by hl.\n{settings}")
-    if _run(user, "pg_ctl", "status", "-D", str(data), check=False) != 0:
-        log = data / "server.log"
-        timeout = str(_START_TIMEOUT_SECONDS)
-        _run(user, "pg_ctl", "start", "-w", "-t", timeout, "-D", str(data), "-l", str(log), "-o", f"-k {_socket_directory(home)}")
-        emit(_log, "postgres_started", home=str(home))
+    if not _accepts_connections(home):
+        _start(home, data, user)
+        emit(_log, "postgres_started", home=home)
     with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
+
+
+def _accepts_connections(home: Path) -> bool:
+    try:
+        psycopg.connect(embedded_url(home, "postgres"), connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _start(home: Path, data: Path, user: str | None) -> None:
+    """Start the server; one that was killed has its last processes waited out first (they hold the shared memory)."""
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    while _is_dead(data) and _has_processes(data) and time.monotonic() < deadline:
+        time.sleep(_RETRY_SECONDS)
+    if _is_dead(data):
+        (data / "postmaster.pid").unlink(missing_ok=True)
+        (_socket_directory(home) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+    options = ("-w", "-t", str(_START_TIMEOUT_SECONDS), "-D", str(data), "-l", str(data / "server.log"))
+    _run(user, "pg_ctl", "start", *options, "-o", f"-k {_socket_directory(home)}")
+
+
+def _is_dead(data: Path) -> bool:
+    """Whether a postmaster was killed. PostgreSQL takes one that nobody has reaped yet for alive, and would not start."""
+    try:
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except (FileNotFoundError, ValueError, IndexError):
+        return False
+
+
+def _has_processes(data: Path) -> bool:
+    """Whether any process works in the data directory, as all of a server's do."""
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "postgres" and process.cwd() == str(data):
+                return True
+        except psutil.Error:
+            continue
+    return False
 
 
 def _prepare_directories(home: Path, data: Path) -> str | None:

@@ -1,0 +1,160 @@
+"""A day into PostgreSQL: readers see the old day or the new one, and nobody waits for a long query of somebody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import psycopg
+import pytest
+
+from hl_pipeline.formats.by_block import decode_chunk
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.load_fills import COLUMNS, DayInUseError, HourOfFills, SourceOfDay, load_day
+from hl_pipeline.warehouse.migrate import migrate
+from hl_pipeline_tests.conftest import SAMPLES
+
+DAY = date(2026, 3, 15)
+KEY = "node_fills_by_block/hourly/20260315/0.lz4"
+FILLS = decode_chunk((SAMPLES / "node_fills_by_block_20260315_0.jsonl").read_bytes()).fills.with_columns(object=pl.lit(KEY))
+OF_DAY = FILLS.filter(pl.col("time") >= datetime(2026, 3, 15, tzinfo=UTC))
+
+
+@pytest.fixture
+def sources(connection: psycopg.Connection) -> dict[str, SourceOfDay]:
+    row = connection.execute(
+        "INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour) VALUES (%s, 'x', '2026-03-15', 0) RETURNING 1",
+        [KEY],
+    ).fetchone()
+    assert row is not None
+    return {KEY: SourceOfDay(1, "e")}
+
+
+def _load(connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5) -> None:
+    load_day(connection, day, [HourOfFills(fills, 0)], sources, wait)
+
+
+def _count(url: str) -> int:
+    with connect(url, "short reader") as reader:
+        row = reader.execute("SELECT count(*) FROM hl.fills").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_a_long_reader_blocks_neither_a_new_day_nor_other_readers(
+    connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
+) -> None:
+    _load(connection, sources, OF_DAY)
+    with connect(database_url, "long reader") as reader, reader.transaction():
+        reader.execute("SELECT count(*) FROM hl.fills")
+        next_day = OF_DAY.with_columns(pl.col("time") + timedelta(days=1))
+        _load(connection, sources, next_day, date(2026, 3, 16))
+        assert _count(database_url) == 2 * OF_DAY.height
+
+
+def test_a_reload_under_a_long_reader_waits_without_holding_up_others_and_then_names_it(
+    connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
+) -> None:
+    _load(connection, sources, OF_DAY)
+    waits: list[float] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            started = time.monotonic()
+            assert _count(database_url) == OF_DAY.height
+            waits.append(time.monotonic() - started)
+
+    with connect(database_url, "long reader") as reader, reader.transaction():
+        reader.execute("SELECT count(*) FROM hl.fills")
+        other = threading.Thread(target=read)
+        other.start()
+        with pytest.raises(DayInUseError, match=r"hl.fills was in use for 2 s by .*\(long reader\).*pg_cancel_backend"):
+            _load(connection, sources, OF_DAY.head(5), wait=2)
+        stop.set()
+        other.join()
+    assert len(waits) > 5
+    assert max(waits) < 1
+    assert _count(database_url) == OF_DAY.height
+
+    _load(connection, sources, OF_DAY.head(5))
+    assert _count(database_url) == 5
+
+
+def test_a_day_is_replaced_whole_and_without_rows_it_is_empty(
+    connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
+) -> None:
+    for rows in (3, 7, 0, 2):
+        _load(connection, sources, OF_DAY.head(rows))
+        assert _count(database_url) == rows
+        assert connection.execute("SELECT date, rows FROM hl.fills_days").fetchall() == [(DAY, rows)]
+        assert connection.execute("SELECT rows FROM hl.fills_day_objects").fetchall() == [(rows,)]
+
+
+def test_a_row_of_another_day_is_refused_and_changes_nothing(
+    connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
+) -> None:
+    _load(connection, sources, OF_DAY.head(3))
+    with pytest.raises(psycopg.errors.CheckViolation):
+        _load(connection, sources, FILLS)
+    assert _count(database_url) == 3
+    assert connection.execute("SELECT rows FROM hl.fills_days").fetchall() == [(3,)]
+
+
+def test_wallet_and_twap_queries_use_the_indexes(connection: psycopg.Connection, sources: dict[str, SourceOfDay]) -> None:
+    _load(connection, sources, OF_DAY)
+    connection.execute("SET enable_seqscan = off")
+    for where, index in (("wallet = 'x' AND time > '2026-03-15'", "fills_20260315_wallet_time"), ("twap_id = 5", "fills_20260315_twap_id")):
+        plan = connection.execute(f"EXPLAIN SELECT * FROM hl.fills WHERE {where}".encode()).fetchall()
+        assert index in str(plan)
+
+
+def test_the_readable_view_shows_what_the_source_wrote(connection: psycopg.Connection, sources: dict[str, SourceOfDay]) -> None:
+    _load(connection, sources, OF_DAY)
+    row = connection.execute(
+        "SELECT coin, px::text, sz::text, hash, cloid, object_key FROM hl.fills_readable WHERE cloid IS NOT NULL ORDER BY time, tid LIMIT 1"
+    ).fetchone()
+    mine = OF_DAY.filter(pl.col("cloid").is_not_null()).sort("time", "tid").row(0, named=True)
+    assert row == (
+        mine["coin"],
+        f"{mine['px'].normalize():f}",
+        f"{mine['sz'].normalize():f}",
+        "0x" + mine["hash"].hex(),
+        "0x" + mine["cloid"].hex(),
+        KEY,
+    )
+
+
+def test_the_table_has_every_column_that_is_copied_and_no_other(connection: psycopg.Connection) -> None:
+    cursor = connection.execute("SELECT * FROM hl.fills LIMIT 0")
+    assert {column.name for column in cursor.description or []} == set(COLUMNS)
+
+
+def test_migrations_go_up_down_and_up_again(database_url: str, connection: psycopg.Connection) -> None:
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'hl' ORDER BY 1"
+    there = connection.execute(tables).fetchall()
+    migrate(database_url, "base")
+    assert connection.execute(tables).fetchall() == [("alembic_version",)]
+    migrate(database_url)
+    migrate(database_url)
+    assert connection.execute(tables).fetchall() == there
+
+
+def test_migrations_at_once_do_not_disturb_each_other(database_url: str) -> None:
+    migrate(database_url, "base")
+    failed: list[BaseException] = []
+
+    def up() -> None:
+        try:
+            migrate(database_url)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not be
+            failed.append(error)
+
+    threads = [threading.Thread(target=up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
