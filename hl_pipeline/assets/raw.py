@@ -198,7 +198,7 @@ def _check_hours(judgement: Judgement) -> AssetCheckResult:
         check_name="hours_present",
         passed=not lacking,
         severity=severity(all(state.state == "not due" for state in lacking)),
-        description=judgement.explain(),
+        description=judgement.explain() if lacking or not judgement.hours else f"All {len(judgement.hours)} objects are there.",
         metadata={
             "missing_hours": len(lacking),
             "which": MetadataValue.json(
@@ -225,13 +225,14 @@ def _check_holes(judgement: Judgement) -> AssetCheckResult:
 
 def _check_bad_lines(metas: list[ObjectMeta], max_share: float) -> AssetCheckResult:
     bad = [meta for meta in metas if meta.bad_lines]
+    count = sum(meta.bad_lines for meta in bad)
     over = [meta for meta in bad if meta.bad_lines > max_share * max(meta.lines, 1)]
     return AssetCheckResult(
         check_name="lines_taken",
         passed=not over,
-        description=f"{sum(meta.bad_lines for meta in bad)} lines or events in quarantine, of {sum(m.lines for m in metas)} lines.",
+        description=f"{count} lines or events in quarantine, of {sum(meta.lines for meta in metas)} lines.",
         metadata={
-            "bad_lines": sum(meta.bad_lines for meta in bad),
+            "bad_lines": count,
             "which": MetadataValue.json([{"key": meta.key, "bad_lines": meta.bad_lines, "lines": meta.lines} for meta in bad]),
         },
     )
