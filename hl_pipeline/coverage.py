@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 
 from hl_pipeline.lake import ObjectMeta
@@ -158,8 +159,9 @@ def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
     """Block numbers missing within the objects, and between those of hours that follow each other."""
     holes = [Hole(first, last, f"in {meta.key}") for meta in metas for first, last in meta.missing_blocks]
     filled = [meta for meta in metas if meta.first_block is not None]
-    for before, after in zip(filled, filled[1:], strict=False):
-        assert before.last_block is not None and after.first_block is not None
+    for before, after in pairwise(filled):
+        assert before.last_block is not None
+        assert after.first_block is not None
         if hour_of(after) - hour_of(before) == HOUR and after.first_block > before.last_block + 1:
             holes.append(Hole(before.last_block + 1, after.first_block - 1, f"between {before.key} and {after.key}"))
     return sorted(holes, key=lambda hole: hole.first)

@@ -170,7 +170,7 @@ def _progress(console: Console, days: list[date]) -> Generator[_ProgressHandler]
     )
     logger = logging.getLogger("hl_pipeline")
     logger.setLevel(logging.INFO)
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         handler = _ProgressHandler(progress, len(days))
         logger.addHandler(handler)
         try:

@@ -21,7 +21,11 @@ class PipelineStorage(DagsterPostgresStorage):
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]) -> DagsterPostgresStorage:
+    def from_config_value(  # pyright: ignore[reportIncompatibleMethodOverride] - as Dagster's own storages do
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: dict[str, Any],  # noqa: ARG003
+    ) -> DagsterPostgresStorage:
         url = find_dagster_url(Settings())
         ensure_database(url)
         _, _, address = url.partition("://")

@@ -348,9 +348,9 @@ def _parquet_writer(path: Path, schema: Mapping[str, pl.DataType]) -> pq.Parquet
         _arrow_table(pl.DataFrame(schema=schema)).schema,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[name for name in _REPEATING if name in schema],
+        use_dictionary=[name for name in _REPEATING if name in schema],  # pyright: ignore[reportArgumentType]
         column_encoding=dict.fromkeys(_RISING, "DELTA_BINARY_PACKED"),
-        write_statistics=["time", "block_number"],
+        write_statistics=["time", "block_number"],  # pyright: ignore[reportArgumentType]
     )
 
 

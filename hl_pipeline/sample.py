@@ -107,7 +107,8 @@ def write_sample(
     target: Path,
     *,
     first_day: date,
-    days: int,
+    days: int = 1,
+    hours: int | None = None,
     fills_per_hour: int,
     seed: int = 1,
     progress: Callable[[int], None] | None = None,
@@ -115,17 +116,18 @@ def write_sample(
     """Writes the objects of `days` days and hour 0 of the day after, and the truth; the same arguments, the same bytes.
 
     `target/hl-mainnet-node-data/node_fills_by_block/hourly/YYYYMMDD/H.lz4` and `target/truth/` (see the module).
-    Event days `first_day` … `first_day + days - 1` are whole; a few rows belong to the day before and after. About
-    `fills_per_hour` rows an object, three minutes' worth in the last one, and the dust of each midnight. What is rare
-    comes about once a day at least, however small the sample. `progress` gets the number of fills written so far, after
-    each object. What is in `target` is written over, but objects of a larger sample stay: begin with an empty one.
+    With `hours` it ends after so many, for trials of size. Event days `first_day` … `first_day + days - 1` are whole; a few
+    rows belong to the day before and after. About `fills_per_hour` rows an object, three minutes' worth in the last one, and
+    the dust of each midnight. What is rare comes about once a day at least, however small the sample. `progress` gets the
+    number of fills written so far, after each object. What is in `target` is written over, but objects of a larger sample
+    stay: begin with an empty one.
     """
     if days < 1 or fills_per_hour < 1:
         raise ValueError(f"days and fills_per_hour must be at least 1, got {days} and {fills_per_hour}")
     node_data_dir, truth_dir = target / "hl-mainnet-node-data", target / "truth"
     truth_dir.mkdir(parents=True, exist_ok=True)
     start_ns = (first_day - date(1970, 1, 1)).days * _DAY_NS
-    hours = 24 * days + 1
+    hours = (24 * days if hours is None else hours) + 1
     world = _draw_world(np.random.default_rng([seed, hours]), start_ns, hours, fills_per_hour)
 
     truth = _Truth(truth_dir, world)

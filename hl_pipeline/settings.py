@@ -19,38 +19,43 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True)
 
     home: Path = Field(
-        Path(".hl"),
-        description="Directory of this installation: the embedded PostgreSQL, Dagster's files, logs, and by default the lake.",
+        default=Path(".hl"),
+        description="Directory of this installation: the embedded PostgreSQL, Dagster's files, the log, by default the lake.",
     )
     database_url: SecretStr | None = Field(
-        None,
-        description="PostgreSQL 16 or newer for the data: postgresql://user:password@host:5432/hl. Unset: the embedded one in HL_HOME.",
+        default=None,
+        description="PostgreSQL (16 or newer) for the data: postgresql://user:password@host:5432/hl. Unset: the embedded one.",
     )
     dagster_database_url: SecretStr | None = Field(
-        None,
-        description="PostgreSQL for Dagster's runs and events. Unset: database <name>_dagster on the server of HL_DATABASE_URL.",
+        default=None,
+        description="PostgreSQL for Dagster's runs and events. Unset: database NAME_dagster on the same server as the data.",
     )
-    lake_url: str | None = Field(None, description="The Parquet lake: a directory, or s3://bucket/prefix. Unset: HL_HOME/lake.")
+    lake_url: str | None = Field(
+        default=None, description="The Parquet lake: a directory, or s3://bucket/prefix. Unset: HL_HOME/lake."
+    )
     node_data_url: str = Field(
-        "s3://hl-mainnet-node-data",
+        default="s3://hl-mainnet-node-data",
         description="Where fills come from: s3://bucket/prefix (the requester pays) or a directory of the same layout.",
     )
-    node_data_region: str = Field("ap-northeast-1", description="AWS region of HL_NODE_DATA_URL.")
+    node_data_region: str = Field(default="ap-northeast-1", description="AWS region of HL_NODE_DATA_URL.")
     publish_lag_hours: float = Field(
-        3.0,
+        default=3.0,
         ge=0,
-        description="Hours after the end of an hour at which its missing object counts as a hole, not as one that is yet to come.",
+        description="Hours after the end of an hour at which its missing object counts as a hole, not as yet to come.",
     )
     bad_lines_max_share: float = Field(
-        0.0001, ge=0, le=1, description="Share of an object's lines that may be quarantined before a check fails as an error."
+        default=0.0001,
+        ge=0,
+        le=1,
+        description="Share of an object's lines that may be quarantined before a check fails as an error.",
     )
-    decode_threads: int = Field(2, ge=1, le=64, description="Threads that decode one object; each needs about 150 MB.")
+    decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode one object; each needs about 150 MB.")
     swap_wait_seconds: int = Field(
-        900,
+        default=900,
         ge=1,
         description="How long a reload of a day waits, in tries of half a second, for queries that are reading hl.fills.",
     )
-    port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
+    port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
     @field_validator("database_url", "dagster_database_url")
     @classmethod
@@ -76,7 +81,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         if RESOLVED in os.environ:
             return init_settings, env_settings
@@ -91,7 +96,7 @@ class DemoSettings(Settings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
         *_: PydanticBaseSettingsSource,
         **__: PydanticBaseSettingsSource,

@@ -1,4 +1,4 @@
-"""The second way: objects and rows read as simply as can be, to hold the pipeline's results against. Nothing of its code is used."""
+"""The second way: objects and rows read as simply as can be, to hold the pipeline's results against; none of its code is used."""
 
 from __future__ import annotations
 

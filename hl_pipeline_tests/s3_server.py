@@ -1,4 +1,4 @@
-"""A real S3 protocol server (moto's, over HTTP) for a bucket whose requester pays: as AWS does, it refuses who does not say so."""
+"""A real S3 protocol server (moto's, over HTTP) whose requester pays: as AWS does, it refuses who does not say so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 REGION = "ap-northeast-1"

@@ -64,7 +64,9 @@ def fills(draw: st.DrawFn, time_ms: int) -> dict[str, Any]:
     """A fill of that moment: its keys in any order, optional ones there or not, unknown ones now and then."""
     regular = dict(_KNOWN)
     if draw(st.integers(0, 9)) == 0:
-        regular.pop(draw(st.sampled_from(["startPosition", "dir", "closedPnl", "hash", "oid", "crossed", "fee", "feeToken", "twapId"])))
+        regular.pop(
+            draw(st.sampled_from(["startPosition", "dir", "closedPnl", "hash", "oid", "crossed", "fee", "feeToken", "twapId"]))
+        )
     fill = draw(st.fixed_dictionaries({name: value for name, value in regular.items() if name != "twapId"}, optional=_OPTIONAL))
     if "twapId" in regular and "twapId" not in fill:
         fill["twapId"] = None
@@ -99,5 +101,6 @@ def as_lines(made: list[dict[str, Any]], *, spaced: bool, ascii_only: bool) -> b
     """The blocks as lines, compact as the node writes them or with spaces."""
     separators = (", ", ": ") if spaced else (",", ":")
     return b"".join(
-        json.dumps(block, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") + b"\n" for block in made
+        json.dumps(block, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") + b"\n"
+        for block in made
     )

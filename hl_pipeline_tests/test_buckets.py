@@ -104,7 +104,9 @@ def test_refused_is_never_taken_for_empty(s3: S3Server) -> None:
     mean = _paying_nothing(s3)
     mean.meta.events.register("before-sign.s3", lambda request, **_: request.headers.__delitem__("x-amz-request-payer"))
     bucket = open_bucket("s3://refusing", lambda: mean)
-    with pytest.raises(BucketDeniedError, match=r"access denied .* Check the credentials .* region; the requester-pays flag was sent"):
+    with pytest.raises(
+        BucketDeniedError, match=r"access denied .* Check the credentials .* region; the requester-pays flag was sent"
+    ):
         list_hours(bucket, SOURCE, DAY)
 
 

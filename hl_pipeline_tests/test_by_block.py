@@ -99,7 +99,9 @@ def test_an_unknown_field_is_kept_to_the_last_digit() -> None:
     chunk = _line(block).replace(b'"gold"', b"0.1000000000000000000000000000001")
     decoded = decode_chunk(chunk)
     assert decoded.fills.height == len(block["events"])
-    assert decoded.fills["extra"].drop_nulls().to_list() == ['{"newField":{"a":[1,"x"]},"rebate":0.1000000000000000000000000000001}']
+    assert decoded.fills["extra"].drop_nulls().to_list() == [
+        '{"newField":{"a":[1,"x"]},"rebate":0.1000000000000000000000000000001}'
+    ]
 
 
 def test_an_unknown_field_and_an_absent_one_in_one_fill_do_not_cancel_out() -> None:
@@ -218,7 +220,10 @@ def test_blocks_without_fills_are_blocks() -> None:
 
 
 def test_an_odd_line_in_a_large_chunk_costs_no_other_line_its_place() -> None:
-    many = [_line({**json.loads(BLOCKS[n % 9]), "block_number": 1_000_000 + n, "events": _first_block()["events"][:4]}) for n in range(900)]
+    many = [
+        _line({**json.loads(BLOCKS[n % 9]), "block_number": 1_000_000 + n, "events": _first_block()["events"][:4]})
+        for n in range(900)
+    ]
     times = json.loads(FIRST)
     many = [_line({**json.loads(line), "block_time": times["block_time"]}) for line in many]
     many[450] = many[450].replace(b'"px":"3.9457"', b'"px":"oops"', 1)
@@ -234,7 +239,12 @@ _mutations = st.lists(
     st.tuples(
         st.integers(0, len(_SMALL) - 1),
         st.integers(0, 12),
-        st.one_of(st.sampled_from([b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b" ", b"null", b"}],[", b'"twapId":1,']), st.binary(max_size=3)),
+        st.one_of(
+            st.sampled_from(
+                [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b" ", b"null", b"}],[", b'"twapId":1,']
+            ),
+            st.binary(max_size=3),
+        ),
     ),
     min_size=1,
     max_size=3,
@@ -243,7 +253,9 @@ _mutations = st.lists(
 
 @settings(max_examples=600)
 @given(_mutations)
-def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(mutations: list[tuple[int, int, bytes]]) -> None:
+def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(
+    mutations: list[tuple[int, int, bytes]],
+) -> None:
     chunk = _SMALL
     for at, cut, put in mutations:
         chunk = chunk[:at] + put + chunk[at + cut :]

@@ -46,11 +46,11 @@ def _meta(hour: datetime, *, late: timedelta = timedelta(milliseconds=-200), **c
     return ObjectMeta(**{**values, **changed})  # type: ignore[arg-type]
 
 
-def _day(**changed: object) -> list[ObjectMeta]:
-    return [_meta(START + HOUR * n, **changed) for n in range(25)]
+def _day(late: timedelta = timedelta(milliseconds=-200)) -> list[ObjectMeta]:
+    return [_meta(START + HOUR * n, late=late) for n in range(25)]
 
 
-def _judge(metas: list[ObjectMeta], errors: dict[str, str] | None = None, now: datetime = NOW):  # noqa: ANN202
+def _judge(metas: list[ObjectMeta], errors: dict[str, str] | None = None, now: datetime = NOW):
     return judge_day(DAY, BY_BLOCK, metas, errors or {}, now, LAG)
 
 
@@ -115,7 +115,9 @@ def test_an_object_that_failed_is_told_with_its_reason() -> None:
 
 def test_an_object_without_blocks_is_no_hour() -> None:
     metas = _day()
-    metas[5] = _meta(START + HOUR * 5, blocks=0, first_block=None, last_block=None, first_block_time_ns=None, last_block_time_ns=None)
+    metas[5] = _meta(
+        START + HOUR * 5, blocks=0, first_block=None, last_block=None, first_block_time_ns=None, last_block_time_ns=None
+    )
     judged = _judge(metas)
     assert not judged.is_whole
     assert "the object is there but has no blocks" in judged.explain()

@@ -1,4 +1,4 @@
-"""A day through the assets, from a generated bucket: against the generator's truth, and with everything that can be wrong with it."""
+"""A day through the assets, from a generated bucket: against the generator's truth, and spoilt in every way."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def test_a_whole_day_has_every_field_of_every_fill_and_passes_every_check(
     assert stored == _expected(bucket)
 
 
-def test_the_sums_of_each_coin_and_wallet_are_the_generators_own(made: Path, bucket: Path, world: World, materialized: Materialize) -> None:
+def test_the_sums_of_each_coin_and_wallet_are_the_generators_own(
+    made: Path, bucket: Path, world: World, materialized: Materialize
+) -> None:
     materialized()
     truth = pl.read_parquet(made.parent / "truth" / "fills.parquet").filter(pl.col("date") == DAY)
     with psycopg.connect(world.database_url, options="-c timezone=UTC") as connection:
@@ -113,7 +115,9 @@ def test_the_sums_of_each_coin_and_wallet_are_the_generators_own(made: Path, buc
             "sum(closed_pnl), sum(fee), sum(px * sz) FROM hl.fills GROUP BY 1, 2"
         ).fetchall()
     columns = ["rows", "sz_sum", "taker_sz_sum", "twap_rows", "start_position_sum", "closed_pnl_sum", "fee_sum", "notional_sum"]
-    expected = {(row["coin"], row["wallet"]): [Decimal(row[name] or 0) for name in columns] for row in truth.iter_rows(named=True)}
+    expected = {
+        (row["coin"], row["wallet"]): [Decimal(row[name] or 0) for name in columns] for row in truth.iter_rows(named=True)
+    }
     stored = {(row[0], row[1]): [Decimal(value or 0) for value in row[2:]] for row in rows}
     assert stored == expected
     assert bucket.is_dir()
@@ -129,7 +133,10 @@ def test_metadata_tells_what_came_and_a_second_run_fetches_nothing(
     assert (raw["objects"], raw["objects_fetched"], raw["bytes"], raw["bytes_fetched"]) == (25, 25, size, size)
     assert (raw["bad_lines"], raw["missing_blocks"], raw["missing_hours"], raw["source"]) == (0, 0, 0, "node_fills_by_block")
     objects = truth["objects"].values() if isinstance(truth["objects"], dict) else truth["objects"]
-    assert (raw["first_block"], raw["last_block"]) == (min(o["first_block"] for o in objects), max(o["last_block"] for o in objects))
+    assert (raw["first_block"], raw["last_block"]) == (
+        min(o["first_block"] for o in objects),
+        max(o["last_block"] for o in objects),
+    )
     assert fills["dagster/partition_row_count"] == truth["days"][str(DAY)]["rows"]
     assert fills["duplicates_dropped"] == 0
     before = _stored(world)
@@ -142,7 +149,9 @@ def test_metadata_tells_what_came_and_a_second_run_fetches_nothing(
 
 def test_single_legs_are_counted_as_the_generator_made_them(made: Path, bucket: Path, materialized: Materialize) -> None:
     checks = _checks(materialized())
-    fills = [(fill["time"], fill["coin"], fill["tid"]) for _, _, fill in read_bucket(bucket) if fill["tid"] and event_day(fill) == DAY]
+    fills = [
+        (fill["time"], fill["coin"], fill["tid"]) for _, _, fill in read_bucket(bucket) if fill["tid"] and event_day(fill) == DAY
+    ]
     single = [key for key in set(fills) if fills.count(key) == 1]
     metadata = {name: value.value for name, value in checks["legs_pair"].metadata.items()}
     assert metadata == {"trades": len(set(fills)), "single_legs": len(single), "not_a_pair": 0}
@@ -217,11 +226,13 @@ def test_bad_lines_are_quarantined_with_their_number_and_text_and_counted(
     assert _failed(result) == {"lines_taken", "blocks_without_holes", "day_is_whole"}
     assert _metadata(result, "raw_fills")["bad_lines"] == 3
     assert _metadata(result, "raw_fills")["missing_blocks"] == 1
-    assert f"1 blocks missing: {lost['block_number']}-{lost['block_number']} in" in (_checks(result)["day_is_whole"].description or "")
+    assert f"1 blocks missing: {lost['block_number']}-{lost['block_number']} in" in (
+        _checks(result)["day_is_whole"].description or ""
+    )
     quarantine = Path(world.environment["HL_LAKE_URL"]) / "raw_fills/object_date=2026-03-15/hour=06.node_fills_by_block.bad.jsonl"
     records = [json.loads(line) for line in quarantine.read_text().splitlines()]
     assert [(record["line"], record["event"]) for record in records] == [(first + 1, 1), (second + 1, 1), (third + 1, None)]
-    assert "px: \"about " in records[0]["reason"]
+    assert 'px: "about ' in records[0]["reason"]
     assert "has more than 10 decimals" in records[1]["reason"]
     assert records[2]["text"].encode() == lines[third][:-1]
     _put(path, [line for n, line in enumerate(lines) if n not in (first, second, third)])
@@ -257,7 +268,9 @@ def test_an_empty_object_is_there_but_is_no_hour(content: bytes, bucket: Path, m
     assert "the object is there but has no blocks" in (_checks(result)["day_is_whole"].description or "")
 
 
-def test_a_missing_hour_is_an_error_that_names_it_and_the_rest_is_loaded(bucket: Path, world: World, materialized: Materialize) -> None:
+def test_a_missing_hour_is_an_error_that_names_it_and_the_rest_is_loaded(
+    bucket: Path, world: World, materialized: Materialize
+) -> None:
     object_path(bucket, START + 8 * HOUR).unlink()
     result = materialized()
     assert _failed(result) == {"hours_present", "day_is_whole"}
@@ -266,7 +279,9 @@ def test_a_missing_hour_is_an_error_that_names_it_and_the_rest_is_loaded(bucket:
     assert _stored(world) == _expected(bucket)
 
 
-def test_an_hour_that_is_not_due_yet_is_a_warning(bucket: Path, materialized: Materialize, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_hour_that_is_not_due_yet_is_a_warning(
+    bucket: Path, materialized: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
     object_path(bucket, START + 24 * HOUR).unlink()
     monkeypatch.setenv("HL_PUBLISH_LAG_HOURS", str(24 * 365 * 20))
     result = materialized()
@@ -275,9 +290,13 @@ def test_an_hour_that_is_not_due_yet_is_a_warning(bucket: Path, materialized: Ma
     assert "not due" in (_checks(result)["day_is_whole"].description or "")
 
 
-def test_the_last_fills_of_a_day_come_from_the_next_days_first_object(bucket: Path, world: World, materialized: Materialize) -> None:
+def test_the_last_fills_of_a_day_come_from_the_next_days_first_object(
+    bucket: Path, world: World, materialized: Materialize
+) -> None:
     materialized()
-    by_object = {str(fill["object"]).rpartition("/hourly/")[2] for fill in _stored(world) if str(fill["object"]).endswith("/0.lz4")}
+    by_object = {
+        str(fill["object"]).rpartition("/hourly/")[2] for fill in _stored(world) if str(fill["object"]).endswith("/0.lz4")
+    }
     assert by_object == {"20260315/0.lz4", "20260316/0.lz4"}
     assert _stored(world) == _expected(bucket)
 
@@ -330,7 +349,10 @@ def test_rows_that_went_from_the_database_are_missed_by_the_check_against_the_la
     tally = tally_lake(open_lake(world.environment["HL_LAKE_URL"]), DAY)
     with connect(world.database_url) as connection:
         assert _check_lake(tally.totals, read_totals(connection, DAY)).passed
-        connection.execute("DELETE FROM hl.fills WHERE (time, tid) IN (SELECT time, tid FROM hl.fills WHERE time >= '2026-03-15 13:00+0' LIMIT 1)")
+        connection.execute(
+            "DELETE FROM hl.fills WHERE (time, tid) IN "
+            "(SELECT time, tid FROM hl.fills WHERE time >= '2026-03-15 13:00+0' LIMIT 1)"
+        )
         check = _check_lake(tally.totals, read_totals(connection, DAY))
     assert not check.passed
     assert check.description == "Hours that differ: [13]; materialize fills of this day again."
@@ -346,7 +368,11 @@ def test_lake_and_bucket_may_both_be_on_s3(
     s3.ours.add("both-lake")
     for path in made.rglob("*.lz4"):
         client.put_object(Bucket="both-source", Key=f"some/prefix/{path.relative_to(made)}", Body=path.read_bytes())
-    for name, value in {**s3.environment, "HL_NODE_DATA_URL": "s3://both-source/some/prefix", "HL_LAKE_URL": "s3://both-lake/lake"}.items():
+    for name, value in {
+        **s3.environment,
+        "HL_NODE_DATA_URL": "s3://both-source/some/prefix",
+        "HL_LAKE_URL": "s3://both-lake/lake",
+    }.items():
         monkeypatch.setenv(name, value)
 
     assert _failed(materialized()) == set()
@@ -354,4 +380,6 @@ def test_lake_and_bucket_may_both_be_on_s3(
     assert _stored(world) == _expected(made)
     key = "lake/fills/date=2026-03-15/hour=13.parquet"
     frame = pl.read_parquet(io.BytesIO(client.get_object(Bucket="both-lake", Key=key)["Body"].read()))
-    assert frame.height == sum(START + 13 * HOUR <= datetime.fromtimestamp(int(str(f["time"])) / 1000, UTC) < START + 14 * HOUR for f in _expected(made))
+    assert frame.height == sum(
+        START + 13 * HOUR <= datetime.fromtimestamp(int(str(f["time"])) / 1000, UTC) < START + 14 * HOUR for f in _expected(made)
+    )

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: started for whoever holds it, found by whoever connects, stopped by the last, restarted after a crash."""
+"""The embedded PostgreSQL: started for whoever holds it, stopped by the last, found by others, back after a crash."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_without_a_server_it_says_what_to_do(home: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HL_HOME", str(home))
     with pytest.raises(NoDatabaseError, match=r"run `hl up` and leave it running, or set HL_DATABASE_URL"):
         find_database_url(Settings())
-    with pytest.raises(NoDatabaseError, match="cannot connect to postgresql://me:\\*\\*\\*@127.0.0.1:1/hl"):
+    with pytest.raises(NoDatabaseError, match=r"cannot connect to postgresql://me:\*\*\*@127\.0\.0\.1:1/hl"):
         connect("postgresql://me:secret@127.0.0.1:1/hl")
 
 

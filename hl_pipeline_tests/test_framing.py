@@ -29,7 +29,7 @@ def test_one_frame_or_several_give_all_their_lines(codec: str) -> None:
 @pytest.mark.parametrize("kept", [1, 10, 1000, -1])
 def test_a_truncated_object_is_said_to_be_and_is_never_half_an_object(codec: str, kept: int) -> None:
     content = (lz4.frame.compress if codec == "lz4" else gzip.compress)(LINES)
-    with pytest.raises(UnreadableObjectError, match="truncated: the .* stream ends within a frame"):
+    with pytest.raises(UnreadableObjectError, match=r"truncated: the .* stream ends within a frame"):
         _read(content[:kept], codec)
 
 

@@ -104,7 +104,7 @@ def test_killed_at_a_random_moment_a_second_run_ends_with_the_same_rows(
     seed: int, new_place: Callable[[], Place], never_killed: tuple[int, str, float]
 ) -> None:
     place = new_place()
-    moment = random.Random(seed).uniform(0.05, 1.0) * never_killed[2]  # noqa: S311
+    moment = random.Random(seed).uniform(0.05, 1.0) * never_killed[2]
     assert run(place, DAY, Death(None, seconds=moment)) in (-9, 0)
     assert run(place, DAY) == 0
     assert _rows(place) == never_killed[:2]

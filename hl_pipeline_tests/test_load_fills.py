@@ -25,14 +25,17 @@ OF_DAY = FILLS.filter(pl.col("time") >= datetime(2026, 3, 15, tzinfo=UTC))
 @pytest.fixture
 def sources(connection: psycopg.Connection) -> dict[str, SourceOfDay]:
     row = connection.execute(
-        "INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour) VALUES (%s, 'x', '2026-03-15', 0) RETURNING 1",
+        "INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour) "
+        "VALUES (%s, 'x', '2026-03-15', 0) RETURNING 1",
         [KEY],
     ).fetchone()
     assert row is not None
     return {KEY: SourceOfDay(1, "e")}
 
 
-def _load(connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5) -> None:
+def _load(
+    connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5
+) -> None:
     load_day(connection, day, [HourOfFills(fills, 0)], sources, wait)
 
 
@@ -106,7 +109,10 @@ def test_a_row_of_another_day_is_refused_and_changes_nothing(
 def test_wallet_and_twap_queries_use_the_indexes(connection: psycopg.Connection, sources: dict[str, SourceOfDay]) -> None:
     _load(connection, sources, OF_DAY)
     connection.execute("SET enable_seqscan = off")
-    for where, index in (("wallet = 'x' AND time > '2026-03-15'", "fills_20260315_wallet_time"), ("twap_id = 5", "fills_20260315_twap_id")):
+    for where, index in (
+        ("wallet = 'x' AND time > '2026-03-15'", "fills_20260315_wallet_time"),
+        ("twap_id = 5", "fills_20260315_twap_id"),
+    ):
         plan = connection.execute(f"EXPLAIN SELECT * FROM hl.fills WHERE {where}".encode()).fetchall()
         assert index in str(plan)
 
@@ -114,7 +120,8 @@ def test_wallet_and_twap_queries_use_the_indexes(connection: psycopg.Connection,
 def test_the_readable_view_shows_what_the_source_wrote(connection: psycopg.Connection, sources: dict[str, SourceOfDay]) -> None:
     _load(connection, sources, OF_DAY)
     row = connection.execute(
-        "SELECT coin, px::text, sz::text, hash, cloid, object_key FROM hl.fills_readable WHERE cloid IS NOT NULL ORDER BY time, tid LIMIT 1"
+        "SELECT coin, px::text, sz::text, hash, cloid, object_key FROM hl.fills_readable "
+        "WHERE cloid IS NOT NULL ORDER BY time, tid LIMIT 1"
     ).fetchone()
     mine = OF_DAY.filter(pl.col("cloid").is_not_null()).sort("time", "tid").row(0, named=True)
     assert row == (
@@ -149,7 +156,7 @@ def test_migrations_at_once_do_not_disturb_each_other(database_url: str) -> None
     def up() -> None:
         try:
             migrate(database_url)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not be
+        except Exception as error:
             failed.append(error)
 
     threads = [threading.Thread(target=up) for _ in range(4)]

@@ -7,6 +7,9 @@ quotes, braces and brackets tell an unknown, missing or doubled field, patterns 
 parsed exactly; a chunk whose shape differs is halved until what is odd stands alone, and that is parsed exactly.
 """
 
+# JSON of others has no types, pyarrow none of its own.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false
 from __future__ import annotations
 
 from collections import deque
@@ -57,7 +60,7 @@ _QUOTE, _OPEN_BRACKET, _OPEN_BRACE, _BACKSLASH, _NEWLINE, _SPACE = b'"[{\\\n '
 _HEADER = b'{"local_time":"0000-00-00T00:00:00.000000000","block_time":"0000-00-00T00:00:00.000000000","block_number":'
 _HEADER_BYTES = np.frombuffer(_HEADER, np.uint8)
 # The zeros of the pattern stand for digits.
-_HEADER_DIGITS = np.flatnonzero(_HEADER_BYTES == ord("0"))
+_HEADER_DIGITS = np.flatnonzero(ord("0") == _HEADER_BYTES)
 _LOCAL_TIME, _BLOCK_TIME = _HEADER.index(b"0000"), _HEADER.rindex(b"0000-")
 _TIME_WIDTH = 29
 _EVENTS = np.frombuffer(b',"events":[', np.uint8)
@@ -102,7 +105,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a chunk held: `fills` of FILL_SCHEMA (in the chunk's order, odd ones last), what was bad, its blocks, and its number of lines."""
+    """What a chunk held: `fills` of FILL_SCHEMA (in the chunk's order, odd ones last), what was bad, its blocks, its lines."""
 
     fills: pl.DataFrame
     bad: list[BadLine] = field(default_factory=list[BadLine])

@@ -3,6 +3,8 @@
 The fast decoders send here whatever they cannot vouch for.
 """
 
+# JSON of others has no types.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import json
@@ -51,9 +53,7 @@ def parse_json(text: bytes) -> Json:
     Raises BadValueError for anything that is not one JSON value in UTF-8, and for NaN and Infinity.
     """
     try:
-        return json.loads(
-            text.decode("utf-8"), parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object
-        )
+        return json.loads(text.decode("utf-8"), parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except BadValueError:
         raise
     except UnicodeDecodeError as error:
@@ -103,7 +103,7 @@ def refuse_doubled_keys(value: Json, but: str | None = None) -> None:
 
 
 def parse_decimal(value: Json, field: str) -> Decimal | None:
-    """`value` (a string or a number of JSON) as an exact decimal that NUMERIC(38,10) holds. Raises BadValueError when it does not."""
+    """`value` (a string or a number of JSON) as the exact decimal that NUMERIC(38,10) holds. Raises BadValueError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal) or not _DECIMAL.fullmatch(str(value)):

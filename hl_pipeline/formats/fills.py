@@ -11,7 +11,7 @@ import polars as pl
 
 PRICE_TYPE = pl.Decimal(38, 10)
 
-# JSON key -> column, in Hyperliquid's own terms. A fill always carries the first group; the second is left out when there is none.
+# JSON key -> column, in Hyperliquid's own terms. A fill carries the first group always, of the second what it has.
 REGULAR_FIELDS: dict[str, str] = {
     "coin": "coin",
     "px": "px",
@@ -92,7 +92,7 @@ FILL_KEY = ("time", "coin", "wallet", "side", "tid")
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line, or one event of it, that could not be taken: `line` and `event` count from 1, `event` is None for the whole line."""
+    """A line, or one event of it, that could not be taken: `line` and `event` count from 1, no `event`: the whole line."""
 
     line: int
     event: int | None

@@ -1,10 +1,11 @@
 """Bytes of an object to chunks of whole lines, in bounded memory. What a line means is the matter of the formats."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 import lz4.frame
 
@@ -27,7 +28,8 @@ class _Decompressor(Protocol):
 
 
 def _new_decompressor(codec: str) -> _Decompressor:
-    return lz4.frame.LZ4FrameDecompressor() if codec == "lz4" else zlib.decompressobj(wbits=31)
+    made: object = lz4.frame.LZ4FrameDecompressor() if codec == "lz4" else zlib.decompressobj(wbits=31)
+    return cast(_Decompressor, made)
 
 
 def decompress(stream: BinaryIO, codec: str) -> Iterator[bytes]:

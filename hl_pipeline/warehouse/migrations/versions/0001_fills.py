@@ -26,7 +26,7 @@ CREATE TABLE hl.s3_ingest_log (
     error_at        timestamptz
 );
 COMMENT ON TABLE hl.s3_ingest_log IS
-    'One row per source object: what was fetched, what it held, when its rows were last loaded, and the last error until it is mended';
+    'One row per source object: what it held, when it was fetched and last loaded, and an error until it is mended';
 COMMENT ON COLUMN hl.s3_ingest_log.bad_lines IS 'Lines or events in quarantine, beside the object''s file in the lake';
 COMMENT ON COLUMN hl.s3_ingest_log.missing_blocks IS 'Block numbers missing between first_block and last_block';
 
@@ -36,7 +36,8 @@ CREATE TABLE hl.fills_days (
     duplicates       bigint NOT NULL,
     loaded_at        timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE hl.fills_days IS 'The days (UTC, of the event) that hl.fills holds; duplicates: rows of the lake that repeated a fill';
+COMMENT ON TABLE hl.fills_days IS
+    'The days (UTC, of the event) in hl.fills; duplicates: rows of the lake that repeated a fill';
 
 CREATE TABLE hl.fills_day_objects (
     date       date NOT NULL REFERENCES hl.fills_days ON DELETE CASCADE,
@@ -80,7 +81,8 @@ CREATE TABLE hl.fills (
 ) PARTITION BY RANGE (time);
 CREATE INDEX fills_wallet_time ON hl.fills (wallet, time);
 CREATE INDEX fills_twap_id ON hl.fills (twap_id) WHERE twap_id IS NOT NULL;
-COMMENT ON TABLE hl.fills IS 'Every fill, counted once: one row per leg of a trade; a table per day of the event (UTC). A fill is (time, coin, wallet, side, tid)';
+COMMENT ON TABLE hl.fills IS
+    'Every fill once: a row per leg of a trade, a table per day of the event (UTC). A fill is (time, coin, wallet, side, tid)';
 COMMENT ON COLUMN hl.fills.time IS 'When it happened (UTC, the source''s milliseconds)';
 COMMENT ON COLUMN hl.fills.block_time_ns IS 'Time of its block, nanoseconds since 1970 UTC';
 COMMENT ON COLUMN hl.fills.object_id IS 'The object it came from: hl.s3_ingest_log';
@@ -89,7 +91,8 @@ COMMENT ON COLUMN hl.fills.side IS 'B: bought, A: sold';
 COMMENT ON COLUMN hl.fills.fee IS 'In fee_token, negative for a rebate; builder_fee and deployer_fee are within it';
 COMMENT ON COLUMN hl.fills.priority_gas IS 'In HYPE, apart from fee';
 COMMENT ON COLUMN hl.fills.twap_id IS 'On the leg of the TWAP''s owner only';
-COMMENT ON COLUMN hl.fills.extra IS 'What the columns cannot hold: unknown fields; under _missing the regular fields that were not there';
+COMMENT ON COLUMN hl.fills.extra IS
+    'What the columns cannot hold: unknown fields; under _missing the regular fields that were not there';
 
 CREATE VIEW hl.fills_readable AS
 SELECT time, coin, wallet, side, trim_scale(px) AS px, trim_scale(sz) AS sz, dir, crossed,
@@ -100,7 +103,8 @@ SELECT time, coin, wallet, side, trim_scale(px) AS px, trim_scale(sz) AS sz, dir
        liquidated_user, trim_scale(liquidation_mark_px) AS liquidation_mark_px, liquidation_method,
        block_number, block_time_ns, object_key, extra
 FROM hl.fills JOIN hl.s3_ingest_log USING (object_id);
-COMMENT ON VIEW hl.fills_readable IS 'hl.fills for people: hash and cloid as 0x…, numbers without trailing zeros, the object by its key';
+COMMENT ON VIEW hl.fills_readable IS
+    'hl.fills for people: hash and cloid as 0x…, numbers without trailing zeros, the object by its key';
 """
 
 DOWNGRADE = """

@@ -1,0 +1,153 @@
+"""`hl` as a user runs it: bad input, exit codes, what is shown, and a demo that meets no real installation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import lz4.frame
+import pytest
+
+from hl_pipeline.sample import write_sample
+from hl_pipeline.settings import Settings, as_environment
+from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.s3_server import REGION, S3Server
+
+HL = str(Path(sys.executable).parent / "hl")
+
+
+@pytest.fixture
+def users_environment() -> dict[str, str]:
+    """A shell in which nothing of ours is set."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("HL_", "DAGSTER_"))}
+
+
+def _hl(cwd: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([HL, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict[str, str]) -> None:
+    done = _hl(tmp_path, users_environment, "--help")
+    assert done.returncode == 0
+    for command in ("up", "demo", "ingest", "status", "sample", "show"):
+        assert f"\u2502 {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["ingest", "--from", "15.3.2026", "--to", "2026-03-16"], {}, "'15.3.2026' is not a day like 2026-03-15"),
+        (["ingest", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
+        (["ingest", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days go from 2023-02-26 to"),
+        (["sample", "--fills-per-hour", "0", "--days", "1"], {}, "--fills-per-hour"),
+        (["sample", "--fills-per-hour", "5", "--days", "1", "--out", "."], {}, "is there already; choose another with --out"),
+        (["show", "fills", "--limit", "0"], {}, "--limit"),
+        (["status"], {"HL_PORT": "many"}, "HL_PORT: Input should be a valid integer"),
+        (["status"], {"HL_PORT": "70000"}, "HL_PORT: Input should be less than or equal to 65535 (it is '70000')"),
+        (["status"], {"HL_DATABASE_URL": "mysql://x"}, "HL_DATABASE_URL: Value error, must begin with postgresql://"),
+        (["status"], {"HL_BAD_LINES_MAX_SHARE": "2"}, "HL_BAD_LINES_MAX_SHARE"),
+    ],
+)
+def test_bad_input_is_named_and_changes_nothing(
+    arguments: list[str], environment: dict[str, str], message: str, tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    done = _hl(tmp_path, {**users_environment, **environment}, *arguments)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.replace("\u2502", " ").split())
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["show", "fills"], ["show", "checkpoints"]])
+def test_looking_at_an_installation_that_is_not_there_does_not_begin_one(
+    arguments: list[str], tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    done = _hl(tmp_path, users_environment, *arguments)
+    assert done.returncode == 1
+    assert "there is no installation in" in done.stderr
+    assert "run `hl up`, `hl ingest` or `hl demo` first" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_come_from_the_environment_before_the_env_file_before_the_toml_file(
+    tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    (tmp_path / "hl.toml").write_text('port = 1111\nnode_data_region = "from-toml"\nswap_wait_seconds = 5\n')
+    (tmp_path / ".env").write_text("HL_PORT=2222\nHL_NODE_DATA_REGION=from-env-file\n")
+    done = _hl(tmp_path, {**users_environment, "HL_PORT": "3333"}, "status")
+    shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.strip().startswith("HL_")}
+    assert (shown["HL_PORT"], shown["HL_NODE_DATA_REGION"], shown["HL_SWAP_WAIT_SECONDS"]) == ("3333", "from-env-file", "5")
+
+
+def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_path: Path) -> None:
+    made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=60)
+    environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}
+
+    done = _hl(tmp_path, environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-16")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["2026-03-15", "whole"], ["2026-03-16", "whole"]]
+    status = _hl(tmp_path, {**environment, "HL_DAGSTER_DATABASE_URL": "postgresql://me:hush@db/d"}, "status")
+    assert "hush" not in status.stdout + status.stderr
+    status = _hl(tmp_path, environment, "status")
+    assert "2 in hl.fills" in status.stdout
+    assert "reachable" in status.stdout
+    checkpoints = _hl(tmp_path, environment, "show", "checkpoints", "--limit", "100")
+    assert checkpoints.stdout.count("node_fills_by_block/hourly/") == 49
+    fills = _hl(tmp_path, environment, "show", "fills", "--day", "2026-03-15", "--limit", "3")
+    rows = [line for line in fills.stdout.splitlines() if line.strip().startswith("2026-03-15 ")]
+    assert len(rows) == 3
+
+
+def test_an_incomplete_day_exits_with_3_and_a_failed_one_with_1(world: World, tmp_path: Path, s3: S3Server) -> None:
+    path = world.bucket / "node_fills_by_block/hourly/20260315/3.lz4"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(lz4.frame.compress(b""))
+    done = _hl(tmp_path, world.environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
+    assert done.returncode == 3
+    assert "incomplete" in done.stdout
+
+    s3.client().create_bucket(Bucket="closed", CreateBucketConfiguration={"LocationConstraint": REGION})
+    refused = {**world.environment, "HL_NODE_DATA_URL": "s3://closed", "AWS_ENDPOINT_URL": s3.url}
+    done = _hl(tmp_path, refused, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
+    assert done.returncode == 1
+    assert "no AWS credentials found; set AWS_PROFILE" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_demo_works_and_neither_sees_nor_touches_a_real_installation(
+    tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    (tmp_path / ".env").write_text("HL_DATABASE_URL=postgresql://nobody@127.0.0.1:1/nothing\nHL_LAKE_URL=real-lake\n")
+    environment = {**users_environment, "HL_HOME": str(tmp_path / "real-home"), "HL_NODE_DATA_URL": "s3://real"}
+
+    done = _hl(tmp_path, environment, "demo")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("2025-09-")] == ["whole", "whole"]
+    assert "busiest coins: HYPE" in done.stdout
+    assert "up --demo" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".hl-demo"]
+    shown = _hl(tmp_path, environment, "status", "--demo")
+    assert "2 in hl.fills" in shown.stdout
+
+
+def test_a_child_gets_every_setting_and_reads_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("HL_PORT=1234\n")
+    settings = Settings(port=4321, node_data_url="somewhere")
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings.model_copy(update={"home": tmp_path / ".hl"})
+
+
+def test_the_example_names_every_setting_with_its_default() -> None:
+    example = (Path(__file__).parent.parent / ".env.example").read_text()
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else field.default
+        assert f"#HL_{name.upper()}={default}\n" in example
+        assert field.description
+        assert field.description in " ".join(line.removeprefix("# ") for line in example.splitlines())
