@@ -313,19 +313,20 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> N
         writer.write_table(_arrow_table(fills), row_group_size=_ROW_GROUP_ROWS)
 
 
-def read_fills_hour(lake: Lake, day: date, hour: int) -> pl.DataFrame:
-    """One hour of a day's fills as the lake has them: FILL_SCHEMA and `object`. Empty when there are none."""
+def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Columns (of FILL_SCHEMA and `object`) of one hour of a day's fills as the lake has them. Empty when there are none."""
     path = fills_path(day, hour)
     if not exists(lake, path):
-        return NO_FILLS
-    return _read_frame(lake, path)
+        return NO_FILLS.select(columns)
+    return _read_frame(lake, path, columns)
 
 
-def _read_frame(lake: Lake, path: str) -> pl.DataFrame:
+def _read_frame(lake: Lake, path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    names = None if columns is None else list(columns)
     if lake.is_local:
-        return pl.read_parquet(f"{lake.root}/{path}", hive_partitioning=False)
+        return pl.read_parquet(f"{lake.root}/{path}", columns=names, hive_partitioning=False)
     with lake.filesystem.open_input_stream(f"{lake.root}/{path}") as stream:
-        return pl.read_parquet(stream.read(), hive_partitioning=False)
+        return pl.read_parquet(stream.read(), columns=names, hive_partitioning=False)
 
 
 def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:

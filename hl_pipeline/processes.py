@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Collection, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, TextIO
 
+import psutil
 import requests
 
 from hl_pipeline.installation import PROJECT
@@ -39,7 +41,7 @@ def commands(port: int) -> dict[str, list[str]]:
 
 
 def run_services(home: Path, port: int) -> int:
-    """Run until Ctrl-C or SIGTERM (exit code 0), or until a service ends by itself (1). Raises AlreadyUpError."""
+    """Run until Ctrl-C, SIGTERM or the terminal closes (exit code 0), or until a service ends by itself (1). Raises AlreadyUpError."""
     stop = threading.Event()
 
     def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
@@ -47,8 +49,8 @@ def run_services(home: Path, port: int) -> int:
 
     with _only_one(home), (home / "hl.log").open("a") as log:
         _check_port(port)
-        signal.signal(signal.SIGINT, ask_to_stop)
-        signal.signal(signal.SIGTERM, ask_to_stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, ask_to_stop)
         children = {name: _start(name, command, log) for name, command in commands(port).items()}
         threading.Thread(target=_announce, args=(port, stop, home), daemon=True).start()
         try:
@@ -60,7 +62,7 @@ def run_services(home: Path, port: int) -> int:
             return 0
         finally:
             _say("stopping", log)
-            _stop(children.values())
+            _stop([*children.values()])
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def _check_port(port: int) -> None:
 
 
 def _start(name: str, command: list[str], log: TextIO) -> subprocess.Popen[str]:
-    # A session of its own: Ctrl-C reaches us alone, and we stop the children in order.
+    # A session of its own: Ctrl-C reaches us alone, and what the child starts is known by its process group.
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -121,14 +123,28 @@ def _announce(port: int, stop: threading.Event, home: Path) -> None:
         return
 
 
-def _stop(children: Iterable[subprocess.Popen[str]]) -> None:
-    running = [child for child in children if child.poll() is None]
-    for child in running:
-        child.send_signal(signal.SIGINT)
+def _stop(children: Collection[subprocess.Popen[str]]) -> None:
+    """Interrupt the services and all that they started: a run in progress notes that it was interrupted, and ends too."""
+    groups = {child.pid for child in children}
+    _signal(groups, signal.SIGINT)
     deadline = time.monotonic() + _STOP_SECONDS
-    for child in running:
-        try:
-            child.wait(max(deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+    while _running(groups) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _signal(groups, signal.SIGKILL)
+    for child in children:
+        child.wait()
+
+
+def _signal(groups: set[int], number: signal.Signals) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, number)
+
+
+def _running(groups: set[int]) -> bool:
+    """Whether a process of these groups still works (one that has ended may wait long for its parent to notice)."""
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) in groups and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False

@@ -208,7 +208,7 @@ def test_a_line_that_does_not_parse_is_quarantined_whole_and_stops_no_other(line
 
 def test_lines_are_numbered_through_all_chunks_and_blank_lines_count() -> None:
     chunks = [BLOCKS[0] + b"\n", b"  \n" + b"broken\n", BLOCKS[0]]
-    decoded = list(decode(chunks))
+    decoded = list(decode(chunks, threads=2))
     assert [bad.line for part in decoded for bad in part.bad] == [4]
     assert decoded[-1].fills["line"].unique().to_list() == [5]
 

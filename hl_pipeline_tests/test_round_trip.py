@@ -31,7 +31,7 @@ def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
     stream = io.BytesIO(lz4.frame.compress(as_lines(made, spaced=spaced, ascii_only=ascii_only)))
     meta = write_raw_object(
         lake,
-        decode(whole_lines(decompress(stream, "lz4"))),
+        decode(whole_lines(decompress(stream, "lz4")), threads=2),
         key=KEY,
         etag="e",
         size=1,
@@ -50,7 +50,15 @@ def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
 
 def test_the_lake_of_one_object_has_no_more_files_than_one(lake: Lake) -> None:
     write_raw_object(
-        lake, decode([]), key=KEY, etag="e", size=0, source="node_fills_by_block", object_date=DAY, hour=5, parser=PARSER
+        lake,
+        decode([], threads=2),
+        key=KEY,
+        etag="e",
+        size=0,
+        source="node_fills_by_block",
+        object_date=DAY,
+        hour=5,
+        parser=PARSER,
     )
     files = [path.relative_to(lake.root) for path in Path(lake.root).rglob("*") if path.is_file()]
     assert files == [Path("raw_fills/object_date=2026-03-15/hour=05.node_fills_by_block.parquet")]

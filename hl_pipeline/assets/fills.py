@@ -124,22 +124,19 @@ def tally_lake(lake: Lake, day: date) -> Tally:
     totals: dict[int, HourTotals] = {}
     repeated = trades = single_legs = crowded = 0
     for hour in range(24):
-        frame = read_fills_hour(lake, day, hour)
+        frame = read_fills_hour(lake, day, hour, [*FILL_KEY, "sz", "oid", "twap_id"])
         if frame.is_empty():
             continue
-        rows, sz, oid, twaps = frame.select(
-            pl.len(), pl.sum("sz"), pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0)), pl.count("twap_id").alias("n")
-        ).row(0)
-        totals[hour] = HourTotals(rows, sz, oid, twaps)
-        repeated += rows - frame.select(pl.struct(FILL_KEY).n_unique()).item()
-        legs = (
-            frame.filter(pl.col("tid") != 0)
-            .group_by("time", "coin", "tid")
-            .agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
-        )
+        # Sums of order ids go beyond 64 bits.
+        oids = pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0))
+        totals[hour] = HourTotals(*frame.select(pl.len(), pl.sum("sz"), oids, pl.count("twap_id")).row(0))
+        repeated += frame.height - count_once(frame).height
+        trade = frame.filter(pl.col("tid") != 0).group_by("time", "coin", "tid")
+        legs = trade.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
+        is_pair = (pl.col("legs") == 2) & (pl.col("buys") == 1)
         trades += legs.height
         single_legs += legs.filter(pl.col("legs") == 1).height
-        crowded += legs.filter((pl.col("legs") > 2) | ((pl.col("legs") == 2) & (pl.col("buys") != 1))).height
+        crowded += legs.filter((pl.col("legs") > 1) & ~is_pair).height
     return Tally(totals, repeated, trades, single_legs, crowded)
 
 

@@ -113,10 +113,10 @@ class Decoded:
     lines: int = 0
 
 
-def decode(chunks: Iterable[bytes], threads: int = 2) -> Iterator[Decoded]:
+def decode(chunks: Iterable[bytes], threads: int) -> Iterator[Decoded]:
     """Decode chunks of whole lines in their order, `threads` of them at a time; lines are numbered through from 1.
 
-    Two threads give about 1.4 times the speed of one (numpy and polars let go of the interpreter lock), three no more than two.
+    On two cores three threads give about 1.4 times the speed of one: numpy and polars let go of the interpreter lock.
     """
     line = 1
     pending: deque[Future[Decoded]] = deque()
