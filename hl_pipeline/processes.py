@@ -41,7 +41,10 @@ def commands(port: int) -> dict[str, list[str]]:
 
 
 def run_services(home: Path, port: int) -> int:
-    """Run until Ctrl-C, SIGTERM or the terminal closes (exit code 0), or until a service ends by itself (1). Raises AlreadyUpError."""
+    """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service ends by itself (1).
+
+    Raises AlreadyUpError.
+    """
     stop = threading.Event()
 
     def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:

@@ -49,7 +49,9 @@ class Settings(BaseSettings):
         le=1,
         description="Share of an object's lines that may be quarantined before a check fails as an error.",
     )
-    decode_threads: int = Field(default=3, ge=1, le=64, description="Threads that decode one object; each needs about 150 MB.")
+    decode_threads: int = Field(
+        default=2, ge=1, le=64, description="Threads that decode each of the two objects in work; each needs about 150 MB."
+    )
     swap_wait_seconds: int = Field(
         default=900,
         ge=1,

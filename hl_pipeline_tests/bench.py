@@ -101,7 +101,7 @@ def measure_stages() -> dict[str, float]:
     lake = open_lake(settings.lake)
     with connect(url) as connection:
         started = time.perf_counter()
-        brought = bring_day(DAY, BY_BLOCK, node_data, lake, connection, settings.decode_threads)
+        brought = bring_day(DAY, BY_BLOCK, node_data, lake, url, settings.decode_threads)
         decoded = time.perf_counter()
         loaded = load_fills(DAY, lake, connection, 60)
         ended = time.perf_counter()

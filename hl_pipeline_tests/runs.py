@@ -67,7 +67,7 @@ def ingest(place: Place, day: date) -> None:
     """A day from the bucket to the database, as raw_fills and fills do it."""
     lake = open_lake(str(place.lake))
     with connect(place.database_url, "test run") as connection:
-        bring_day(day, BY_BLOCK, NodeData(url=str(place.bucket), region="none"), lake, connection, decode_threads=2)
+        bring_day(day, BY_BLOCK, NodeData(url=str(place.bucket), region="none"), lake, place.database_url, decode_threads=2)
         load_fills(day, lake, connection, swap_wait_seconds=60)
 
 

@@ -5,6 +5,7 @@ What becomes of their rows is the matter of `fills`.
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -35,10 +36,12 @@ from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, SourceObject, list_hours
+from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.ledger import read_errors, record_error, record_fetched
 from hl_pipeline.warehouse.locks import lock_object
 
 _log = logging.getLogger(__name__)
+_OBJECTS_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
 _CHECKS = {
     "hours_present": "Every object that the day wants is in the lake.",
     "blocks_without_holes": "The block numbers run on, within each object and from one to the next.",
@@ -69,7 +72,7 @@ def raw_fills(
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
     with warehouse.connect("hl raw_fills") as connection:
-        brought = bring_day(day, BY_BLOCK, node_data, lake, connection, settings.decode_threads)
+        brought = bring_day(day, BY_BLOCK, node_data, lake, find_database_url(settings), settings.decode_threads)
         judgement = judge(day, BY_BLOCK, lake, connection, settings)
     metas = list(brought.found.values())
     return MaterializeResult(
@@ -82,10 +85,8 @@ def raw_fills(
     )
 
 
-def bring_day(
-    day: date, source: Source, node_data: NodeData, lake: Lake, connection: psycopg.Connection, decode_threads: int
-) -> Brought:
-    """Bring the objects that `day` wants into the lake; what could not be had is in the ledger with its error.
+def bring_day(day: date, source: Source, node_data: NodeData, lake: Lake, url: str, decode_threads: int) -> Brought:
+    """Bring the objects that `day` wants into the lake; what could not be had is in the ledger (at `url`) with its error.
 
     Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed.
     """
@@ -105,20 +106,25 @@ def bring_day(
         listed = {hour: listings[hour.date()].get(hour.hour) for hour in batch}
         sizes = [item.size for item in listed.values() if item is not None]
         emit(_log, "objects_wanted", day=day, objects=len(sizes), bytes=sum(sizes))
-        for hour, listed_object in listed.items():
-            tried.add(hour)
-            meta, is_new = _bring_object(hour, source, listed_object, bucket, lake, connection, decode_threads)
-            if meta is not None:
-                found[hour] = meta
-                fetched += [meta] if is_new else []
+        tried |= listed.keys()
+
+        def bring(item: tuple[datetime, SourceObject | None]) -> tuple[ObjectMeta | None, bool]:
+            # A connection each: one that waits for another process's lock must not keep its neighbour from letting go of one.
+            with connect(url, "hl raw_fills") as connection:
+                return _bring_object(item[0], item[1], source, bucket, lake, connection, decode_threads)
+
+        with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="object") as pool:
+            brought = dict(zip(listed, pool.map(bring, listed.items()), strict=True))
+        found |= {hour: meta for hour, (meta, _) in brought.items() if meta is not None}
+        fetched += [meta for meta, is_new in brought.values() if meta is not None and is_new]
         wanted = extra_hours(day, source, found)
     return Brought(found, fetched, time.perf_counter() - started)
 
 
 def _bring_object(
     hour: datetime,
-    source: Source,
     listed: SourceObject | None,
+    source: Source,
     bucket: Bucket,
     lake: Lake,
     connection: psycopg.Connection,
