@@ -162,6 +162,17 @@ def show_checkpoints(demo: Demo = False, limit: Annotated[int, typer.Option(min=
     _show(demo, query, {"limit": limit})
 
 
+@app.command("url")
+def print_url(demo: Demo = False) -> None:
+    """The URL of the running database, for psql and other clients."""
+    from hl_pipeline.warehouse.connect import find_database_url
+
+    try:
+        typer.echo(find_database_url(_settings(demo)))
+    except NoDatabaseError as error:
+        _fail(str(error))
+
+
 @app.command()
 def sample(
     fills_per_hour: Annotated[int, typer.Option(min=1, help="About so many.")],
@@ -268,7 +279,8 @@ def _print_demo_summary(url: str, days: list[Day]) -> None:
 
 
 def _hl() -> str:
-    program = Path(sys.argv[0])
+    """How to call this program from here."""
+    program = Path(sys.argv[0]).absolute()
     return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "hl"
 
 
