@@ -174,7 +174,6 @@ def test_the_keys_of_a_fill_stand_in_one_order(rows: list[Row]) -> None:
         assert [key for key in row.fill if key in ORDER] == [key for key in ORDER if key in row.fill]
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real records are not beside the project")
 def test_the_spelling_of_every_field_is_that_of_the_real_records(rows: list[Row]) -> None:
     def shapes(of: list[Row], key: str) -> set[str]:
         values = {json.dumps(row.fill[key]) for row in of if key in row.fill}

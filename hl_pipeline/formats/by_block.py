@@ -2,7 +2,7 @@
 
 One line is one block: `{"local_time", "block_time", "block_number", "events": [[user, fill], ...]}`, times naive UTC with nine
 digits. The fast way rewrites a chunk into bare fill objects, one a line, for polars to read with a flat schema, after it has
-seen that every byte it takes away has just the known shape. What polars reads is then held against the bytes: counts of
+seen that every byte it takes away has just the known layout. What polars reads is then held against the bytes: counts of
 quotes, braces and brackets tell an unknown, missing or doubled field, patterns a number out of range. A fill that differs is
 parsed exactly; a chunk whose shape differs is halved until what is odd stands alone, and that is parsed exactly.
 """
@@ -21,9 +21,19 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from hl_pipeline.formats.block_layout import (
+    ADDRESS_AT,
+    ADDRESS_WIDTH,
+    HEADER_QUOTES,
+    Blocks,
+    Ints,
+    Layout,
+    around,
+    find_layout,
+    read_header,
+)
 from hl_pipeline.formats.exact import (
     BadValueError,
     Json,
@@ -56,27 +66,9 @@ PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""
 
 _EXACT_BELOW = 64 << 10  # bytes: an odd chunk smaller than this is parsed exactly, a larger one halved
-_QUOTE, _OPEN_BRACKET, _OPEN_BRACE, _BACKSLASH, _NEWLINE, _SPACE = b'"[{\\\n '
-_HEADER = b'{"local_time":"0000-00-00T00:00:00.000000000","block_time":"0000-00-00T00:00:00.000000000","block_number":'
-_HEADER_BYTES = np.frombuffer(_HEADER, np.uint8)
-# The zeros of the pattern stand for digits.
-_HEADER_DIGITS = np.flatnonzero(ord("0") == _HEADER_BYTES)
-_LOCAL_TIME, _BLOCK_TIME = _HEADER.index(b"0000"), _HEADER.rindex(b"0000-")
-_TIME_WIDTH = 29
-_EVENTS = np.frombuffer(b',"events":[', np.uint8)
-_HEADER_QUOTES = _HEADER.count(b'"') + bytes(_EVENTS).count(b'"')
-_ADDRESS_AT, _ADDRESS_WIDTH = 2, 42  # in `["0x…",{`
-_PAIR_WIDTH = _ADDRESS_AT + _ADDRESS_WIDTH + 2
+_QUOTE, _OPEN_BRACE = b'"{'
 _TWAP_KEY = np.frombuffer(b'"twapId":', np.uint8)
 _TWAP_KEY_I = bytes(_TWAP_KEY).index(b"I")
-
-_ADDRESS_OPENS = np.frombuffer(b'"0x', np.uint8)
-_FILL_OPENS = np.frombuffer(b'",{', np.uint8)
-_NEXT_EVENT = np.frombuffer(b"}],", np.uint8)
-_LINE_END = np.frombuffer(b"}]]}", np.uint8)
-_EMPTY_END = np.frombuffer(b"[]}", np.uint8)
-_IS_DIGIT = np.isin(np.arange(256), np.frombuffer(b"0123456789", np.uint8))
-_IS_HEX = np.isin(np.arange(256), np.frombuffer(b"0123456789abcdefABCDEF", np.uint8))
 
 _BLOCK_KEYS = ("local_time", "block_time", "block_number", "events")
 _JSON_SCHEMA: dict[str, pl.DataType] = {
@@ -90,17 +82,6 @@ _QUOTES_OF["twapId"] = 0  # counted apart
 _QUOTES_OF["liquidation"] = 2 + 4 * len(LIQUIDATION_FIELDS)
 _DECIMAL_PATTERN = r"^-?[0-9]{1,28}(?:\.[0-9]{1,10})?$"
 _INTEGER_PATTERN = r"^-?[0-9]{1,18}$"
-
-Bytes = NDArray[np.uint8]
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """The blocks of a chunk, in its order: numbers and times (ns since 1970, UTC)."""
-
-    numbers: Ints
-    times_ns: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,144 +178,52 @@ def _take_block(block: Json, line: int, rows: list[Row], bad: list[BadLine]) -> 
     return number, time_ns
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """Where the parts of a well-shaped chunk stand: offsets into its bytes."""
-
-    buffer: Bytes
-    starts: Ints  # of each line
-    newlines: Ints
-    events: Ints  # the bracket that opens each line's events
-    pairs: Ints  # the bracket that opens each [user, fill]
-    lines: Ints  # the line of each pair, from 0
-    fill_starts: Ints  # the opening brace of each fill
-    fill_ends: Ints  # one past its closing brace
-    inner_brackets: Ints  # those within a fill: an unknown field has a list
-
-
 def _decode_fast(chunk: bytes, first_line: int) -> Decoded | None:
     """The chunk decoded, or None when its shape is not the known one."""
-    shape = _find_shape(np.frombuffer(chunk, np.uint8))
-    if shape is None:
+    layout = find_layout(np.frombuffer(chunk, np.uint8))
+    if layout is None:
         return None
-    header = _read_header(shape)
+    header = read_header(layout)
     if header is None:
         return None
     blocks, local_times = header
-    if not len(shape.pairs):
-        return Decoded(empty_fills(), [], blocks, len(shape.newlines))
+    if not len(layout.pairs):
+        return Decoded(empty_fills(), [], blocks, len(layout.newlines))
     try:
-        raw = pl.read_ndjson(_bare_fills(shape, chunk), schema=_JSON_SCHEMA)
+        raw = pl.read_ndjson(_bare_fills(layout, chunk), schema=_JSON_SCHEMA)
     except pl.exceptions.PolarsError:
         return None
-    if raw.height != len(shape.pairs):
+    if raw.height != len(layout.pairs):
         return None
-    block_times = blocks.times_ns[shape.lines]
+    block_times = blocks.times_ns[layout.lines]
     typed = _type_columns(raw).with_columns(
-        pl.Series("wallet", _wallets(shape)),
-        pl.Series("block_number", blocks.numbers[shape.lines]),
+        pl.Series("wallet", _wallets(layout)),
+        pl.Series("block_number", blocks.numbers[layout.lines]),
         pl.Series("block_time_ns", block_times),
-        pl.Series("local_time_ns", local_times[shape.lines]),
-        pl.Series("line", shape.lines + first_line),
+        pl.Series("local_time_ns", local_times[layout.lines]),
+        pl.Series("line", layout.lines + first_line),
         pl.lit(None, pl.String).alias("extra"),
     )
     times_ms = typed["time"].cast(pl.Int64).fill_null(0).to_numpy()
-    odd = typed["odd"].to_numpy() | (times_ms != block_times // 1_000_000) | _differs_in_fields(shape, raw, chunk)
+    odd = typed["odd"].to_numpy() | (times_ms != block_times // 1_000_000) | _differs_in_fields(layout, raw, chunk)
     fills = typed.select(list(FILL_SCHEMA))
     if not odd.any():
-        return Decoded(fills, [], blocks, len(shape.newlines))
-    fills, bad = _replace_odd(fills, odd, shape, chunk)
-    return Decoded(fills, bad, blocks, len(shape.newlines))
+        return Decoded(fills, [], blocks, len(layout.newlines))
+    fills, bad = _replace_odd(fills, odd, layout, chunk)
+    return Decoded(fills, bad, blocks, len(layout.newlines))
 
 
-def _find_shape(buffer: Bytes) -> _Shape | None:
-    """Where everything stands, after a look at each byte that is to be taken away; None when one of them differs."""
-    if (buffer == _BACKSLASH).any():
-        return None
-    newlines = np.flatnonzero(buffer == _NEWLINE)
-    starts = np.concatenate([[0], newlines[:-1] + 1])
-    opens = np.flatnonzero(buffer == _OPEN_BRACKET)
-    first = np.searchsorted(opens, starts)
-    if first[-1] >= len(opens):
-        return None
-    events = opens[first]
-    if (events > newlines - 3).any() or (events - starts < len(_HEADER) + len(_EVENTS)).any():
-        return None
-    if not (_around(buffer, events, 1 - len(_EVENTS), 1) == _EVENTS).all():
-        return None
-
-    others = np.delete(opens, first)
-    others_in_reach = others[others + _PAIR_WIDTH < len(buffer)]
-    is_pair = (_around(buffer, others_in_reach, 1, _ADDRESS_AT + 2) == _ADDRESS_OPENS).all(axis=1)
-    is_pair &= (_around(buffer, others_in_reach, _PAIR_WIDTH - 2, _PAIR_WIDTH + 1) == _FILL_OPENS).all(axis=1)
-    pairs = others_in_reach[is_pair]
-    lines = np.searchsorted(newlines, pairs)
-    is_first = pairs == events[lines] + 1
-    if not ((_around(buffer, pairs, -3, 0) == _NEXT_EVENT).all(axis=1) | is_first).all():
-        return None
-    if not _IS_HEX[_around(buffer, pairs, _ADDRESS_AT + 2, _ADDRESS_AT + _ADDRESS_WIDTH)].all():
-        return None
-
-    is_empty = np.ones(len(newlines), bool)
-    is_empty[lines[is_first]] = False
-    if (events[is_empty] != newlines[is_empty] - 3).any():
-        return None
-    ends = _around(buffer, newlines, -4, 0)
-    if not ((ends == _LINE_END).all(axis=1) | (is_empty & (ends[:, 1:] == _EMPTY_END).all(axis=1))).all():
-        return None
-    # `}],[` parts the fills of a line, `}]]}` ends it.
-    is_last = np.append(lines[1:] != lines[:-1], True) if len(lines) else np.empty(0, bool)
-    fill_ends = np.where(is_last, newlines[lines] - 3, np.append(pairs[1:], 0) - 2)
-    inner = np.empty(0, np.int64) if len(pairs) == len(others) else np.setdiff1d(others, pairs, assume_unique=True)
-    return _Shape(buffer, starts, newlines, events, pairs, lines, pairs + _PAIR_WIDTH, fill_ends, inner)
-
-
-def _around(buffer: Bytes, positions: Ints, start: int, stop: int) -> Bytes:
-    """The bytes from `start` to `stop` around each position, one row each."""
-    # Rows of a sliding window: numpy copies each whole, five times as fast as picking bytes one by one.
-    return sliding_window_view(buffer, stop - start)[positions + start]
-
-
-def _read_header(shape: _Shape) -> tuple[Blocks, Ints] | None:
-    """Each line's block and its local time (ns), or None when a header differs from the pattern."""
-    header = _around(shape.buffer, shape.starts, 0, len(_HEADER))
-    if not _IS_DIGIT[header[:, _HEADER_DIGITS]].all():
-        return None
-    if not (np.delete(header, _HEADER_DIGITS, axis=1) == np.delete(_HEADER_BYTES, _HEADER_DIGITS)).all():
-        return None
-    widths = shape.events - len(_EVENTS) + 1 - shape.starts - len(_HEADER)
-    width = int(widths[0])
-    # Where the numbers grow by a digit the chunk is halved until they are alike.
-    if not 0 < width <= 18 or (widths != width).any():
-        return None
-    digits = _around(shape.buffer, shape.starts, len(_HEADER), len(_HEADER) + width)
-    if not _IS_DIGIT[digits].all() or (digits[:, 0] == ord("0")).any():
-        return None
-    numbers = (digits - np.uint8(ord("0"))).astype(np.int64) @ 10 ** np.arange(width - 1, -1, -1, dtype=np.int64)
-    try:
-        times = _times_ns(header[:, _BLOCK_TIME : _BLOCK_TIME + _TIME_WIDTH])
-        local_times = _times_ns(header[:, _LOCAL_TIME : _LOCAL_TIME + _TIME_WIDTH])
-    except ValueError:
-        return None
-    return Blocks(numbers, times), local_times
-
-
-def _times_ns(texts: Bytes) -> Ints:
-    """ISO times of nine fractional digits, one a row, as ns since 1970. Raises ValueError for one that is none."""
-    return np.ascontiguousarray(texts).view(f"S{_TIME_WIDTH}")[:, 0].astype("datetime64[ns]").astype(np.int64)
-
-
-def _bare_fills(shape: _Shape, chunk: bytes) -> bytes:
+def _bare_fills(layout: Layout, chunk: bytes) -> bytes:
     """The fills of the chunk and nothing else, each on a line of its own."""
-    places = zip(shape.fill_starts.tolist(), shape.fill_ends.tolist(), strict=True)
+    places = zip(layout.fill_starts.tolist(), layout.fill_ends.tolist(), strict=True)
     return b"\n".join([chunk[start:end] for start, end in places])
 
 
-def _wallets(shape: _Shape) -> pl.Series:
+def _wallets(layout: Layout) -> pl.Series:
     """The user of each pair, lower case."""
     # The bit that makes a letter small is set in digits and in the x already.
-    texts = _around(shape.buffer, shape.pairs, _ADDRESS_AT, _ADDRESS_AT + _ADDRESS_WIDTH) | 0x20
-    offsets = np.arange(0, texts.size + 1, _ADDRESS_WIDTH, dtype=np.int64)
+    texts = around(layout.buffer, layout.pairs, ADDRESS_AT, ADDRESS_AT + ADDRESS_WIDTH) | 0x20
+    offsets = np.arange(0, texts.size + 1, ADDRESS_WIDTH, dtype=np.int64)
     array = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(texts))
     return pl.Series("wallet", array)
 
@@ -369,58 +258,58 @@ def _type_columns(raw: pl.DataFrame) -> pl.DataFrame:
     return raw.select(odd=odd, **columns)
 
 
-def _differs_in_fields(shape: _Shape, raw: pl.DataFrame, chunk: bytes) -> NDArray[np.bool_]:
+def _differs_in_fields(layout: Layout, raw: pl.DataFrame, chunk: bytes) -> NDArray[np.bool_]:
     """For each fill, whether its text has a field that `raw` has not, or lacks one that `raw` cannot tell from a null."""
-    twap_keys = np.bincount(_twap_key_fills(shape), minlength=raw.height)
+    twap_keys = np.bincount(_twap_key_fills(layout), minlength=raw.height)
     differs = twap_keys != 1
-    differs[np.searchsorted(shape.fill_starts, shape.inner_brackets) - 1] = True
+    differs[np.searchsorted(layout.fill_starts, layout.inner_brackets) - 1] = True
     for index in np.flatnonzero(raw["liquidation"].is_not_null()).tolist():
-        text = chunk[shape.fill_starts[index] : shape.fill_ends[index]]
+        text = chunk[layout.fill_starts[index] : layout.fill_ends[index]]
         at = text.index(b'"liquidation"')
         differs[index] |= b"twapId" in text[at : text.index(b"}", at)]
-    differs[_miscounted(shape, raw, twap_keys, 0, raw.height)] = True
+    differs[_miscounted(layout, raw, twap_keys, 0, raw.height)] = True
     return differs
 
 
-def _miscounted(shape: _Shape, raw: pl.DataFrame, twap_keys: Ints, first: int, end: int) -> list[int]:
+def _miscounted(layout: Layout, raw: pl.DataFrame, twap_keys: Ints, first: int, end: int) -> list[int]:
     """The fills from `first` to `end` whose text has more or fewer quotes or braces than its fields account for.
 
     Each field that `raw` lacks adds some and none takes any away (the keys `twapId`, that may be there or not, are counted as
     they are), so where a run of fills has the right number all of them have.
     """
-    text = shape.buffer[shape.fill_starts[first] : shape.fill_ends[end - 1]]
+    text = layout.buffer[layout.fill_starts[first] : layout.fill_ends[end - 1]]
     nulls = raw[first:end].null_count().row(0, named=True)
-    fills, headers = end - first, int(shape.lines[end - 1] - shape.lines[first])
+    fills, headers = end - first, int(layout.lines[end - 1] - layout.lines[first])
     quotes = sum(width * (fills - nulls[name]) for name, width in _QUOTES_OF.items())
-    quotes += 2 * int(twap_keys[first:end].sum()) + 2 * (fills - 1) + _HEADER_QUOTES * headers
+    quotes += 2 * int(twap_keys[first:end].sum()) + 2 * (fills - 1) + HEADER_QUOTES * headers
     braces = fills + fills - nulls["liquidation"] + headers
     if np.count_nonzero(text == _QUOTE) == quotes and np.count_nonzero(text == _OPEN_BRACE) == braces:
         return []
     if fills == 1:
         return [first]
     cuts = np.linspace(first, end, min(fills, 16) + 1, dtype=int).tolist()
-    return [fill for low, high in pairwise(cuts) for fill in _miscounted(shape, raw, twap_keys, low, high)]
+    return [fill for low, high in pairwise(cuts) for fill in _miscounted(layout, raw, twap_keys, low, high)]
 
 
-def _twap_key_fills(shape: _Shape) -> Ints:
+def _twap_key_fills(layout: Layout) -> Ints:
     """The fill of each key `twapId` in the chunk, found by its capital."""
-    at = np.flatnonzero(shape.buffer == _TWAP_KEY[_TWAP_KEY_I])
-    at = at[(at >= _TWAP_KEY_I) & (at < len(shape.buffer) - len(_TWAP_KEY))]
-    is_key = (_around(shape.buffer, at, -_TWAP_KEY_I, len(_TWAP_KEY) - _TWAP_KEY_I) == _TWAP_KEY).all(axis=1)
-    fills = np.searchsorted(shape.fill_starts, at[is_key]) - 1
+    at = np.flatnonzero(layout.buffer == _TWAP_KEY[_TWAP_KEY_I])
+    at = at[(at >= _TWAP_KEY_I) & (at < len(layout.buffer) - len(_TWAP_KEY))]
+    is_key = (around(layout.buffer, at, -_TWAP_KEY_I, len(_TWAP_KEY) - _TWAP_KEY_I) == _TWAP_KEY).all(axis=1)
+    fills = np.searchsorted(layout.fill_starts, at[is_key]) - 1
     return fills[fills >= 0]
 
 
-def _replace_odd(fills: pl.DataFrame, odd: NDArray[np.bool_], shape: _Shape, chunk: bytes) -> tuple[pl.DataFrame, list[BadLine]]:
+def _replace_odd(fills: pl.DataFrame, odd: NDArray[np.bool_], layout: Layout, chunk: bytes) -> tuple[pl.DataFrame, list[BadLine]]:
     """`fills` with the odd ones parsed exactly, these at the end, and those that were bad."""
-    first_of_line = np.searchsorted(shape.lines, shape.lines)
+    first_of_line = np.searchsorted(layout.lines, layout.lines)
     rows: list[Row] = []
     bad: list[BadLine] = []
     places = fills.select("block_number", "block_time_ns", "local_time_ns", "line").filter(odd).to_dicts()
     for index, block in zip(np.flatnonzero(odd).tolist(), places, strict=True):
-        pair, start, end = int(shape.pairs[index]), int(shape.fill_starts[index]), int(shape.fill_ends[index])
+        pair, start, end = int(layout.pairs[index]), int(layout.fill_starts[index]), int(layout.fill_ends[index])
         try:
-            user = chunk[pair + _ADDRESS_AT : pair + _ADDRESS_AT + _ADDRESS_WIDTH].decode()
+            user = chunk[pair + ADDRESS_AT : pair + ADDRESS_AT + ADDRESS_WIDTH].decode()
             row = parse_fill(parse_json(chunk[start:end]), user)
             check_clock(row["time"], block["block_time_ns"])
         except BadValueError as error:
