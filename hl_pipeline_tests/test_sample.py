@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl_pipeline.sample import Sample, _decimals, _product, write_sample
+from hl_pipeline.sample import Sample, write_sample
+from hl_pipeline.sample_text import _decimals
+from hl_pipeline.sample_truth import _product
 
 FIRST_DAY, DAYS, FILLS_PER_HOUR = date(2026, 3, 15), 2, 600
 REAL = Path(__file__).parents[2] / "shared/samples/node_fills_by_block_20260315_0.jsonl"
