@@ -89,14 +89,16 @@ def _check_port(port: int) -> None:
 
 
 def _start(name: str, command: list[str], log: TextIO) -> subprocess.Popen[str]:
-    # A session of its own: Ctrl-C reaches us alone, and what the child starts is known by its process group.
     child = subprocess.Popen(
         command,
+        # Not where the user is: Dagster would put the .env that is there over the settings that it is given.
+        cwd=os.environ["DAGSTER_HOME"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        # Ctrl-C reaches us alone, and what the child starts is known by its process group.
         start_new_session=True,
     )
     assert child.stdout is not None

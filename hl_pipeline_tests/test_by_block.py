@@ -70,6 +70,8 @@ def test_the_real_blocks_are_read_the_fast_way_and_as_the_exact_one_reads_them()
         ("tid", 2**63, "tid: 9223372036854775808 does not fit 64 bits"),
         ("oid", 1.5, "oid: 1.5 is not an integer"),
         ("oid", True, "oid: true is not an integer"),
+        ("coin", "\ud800", 'coin: "\\ud800" is not a name'),
+        ("sz", "1" + "0" * 28 + ".5", f'sz: "1{"0" * 28}.5" has more than 28 digits before the point'),
         ("side", "X", "side: \"X\" is neither 'A' nor 'B'"),
         ("coin", "", 'coin: "" is not a name'),
         ("time", 1773532799, "time: 1773532799 is not the time of its block in ms (1773532799991)"),
@@ -154,6 +156,61 @@ def test_a_field_that_stands_twice_sends_its_fill_to_quarantine() -> None:
         decoded = decode_chunk(chunk.replace(b'"events":', b'"events":' + spaced))
         assert [(bad.event, bad.reason) for bad in decoded.bad] == [(3, "the key 'coin' stands twice in one object")]
         assert decoded.fills.height == len(_first_block()["events"]) - 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "px"),
+    [
+        # What is one quote short here is one quote over there: the counts must not add up to nothing.
+        (b'"px":"589.32"', b'"px":12817942.2417900003,"x":1', "12817942.2417900003"),
+        (b'"px":"589.32"', b'"px":12817942.2417900003,"x":"1"', "12817942.2417900003"),
+        (b'"px":"589.32"', b'"px":12817942.2417900003,"x":{"y":[]}', "12817942.2417900003"),
+    ],
+)
+def test_a_number_where_a_text_should_be_is_exact_whatever_else_is_odd(old: bytes, new: bytes, px: str) -> None:
+    chunk = FIRST.replace(old, new, 1)
+    for also in (chunk, chunk.replace(b'"oid":349162657552', b'"oid":"349162657552"')):
+        decoded = decode_chunk(also)
+        assert decoded.bad == []
+        assert Decimal(px) in decoded.fills["px"].to_list()
+        assert [list(extra) for extra in _extra(decoded.fills)] == [["x"]]
+
+
+def test_an_integer_written_as_a_float_is_exact_or_refused() -> None:
+    decoded = decode_chunk(FIRST.replace(b'"oid":349162657552', b'"oid":123456789012345678.0', 1))
+    assert 123456789012345678 in decoded.fills["oid"].to_list()
+    for value in (b"1773e5532800196", b"1e10000000", b"1e-3", b"-9223372036854775809"):
+        decoded = decode_chunk(FIRST.replace(b'"oid":349162657552', b'"oid":' + value, 1))
+        assert [bad.event for bad in decoded.bad] == [3]
+
+
+@pytest.mark.parametrize("value", ["0e-99", "0e99", "0." + "0" * 59, "1" * 28 + "." + "0" * 20, "9" * 28 + ".9"])
+def test_a_number_at_the_edge_of_what_fits_is_taken(value: str) -> None:
+    assert Decimal(value) in decode_chunk(_changed(sz=value)).fills["sz"].to_list()
+
+
+def test_half_a_surrogate_pair_is_kept_as_it_was_written() -> None:
+    decoded = decode_chunk(_changed(dir="\ud800"))
+    assert decoded.fills["extra"].drop_nulls().to_list() == ['{"dir":"\\ud800"}']
+
+
+@pytest.mark.parametrize("depth", [400, 900, 3000])
+def test_a_field_nested_however_deep_fails_its_line_at_most(depth: int) -> None:
+    chunk = _changed(x=1).replace(b'"x":1', b'"x":' + b"[" * depth + b"]" * depth)
+    decoded = decode_chunk(BLOCKS[1] + chunk + BLOCKS[2])
+    assert {bad.line for bad in decoded.bad} <= {2}
+    assert decoded.blocks.numbers.tolist()[0] == json.loads(BLOCKS[1])["block_number"]
+    assert decoded.blocks.numbers.tolist()[-1] == json.loads(BLOCKS[2])["block_number"]
+
+
+@pytest.mark.parametrize("year", [b"9999", b"2263", b"1677", b"0001"])
+@pytest.mark.parametrize("field", [b"local_time", b"block_time"])
+def test_a_year_that_nanoseconds_cannot_tell_is_refused(year: bytes, field: bytes) -> None:
+    at = FIRST.index(b'"' + field) + len(field) + 4
+    decoded = decode_chunk(FIRST[:at] + year + FIRST[at + 4 :])
+    [bad] = decoded.bad
+    assert bad.event is None
+    assert "is not in the years 2000 to 2199" in bad.reason
 
 
 def test_key_order_spaces_escapes_and_crlf_change_nothing() -> None:

@@ -23,6 +23,7 @@ _LOCAL_TIME, _BLOCK_TIME = _HEADER.index(b"0000"), _HEADER.rindex(b"0000-")
 _TIME_WIDTH = 29
 _EVENTS = np.frombuffer(b',"events":[', np.uint8)
 HEADER_QUOTES = _HEADER.count(b'"') + bytes(_EVENTS).count(b'"')
+HEADER_TEXTS = _HEADER.count(b'":"')
 ADDRESS_AT, ADDRESS_WIDTH = 2, 42  # in `["0x…",{`
 _PAIR_WIDTH = ADDRESS_AT + ADDRESS_WIDTH + 2
 
@@ -122,6 +123,10 @@ def read_header(layout: Layout) -> tuple[Blocks, Ints] | None:
     if not _IS_DIGIT[digits].all() or (digits[:, 0] == ord("0")).any():
         return None
     numbers = (digits - np.uint8(ord("0"))).astype(np.int64) @ 10 ** np.arange(width - 1, -1, -1, dtype=np.int64)
+    # Nanoseconds reach from 1678 to 2262; a year outside of 2000 to 2199 is no block's.
+    for at in (_LOCAL_TIME, _BLOCK_TIME):
+        if (header[:, at] != ord("2")).any() or (header[:, at + 1] > ord("1")).any():
+            return None
     try:
         times = _times_ns(header[:, _BLOCK_TIME : _BLOCK_TIME + _TIME_WIDTH])
         local_times = _times_ns(header[:, _LOCAL_TIME : _LOCAL_TIME + _TIME_WIDTH])

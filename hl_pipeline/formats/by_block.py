@@ -27,6 +27,7 @@ from hl_pipeline.formats.block_layout import (
     ADDRESS_AT,
     ADDRESS_WIDTH,
     HEADER_QUOTES,
+    HEADER_TEXTS,
     Blocks,
     Ints,
     Layout,
@@ -66,13 +67,15 @@ PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""
 
 _EXACT_BELOW = 64 << 10  # bytes: an odd chunk smaller than this is parsed exactly, a larger one halved
-_QUOTE, _OPEN_BRACE = b'"{'
+_QUOTE, _COLON, _OPEN_BRACE = b'":{'
 _TWAP_KEY = np.frombuffer(b'"twapId":', np.uint8)
 _TWAP_KEY_I = bytes(_TWAP_KEY).index(b"I")
 
 _BLOCK_KEYS = ("local_time", "block_time", "block_number", "events")
 _JSON_SCHEMA: dict[str, pl.DataType] = {
     **{name: pl.String() for name in {**REGULAR_FIELDS, **OPTIONAL_FIELDS}},
+    # polars takes just integers and booleans for these; for a text it would take anything and spell it anew.
+    **dict.fromkeys(INTEGER_FIELDS, pl.Int64()),
     "crossed": pl.Boolean(),
     "liquidation": pl.Struct(dict.fromkeys(LIQUIDATION_FIELDS, pl.String())),
 }
@@ -80,8 +83,8 @@ _JSON_SCHEMA: dict[str, pl.DataType] = {
 _QUOTES_OF = {name: 2 if name in (*INTEGER_FIELDS, "crossed") else 4 for name in {**REGULAR_FIELDS, **OPTIONAL_FIELDS}}
 _QUOTES_OF["twapId"] = 0  # counted apart
 _QUOTES_OF["liquidation"] = 2 + 4 * len(LIQUIDATION_FIELDS)
+_TEXTS_OF = {name: 1 for name, quotes in _QUOTES_OF.items() if quotes == 4} | {"liquidation": len(LIQUIDATION_FIELDS)}
 _DECIMAL_PATTERN = r"^-?[0-9]{1,28}(?:\.[0-9]{1,10})?$"
-_INTEGER_PATTERN = r"^-?[0-9]{1,18}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +145,19 @@ def _decode_exactly(chunk: bytes, first_line: int) -> Decoded:
         if not text.strip():
             continue
         try:
-            block = parse_json(text)
-            number, time_ns = _take_block(block, line, rows, bad)
-        except BadValueError as error:
+            number, time_ns, block_rows, block_bad = _take_block(parse_json(text), line)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a line, it is the line's matter and stops no other
             bad.append(bad_line(line, None, error, text))
             continue
+        rows += block_rows
+        bad += block_bad
         numbers.append(number)
         times.append(time_ns)
     return Decoded(fills_frame(rows), bad, Blocks(np.array(numbers, np.int64), np.array(times, np.int64)), len(lines))
 
 
-def _take_block(block: Json, line: int, rows: list[Row], bad: list[BadLine]) -> tuple[int, int]:
-    """Append the block's fills to `rows` and its bad events to `bad`; its number and time (ns)."""
+def _take_block(block: Json, line: int) -> tuple[int, int, list[Row], list[BadLine]]:
+    """The block's number and time (ns), its fills and its bad events. Raises BadValueError when it is no block."""
     if not isinstance(block, dict):
         raise BadValueError("a line must be an object with block_number and events")
     number = parse_integer(block.get("block_number"), "block_number")
@@ -164,6 +168,9 @@ def _take_block(block: Json, line: int, rows: list[Row], bad: list[BadLine]) -> 
         raise BadValueError("block_number, block_time or the list of events is missing")
     unknown = {key: value for key, value in block.items() if key not in _BLOCK_KEYS}
     refuse_doubled_keys(block, but="events")
+    place = {"block_number": number, "block_time_ns": time_ns, "local_time_ns": local_time_ns, "line": line}
+    rows: list[Row] = []
+    bad: list[BadLine] = []
     for position, event in enumerate(events, 1):
         try:
             if not isinstance(event, list) or len(event) != 2:
@@ -171,11 +178,10 @@ def _take_block(block: Json, line: int, rows: list[Row], bad: list[BadLine]) -> 
             row = parse_fill(event[1], event[0])
             check_clock(row["time"], time_ns)
             with_block_extra(row, unknown)
-        except BadValueError as error:
+            rows.append(row | place)
+        except (BadValueError, RecursionError) as error:
             bad.append(bad_line(line, position, error, dump_json(event).encode()))
-            continue
-        rows.append(row | {"block_number": number, "block_time_ns": time_ns, "local_time_ns": local_time_ns, "line": line})
-    return number, time_ns
+    return number, time_ns, rows, bad
 
 
 def _decode_fast(chunk: bytes, first_line: int) -> Decoded | None:
@@ -234,7 +240,6 @@ def _type_columns(raw: pl.DataFrame) -> pl.DataFrame:
     liquidation = {name: pl.col("liquidation").struct.field(name) for name in LIQUIDATION_FIELDS}
     fits = [pl.col(name).str.contains(_DECIMAL_PATTERN) for name in DECIMAL_FIELDS]
     fits += [liquidation["markPx"].str.contains(_DECIMAL_PATTERN)]
-    fits += [pl.col(name).str.contains(_INTEGER_PATTERN) for name in INTEGER_FIELDS]
     fits += [pl.col(name).str.contains(f"^0x[0-9a-fA-F]{{{2 * width}}}$") for name, width in HEX_FIELDS.items()]
     fits += [pl.col("side").is_in(["A", "B"]), pl.col("coin") != ""]
     there = [pl.col(name).is_not_null() for name in REGULAR_FIELDS if name != "twapId"]
@@ -243,8 +248,6 @@ def _type_columns(raw: pl.DataFrame) -> pl.DataFrame:
     def typed(name: str) -> pl.Expr:
         if name in DECIMAL_FIELDS:
             return pl.col(name).cast(PRICE_TYPE, strict=False)
-        if name in INTEGER_FIELDS:
-            return pl.col(name).cast(pl.Int64, strict=False)
         if name in HEX_FIELDS:
             return pl.col(name).str.slice(2).str.decode("hex", strict=False)
         return pl.col(name).str.to_lowercase() if name == "builder" else pl.col(name)
@@ -272,18 +275,23 @@ def _differs_in_fields(layout: Layout, raw: pl.DataFrame, chunk: bytes) -> NDArr
 
 
 def _miscounted(layout: Layout, raw: pl.DataFrame, twap_keys: Ints, first: int, end: int) -> list[int]:
-    """The fills from `first` to `end` whose text has more or fewer quotes or braces than its fields account for.
+    """The fills from `first` to `end` whose text has more or fewer quotes, texts or braces than its fields account for.
 
-    Each field that `raw` lacks adds some and none takes any away (the keys `twapId`, that may be there or not, are counted as
-    they are), so where a run of fills has the right number all of them have.
+    A number where a text should be takes away two quotes and a text; a field that `raw` lacks adds two quotes, or four and a
+    text, and takes none away; the keys `twapId`, that may be there or not, are counted as they are. No mixture of these adds up
+    to nothing, so where a run of fills has the right numbers all of them have.
     """
     text = layout.buffer[layout.fill_starts[first] : layout.fill_ends[end - 1]]
     nulls = raw[first:end].null_count().row(0, named=True)
     fills, headers = end - first, int(layout.lines[end - 1] - layout.lines[first])
     quotes = sum(width * (fills - nulls[name]) for name, width in _QUOTES_OF.items())
     quotes += 2 * int(twap_keys[first:end].sum()) + 2 * (fills - 1) + HEADER_QUOTES * headers
+    texts = sum(count * (fills - nulls[name]) for name, count in _TEXTS_OF.items()) + HEADER_TEXTS * headers
     braces = fills + fills - nulls["liquidation"] + headers
-    if np.count_nonzero(text == _QUOTE) == quotes and np.count_nonzero(text == _OPEN_BRACE) == braces:
+    is_quote = text == _QUOTE
+    is_text = is_quote[:-2] & (text[1:-1] == _COLON) & is_quote[2:]
+    seen = (np.count_nonzero(is_quote), np.count_nonzero(is_text), np.count_nonzero(text == _OPEN_BRACE))
+    if seen == (quotes, texts, braces):
         return []
     if fills == 1:
         return [first]
@@ -312,7 +320,7 @@ def _replace_odd(fills: pl.DataFrame, odd: NDArray[np.bool_], layout: Layout, ch
             user = chunk[pair + ADDRESS_AT : pair + ADDRESS_AT + ADDRESS_WIDTH].decode()
             row = parse_fill(parse_json(chunk[start:end]), user)
             check_clock(row["time"], block["block_time_ns"])
-        except BadValueError as error:
+        except (BadValueError, RecursionError) as error:
             event = index - int(first_of_line[index]) + 1
             bad.append(bad_line(block["line"], event, error, chunk[pair : end + 1]))
             continue

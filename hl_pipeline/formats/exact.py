@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import polars as pl
@@ -38,6 +38,8 @@ _HEX = re.compile(r"0x([0-9a-fA-F]*)", re.ASCII)
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
 _SMALLEST_STEP = Decimal("1e-10")
 _LIMIT = Decimal(10) ** 28
+_WIDE = Context(prec=200)  # for more digits than any text that _DECIMAL lets through
+_YEARS = (2000, 2199)
 _INT64 = 2**63
 _MAX_CLOCK_SKEW_MS = 60_000
 _MISSING, _BLOCK = "_missing", "_block"
@@ -109,23 +111,20 @@ def parse_decimal(value: Json, field: str) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal) or not _DECIMAL.fullmatch(str(value)):
         raise BadValueError(f"{field}: {_show(value)} is not a decimal number")
     number = Decimal(str(value))
-    if abs(number) >= _LIMIT:
+    if number.copy_abs() >= _LIMIT:
         raise BadValueError(f"{field}: {_show(value)} has more than 28 digits before the point")
-    # 38 digits of context are not enough to tell a longer text from the one that it would be rounded to.
-    scaled = number.as_tuple()
-    digits = "".join(map(str, scaled.digits)).rstrip("0")
-    dropped = len(scaled.digits) - len(digits)
-    assert isinstance(scaled.exponent, int)
-    if digits and scaled.exponent + dropped < -10:
+    scaled = number.quantize(_SMALLEST_STEP, context=_WIDE)
+    if scaled != number:
         raise BadValueError(f"{field}: {_show(value)} has more than 10 decimals")
-    return number
+    return scaled
 
 
 def parse_integer(value: Json, field: str) -> int | None:
     """`value` as an integer that BIGINT holds. Raises BadValueError when it is none."""
     if value is None:
         return None
-    if isinstance(value, Decimal) and value == value.to_integral_value():
+    # The size first: an exponent of millions would become an integer of millions of digits.
+    if isinstance(value, Decimal) and value.adjusted() < 20 and value == value.to_integral_value():
         value = int(value)
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
@@ -147,6 +146,8 @@ def parse_time_ns(value: Json, field: str) -> int | None:
         seconds = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
     except ValueError as error:
         raise BadValueError(f"{field}: {_show(value)}: {error}") from None
+    if not _YEARS[0] <= seconds.year <= _YEARS[1]:
+        raise BadValueError(f"{field}: {_show(value)} is not in the years {_YEARS[0]} to {_YEARS[1]}")
     return int(seconds.timestamp()) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
 
 
@@ -203,20 +204,25 @@ def _typed(field: str, value: Json) -> Json:
         return bytes.fromhex(match[1]) if match and len(match[1]) == 2 * HEX_FIELDS[field] else None
     if field == "crossed":
         return value if isinstance(value, bool) else None
-    # PostgreSQL holds no NUL in a text; such a value stays whole in `extra`, where JSON escapes it.
-    if not isinstance(value, str) or "\0" in value:
+    text = _storable(value)
+    return text.lower() if text is not None and field == "builder" else text
+
+
+def _storable(value: Json) -> str | None:
+    """A text that PostgreSQL and Parquet can hold. One with a NUL or half a surrogate pair stays in `extra`, where JSON escapes it."""
+    if not isinstance(value, str) or "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         return None
-    return value.lower() if field == "builder" else value
+    return value
 
 
 def _take_liquidation(liquidation: Json, row: Row, extra: dict[str, Json]) -> None:
     if not isinstance(liquidation, dict):
         extra["liquidation"] = liquidation
         return
-    user, method = liquidation.get("liquidatedUser"), liquidation.get("method")
-    row["liquidated_user"] = user.lower() if isinstance(user, str) and "\0" not in user else None
+    user = _storable(liquidation.get("liquidatedUser"))
+    row["liquidated_user"] = None if user is None else user.lower()
     row["liquidation_mark_px"] = parse_decimal(liquidation.get("markPx"), "liquidation.markPx")
-    row["liquidation_method"] = method if isinstance(method, str) and "\0" not in method else None
+    row["liquidation_method"] = _storable(liquidation.get("method"))
     if set(liquidation) != set(LIQUIDATION_FIELDS) or None in (
         row["liquidated_user"],
         row["liquidation_mark_px"],
@@ -264,9 +270,10 @@ def fills_frame(rows: list[Row]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=schema).insert_column(0, times)
 
 
-def bad_line(line: int, event: int | None, error: BadValueError, text: bytes) -> BadLine:
+def bad_line(line: int, event: int | None, error: Exception, text: bytes) -> BadLine:
     """The quarantine's record of `error`."""
-    return BadLine(line, event, str(error), text)
+    reason = str(error) if isinstance(error, BadValueError) else f"not taken: {type(error).__name__}: {error}"
+    return BadLine(line, event, reason, text)
 
 
 def _show(value: Json) -> str:
