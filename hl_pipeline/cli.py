@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hl_pipeline.settings import DemoSettings, Settings, variable
@@ -94,7 +95,7 @@ def demo() -> None:
 @app.command()
 def ingest(first: FromDay, last: ToDay) -> None:
     """Materialize days without a UI. Exit code 0: all whole; 3: loaded, but a day is incomplete; 1: a day failed."""
-    from hl_pipeline.ingest import days_between, ingest_days, worst
+    from hl_pipeline.ingest import InterruptedIngestError, days_between, ingest_days, worst
     from hl_pipeline.partitions import DAYS
 
     if last < first:
@@ -104,7 +105,10 @@ def ingest(first: FromDay, last: ToDay) -> None:
         _fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
     settings = _settings()
     with _running(settings):
-        outcome = worst(ingest_days(days_between(first, last), settings, console))
+        try:
+            outcome = worst(ingest_days(days_between(first, last), settings, console))
+        except (InterruptedIngestError, KeyboardInterrupt):
+            _fail("interrupted; run the same again to go on", code=130)
     raise typer.Exit(int(outcome))
 
 
@@ -123,13 +127,18 @@ def status(demo: Demo = False) -> None:
         console.print(f"database  {hide_password(url)}: PostgreSQL {connection.info.parameter_status('server_version')}")
         rows = connection.execute("SELECT date, rows, duplicates, loaded_at FROM hl.fills_days ORDER BY date").fetchall()
         failed = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
+        stale = connection.execute(
+            "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
+        ).fetchall()
     console.print(f"days      {len(rows)} in hl.fills, {sum(row[1] for row in rows):,} fills")
     for day, count, duplicates, loaded_at in rows:
         console.print(
             f"  {day}  {count:>12,} fills  {duplicates} duplicates dropped  loaded {loaded_at:%Y-%m-%d %H:%M}", highlight=False
         )
+    for day, key in stale:
+        console.print(f"  [yellow]load again[/] {day}: {escape(key)} has come anew since", highlight=False)
     for key, error in failed:
-        console.print(f"  [red]failed[/] {key}: {error}", highlight=False)
+        console.print(f"  [red]failed[/] {escape(key)}: {escape(error)}", highlight=False)
 
 
 @show_app.command("fills")
@@ -226,6 +235,8 @@ def _running(settings: Settings) -> Generator[str]:
             yield url
     except (NoDatabaseError, EmbeddedServerError) as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"HL_HOME ({settings.home.absolute()}): {error}")
 
 
 @contextmanager
@@ -248,7 +259,9 @@ def _show(demo: bool, query: str, parameters: dict[str, object]) -> None:
 
 
 def _cell(value: object) -> str:
-    return value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")[:-6] if isinstance(value, datetime) else str(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")[:-6]
+    return escape(str(value))
 
 
 def _describe_lake(settings: Settings) -> str:
@@ -285,5 +298,5 @@ def _hl() -> str:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    errors.print(f"[red]error:[/] {message}")
+    errors.print(f"[red]error:[/] {escape(message)}")
     raise typer.Exit(code)

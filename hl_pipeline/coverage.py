@@ -7,7 +7,7 @@ asked for on that side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -29,6 +29,9 @@ class Source:
 
 
 BY_BLOCK = Source("node_fills_by_block", datetime(2025, 7, 27, 8, tzinfo=UTC), None)
+
+Errors = Mapping[tuple[date, int], str]
+"""Why the objects of an hour (date and hour of the bucket) could not be had."""
 
 State = Literal["present", "not due", "missing", "failed"]
 
@@ -124,26 +127,23 @@ def judge_day(
     day: date,
     source: Source,
     metas: Iterable[ObjectMeta],
-    errors: dict[str, str],
+    errors: Errors,
     now: datetime,
     lag: timedelta,
 ) -> Judgement:
-    """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by key, and the time it is."""
+    """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, and the time it is."""
     found = {hour_of(meta): meta for meta in metas if meta.source == source.name}
     wanted = wanted_hours(day, source)
     if not wanted:
         return Judgement(day, [], [], [], has_source=False)
     used = sorted({*wanted, *extra_hours(day, source, found)})
-    states = [_state_of(hour, source, found.get(hour), errors, now, lag) for hour in used]
+    states = [_state_of(hour, found.get(hour), errors, now, lag) for hour in used]
     present = [state.meta for state in states if state.meta is not None]
     return Judgement(day, states, find_holes(present), _find_edges(day, source, found, used), has_source=True)
 
 
-def _state_of(
-    hour: datetime, source: Source, meta: ObjectMeta | None, errors: dict[str, str], now: datetime, lag: timedelta
-) -> HourState:
-    stem = f"{source.name}/hourly/{hour:%Y%m%d}/{hour.hour}"
-    failed = next((text for key, text in errors.items() if key.rpartition(".")[0] == stem), None)
+def _state_of(hour: datetime, meta: ObjectMeta | None, errors: Errors, now: datetime, lag: timedelta) -> HourState:
+    failed = errors.get((hour.date(), hour.hour))
     if failed is not None:
         return HourState(hour, "failed", failed, meta)
     if meta is not None and not meta.blocks:
@@ -156,15 +156,36 @@ def _state_of(
 
 
 def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
-    """Block numbers missing within the objects, and between those of hours that follow each other."""
-    holes = [Hole(first, last, f"in {meta.key}") for meta in metas for first, last in meta.missing_blocks]
+    """Block numbers missing within the objects, and between those of hours that follow each other, that no object has."""
     filled = [meta for meta in metas if meta.first_block is not None]
+    holes = [Hole(first, last, f"in {meta.key}") for meta in filled for first, last in meta.missing_blocks]
     for before, after in pairwise(filled):
         assert before.last_block is not None
         assert after.first_block is not None
         if hour_of(after) - hour_of(before) == HOUR and after.first_block > before.last_block + 1:
             holes.append(Hole(before.last_block + 1, after.first_block - 1, f"between {before.key} and {after.key}"))
-    return sorted(holes, key=lambda hole: hole.first)
+    there = [run for meta in filled for run in _block_runs(meta)]
+    left = [Hole(first, last, hole.where) for hole in holes for first, last in _without(hole.first, hole.last, there)]
+    return sorted(left, key=lambda hole: hole.first)
+
+
+def _block_runs(meta: ObjectMeta) -> list[tuple[int, int]]:
+    """The runs of block numbers that an object has, first and last."""
+    assert meta.first_block is not None
+    assert meta.last_block is not None
+    starts = [meta.first_block, *(last + 1 for _, last in meta.missing_blocks)]
+    ends = [*(first - 1 for first, _ in meta.missing_blocks), meta.last_block]
+    return list(zip(starts, ends, strict=True))
+
+
+def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What is left of `first` to `last` without the runs."""
+    left = [(first, last)]
+    for start, end in runs:
+        if start <= last and end >= first:
+            parts = [((low, min(high, start - 1)), (max(low, end + 1), high)) for low, high in left]
+            left = [part for pair in parts for part in pair if part[0] <= part[1]]
+    return left
 
 
 def _find_edges(day: date, source: Source, found: dict[datetime, ObjectMeta], used: list[datetime]) -> list[str]:
@@ -173,7 +194,8 @@ def _find_edges(day: date, source: Source, found: dict[datetime, ObjectMeta], us
     edges: list[str] = []
     firsts = [meta.first_block_time_ns for meta in used_metas if meta.first_block_time_ns is not None]
     lasts = [meta.last_block_time_ns for meta in used_metas if meta.last_block_time_ns is not None]
-    # The first hour that a source has at all begins where it begins.
+    if start < source.first:
+        edges.append(f"what was before {source.name} begins ({source.first:%Y-%m-%d %H} h) stands in older formats, not read yet")
     if firsts and start > source.first and _reaches(min(firsts), start):
         edges.append(f"no block before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack")
     if lasts and not _reaches(max(lasts), end):

@@ -11,7 +11,9 @@ from enum import IntEnum
 from typing import Any
 
 from dagster import DagsterInstance, ExecuteInProcessResult, materialize
+from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from hl_pipeline.definitions import ASSETS, build_resources
@@ -19,7 +21,12 @@ from hl_pipeline.events import is_event
 from hl_pipeline.settings import Settings
 
 _SHARE_OF_RAW = 0.6  # of a day's time: decoding; the rest is loading
+_INTERRUPTED = "DagsterExecutionInterruptedError"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class InterruptedIngestError(RuntimeError):
+    """Ctrl-C: the day that was in work is not done, those after it are not begun."""
 
 
 class Outcome(IntEnum):
@@ -46,7 +53,10 @@ class Day:
 
 
 def ingest_days(days: list[date], settings: Settings, console: Console) -> list[Day]:
-    """Materialize raw_fills and fills of each day, in order; a day that fails does not stop the others."""
+    """Materialize raw_fills and fills of each day, in order; a day that fails does not stop the others.
+
+    Raises InterruptedIngestError.
+    """
     done: list[Day] = []
     with DagsterInstance.get() as instance, _progress(console, days) as progress:
         for day in days:
@@ -60,6 +70,8 @@ def ingest_days(days: list[date], settings: Settings, console: Console) -> list[
                 raise_on_error=False,
                 tags={"hl/started_by": "hl ingest"},
             )
+            if any(error.cls_name == _INTERRUPTED for error in _errors(result)):
+                raise InterruptedIngestError
             done.append(_describe(day, result))
             progress.finish()
             console.print(_line(done[-1]), highlight=False)
@@ -80,8 +92,7 @@ def _describe(day: date, result: ExecuteInProcessResult) -> Day:
     raw, fills = _metadata(result, "raw_fills"), _metadata(result, "fills")
     seconds = float(raw.get("seconds", 0)) + float(fills.get("seconds", 0))
     if not result.success:
-        errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
-        causes = [error.cause or error for error in errors if error is not None]
+        causes = [error.cause or error for error in _errors(result)]
         message = "; ".join(cause.message.strip() for cause in causes) or "see the run in the Dagster UI"
         return Day(day, Outcome.FAILED, message, 0, int(raw.get("bytes_fetched", 0)), seconds, 0, 0, 0)
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
@@ -100,6 +111,11 @@ def _describe(day: date, result: ExecuteInProcessResult) -> Day:
     )
 
 
+def _errors(result: ExecuteInProcessResult) -> list[SerializableErrorInfo]:
+    errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
+    return [error for error in errors if error is not None]
+
+
 def _metadata(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     for event in result.asset_materializations_for_node(asset):
         return {name: value.value for name, value in event.metadata.items()}
@@ -110,7 +126,7 @@ def _line(day: Day) -> str:
     mark = {Outcome.WHOLE: "[green]whole[/]", Outcome.INCOMPLETE: "[yellow]incomplete[/]", Outcome.FAILED: "[red]failed[/]"}
     figures = f"{day.rows:>12,} fills  {day.bytes_fetched / 1e6:>8,.1f} MB fetched  {day.seconds:>6.1f} s"
     bad = f"  {day.bad_lines} bad lines" if day.bad_lines else ""
-    return f"{day.day}  {mark[day.outcome]:<20}{figures}{bad}  {day.state}"
+    return f"{day.day}  {mark[day.outcome]:<20}{figures}{bad}  {escape(day.state)}"
 
 
 class _ProgressHandler(logging.Handler):

@@ -18,8 +18,10 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -43,6 +45,10 @@ _REPEATING = (
 
 NO_FILLS = pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()})
 """What a day's fills are when there are none."""
+
+
+class LakeChangedError(RuntimeError):
+    """A file of the lake is not the one that was seen a moment ago: somebody else has brought its object anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,11 +287,19 @@ def read_bad_lines(lake: Lake, path: str) -> list[BadLine]:
 
 
 def read_object_meta(lake: Lake, path: str) -> ObjectMeta | None:
-    """What is known of the object at `path`; None when it is not in the lake."""
+    """What is known of the object at `path`; None when it is not in the lake, or the file there is none of ours."""
     if not exists(lake, path):
         return None
-    metadata = pq.read_metadata(f"{lake.root}/{path}", filesystem=lake.filesystem).metadata
-    record = json.loads(metadata[_META_KEY])
+    try:
+        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
+            return _object_meta(file)
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        emit(_log, "lake_file_unreadable", level=logging.WARNING, path=f"{lake.root}/{path}", error=error)
+        return None
+
+
+def _object_meta(file: pa.NativeFile | BinaryIO) -> ObjectMeta:
+    record = json.loads(pq.read_metadata(file).metadata[_META_KEY])
     record["missing_blocks"] = [(first, last) for first, last in record["missing_blocks"]]
     return ObjectMeta(**record)
 
@@ -298,8 +312,13 @@ def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
 
 
 def read_raw_fills(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
-    """The fills of one object: FILL_SCHEMA and `object`, its key."""
-    frame = _read_frame(lake, raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source))
+    """The fills of one object: FILL_SCHEMA and `object`, its key. Raises LakeChangedError when `meta` is of another."""
+    path = raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source)
+    with _open(lake, path) as file:
+        if _object_meta(file).etag != meta.etag:
+            raise LakeChangedError(f"{path} was replaced while it was being read; run again")
+        file.seek(0)
+        frame = pl.read_parquet(file, hive_partitioning=False)
     return frame.with_columns(pl.lit(meta.key).alias("object"))
 
 
@@ -318,15 +337,16 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
     path = fills_path(day, hour)
     if not exists(lake, path):
         return NO_FILLS.select(columns)
-    return _read_frame(lake, path, columns)
+    with _open(lake, path) as file:
+        return pl.read_parquet(file, columns=list(columns), hive_partitioning=False)
 
 
-def _read_frame(lake: Lake, path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    names = None if columns is None else list(columns)
+def _open(lake: Lake, path: str) -> BinaryIO:
+    """One file as it is now, whatever takes its place meanwhile."""
     if lake.is_local:
-        return pl.read_parquet(f"{lake.root}/{path}", columns=names, hive_partitioning=False)
+        return Path(lake.root, path).open("rb")
     with lake.filesystem.open_input_stream(f"{lake.root}/{path}") as stream:
-        return pl.read_parquet(stream.read(), columns=names, hive_partitioning=False)
+        return BytesIO(stream.read())
 
 
 def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     publish_lag_hours: float = Field(
         default=3.0,
         ge=0,
+        le=1_000_000,
         description="Hours after the end of an hour at which its missing object counts as a hole, not as yet to come.",
     )
     bad_lines_max_share: float = Field(

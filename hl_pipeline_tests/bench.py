@@ -103,7 +103,7 @@ def measure_stages() -> dict[str, float]:
         started = time.perf_counter()
         brought = bring_day(DAY, BY_BLOCK, node_data, lake, url, settings.decode_threads)
         decoded = time.perf_counter()
-        loaded = load_fills(DAY, lake, connection, 60)
+        loaded, _ = load_fills(DAY, lake, connection, 60)
         ended = time.perf_counter()
     rows = sum(meta.rows for meta in brought.found.values())
     return {"decode + lake": rows / (decoded - started), "load with indexes": loaded.rows / (ended - decoded)}

@@ -12,12 +12,18 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
 
 PROGRAMS = Path(sys.executable).parent
 PROJECT = Path(__file__).parent.parent
+_LAUNCH = """
+    mutation($run: ExecutionParams!) {
+      launchPipelineExecution(executionParams: $run) { __typename ... on LaunchRunSuccess { run { runId } } }
+    }
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +122,33 @@ def _is_zombie(process: psutil.Process) -> bool:
 def users_environment(**variables: str) -> dict[str, str]:
     """This process's environment without what tells `hl` to read no files, and with `variables`."""
     return {name: value for name, value in os.environ.items() if name != "HL_SETTINGS_RESOLVED"} | variables
+
+
+@dataclass(frozen=True, slots=True)
+class Ui:
+    """The webserver on `port`, asked as its pages ask it."""
+
+    port: int
+
+    @property
+    def health(self) -> str:
+        return f"http://127.0.0.1:{self.port}/server_info"
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The answer's data to a GraphQL query; fails on errors."""
+        response = requests.post(
+            f"http://127.0.0.1:{self.port}/graphql", json={"query": query, "variables": variables}, timeout=30
+        )
+        answer = response.json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def launch(self, job: str, day: str) -> str:
+        """Launch a run of the day, as the launchpad does; its id."""
+        run = {
+            "selector": {"repositoryLocationName": "hl_pipeline", "repositoryName": "__repository__", "jobName": job},
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": day}]},
+        }
+        launched = self.ask(_LAUNCH, run=run)["launchPipelineExecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return launched["run"]["runId"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from datetime import date
 from pathlib import Path
 
@@ -100,6 +102,42 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     fills = _hl(tmp_path, environment, "show", "fills", "--day", "2026-03-15", "--limit", "3")
     rows = [line for line in fills.stdout.splitlines() if line.strip().startswith("2026-03-15 ")]
     assert len(rows) == 3
+
+
+def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path: Path) -> None:
+    made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=20_000)
+    environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}
+    arguments = [HL, "ingest", "--from", "2026-03-15", "--to", "2026-03-16"]
+    lake = Path(world.environment["HL_LAKE_URL"])
+    with subprocess.Popen(
+        arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as ingest:
+        while not list(lake.glob("raw_fills/*/*.parquet")):
+            assert ingest.poll() is None
+            threading.Event().wait(0.02)
+        ingest.send_signal(signal.SIGINT)
+        said, _ = ingest.communicate(timeout=60)
+    assert ingest.returncode == 130, said
+    assert "interrupted; run the same again to go on" in said
+    assert not list(lake.glob("raw_fills/object_date=2026-03-16/hour=1*"))
+    again = _hl(tmp_path, environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-16")
+    assert again.returncode == 0, again.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"HL_HOME": "/dev/null"}, "HL_HOME (/dev/null): "),
+        ({"HL_DATABASE_URL": "postgresql://u:p%zz@h/db"}, "cannot connect to postgresql://u:***@h/db"),
+    ],
+)
+def test_a_home_or_a_database_that_cannot_be_is_said_in_one_line(
+    environment: dict[str, str], message: str, tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    done = _hl(tmp_path, {**users_environment, **environment}, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_incomplete_day_exits_with_3_and_a_failed_one_with_1(world: World, tmp_path: Path, s3: S3Server) -> None:

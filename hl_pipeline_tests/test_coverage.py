@@ -50,7 +50,7 @@ def _day(late: timedelta = timedelta(milliseconds=-200)) -> list[ObjectMeta]:
     return [_meta(START + HOUR * n, late=late) for n in range(25)]
 
 
-def _judge(metas: list[ObjectMeta], errors: dict[str, str] | None = None, now: datetime = NOW):
+def _judge(metas: list[ObjectMeta], errors: dict[tuple[date, int], str] | None = None, now: datetime = NOW):
     return judge_day(DAY, BY_BLOCK, metas, errors or {}, now, LAG)
 
 
@@ -62,6 +62,11 @@ def test_a_day_wants_its_24_hours_and_the_one_after() -> None:
 def test_the_first_day_of_a_source_wants_only_the_hours_that_it_has_and_no_day_before_wants_any() -> None:
     assert wanted_hours(date(2025, 7, 27), BY_BLOCK)[0] == datetime(2025, 7, 27, 8, tzinfo=UTC)
     assert wanted_hours(date(2025, 7, 26), BY_BLOCK) == []
+    first = date(2025, 7, 27)
+    there = [_meta(start_of(first) + HOUR * n) for n in range(8, 25)]
+    judged = judge_day(first, BY_BLOCK, there, {}, NOW, LAG)
+    assert not judged.is_whole
+    assert "what was before node_fills_by_block begins (2025-07-27 08 h) stands in older formats" in judged.explain()
     judged = judge_day(date(2025, 7, 26), BY_BLOCK, [], {}, NOW, LAG)
     assert (judged.is_whole, judged.has_source, judged.explain()) == (False, False, "No S3 source has this day.")
 
@@ -108,7 +113,7 @@ def test_a_missing_object_is_a_hole_after_the_lag_and_not_due_before() -> None:
 def test_an_object_that_failed_is_told_with_its_reason() -> None:
     metas = _day()
     lost = metas.pop(3)
-    judged = _judge(metas, {lost.key: f"{lost.key}: truncated"})
+    judged = _judge(metas, {(DAY, 3): f"{lost.key}: truncated"})
     assert judged.explain() == f"1 failed (03-15 03 h): {lost.key}: truncated."
     assert not judged.is_pending
 
@@ -136,6 +141,17 @@ def test_blocks_missing_within_and_between_objects_are_found_and_not_guessed_acr
     assert "5 blocks missing" in _judge(metas).explain()
     del metas[10]
     assert len(find_holes(metas)) == 2
+
+
+def test_a_block_that_stands_in_a_neighbouring_object_is_not_missing() -> None:
+    metas = _day()
+    last = metas[9].last_block
+    assert last is not None
+    metas[9] = _meta(START + HOUR * 9, last_block=last + 1, missing_blocks=[(last, last)])
+    metas[10] = _meta(START + HOUR * 10, first_block=last, missing_blocks=[(last + 1, last + 1)])
+    assert find_holes(metas) == []
+    metas[10] = _meta(START + HOUR * 10, first_block=last + 2)
+    assert [(hole.first, hole.last) for hole in find_holes(metas)] == [(last, last)]
 
 
 def test_gaps_are_found_in_numbers() -> None:

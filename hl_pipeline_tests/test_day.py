@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,9 +17,18 @@ import psycopg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, materialize
 
+from hl_pipeline.assets.fills import _check_lake, load_fills, tally_lake
+from hl_pipeline.assets.raw import bring_day
+from hl_pipeline.coverage import BY_BLOCK
 from hl_pipeline.definitions import ASSETS, build_resources
+from hl_pipeline.lake import ObjectMeta, open_lake
+from hl_pipeline.resources import NodeData
 from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.load_fills import LakeLacksError
+from hl_pipeline.warehouse.locks import lock_fills_day
+from hl_pipeline.warehouse.totals import read_totals
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.naive import (
     event_day,
@@ -328,6 +338,85 @@ def test_a_rewritten_object_replaces_its_rows_and_no_other(bucket: Path, world: 
     assert _stored(world) == _expected(bucket)
 
 
+def test_a_repeat_of_a_fill_that_says_other_things_of_it_is_told(bucket: Path, materialized: Materialize) -> None:
+    before, after = object_path(bucket, START + 9 * HOUR), object_path(bucket, START + 10 * HOUR)
+    line = [line for line in _lines(before) if b'"px":"' in line][-1]
+    _put(after, [line.replace(b'"px":"', b'"px":"9', 1), *_lines(after)])
+    check = _checks(materialized())["key_unique"]
+    assert (check.passed, check.metadata["conflicts"].value) == (False, 1)
+    assert "1 repeats that were left out say other things" in (check.description or "")
+
+
+def test_an_error_of_an_hour_is_seen_and_mended_whatever_its_name(bucket: Path, world: World, materialized: Materialize) -> None:
+    path = object_path(bucket, START + 9 * HOUR)
+    content = path.read_bytes()
+    padded = path.with_name("09.lz4")
+    path.rename(padded)
+    padded.write_bytes(content[:-50])
+    assert "1 failed (03-15 09 h): truncated" in (_checks(materialized())["day_is_whole"].description or "")
+    padded.unlink()
+    write_object(bucket, START + 9 * HOUR, lz4.frame.decompress(content), codec="gz")
+    assert _failed(materialized()) == set()
+    assert len(_stored(world)) > 9_000
+
+
+def test_a_lake_that_lost_its_objects_does_not_empty_the_database(
+    bucket: Path, world: World, materialized: Materialize, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    materialized()
+    before = _stored(world)
+    monkeypatch.setenv("HL_LAKE_URL", str(tmp_path / "another"))
+    (tmp_path / "nothing").mkdir()
+    monkeypatch.setenv("HL_NODE_DATA_URL", str(tmp_path / "nothing"))
+    with pytest.raises(LakeLacksError, match=r"lacks 25 objects that hl.fills has rows of .* Is HL_LAKE_URL right"):
+        materialized()
+    assert _stored(world) == before
+    assert bucket.is_dir()
+
+
+def test_a_file_of_the_lake_that_is_none_is_fetched_again(bucket: Path, world: World, materialized: Materialize) -> None:
+    materialized()
+    path = Path(world.environment["HL_LAKE_URL"]) / "raw_fills/object_date=2026-03-15/hour=10.node_fills_by_block.parquet"
+    path.write_bytes(path.read_bytes()[:1000])
+    result = materialized()
+    assert _failed(result) == set()
+    assert _metadata(result, "raw_fills")["objects_fetched"] == 1
+    assert _stored(world) == _expected(bucket)
+
+
+def test_sizes_too_large_to_be_added_up_pass_the_checks(bucket: Path, materialized: Materialize) -> None:
+    path = object_path(bucket, START + 9 * HOUR)
+    text = b"".join(_lines(path)).replace(b'"sz":"', b'"sz":"9999999999999999999999', 5)
+    path.write_bytes(lz4.frame.compress(text))
+    assert _failed(materialized()) == set()
+
+
+def test_objects_that_come_while_a_day_waits_are_loaded_with_it(
+    bucket: Path, world: World, materialized: Materialize, postgres_home: Path
+) -> None:
+    last = object_path(bucket, START + 24 * HOUR)
+    content = last.read_bytes()
+    last.unlink()
+    materialized()
+    lake = open_lake(world.environment["HL_LAKE_URL"])
+    loaded: list[list[ObjectMeta]] = []
+
+    def load() -> None:
+        with connect(world.database_url, "waiting") as connection:
+            loaded.append(load_fills(DAY, lake, connection, 30)[1])
+
+    waiting = threading.Thread(target=load)
+    with connect(world.database_url, "holding") as holder, lock_fills_day(holder, DAY):
+        waiting.start()
+        last.write_bytes(content)
+        bring_day(date(2026, 3, 16), BY_BLOCK, NodeData(url=str(bucket), region="none"), lake, world.database_url, 2)
+    waiting.join()
+
+    assert len(loaded[0]) == 25
+    assert _stored(world) == _expected(bucket)
+    assert postgres_home.is_dir()
+
+
 def test_a_day_that_no_source_has_materializes_with_nothing(world: World, materialized: Materialize) -> None:
     result = materialized(date(2024, 1, 1))
     assert result.success
@@ -340,11 +429,6 @@ def test_a_day_that_no_source_has_materializes_with_nothing(world: World, materi
 def test_rows_that_went_from_the_database_are_missed_by_the_check_against_the_lake(
     bucket: Path, world: World, materialized: Materialize
 ) -> None:
-    from hl_pipeline.assets.fills import _check_lake, tally_lake
-    from hl_pipeline.lake import open_lake
-    from hl_pipeline.warehouse.connect import connect
-    from hl_pipeline.warehouse.totals import read_totals
-
     materialized()
     tally = tally_lake(open_lake(world.environment["HL_LAKE_URL"]), DAY)
     with connect(world.database_url) as connection:

@@ -14,7 +14,14 @@ import psycopg
 import pytest
 
 from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.connect import NoDatabaseError, connect, find_dagster_url, find_database_url, hide_password
+from hl_pipeline.warehouse.connect import (
+    NoDatabaseError,
+    connect,
+    ensure_database,
+    find_dagster_url,
+    find_database_url,
+    hide_password,
+)
 from hl_pipeline.warehouse.embedded import EmbeddedServerError, hold, running_url
 
 _context = multiprocessing.get_context("spawn")
@@ -111,6 +118,24 @@ def test_dagsters_database_stands_beside_the_datas_unless_it_is_named(monkeypatc
     assert find_dagster_url(Settings()) == "postgresql://u:p@other/d"
 
 
+@pytest.mark.parametrize("name", ["my projects", "it's", 'a"b', "a,b", "a$b;c", "b\\c", "é" * 40, "日" * 25])
+def test_a_home_of_any_name_has_its_server(name: str, home: Path) -> None:
+    with hold(home / name) as url, psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert running_url(home / name) is None
+
+
+def test_a_database_on_a_socket_gets_dagsters_beside_it(postgres_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket = postgres_home / "postgres"
+    monkeypatch.setenv("HL_DATABASE_URL", f"postgresql:///own?host={socket}&user=postgres")
+    url = find_dagster_url(Settings())
+    assert url == f"postgresql:///own_dagster?host={socket}&user=postgres"
+    ensure_database(url)
+    with psycopg.connect(url) as connection:
+        assert connection.info.dbname == "own_dagster"
+
+
 def test_a_password_is_hidden() -> None:
+    assert hide_password("postgresql://h/d?user=me&password=secret&x=1") == "postgresql://h/d?user=me&password=***&x=1"
     assert hide_password("postgresql://me:se:cret@h/d") == "postgresql://me:***@h/d"
     assert hide_password("postgresql://h/d") == "postgresql://h/d"

@@ -36,7 +36,7 @@ def sources(connection: psycopg.Connection) -> dict[str, SourceOfDay]:
 def _load(
     connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5
 ) -> None:
-    load_day(connection, day, [HourOfFills(fills, 0)], sources, wait)
+    load_day(connection, day, [HourOfFills(fills, 0, 0)], sources, wait)
 
 
 def _count(url: str) -> int:
@@ -156,7 +156,7 @@ def test_migrations_at_once_do_not_disturb_each_other(database_url: str) -> None
     def up() -> None:
         try:
             migrate(database_url)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not be
             failed.append(error)
 
     threads = [threading.Thread(target=up) for _ in range(4)]

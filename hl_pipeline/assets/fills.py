@@ -20,19 +20,20 @@ from dagster import (
 )
 
 from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
-from hl_pipeline.coverage import BY_BLOCK, HOUR, Judgement, overlapping, start_of
-from hl_pipeline.formats.fills import FILL_KEY
-from hl_pipeline.lake import NO_FILLS, Lake, ObjectMeta, read_fills_hour, read_raw_fills, write_fills_hour
+from hl_pipeline.coverage import BY_BLOCK, HOUR, Judgement, hour_of, overlapping, start_of
+from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
+from hl_pipeline.lake import NO_FILLS, Lake, LakeChangedError, ObjectMeta, read_fills_hour, read_raw_fills, write_fills_hour
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.ledger import record_fetched
-from hl_pipeline.warehouse.load_fills import HourOfFills, LoadedDay, SourceOfDay, load_day
-from hl_pipeline.warehouse.totals import HourTotals, read_totals
+from hl_pipeline.warehouse.load_fills import HourOfFills, LoadedDay, SourceOfDay, load_day, refuse_lost_objects
+from hl_pipeline.warehouse.locks import lock_fills_day
+from hl_pipeline.warehouse.totals import SUMMED_BELOW, HourTotals, read_totals
 
 _log = logging.getLogger(__name__)
 _CHECKS = {
-    "key_unique": "No fill is there twice: (time, coin, wallet, side, tid).",
+    "key_unique": "No fill is there twice by (time, coin, wallet, side, tid), and no repeat that was left out differs from it.",
     "legs_pair": "No trade has more than two legs, or two on one side; trades of which one leg alone is there are counted.",
     "lake_equals_database": "fills/date=D/ and hl.fills have the same rows: counts and sums, hour by hour.",
     "day_is_whole": "The day's objects are all there and its blocks run on over both midnights; or what lacks, and why.",
@@ -65,15 +66,16 @@ def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
     lake = lake_storage.open()
     with warehouse.connect("hl fills") as connection:
         started = time.perf_counter()
-        loaded = load_fills(day, lake, connection, settings.swap_wait_seconds)
+        loaded, metas = load_fills(day, lake, connection, settings.swap_wait_seconds)
         seconds = time.perf_counter() - started
         tally = tally_lake(lake, day)
         in_database = read_totals(connection, day)
-        judgement = judge(day, BY_BLOCK, lake, connection, settings)
+        # By the objects that were loaded, not by those that have come meanwhile.
+        judgement = judge(day, BY_BLOCK, metas, connection, settings)
     return MaterializeResult(
         metadata=_describe(loaded, tally, judgement, seconds),
         check_results=[
-            _check_key(tally),
+            _check_key(tally, loaded),
             _check_legs(tally),
             _check_lake(tally.totals, in_database),
             _check_whole(judgement),
@@ -81,11 +83,25 @@ def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
     )
 
 
-def load_fills(day: date, lake: Lake, connection: psycopg.Connection, swap_wait_seconds: float) -> LoadedDay:
-    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it. Raises DayInUseError."""
-    metas = overlapping(day, objects_around(lake, day))
-    sources = {meta.key: SourceOfDay(record_fetched(connection, meta, keep_error=True), meta.etag) for meta in metas}
-    return load_day(connection, day, _ahead(hours_of_day(day, lake, metas)), sources, swap_wait_seconds)
+def load_fills(
+    day: date, lake: Lake, connection: psycopg.Connection, swap_wait_seconds: float
+) -> tuple[LoadedDay, list[ObjectMeta]]:
+    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it; also the objects that the lake had then.
+
+    Raises DayInUseError, and LakeLacksError when objects that gave the day its rows are in the lake no more.
+    """
+    with lock_fills_day(connection, day):
+        for tries_left in (2, 1, 0):
+            around = objects_around(lake, day)
+            metas = overlapping(day, around)
+            refuse_lost_objects(connection, day, {(hour_of(meta).date(), meta.hour) for meta in around}, lake.root)
+            sources = {meta.key: SourceOfDay(record_fetched(connection, meta, keep_error=True), meta.etag) for meta in metas}
+            try:
+                return load_day(connection, day, _ahead(hours_of_day(day, lake, metas)), sources, swap_wait_seconds), around
+            except LakeChangedError:
+                if not tries_left:
+                    raise
+    raise AssertionError("the last try returns or raises")
 
 
 def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[HourOfFills]:
@@ -95,12 +111,13 @@ def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[Hou
     for hour in range(24):
         start = start_of(day) + HOUR * hour
         while unread and (unread[0].first_time_ms or 0) < (start + HOUR).timestamp() * 1000:
-            pending.append(read_raw_fills(lake, unread.popleft()).filter(pl.col("time") >= start))
+            pending.append(read_raw_fills(lake, unread.popleft()).filter(pl.col("time") >= start_of(day)))
         together = pl.concat([NO_FILLS, *(frame.filter(pl.col("time") < start + HOUR) for frame in pending)])
         pending = [frame for frame in (frame.filter(pl.col("time") >= start + HOUR) for frame in pending) if frame.height]
+        assert together.filter(pl.col("time") < start).is_empty(), "an object has fills before its own first"
         once = count_once(together)
         write_fills_hour(lake, day, hour, once)
-        yield HourOfFills(once, together.height - once.height)
+        yield HourOfFills(once, together.height - once.height, count_conflicts(together, once))
 
 
 def count_once(fills: pl.DataFrame) -> pl.DataFrame:
@@ -108,6 +125,14 @@ def count_once(fills: pl.DataFrame) -> pl.DataFrame:
     if fills.select(FILL_KEY).is_unique().all():
         return fills
     return fills.unique(subset=FILL_KEY, keep="first", maintain_order=True)
+
+
+def count_conflicts(fills: pl.DataFrame, once: pl.DataFrame) -> int:
+    """How many repeats of a fill differ from it in what the source says of the fill."""
+    if fills.height == once.height:
+        return 0
+    said = [name for name in FILL_SCHEMA if name not in ("block_number", "block_time_ns", "local_time_ns", "line")]
+    return fills.select(said).unique().height - once.height
 
 
 def _ahead(hours: Iterator[HourOfFills]) -> Iterator[HourOfFills]:
@@ -127,9 +152,10 @@ def tally_lake(lake: Lake, day: date) -> Tally:
         frame = read_fills_hour(lake, day, hour, [*FILL_KEY, "sz", "oid", "twap_id"])
         if frame.is_empty():
             continue
-        # Sums of order ids go beyond 64 bits.
+        # Sums of order ids go beyond 64 bits; of sizes too large to be added up the database leaves out the same.
+        sz = pl.col("sz").filter(pl.col("sz") < SUMMED_BELOW).sum()
         oids = pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0))
-        totals[hour] = HourTotals(*frame.select(pl.len(), pl.sum("sz"), oids, pl.count("twap_id")).row(0))
+        totals[hour] = HourTotals(*frame.select(pl.len(), sz, oids, pl.count("twap_id")).row(0))
         repeated += frame.height - count_once(frame).height
         trade = frame.filter(pl.col("tid") != 0).group_by("time", "coin", "tid")
         legs = trade.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
@@ -155,12 +181,13 @@ def _describe(loaded: LoadedDay, tally: Tally, judgement: Judgement, seconds: fl
     }
 
 
-def _check_key(tally: Tally) -> AssetCheckResult:
+def _check_key(tally: Tally, loaded: LoadedDay) -> AssetCheckResult:
+    said = f"{tally.repeated} rows repeat a fill, {loaded.conflicts} repeats that were left out say other things of it."
     return AssetCheckResult(
         check_name="key_unique",
-        passed=tally.repeated == 0,
-        description=f"{tally.repeated} rows repeat a fill." if tally.repeated else "Every fill is there once.",
-        metadata={"repeated": tally.repeated},
+        passed=tally.repeated == loaded.conflicts == 0,
+        description=said if tally.repeated or loaded.conflicts else "Every fill is there once.",
+        metadata={"repeated": tally.repeated, "duplicates_dropped": loaded.duplicates, "conflicts": loaded.conflicts},
     )
 
 

@@ -73,7 +73,7 @@ def raw_fills(
     lake = lake_storage.open()
     with warehouse.connect("hl raw_fills") as connection:
         brought = bring_day(day, BY_BLOCK, node_data, lake, find_database_url(settings), settings.decode_threads)
-        judgement = judge(day, BY_BLOCK, lake, connection, settings)
+        judgement = judge(day, BY_BLOCK, objects_around(lake, day), connection, settings)
     metas = list(brought.found.values())
     return MaterializeResult(
         metadata=_describe(brought, judgement),
@@ -170,11 +170,11 @@ def objects_around(lake: Lake, day: date) -> list[ObjectMeta]:
     return [meta for step in (-1, 0, 1) for meta in list_raw_objects(lake, day + timedelta(days=step))]
 
 
-def judge(day: date, source: Source, lake: Lake, connection: psycopg.Connection, settings: Settings) -> Judgement:
-    """Whether `day` is whole, by what the lake and the ledger know now."""
+def judge(day: date, source: Source, metas: list[ObjectMeta], connection: psycopg.Connection, settings: Settings) -> Judgement:
+    """Whether `day` is whole with these objects, by what the ledger knows now."""
     errors = read_errors(connection, source.name, day - timedelta(days=1), day + timedelta(days=1))
     lag = timedelta(hours=settings.publish_lag_hours)
-    return judge_day(day, source, objects_around(lake, day), errors, datetime.now(UTC), lag)
+    return judge_day(day, source, metas, errors, datetime.now(UTC), lag)
 
 
 def _describe(brought: Brought, judgement: Judgement) -> dict[str, MetadataValue | int | float | str]:

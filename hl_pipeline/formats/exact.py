@@ -209,7 +209,7 @@ def _typed(field: str, value: Json) -> Json:
 
 
 def _storable(value: Json) -> str | None:
-    """A text that PostgreSQL and Parquet can hold. One with a NUL or half a surrogate pair stays in `extra`, where JSON escapes it."""
+    """A text that PostgreSQL and Parquet can hold; one with a NUL or half a surrogate pair stays in `extra`, escaped."""
     if not isinstance(value, str) or "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         return None
     return value

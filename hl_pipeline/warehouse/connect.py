@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
 
 import psycopg
 from psycopg import sql
@@ -36,8 +36,8 @@ def find_dagster_url(settings: Settings) -> str:
     if settings.database_url is None:
         find_database_url(settings)
         return embedded_url(settings.home, "hl_dagster")
-    parts = urlsplit(settings.database_url.get_secret_value())
-    return parts._replace(path=f"{parts.path or '/postgres'}_dagster").geturl()
+    url = settings.database_url.get_secret_value()
+    return _with_database(url, f"{_database_of(url)}_dagster")
 
 
 def connect(url: str, application: str = "hl") -> psycopg.Connection:
@@ -46,7 +46,7 @@ def connect(url: str, application: str = "hl") -> psycopg.Connection:
         connection = psycopg.connect(
             url, autocommit=True, application_name=application, connect_timeout=10, options="-c timezone=UTC"
         )
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         raise NoDatabaseError(f"cannot connect to {hide_password(url)}: {str(error).strip()}") from error
     if connection.info.server_version < OLDEST_POSTGRES * 10000:
         version = connection.info.parameter_status("server_version")
@@ -57,18 +57,18 @@ def connect(url: str, application: str = "hl") -> psycopg.Connection:
 
 def ensure_database(url: str) -> None:
     """Create the database that `url` names if the server lacks it. Raises NoDatabaseError when that may not be."""
-    parts = urlsplit(url)
-    name = parts.path.removeprefix("/")
+    name = _database_of(url)
     try:
         psycopg.connect(url, connect_timeout=10).close()
         return
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         if f'database "{name}" does not exist' not in str(error):
             raise NoDatabaseError(f"cannot connect to {hide_password(url)}: {str(error).strip()}") from error
     try:
-        with psycopg.connect(parts._replace(path="/postgres").geturl(), autocommit=True) as connection:
+        with psycopg.connect(_with_database(url, "postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    except psycopg.errors.DuplicateDatabase:
+    # Two at once meet in the catalogue's index.
+    except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
         return
     except psycopg.Error as error:
         raise NoDatabaseError(
@@ -77,7 +77,19 @@ def ensure_database(url: str) -> None:
         ) from error
 
 
+def _database_of(url: str) -> str:
+    """The database that `url` names; PostgreSQL's own default is not guessed."""
+    return url.partition("://")[2].partition("?")[0].partition("/")[2] or "postgres"
+
+
+def _with_database(url: str, name: str) -> str:
+    # Not by urllib: it takes the slashes of postgresql:///name away.
+    scheme, _, rest = url.partition("://")
+    address, mark, query = rest.partition("?")
+    return f"{scheme}://{address.partition('/')[0]}/{name}{mark}{query}"
+
+
 def hide_password(url: str) -> str:
     """`url` fit to be shown."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@", 1) if password else url
+    url = re.sub(r"(://[^:@/?]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"(?i)([?&]password=)[^&]*", r"\1***", url)

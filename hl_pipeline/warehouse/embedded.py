@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import os
 import pwd
+import re
 import subprocess
 import tempfile
 import time
@@ -33,6 +34,7 @@ _START_TIMEOUT_SECONDS = 300  # recovery after a crash may take long, and must n
 _RETRY_SECONDS = 0.2
 _DATABASE = "hl"
 _MAX_SOCKET_PATH = 100
+_PLAIN_PATH = re.compile(r"[\w./-]+", re.ASCII)
 _LOCALE = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 _SETTINGS = {
     "listen_addresses": "",
@@ -103,7 +105,8 @@ def _locked(file: TextIO) -> Generator[None]:
 
 def _socket_directory(home: Path) -> Path:
     inside = home / "postgres"
-    if len(str(inside / ".s.PGSQL.5432")) < _MAX_SOCKET_PATH:
+    # PostgreSQL takes a list of directories, and a socket's path is short.
+    if _PLAIN_PATH.fullmatch(str(inside)) and len(str(inside / ".s.PGSQL.5432")) < _MAX_SOCKET_PATH:
         return inside
     return Path(tempfile.gettempdir()) / f"hl-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
 
@@ -112,7 +115,7 @@ def _ensure_started(home: Path) -> None:
     data = home / "postgres"
     user = _prepare_directories(home, data)
     if not (data / "PG_VERSION").exists():
-        _run(user, "initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", *_LOCALE, "-D", str(data))
+        _run(user, "initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", *_LOCALE, "-D", data.name, cwd=home)
     settings = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
     settings += f"unix_socket_directories = '{_socket_directory(home)}'\n"
     (data / "postgresql.auto.conf").write_text(f"# Written at each start by hl.\n{settings}")
@@ -140,8 +143,9 @@ def _start(home: Path, data: Path, user: str | None) -> None:
     if _is_dead(data):
         (data / "postmaster.pid").unlink(missing_ok=True)
         (_socket_directory(home) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-    options = ("-w", "-t", str(_START_TIMEOUT_SECONDS), "-D", str(data), "-l", str(data / "server.log"))
-    _run(user, "pg_ctl", "start", *options, "-o", f"-k {_socket_directory(home)}")
+    # Names within the working directory: pg_ctl hands them to a shell, which would take a path with signs of its own apart.
+    log = f"{data.name}/server.log"
+    _run(user, "pg_ctl", "start", "-w", "-t", str(_START_TIMEOUT_SECONDS), "-D", data.name, "-l", log, cwd=home)
 
 
 def _is_dead(data: Path) -> bool:
@@ -203,11 +207,11 @@ def _stop_if_last(home: Path, holders: TextIO) -> None:
         return
     if others == (0,):
         user = pwd.getpwuid(data.stat().st_uid).pw_name if os.geteuid() == 0 else None
-        _run(user, "pg_ctl", "stop", "-w", "-m", "fast", "-D", str(data))
+        _run(user, "pg_ctl", "stop", "-w", "-m", "fast", "-D", data.name, cwd=home)
         emit(_log, "postgres_stopped", home=str(home))
 
 
-def _run(user: str | None, name: str, *arguments: str, check: bool = True) -> int:
+def _run(user: str | None, name: str, *arguments: str, cwd: Path) -> None:
     # To a file, not a pipe: the server inherits it and would keep a pipe open.
     with tempfile.TemporaryFile("w+") as output:
         done = subprocess.run(
@@ -220,9 +224,8 @@ def _run(user: str | None, name: str, *arguments: str, check: bool = True) -> in
             group=None if user is None else pwd.getpwnam(user).pw_gid,
             extra_groups=None if user is None else [],
             start_new_session=True,
-            cwd="/",
+            cwd=cwd,
         )
-        if check and done.returncode != 0:
+        if done.returncode != 0:
             output.seek(0)
             raise EmbeddedServerError(f"{name} {' '.join(arguments)} failed ({done.returncode}):\n{output.read().strip()}")
-    return done.returncode

@@ -26,6 +26,17 @@ VALUES (%s, %s, %s, %s, %s, now())
 ON CONFLICT (object_key) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUDED.error_at
 """
 
+# An hour may come under another name (09.lz4, 9.gz) than the one that failed.
+_MENDED = """
+UPDATE hl.s3_ingest_log SET error = NULL, error_at = NULL
+WHERE source = %s AND object_date = %s AND object_hour = %s AND error IS NOT NULL
+"""
+
+_ERRORS = """
+SELECT object_date, object_hour, error FROM hl.s3_ingest_log
+WHERE source = %s AND object_date BETWEEN %s AND %s AND error IS NOT NULL
+"""
+
 
 def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_error: bool = False) -> int:
     """Write what the lake knows of an object, and clear its error (unless a later form of it failed); its object_id."""
@@ -50,6 +61,8 @@ def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_err
         ],
     ).fetchone()
     assert row is not None
+    if not keep_error:
+        connection.execute(_MENDED, [meta.source, meta.object_date, meta.hour])
     return row[0]
 
 
@@ -58,9 +71,7 @@ def record_error(connection: psycopg.Connection, key: str, source: str, object_d
     connection.execute(_FAILED, [key, source, object_date, hour, error])
 
 
-def read_errors(connection: psycopg.Connection, source: str, first: date, last: date) -> dict[str, str]:
-    """The objects of these days of the bucket that could not be had, by key, and why."""
-    query = (
-        "SELECT object_key, error FROM hl.s3_ingest_log WHERE source = %s AND object_date BETWEEN %s AND %s AND error IS NOT NULL"
-    )
-    return dict(connection.execute(query, [source, first, last]).fetchall())
+def read_errors(connection: psycopg.Connection, source: str, first: date, last: date) -> dict[tuple[date, int], str]:
+    """Why objects of these days of the bucket could not be had, by date and hour."""
+    rows = connection.execute(_ERRORS, [source, first, last]).fetchall()
+    return {(object_date, hour): error for object_date, hour, error in rows}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -22,7 +23,6 @@ from psycopg.abc import Query
 
 from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_SCHEMA
-from hl_pipeline.warehouse.locks import lock_fills_day
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +56,20 @@ _DETACH = "ALTER TABLE hl.fills DETACH PARTITION {final}; DROP TABLE {final}"
 _FORGET_DAY = "DELETE FROM hl.fills_days WHERE date = %s"
 _RECORD_DAY = "INSERT INTO hl.fills_days (date, rows, duplicates) VALUES (%s, %s, %s)"
 _RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, rows) VALUES (%s, %s, %s, %s)"
+_OBJECTS_OF_DAY = """
+SELECT object_key, object_date, object_hour FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
+WHERE o.date = %s AND o.rows > 0 ORDER BY object_date, object_hour
+"""
 _RECORD_LOADED = "UPDATE hl.s3_ingest_log SET loaded_at = now() WHERE object_id = ANY(%s)"
 _READERS = """
 SELECT DISTINCT pid || ' (' || coalesce(nullif(application_name, ''), 'unnamed') || ')'
 FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE relation = 'hl.fills'::regclass AND granted AND pid <> pg_backend_pid()
 """
+
+
+class LakeLacksError(RuntimeError):
+    """The lake has no more what hl.fills was loaded from. The message names it, and says how to load what there is anyway."""
 
 
 class DayInUseError(RuntimeError):
@@ -78,16 +86,20 @@ class SourceOfDay:
 
 @dataclass(frozen=True, slots=True)
 class HourOfFills:
-    """The fills of one hour of the day (FILL_SCHEMA and `object`, the key), and how many repeats of them were left out."""
+    """The fills of one hour of the day (FILL_SCHEMA and `object`, the key), how many repeats of them were left out, and how many
+    of these differ from the fill that was kept.
+    """
 
     fills: pl.DataFrame
     duplicates: int
+    conflicts: int
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedDay:
     rows: int
     duplicates: int
+    conflicts: int
     copy_seconds: float
     index_seconds: float
 
@@ -99,35 +111,51 @@ def load_day(
     sources: Mapping[str, SourceOfDay],
     swap_wait_seconds: float,
 ) -> LoadedDay:
-    """Make `hours` all that hl.fills has of `day`; `sources` by object key. Waits for another load of the same day.
+    """Make `hours` all that hl.fills has of `day`; `sources` by object key. The caller holds lock_fills_day.
 
     Raises DayInUseError when queries keep hl.fills for longer than `swap_wait_seconds`; the old day stays as it was.
     """
     names = _names(day)
     rows_of: dict[str, int] = dict.fromkeys(sources, 0)
-    with lock_fills_day(connection, day):
-        with connection.transaction():
-            connection.execute(_text(_CREATE, names))
-        started = time.perf_counter()
-        with connection.transaction():
-            connection.execute(_text("TRUNCATE {table}", names))
-            rows, duplicates = _copy(connection, day, names, hours, sources, rows_of)
-            copied = time.perf_counter()
-            emit(_log, "indexes_building", day=day, rows=rows)
-            connection.execute(_text(_FINISH, names))
-        indexed = time.perf_counter()
-        emit(_log, "day_built", day=day, rows=rows)
+    with connection.transaction():
+        connection.execute(_text(_CREATE, names))
+    started = time.perf_counter()
+    with connection.transaction():
+        connection.execute(_text("TRUNCATE {table}", names))
+        rows, duplicates, conflicts = _copy(connection, day, names, hours, sources, rows_of)
+        copied = time.perf_counter()
+        emit(_log, "indexes_building", day=day, rows=rows)
+        connection.execute(_text(_FINISH, names))
+    indexed = time.perf_counter()
+    emit(_log, "day_built", day=day, rows=rows)
 
-        def swap() -> None:
-            with connection.transaction():
-                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
-                _take_place(connection, day, names, rows)
-                _record(connection, day, rows, duplicates, sources, rows_of)
-                emit(_log, "day_attaching", day=day, rows=rows)
+    def swap() -> None:
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
+            _take_place(connection, day, names, rows)
+            _record(connection, day, rows, duplicates, sources, rows_of)
+            emit(_log, "day_attaching", day=day, rows=rows)
 
+    try:
         _retry_while_in_use(connection, day, swap, swap_wait_seconds)
-        emit(_log, "day_loaded", day=day, rows=rows, duplicates=duplicates)
-    return LoadedDay(rows, duplicates, copied - started, indexed - copied)
+    except DayInUseError:
+        connection.execute(_text("DROP TABLE {table}", names))
+        raise
+    emit(_log, "day_loaded", day=day, rows=rows, duplicates=duplicates)
+    return LoadedDay(rows, duplicates, conflicts, copied - started, indexed - copied)
+
+
+def refuse_lost_objects(connection: psycopg.Connection, day: date, hours: AbstractSet[tuple[date, int]], lake: str) -> None:
+    """Raises LakeLacksError when an object that gave `day` its rows is of none of the `hours` (date and hour of the bucket) that
+    the lake has: a wrong or absent lake must not empty the database.
+    """
+    lost = [key for key, object_date, hour in connection.execute(_OBJECTS_OF_DAY, [day]) if (object_date, hour) not in hours]
+    if lost:
+        raise LakeLacksError(
+            f"{day}: the lake ({lake}) lacks {len(lost)} objects that hl.fills has rows of ({lost[0]}, ...). "
+            f"Is HL_LAKE_URL right, and mounted? "
+            f"To load what is there all the same: DELETE FROM hl.fills_day_objects WHERE date = '{day}', run again"
+        )
 
 
 def _copy(
@@ -137,12 +165,12 @@ def _copy(
     hours: Iterable[HourOfFills],
     sources: Mapping[str, SourceOfDay],
     rows_of: dict[str, int],
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     ids = pl.DataFrame(
         {"object": list(sources), "object_id": [source.object_id for source in sources.values()]},
         schema={"object": pl.String, "object_id": pl.Int32},
     )
-    rows = duplicates = 0
+    rows = duplicates = conflicts = 0
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     with connection.cursor() as cursor, cursor.copy(_text(_COPY, {**names, "columns": columns})) as copy:
         encoder = ArrowToPostgresBinaryEncoder(_arrow(pl.DataFrame(schema=_COPY_SCHEMA)).schema)
@@ -155,12 +183,13 @@ def _copy(
                 copy.write(encoder.write_batch(batch))
             rows += hour.fills.height
             duplicates += hour.duplicates
+            conflicts += hour.conflicts
             if hour.fills.height:
                 emit(_log, "hour_copied", day=day, rows=rows)
         copy.write(encoder.finish())
     if cursor.rowcount not in (rows, -1):
         raise RuntimeError(f"COPY took {cursor.rowcount} rows of {rows}: the day was left as it was")
-    return rows, duplicates
+    return rows, duplicates, conflicts
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
@@ -201,8 +230,9 @@ def _retry_while_in_use(connection: psycopg.Connection, day: date, swap: Callabl
             emit(_log, "day_in_use", day=day, readers=readers)
         if time.monotonic() > deadline:
             raise DayInUseError(
-                f"{day} is built but could not replace the day that is there: hl.fills was in use for {wait_seconds:.0f} s by "
-                f"{', '.join(readers) or 'others'}. End those queries (SELECT pg_cancel_backend(pid)) and run again"
+                f"{day} could not replace the day that is there: hl.fills was in use for {wait_seconds:.0f} s by "
+                f"{', '.join(readers) or 'others'}. The lake has the new day, hl.fills the old one: end those queries "
+                "(SELECT pg_cancel_backend(pid)) and run again"
             )
         time.sleep(_RETRY_SECONDS)
 

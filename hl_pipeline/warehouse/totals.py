@@ -8,8 +8,11 @@ from decimal import Decimal
 
 import psycopg
 
+SUMMED_BELOW = 10**18
+"""Sizes from here on are left out of the sums: too many of them would be more than a Decimal(38,10) holds."""
+
 _TOTALS = """
-SELECT extract(hour FROM time)::int, count(*), sum(sz), sum(oid), count(twap_id)
+SELECT extract(hour FROM time)::int, count(*), coalesce(sum(sz) FILTER (WHERE sz < %(below)s), 0), sum(oid), count(twap_id)
 FROM hl.fills
 WHERE time >= %(day)s::date::timestamp AT TIME ZONE 'UTC' AND time < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC'
 GROUP BY 1
@@ -18,7 +21,7 @@ GROUP BY 1
 
 @dataclass(frozen=True, slots=True)
 class HourTotals:
-    """Rows, the sum of sz and of oid, and the rows with a TWAP, of one hour."""
+    """Rows, the sum of sz (below SUMMED_BELOW) and of oid, and the rows with a TWAP, of one hour."""
 
     rows: int
     sz: Decimal
@@ -28,5 +31,5 @@ class HourTotals:
 
 def read_totals(connection: psycopg.Connection, day: date) -> dict[int, HourTotals]:
     """What hl.fills has of `day`, by hour (UTC); hours without rows are left out."""
-    rows = connection.execute(_TOTALS, {"day": day}).fetchall()
+    rows = connection.execute(_TOTALS, {"day": day, "below": SUMMED_BELOW}).fetchall()
     return {row[0]: HourTotals(*row[1:]) for row in rows}
