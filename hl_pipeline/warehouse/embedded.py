@@ -136,34 +136,29 @@ def _accepts_connections(home: Path) -> bool:
 
 
 def _start(home: Path, data: Path, user: str | None) -> None:
-    """Start the server; one that was killed has its last processes waited out first (they hold the shared memory)."""
+    """Start the server, unless one is about to accept connections; the last processes of one that was killed are waited out."""
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-    while _is_dead(data) and _has_processes(data) and time.monotonic() < deadline:
+    while _has_processes(data):
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"a PostgreSQL works in {data} but takes no connections; see {data / 'server.log'}")
         time.sleep(_RETRY_SECONDS)
-    if _is_dead(data):
-        (data / "postmaster.pid").unlink(missing_ok=True)
-        (_socket_directory(home) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+        if _accepts_connections(home):
+            return
+    # What a killed server leaves. PostgreSQL takes it for one that runs when nobody has reaped the process, or its number is
+    # somebody else's by now.
+    (data / "postmaster.pid").unlink(missing_ok=True)
+    (_socket_directory(home) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
     # Names within the working directory: pg_ctl hands them to a shell, which would take a path with signs of its own apart.
     log = f"{data.name}/server.log"
     _run(user, "pg_ctl", "start", "-w", "-t", str(_START_TIMEOUT_SECONDS), "-D", data.name, "-l", log, cwd=home)
 
 
-def _is_dead(data: Path) -> bool:
-    """Whether a postmaster was killed. PostgreSQL takes one that nobody has reaped yet for alive, and would not start."""
-    try:
-        pid = int((data / "postmaster.pid").read_text().split()[0])
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except (FileNotFoundError, ValueError, IndexError):
-        return False
-
-
 def _has_processes(data: Path) -> bool:
-    """Whether any process works in the data directory, as all of a server's do."""
+    """Whether a living process of PostgreSQL works in the data directory, as all of a server's do."""
     for process in psutil.process_iter():
         try:
-            if process.name() == "postgres" and process.cwd() == str(data):
+            alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+            if alive and Path(process.cwd()) == data.resolve():
                 return True
         except psutil.Error:
             continue
