@@ -68,8 +68,10 @@ def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
         started = time.perf_counter()
         loaded, metas = load_fills(day, lake, connection, settings.swap_wait_seconds)
         seconds = time.perf_counter() - started
-        tally = tally_lake(lake, day)
-        in_database = read_totals(connection, day)
+        with ThreadPoolExecutor(1, thread_name_prefix="tally") as pool:
+            tallying = pool.submit(tally_lake, lake, day)
+            in_database = read_totals(connection, day)
+            tally = tallying.result()
         # By the objects that were loaded, not by those that have come meanwhile.
         judgement = judge(day, BY_BLOCK, metas, connection, settings)
     return MaterializeResult(

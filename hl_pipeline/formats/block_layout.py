@@ -14,7 +14,7 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
 
-_OPEN_BRACKET, _BACKSLASH, _NEWLINE = b"[\\\n"
+_OPEN_BRACKET, _BACKSLASH, _NEWLINE, _SPACE = b"[\\\n "
 _HEADER = b'{"local_time":"0000-00-00T00:00:00.000000000","block_time":"0000-00-00T00:00:00.000000000","block_number":'
 _HEADER_BYTES = np.frombuffer(_HEADER, np.uint8)
 # The zeros of the pattern stand for digits.
@@ -23,7 +23,7 @@ _LOCAL_TIME, _BLOCK_TIME = _HEADER.index(b"0000"), _HEADER.rindex(b"0000-")
 _TIME_WIDTH = 29
 _EVENTS = np.frombuffer(b',"events":[', np.uint8)
 HEADER_QUOTES = _HEADER.count(b'"') + bytes(_EVENTS).count(b'"')
-HEADER_TEXTS = _HEADER.count(b'":"')
+HEADER_KEYS = _HEADER.count(b'":') + bytes(_EVENTS).count(b'":')
 ADDRESS_AT, ADDRESS_WIDTH = 2, 42  # in `["0x…",{`
 _PAIR_WIDTH = ADDRESS_AT + ADDRESS_WIDTH + 2
 
@@ -64,6 +64,8 @@ def find_layout(buffer: Bytes) -> Layout | None:
     if (buffer == _BACKSLASH).any():
         return None
     newlines = np.flatnonzero(buffer == _NEWLINE)
+    if np.count_nonzero(buffer < _SPACE) != len(newlines):
+        return None
     starts = np.concatenate([[0], newlines[:-1] + 1])
     opens = np.flatnonzero(buffer == _OPEN_BRACKET)
     first = np.searchsorted(opens, starts)

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from hl_pipeline.formats.block_layout import (
     ADDRESS_AT,
     ADDRESS_WIDTH,
+    HEADER_KEYS,
     HEADER_QUOTES,
-    HEADER_TEXTS,
     Blocks,
     Ints,
     Layout,
@@ -67,7 +67,8 @@ PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""
 
 _EXACT_BELOW = 64 << 10  # bytes: an odd chunk smaller than this is parsed exactly, a larger one halved
-_QUOTE, _COLON, _OPEN_BRACE = b'":{'
+_QUOTE, _OPEN_BRACE = b'"{'
+_KEY_END, _QUOTE_SPACE = (int.from_bytes(two, "little") for two in (b'":', b'" '))
 _TWAP_KEY = np.frombuffer(b'"twapId":', np.uint8)
 _TWAP_KEY_I = bytes(_TWAP_KEY).index(b"I")
 
@@ -83,7 +84,7 @@ _JSON_SCHEMA: dict[str, pl.DataType] = {
 _QUOTES_OF = {name: 2 if name in (*INTEGER_FIELDS, "crossed") else 4 for name in {**REGULAR_FIELDS, **OPTIONAL_FIELDS}}
 _QUOTES_OF["twapId"] = 0  # counted apart
 _QUOTES_OF["liquidation"] = 2 + 4 * len(LIQUIDATION_FIELDS)
-_TEXTS_OF = {name: 1 for name, quotes in _QUOTES_OF.items() if quotes == 4} | {"liquidation": len(LIQUIDATION_FIELDS)}
+_KEYS_OF = dict.fromkeys(_QUOTES_OF, 1) | {"liquidation": 1 + len(LIQUIDATION_FIELDS), "twapId": 0}
 _DECIMAL_PATTERN = r"^-?[0-9]{1,28}(?:\.[0-9]{1,10})?$"
 
 
@@ -275,28 +276,34 @@ def _differs_in_fields(layout: Layout, raw: pl.DataFrame, chunk: bytes) -> NDArr
 
 
 def _miscounted(layout: Layout, raw: pl.DataFrame, twap_keys: Ints, first: int, end: int) -> list[int]:
-    """The fills from `first` to `end` whose text has more or fewer quotes, texts or braces than its fields account for.
+    """The fills from `first` to `end` whose text has other keys than `raw` has seen, or a number where a text should be.
 
-    A number where a text should be takes away two quotes and a text; a field that `raw` lacks adds two quotes, or four and a
-    text, and takes none away; the keys `twapId`, that may be there or not, are counted as they are. No mixture of these adds up
-    to nothing, so where a run of fills has the right numbers all of them have.
+    Each key that `raw` lacks is one more `":`, and nothing makes one less (no quote is followed by a space; the keys `twapId`,
+    that may be there or not, are counted as they are). Where the keys are right, a number in place of a text is two quotes less,
+    and nothing makes one more: polars takes just integers and booleans where these belong. So where a run of fills has the right
+    numbers, all of them have.
     """
     text = layout.buffer[layout.fill_starts[first] : layout.fill_ends[end - 1]]
     nulls = raw[first:end].null_count().row(0, named=True)
     fills, headers = end - first, int(layout.lines[end - 1] - layout.lines[first])
-    quotes = sum(width * (fills - nulls[name]) for name, width in _QUOTES_OF.items())
-    quotes += 2 * int(twap_keys[first:end].sum()) + 2 * (fills - 1) + HEADER_QUOTES * headers
-    texts = sum(count * (fills - nulls[name]) for name, count in _TEXTS_OF.items()) + HEADER_TEXTS * headers
+    twaps = int(twap_keys[first:end].sum())
+    keys = sum(count * (fills - nulls[name]) for name, count in _KEYS_OF.items()) + twaps + HEADER_KEYS * headers
+    quotes = sum(count * (fills - nulls[name]) for name, count in _QUOTES_OF.items()) + 2 * twaps
+    quotes += 2 * (fills - 1) + HEADER_QUOTES * headers
     braces = fills + fills - nulls["liquidation"] + headers
-    is_quote = text == _QUOTE
-    is_text = is_quote[:-2] & (text[1:-1] == _COLON) & is_quote[2:]
-    seen = (np.count_nonzero(is_quote), np.count_nonzero(is_text), np.count_nonzero(text == _OPEN_BRACE))
-    if seen == (quotes, texts, braces):
+    seen = (_count_twos(text, _KEY_END), np.count_nonzero(text == _QUOTE), np.count_nonzero(text == _OPEN_BRACE))
+    if seen == (keys, quotes, braces) and not _count_twos(text, _QUOTE_SPACE):
         return []
     if fills == 1:
         return [first]
     cuts = np.linspace(first, end, min(fills, 16) + 1, dtype=int).tolist()
     return [fill for low, high in pairwise(cuts) for fill in _miscounted(layout, raw, twap_keys, low, high)]
+
+
+def _count_twos(text: NDArray[np.uint8], two: int) -> int:
+    """How often two bytes stand side by side, at even places and at odd ones."""
+    even, odd = text[: len(text) // 2 * 2], text[1 : 1 + (len(text) - 1) // 2 * 2]
+    return int(np.count_nonzero(even.view("<u2") == two) + np.count_nonzero(odd.view("<u2") == two))
 
 
 def _twap_key_fills(layout: Layout) -> Ints:

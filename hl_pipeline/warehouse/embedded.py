@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 _MAJOR = 18
 _START_TIMEOUT_SECONDS = 300  # recovery after a crash may take long, and must not be cut off
 _RETRY_SECONDS = 0.2
+_GOODBYE_SECONDS = 2.0
+_OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 _DATABASE = "hl"
 _MAX_SOCKET_PATH = 100
 _PLAIN_PATH = re.compile(r"[\w./-]+", re.ASCII)
@@ -194,10 +196,11 @@ def _stop_if_last(home: Path, holders: TextIO) -> None:
         return
     data = home / "postgres"
     try:
-        with psycopg.connect(embedded_url(home, "postgres"), connect_timeout=5) as connection:
-            others = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            ).fetchone()
+        with psycopg.connect(embedded_url(home, "postgres"), autocommit=True, connect_timeout=5) as connection:
+            deadline = time.monotonic() + _GOODBYE_SECONDS
+            # Who has just closed a connection is still seen for a moment.
+            while (others := connection.execute(_OTHERS).fetchone()) != (0,) and time.monotonic() < deadline:
+                time.sleep(_RETRY_SECONDS)
     except psycopg.OperationalError:
         return
     if others == (0,):
