@@ -271,21 +271,6 @@ def _write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:
             file.write(json.dumps(record) + "\n")
 
 
-def read_bad_lines(lake: Lake, path: str) -> list[BadLine]:
-    """The quarantine of one object."""
-    with lake.filesystem.open_input_stream(f"{lake.root}/{path}") as stream:
-        records = [json.loads(line) for line in stream.read().splitlines()]
-    return [
-        BadLine(
-            record["line"],
-            record["event"],
-            record["reason"],
-            record["text"].encode() if "text" in record else base64.b64decode(record["base64"]),
-        )
-        for record in records
-    ]
-
-
 def read_object_meta(lake: Lake, path: str) -> ObjectMeta | None:
     """What is known of the object at `path`; None when it is not in the lake, or the file there is none of ours."""
     if not exists(lake, path):

@@ -110,13 +110,3 @@ def in_order(fills: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def event_day(fill: dict[str, Any]) -> date:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=fill["time"])).date()
-
-
-def database_rows(database_url: str) -> list[tuple[Any, ...]]:
-    """hl.fills without object ids, sorted: for `the same rows as never killed`."""
-    with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
-        return connection.execute(
-            "SELECT time, coin, wallet, side, tid, px, sz, start_position, closed_pnl, fee, fee_token, dir, hash, oid, crossed, "
-            "twap_id, cloid, builder, builder_fee, extra::text, block_number, block_time_ns, object_key "
-            "FROM hl.fills JOIN hl.s3_ingest_log USING (object_id) ORDER BY 1, 2, 3, 4, 5"
-        ).fetchall()
