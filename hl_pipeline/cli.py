@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -35,6 +37,8 @@ console = Console(soft_wrap=True)
 wide = Console(width=10_000)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
+_PERIODS = ("day", "week", "month", "year", "all")
+_SIZE = "SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) name"
 _DEMO_DAYS = 2
 _DEMO_FILLS_PER_HOUR = 4_000
 _DEMO_FIRST = date(2025, 9, 1)
@@ -52,6 +56,8 @@ def _parse_day(text: str | date) -> date:
 
 
 FromDay = Annotated[date, typer.Option("--from", parser=_parse_day, metavar="DAY", help="First day (UTC), like 2026-03-15.")]
+FirstDay = Annotated[date | None, typer.Option("--from", parser=_parse_day, metavar="DAY", help="From this day on (UTC).")]
+LastDay = Annotated[date | None, typer.Option("--to", parser=_parse_day, metavar="DAY", help="Up to this day, included.")]
 ToDay = Annotated[date, typer.Option("--to", parser=_parse_day, metavar="DAY", help="Last day (UTC), itself included.")]
 
 
@@ -113,6 +119,71 @@ def ingest(first: FromDay, last: ToDay) -> None:
 
 
 @app.command()
+def rebuild(
+    first: Annotated[date | None, typer.Option("--from", parser=_parse_day, metavar="DAY", help="First day (UTC).")] = None,
+    last: Annotated[date | None, typer.Option("--to", parser=_parse_day, metavar="DAY", help="Last day, included.")] = None,
+) -> None:
+    """Make the database again from the lake: fills, candles and statistics of every day that it has. The bucket is not read."""
+    from hl_pipeline.ingest import InterruptedIngestError, ingest_days, worst
+    from hl_pipeline.lake import list_days, open_lake
+    from hl_pipeline.rebuild import days_left_alone, record_objects
+
+    settings = _settings()
+    with _running(settings) as url:
+        lake = open_lake(settings.lake)
+        in_lake = list_days(lake, "fills")
+        days = [day for day in in_lake if (first or day) <= day <= (last or day)]
+        if not days:
+            _fail(f"the lake ({settings.lake}) has no fills{' of those days' if first or last else ''}; see HL_LAKE_URL")
+        with connect(url, "hl rebuild") as connection:
+            record_objects(connection, lake)
+            left = days_left_alone(connection, in_lake)
+        try:
+            done = ingest_days(days, settings, console, from_lake=True)
+        except (InterruptedIngestError, KeyboardInterrupt):
+            _fail("interrupted; run the same again to go on", code=130)
+    if left:
+        console.print(
+            f"{len(left)} days are in the database but not in the lake, and stay as they were: {left[0]} …", highlight=False
+        )
+    raise typer.Exit(int(worst(done)))
+
+
+@app.command()
+def drop(
+    first: FromDay,
+    last: ToDay,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take days out of hl.fills to free disk. The lake, candles and statistics keep them; `hl rebuild` brings them back."""
+    from hl_pipeline.thinning import kept_days
+    from hl_pipeline.warehouse.load_fills import DayInUseError, thin_day
+    from hl_pipeline.warehouse.locks import lock_fills_day
+
+    if last < first:
+        _fail(f"--to {last} is before --from {first}", code=2)
+    settings = _settings()
+    with _reading(settings) as url, connect(url, "hl drop") as connection:
+        days = kept_days(connection, first, last)
+        if not days:
+            console.print(f"hl.fills has no rows from {first} to {last}: nothing to do", highlight=False)
+            return
+        (size,) = connection.execute(_SIZE, [[f"hl.fills_{day:%Y%m%d}" for day in days]]).fetchall()
+        console.print(
+            f"{len(days)} days, {days[0]} to {days[-1]}, {int(size[0] or 0) / 1e6:,.1f} MB in hl.fills", highlight=False
+        )
+        if not yes:
+            typer.confirm("Take them out of hl.fills? The lake, candles and statistics keep them", abort=True)
+        try:
+            for day in days:
+                with lock_fills_day(connection, day):
+                    thin_day(connection, day, settings.swap_wait_seconds)
+        except DayInUseError as error:
+            _fail(str(error))
+    console.print(f"dropped; `{_hl()} rebuild --from {days[0]} --to {days[-1]}` brings them back", highlight=False)
+
+
+@app.command()
 def status(demo: Demo = False) -> None:
     """Settings (secrets hidden), whether database and lake can be reached, and which days are there."""
     settings = _settings(demo)
@@ -125,16 +196,18 @@ def status(demo: Demo = False) -> None:
     console.print(f"\nlake      {_describe_lake(settings)}")
     with _reading(settings) as url, connect(url, "hl status") as connection:
         console.print(f"database  {hide_password(url)}: PostgreSQL {connection.info.parameter_status('server_version')}")
-        rows = connection.execute("SELECT date, rows, duplicates, loaded_at FROM hl.fills_days ORDER BY date").fetchall()
+        rows = connection.execute(
+            "SELECT date, rows, duplicates, loaded_at, state, thinned_at FROM hl.fills_days ORDER BY date"
+        ).fetchall()
         failed = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
         stale = connection.execute(
             "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
         ).fetchall()
-    console.print(f"days      {len(rows)} in hl.fills, {sum(row[1] for row in rows):,} fills")
-    for day, count, duplicates, loaded_at in rows:
-        console.print(
-            f"  {day}  {count:>12,} fills  {duplicates} duplicates dropped  loaded {loaded_at:%Y-%m-%d %H:%M}", highlight=False
-        )
+    console.print(f"days      {len(rows)}, {sum(row[1] for row in rows):,} fills")
+    for day, count, duplicates, loaded_at, state, thinned_at in rows:
+        place = "  [dim]in the lake alone[/]" if thinned_at else ""
+        loaded = f"{duplicates} duplicates dropped  loaded {loaded_at:%Y-%m-%d %H:%M}"
+        console.print(f"  {day}  {state or '':<10}  {count:>12,} fills  {loaded}{place}", highlight=False)
     for day, key in stale:
         console.print(f"  [yellow]load again[/] {day}: {escape(key)} has come anew since", highlight=False)
     for key, error in failed:
@@ -158,7 +231,51 @@ def show_fills(
           AND (%(coin)s::text IS NULL OR coin = %(coin)s)
         ORDER BY time DESC, tid LIMIT %(limit)s
     """
-    _show(demo, query, {"day": day, "wallet": wallet, "coin": coin, "limit": limit})
+    _show(demo, query, {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit})
+
+
+@show_app.command("daily-stats")
+def show_daily_stats(
+    demo: Demo = False,
+    period: Annotated[str, typer.Option(help="day, week, month, year or all.")] = "day",
+    first: FirstDay = None,
+    last: LastDay = None,
+    coin: Annotated[str | None, typer.Option(help="Only this coin, like BTC, @107 or xyz:TSLA.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+) -> None:
+    """What was traded in each coin: the newest periods first, in each the coins with the most notional."""
+    query = """
+        SELECT period_start, days, coin, kind, trades, trim_scale(volume) AS volume, round(notional, 2) AS notional,
+               buys, sells, open, high, low, close, vwap, liquidations, round(twap_notional, 2) AS twap_notional,
+               round(builder_notional, 2) AS builder_notional, fills, non_market_rows, fees
+        FROM hl.daily_stats_by(%(period)s, coalesce(%(first)s::date, '-infinity'), coalesce(%(last)s::date, 'infinity'))
+        WHERE %(coin)s::text IS NULL OR coin = %(coin)s
+        ORDER BY period_start DESC, notional DESC NULLS LAST, coin LIMIT %(limit)s
+    """
+    _check_period(period)
+    _show(demo, query, {"period": period, "first": first, "last": last, "coin": coin, "limit": limit})
+
+
+@show_app.command("user-stats")
+def show_user_stats(
+    demo: Demo = False,
+    period: Annotated[str, typer.Option(help="day, week, month, year or all.")] = "day",
+    first: FirstDay = None,
+    last: LastDay = None,
+    wallet: Annotated[str | None, typer.Option(help="Only this address.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+) -> None:
+    """What each wallet did: the newest periods first, in each the wallets with the most notional."""
+    _check_period(period)
+    query = """
+        SELECT period_start, days, wallet, fills, round(maker_notional, 2) AS maker_notional,
+               round(taker_notional, 2) AS taker_notional, round(closed_pnl, 2) AS closed_pnl, fees,
+               first_fill, last_fill, is_complete
+        FROM hl.user_stats_by(%(period)s, coalesce(%(first)s::date, '-infinity'), coalesce(%(last)s::date, 'infinity'),
+                              %(wallet)s)
+        ORDER BY period_start DESC, maker_notional + taker_notional DESC NULLS LAST, wallet LIMIT %(limit)s
+    """
+    _show(demo, query, {"period": period, "first": first, "last": last, "wallet": _check_wallet(wallet), "limit": limit})
 
 
 @show_app.command("checkpoints")
@@ -195,15 +312,18 @@ def sample(
 
     if out.exists():
         _fail(f"{out} is there already; choose another with --out, or remove it", code=2)
-    with console.status("writing") as shown:
-        made = write_sample(
-            out,
-            first_day=first,
-            days=days,
-            fills_per_hour=fills_per_hour,
-            seed=seed,
-            progress=lambda fills: shown.update(f"writing: {fills:,} fills"),
-        )
+    try:
+        with console.status("writing") as shown:
+            made = write_sample(
+                out,
+                first_day=first,
+                days=days,
+                fills_per_hour=fills_per_hour,
+                seed=seed,
+                progress=lambda fills: shown.update(f"writing: {fills:,} fills"),
+            )
+    except ValueError as error:
+        _fail(str(error), code=2)
     console.print(f"{made.fills:,} fills in {made.objects} objects, {made.bytes / 1e6:,.1f} MB; truth in {made.truth_dir}")
     console.print(f"HL_NODE_DATA_URL={made.node_data_dir}")
 
@@ -258,7 +378,22 @@ def _show(demo: bool, query: str, parameters: dict[str, object]) -> None:
     (wide if table.row_count else console).print(table if table.row_count else "nothing there", highlight=False)
 
 
+def _check_period(period: str) -> None:
+    if period not in _PERIODS:
+        _fail(f"--period is {period!r}, must be one of {', '.join(_PERIODS)}", code=2)
+
+
+def _check_wallet(wallet: str | None) -> str | None:
+    if wallet is not None and not re.fullmatch(r"0x[0-9a-fA-F]{40}", wallet):
+        _fail(f"--wallet is {wallet!r}, must be 0x and 40 hex digits", code=2)
+    return wallet
+
+
 def _cell(value: object) -> str:
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}" if value else "0"
+    if isinstance(value, dict):
+        return escape(", ".join(f"{amount} {token}" for token, amount in value.items()))
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")[:-6]
     return escape(str(value))

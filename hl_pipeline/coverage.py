@@ -1,8 +1,8 @@
 """Which objects make up a day, and whether the day is whole: pure judgements over what the lake and the ledger know.
 
 Hours are cut by the node's local time, so a day's last fills stand in the first object of the next day: a day wants the objects
-of its 24 hours and the one after. While the blocks seen do not reach over an edge of the day, up to three more objects are
-asked for on that side.
+of its 24 hours and the one after. While what they hold does not reach over an edge of the day, up to three more objects are
+asked for on that side. Each source is judged by itself; a day is as good as the worst of what it needs.
 """
 
 from __future__ import annotations
@@ -21,25 +21,58 @@ MORE_HOURS = 3
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A dataset of the bucket and the hours (UTC, by object) that it has; `last` is None while it goes on."""
+    """A dataset of the bucket and the hours (UTC, by object) that it has; `last` is None while it goes on.
+
+    After `needed_until` a better source has every fill: an object that is missing there is no hole. Without block numbers
+    (`has_blocks`) nothing can prove that an object is complete.
+    """
 
     name: str
     first: datetime
     last: datetime | None
+    needed_until: datetime | None
+    has_blocks: bool
 
 
-BY_BLOCK = Source("node_fills_by_block", datetime(2025, 7, 27, 8, tzinfo=UTC), None)
+NODE_TRADES = Source(
+    "node_trades",
+    datetime(2025, 3, 22, 0, tzinfo=UTC),
+    # Listings end on 2025-06-21, but a real object of 2025-06-24 is known: look as long as node_fills goes on.
+    datetime(2025, 7, 27, 8, tzinfo=UTC),
+    needed_until=datetime(2025, 5, 25, 14, tzinfo=UTC),
+    has_blocks=False,
+)
+NODE_FILLS = Source(
+    "node_fills",
+    datetime(2025, 5, 25, 14, tzinfo=UTC),
+    datetime(2025, 7, 27, 8, tzinfo=UTC),
+    needed_until=datetime(2025, 7, 27, 8, tzinfo=UTC),
+    has_blocks=False,
+)
+BY_BLOCK = Source("node_fills_by_block", datetime(2025, 7, 27, 8, tzinfo=UTC), None, needed_until=None, has_blocks=True)
+SOURCES = (NODE_TRADES, NODE_FILLS, BY_BLOCK)
+"""The datasets of fills, the poorest first. Each begins where the one before is about to end."""
 
-Errors = Mapping[tuple[date, int], str]
-"""Why the objects of an hour (date and hour of the bucket) could not be had."""
+Hour = tuple[str, date, int]
+"""A place in the bucket: the source, and date and hour of the object."""
+
+Errors = Mapping[Hour, str]
+"""Why the object of an hour could not be had."""
+
+FoundHours = Mapping[datetime, ObjectMeta]
+"""The objects of one source that the lake has, by hour."""
 
 State = Literal["present", "not due", "missing", "failed"]
+DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source"]
+"""whole: proven by block numbers; unprovable: every object is there, of a format that cannot prove more; pending: what lacks is
+not due yet; incomplete: an object, blocks or an edge of the day lack."""
 
 
 @dataclass(frozen=True, slots=True)
 class HourState:
     """What became of one object: `why` says more of what is not there."""
 
+    source: str
     hour: datetime
     state: State
     why: str
@@ -57,30 +90,61 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Whether a day is whole: its hours, the holes in the block numbers, and the edges that the blocks do not reach."""
+    """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached."""
 
     day: date
+    sources: list[Source]
     hours: list[HourState]
     holes: list[Hole]
     edges: list[str]
-    has_source: bool
+
+    @property
+    def state(self) -> DayState:
+        lacking = {h.state for h in self.hours} - {"present"}
+        if not self.sources:
+            return "no source"
+        if self.holes or lacking - {"not due"} or (self.edges and not lacking):
+            return "incomplete"
+        if lacking:
+            return "pending"
+        return "whole" if all(source.has_blocks for source in self.sources if source.name in self._needed) else "unprovable"
 
     @property
     def is_whole(self) -> bool:
-        return self.has_source and not self.holes and not self.edges and all(h.state == "present" for h in self.hours)
+        return self.state == "whole"
 
     @property
-    def is_pending(self) -> bool:
-        """Not whole yet, but nothing is known to be wrong: what lacks is not due."""
-        lacking = {h.state for h in self.hours} - {"present"}
-        return not self.is_whole and not self.holes and lacking <= {"not due"} and (not self.edges or bool(lacking))
+    def is_harmless(self) -> bool:
+        """Nothing is known to be wrong, though the day may not be proven whole."""
+        return self.state != "incomplete"
+
+    @property
+    def missing_blocks(self) -> int:
+        return sum(hole.last - hole.first + 1 for hole in self.holes)
+
+    @property
+    def source_names(self) -> str:
+        """The datasets that the day has objects of, or should have."""
+        return " + ".join(dict.fromkeys(hour.source for hour in self.hours)) or "none"
+
+    @property
+    def _needed(self) -> set[str]:
+        start, end = start_of(self.day), start_of(self.day) + timedelta(days=1)
+        return {
+            source.name
+            for source in self.sources
+            if source.first < end and (source.needed_until is None or source.needed_until + HOUR > start)
+        }
 
     def explain(self) -> str:
-        """One sentence for people."""
-        if not self.has_source:
+        """One sentence or a few for people."""
+        if not self.sources:
             return "No S3 source has this day."
-        if self.is_whole:
+        if self.state == "whole":
             return f"Whole: {len(self.hours)} objects, no block missing."
+        if self.state == "unprovable":
+            there = f"All {len(self.hours)} objects are there ({self.source_names})"
+            return f"{there}; without block numbers nothing proves that they lack none."
         said: list[str] = []
         for state in ("missing", "failed", "not due"):
             hours = [h for h in self.hours if h.state == state]
@@ -88,8 +152,8 @@ class Judgement:
                 reasons = sorted({h.why for h in hours})
                 said.append(f"{len(hours)} {state} ({_show_hours([h.hour for h in hours])}): {'; '.join(reasons[:3])}")
         if self.holes:
-            count = sum(hole.last - hole.first + 1 for hole in self.holes)
-            said.append(f"{count} blocks missing: " + "; ".join(f"{h.first}-{h.last} {h.where}" for h in self.holes[:3]))
+            where = "; ".join(f"{h.first}-{h.last} {h.where}" for h in self.holes[:3])
+            said.append(f"{self.missing_blocks} blocks missing: {where}")
         return ". ".join(said + self.edges) + "."
 
 
@@ -104,55 +168,64 @@ def wanted_hours(day: date, source: Source) -> list[datetime]:
     return [hour for hour in hours if source.first <= hour and (source.last is None or hour <= source.last)]
 
 
-def extra_hours(day: date, source: Source, found: dict[datetime, ObjectMeta]) -> list[datetime]:
-    """The hours beyond `wanted_hours` whose objects are wanted because the blocks of their neighbours in `found` do not reach
+def extra_hours(day: date, source: Source, found: FoundHours) -> list[datetime]:
+    """The hours beyond `wanted_hours` whose objects are wanted because what their neighbours in `found` hold does not reach
     over an edge of the day. Ask again with what has come of them.
     """
     start, end = start_of(day), start_of(day) + timedelta(days=1)
     hours: list[datetime] = []
     for hour in (end + HOUR * n for n in range(1, MORE_HOURS + 1)):
         before = found.get(hour - HOUR)
-        if before is None or before.last_block_time_ns is None or _reaches(before.last_block_time_ns, end):
+        if before is None or last_ns(before) is None or _reaches(last_ns(before), end):
             break
         hours.append(hour)
     for hour in (start - HOUR * n for n in range(1, MORE_HOURS + 1)):
         after = found.get(hour + HOUR)
-        if hour < source.first or after is None or not _reaches(after.first_block_time_ns, start):
+        if hour < source.first or after is None or not _reaches(first_ns(after), start):
             break
         hours.append(hour)
     return [hour for hour in hours if source.last is None or hour <= source.last]
 
 
-def judge_day(
-    day: date,
-    source: Source,
-    metas: Iterable[ObjectMeta],
-    errors: Errors,
-    now: datetime,
-    lag: timedelta,
-) -> Judgement:
+def judge_day(day: date, metas: Sequence[ObjectMeta], errors: Errors, now: datetime, lag: timedelta) -> Judgement:
     """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, and the time it is."""
-    found = {hour_of(meta): meta for meta in metas if meta.source == source.name}
-    wanted = wanted_hours(day, source)
-    if not wanted:
-        return Judgement(day, [], [], [], has_source=False)
-    used = sorted({*wanted, *extra_hours(day, source, found)})
-    states = [_state_of(hour, found.get(hour), errors, now, lag) for hour in used]
-    present = [state.meta for state in states if state.meta is not None]
-    return Judgement(day, states, find_holes(present), _find_edges(day, source, found, used), has_source=True)
+    sources = [source for source in SOURCES if wanted_hours(day, source)]
+    found = {source.name: {hour_of(meta): meta for meta in metas if meta.source == source.name} for source in sources}
+    hours: list[HourState] = []
+    holes: list[Hole] = []
+    edges: list[str] = []
+    for source in sources:
+        there = found[source.name]
+        used = sorted({*wanted_hours(day, source), *extra_hours(day, source, there)})
+        states = [_state_of(source, hour, there.get(hour), errors, now, lag) for hour in used]
+        hours += [state for state in states if state.state not in ("missing", "not due") or _is_needed(source, state.hour)]
+        holes += find_holes([state.meta for state in states if state.meta is not None])
+        edges += _find_edges(day, source, [there[hour] for hour in used if hour in there])
+    for poorer, better in pairwise(sources):
+        edges += _find_seam(day, better, found[poorer.name], found[better.name])
+    return Judgement(day, sources, hours, holes, edges)
 
 
-def _state_of(hour: datetime, meta: ObjectMeta | None, errors: Errors, now: datetime, lag: timedelta) -> HourState:
-    failed = errors.get((hour.date(), hour.hour))
+def _is_needed(source: Source, hour: datetime) -> bool:
+    return source.needed_until is None or hour <= source.needed_until
+
+
+def _state_of(
+    source: Source, hour: datetime, meta: ObjectMeta | None, errors: Errors, now: datetime, lag: timedelta
+) -> HourState:
+    def said(state: State, why: str = "") -> HourState:
+        return HourState(source.name, hour, state, why, meta)
+
+    failed = errors.get((source.name, hour.date(), hour.hour))
     if failed is not None:
-        return HourState(hour, "failed", failed, meta)
-    if meta is not None and not meta.blocks:
-        return HourState(hour, "failed", f"{meta.key}: the object is there but has no blocks", meta)
+        return said("failed", failed)
+    if meta is not None and not (meta.blocks if source.has_blocks else meta.rows):
+        return said("failed", f"{meta.key}: the object is there but has no {'blocks' if source.has_blocks else 'fills'}")
     if meta is not None:
-        return HourState(hour, "present", "", meta)
+        return said("present")
     if now < hour + HOUR + lag:
-        return HourState(hour, "not due", f"due at {hour + HOUR + lag:%Y-%m-%d %H:%M} UTC", None)
-    return HourState(hour, "missing", "no such object in the bucket", None)
+        return said("not due", f"due at {hour + HOUR + lag:%Y-%m-%d %H:%M} UTC")
+    return said("missing", f"no such object in the bucket's {source.name}")
 
 
 def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
@@ -188,19 +261,40 @@ def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tup
     return left
 
 
-def _find_edges(day: date, source: Source, found: dict[datetime, ObjectMeta], used: list[datetime]) -> list[str]:
+def _find_edges(day: date, source: Source, used: list[ObjectMeta]) -> list[str]:
     start, end = start_of(day), start_of(day) + timedelta(days=1)
-    used_metas = [found[hour] for hour in used if hour in found]
+    what = "block" if source.has_blocks else "fill"
     edges: list[str] = []
-    firsts = [meta.first_block_time_ns for meta in used_metas if meta.first_block_time_ns is not None]
-    lasts = [meta.last_block_time_ns for meta in used_metas if meta.last_block_time_ns is not None]
-    if start < source.first:
-        edges.append(f"what was before {source.name} begins ({source.first:%Y-%m-%d %H} h) stands in older formats, not read yet")
-    if firsts and start > source.first and _reaches(min(firsts), start):
-        edges.append(f"no block before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack")
-    if lasts and not _reaches(max(lasts), end):
-        edges.append(f"no block from {end:%Y-%m-%d %H:%M} on was seen, so the last fills of the day may lack")
+    firsts = [first for meta in used if (first := first_ns(meta)) is not None]
+    lasts = [last for meta in used if (last := last_ns(meta)) is not None]
+    if firsts and start > source.first and _is_needed(source, start) and _reaches(min(firsts), start):
+        edges.append(f"no {what} before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack")
+    if lasts and (source.last is None or end <= source.last) and _is_needed(source, end) and not _reaches(max(lasts), end):
+        edges.append(f"no {what} from {end:%Y-%m-%d %H:%M} on was seen, so the last fills of the day may lack")
     return edges
+
+
+def _find_seam(day: date, source: Source, before: FoundHours, after: FoundHours) -> list[str]:
+    """On the day on which `source` begins: whether the source before it reaches to there."""
+    last = max((ns for meta in before.values() if (ns := last_ns(meta)) is not None), default=None)
+    first = first_ns(after[source.first]) if source.first in after else None
+    if source.first.date() != day or last is None or first is None or last >= first:
+        return []
+    return [f"the older format ends at {_show_ns(last)} and {source.name} begins at {_show_ns(first)}: the fills between lack"]
+
+
+def first_ns(meta: ObjectMeta) -> int | None:
+    """The first moment that an object tells of: of its blocks, or where it has none, of its fills; ns since 1970."""
+    if meta.first_block_time_ns is not None or meta.first_time_ms is None:
+        return meta.first_block_time_ns
+    return meta.first_time_ms * 1_000_000
+
+
+def last_ns(meta: ObjectMeta) -> int | None:
+    """The last moment that an object tells of, as `first_ns`."""
+    if meta.last_block_time_ns is not None or meta.last_time_ms is None:
+        return meta.last_block_time_ns
+    return meta.last_time_ms * 1_000_000
 
 
 def overlapping(day: date, metas: Iterable[ObjectMeta]) -> list[ObjectMeta]:
@@ -222,6 +316,10 @@ def hour_of(meta: ObjectMeta) -> datetime:
 
 def _reaches(time_ns: int | None, moment: datetime) -> bool:
     return time_ns is not None and time_ns >= int(moment.timestamp()) * 1_000_000_000
+
+
+def _show_ns(time_ns: int) -> str:
+    return f"{datetime.fromtimestamp(time_ns // 10**9, UTC):%H:%M:%S}"
 
 
 def _show_hours(hours: Sequence[datetime]) -> str:

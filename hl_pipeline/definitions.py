@@ -4,10 +4,13 @@ from dagster import AssetSelection, Definitions, define_asset_job, in_process_ex
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw import raw_fills
+from hl_pipeline.assets.stats import candles, daily_stats, user_stats
 from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
 from hl_pipeline.settings import Settings
 
-ASSETS = [raw_fills, fills]
+DERIVED = [fills, candles, daily_stats, user_stats]
+"""What is made from the lake's objects, without the bucket."""
+ASSETS = [raw_fills, *DERIVED]
 
 
 def build_resources(settings: Settings) -> dict[str, object]:
@@ -25,10 +28,16 @@ def build_defs(settings: Settings | None = None) -> Definitions:
         assets=ASSETS,
         jobs=[
             define_asset_job(
-                "ingest_fills",
+                "ingest_days",
                 AssetSelection.assets(*ASSETS),
-                description="Bring a day's objects into the lake and its fills into PostgreSQL.",
-            )
+                description="A day from the bucket: its objects into the lake, its fills into lake and PostgreSQL, statistics. "
+                "An object that the lake has is not downloaded again.",
+            ),
+            define_asset_job(
+                "rebuild_days",
+                AssetSelection.assets(*DERIVED),
+                description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics. Reads no bucket.",
+            ),
         ],
         resources=build_resources(settings or Settings()),
         # A run is a process already: work in parallel is across runs, and in threads within one.

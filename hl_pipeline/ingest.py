@@ -1,4 +1,4 @@
-"""`hl ingest`: days materialized in this process, with a progress bar; a line for each day when it is done."""
+"""`hl ingest` and `hl rebuild`: days materialized in this process, with a progress bar; a line for each day when it is done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from hl_pipeline.definitions import ASSETS, build_resources
+from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
 from hl_pipeline.events import is_event
 from hl_pipeline.settings import Settings
 
@@ -43,6 +43,7 @@ class Day:
 
     day: date
     outcome: Outcome
+    judged: str
     state: str
     rows: int
     bytes_fetched: int
@@ -52,8 +53,8 @@ class Day:
     duplicates: int
 
 
-def ingest_days(days: list[date], settings: Settings, console: Console) -> list[Day]:
-    """Materialize raw_fills and fills of each day, in order; a day that fails does not stop the others.
+def ingest_days(days: list[date], settings: Settings, console: Console, *, from_lake: bool = False) -> list[Day]:
+    """Materialize all assets of each day, in order (`from_lake`: those that need no bucket); a day that fails stops no other.
 
     Raises InterruptedIngestError.
     """
@@ -63,12 +64,13 @@ def ingest_days(days: list[date], settings: Settings, console: Console) -> list[
             progress.begin(day)
             result = materialize(
                 ASSETS,
+                selection=DERIVED if from_lake else ASSETS,
                 partition_key=str(day),
                 instance=instance,
                 resources=build_resources(settings),
                 run_config=_QUIET,
                 raise_on_error=False,
-                tags={"hl/started_by": "hl ingest"},
+                tags={"hl/started_by": "hl rebuild" if from_lake else "hl ingest"},
             )
             if any(error.cls_name == _INTERRUPTED for error in _errors(result)):
                 raise InterruptedIngestError
@@ -90,22 +92,23 @@ def days_between(first: date, last: date) -> list[date]:
 
 def _describe(day: date, result: ExecuteInProcessResult) -> Day:
     raw, fills = _metadata(result, "raw_fills"), _metadata(result, "fills")
-    seconds = float(raw.get("seconds", 0)) + float(fills.get("seconds", 0))
+    seconds = sum(float(_metadata(result, asset.key.to_user_string()).get("seconds", 0)) for asset in ASSETS)
     if not result.success:
         causes = [error.cause or error for error in _errors(result)]
         message = "; ".join(cause.message.strip() for cause in causes) or "see the run in the Dagster UI"
-        return Day(day, Outcome.FAILED, message, 0, int(raw.get("bytes_fetched", 0)), seconds, 0, 0, 0)
+        return Day(day, Outcome.FAILED, "failed", message, 0, int(raw.get("bytes_fetched", 0)), seconds, 0, 0, 0)
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     failed = [f"{name}: {check.description}" for name, check in checks.items() if not check.passed]
     state = str(fills["state"]) if not checks["day_is_whole"].passed or not failed else "; ".join(failed)
     return Day(
         day,
         Outcome.INCOMPLETE if failed else Outcome.WHOLE,
+        "doubtful" if failed and str(fills["judged"]) == "whole" else str(fills["judged"]),
         state,
         int(fills["dagster/partition_row_count"]),
-        int(raw["bytes_fetched"]),
+        int(raw.get("bytes_fetched", 0)),
         seconds,
-        int(raw["bad_lines"]),
+        int(raw.get("bad_lines", 0)),
         int(fills["missing_blocks"]),
         int(fills["duplicates_dropped"]),
     )
@@ -123,10 +126,10 @@ def _metadata(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
 
 
 def _line(day: Day) -> str:
-    mark = {Outcome.WHOLE: "[green]whole[/]", Outcome.INCOMPLETE: "[yellow]incomplete[/]", Outcome.FAILED: "[red]failed[/]"}
+    colour = {Outcome.WHOLE: "green", Outcome.INCOMPLETE: "yellow", Outcome.FAILED: "red"}[day.outcome]
     figures = f"{day.rows:>12,} fills  {day.bytes_fetched / 1e6:>8,.1f} MB fetched  {day.seconds:>6.1f} s"
     bad = f"  {day.bad_lines} bad lines" if day.bad_lines else ""
-    return f"{day.day}  {mark[day.outcome]:<20}{figures}{bad}  {escape(day.state)}"
+    return f"{day.day}  [{colour}]{day.judged:<11}[/]{figures}{bad}  {escape(day.state)}"
 
 
 class _ProgressHandler(logging.Handler):

@@ -2,7 +2,8 @@
 
     raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.parquet      one per source object, lossless, in its order
     raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.bad.jsonl    what of it could not be taken, if anything
-    fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), counted once
+    fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), counted once, in the
+                                                                              order of time and of the source
 
 A file is written under a name that begins with a dot and moved into place whole (on S3: one upload), so a reader sees the old
 one or the new one. Everything known of an object stands in its file's Parquet metadata, under the key `hl`.
@@ -21,7 +22,7 @@ from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import polars as pl
@@ -30,14 +31,14 @@ import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 
 from hl_pipeline.events import emit
-from hl_pipeline.formats.by_block import Decoded
-from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
+from hl_pipeline.formats.decoding import Decoded
+from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine, in_fill_schema
 
 _log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 150_000
 _META_KEY = b"hl"
 # Of a trial of all options (2 cores, generated fills): 0.42 us and 45 bytes a fill, the writer's defaults 0.64 us and 58 bytes.
-_RISING = ("time", "block_number", "block_time_ns", "local_time_ns", "line", "oid", "tid")
+_RISING = ("time", "block_number", "block_time_ns", "local_time_ns", "line", "oid", "counterparty_oid", "tid")
 _REPEATING = (
     *("coin", "wallet", "side", "dir", "crossed", "fee_token", "builder", "builder_fee", "deployer_fee", "priority_gas"),
     *("twap_id", "liquidated_user", "liquidation_mark_px", "liquidation_method", "object"),
@@ -289,6 +290,14 @@ def _object_meta(file: pa.NativeFile | BinaryIO) -> ObjectMeta:
     return ObjectMeta(**record)
 
 
+def list_days(lake: Lake, table: Literal["raw_fills", "fills"]) -> list[date]:
+    """The days (`object_date` of raw_fills, `date` of fills) that the lake has files of."""
+    key = "object_date=" if table == "raw_fills" else "date="
+    infos = lake.filesystem.get_file_info(pa_fs.FileSelector(f"{lake.root}/{table}", allow_not_found=True, recursive=True))
+    directories = {Path(info.path).parent.name for info in infos if info.type == pa_fs.FileType.File}
+    return sorted(date.fromisoformat(name.removeprefix(key)) for name in directories if name.startswith(key))
+
+
 def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
     """The objects of one day of the bucket that are in the lake, by path."""
     paths = [path for path in list_files(lake, f"raw_fills/object_date={object_date}") if path.endswith(".parquet")]
@@ -304,7 +313,8 @@ def read_raw_fills(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
             raise LakeChangedError(f"{path} was replaced while it was being read; run again")
         file.seek(0)
         frame = pl.read_parquet(file, hive_partitioning=False)
-    return frame.with_columns(pl.lit(meta.key).alias("object"))
+    # What an earlier version of the parser did not write is not known.
+    return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"))
 
 
 def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> None:

@@ -1,7 +1,16 @@
-"""A seeded sample bucket of `node_fills_by_block` as large as wanted, and beside it the truth about what it holds.
+"""A seeded sample bucket of fills as large as wanted, in the datasets of its days, and beside it the truth about them.
 
 Imports nothing of the pipeline but its own `sample_*`, so that the decoder is tested against an independent account: the
 truth is summed from the integers the fills were made of, never read back from the JSON. Nothing here decodes.
+
+Which objects there are follows from the hour, as in the real bucket: `node_trades` 2025-03-22 … 2025-06-21 without
+`NODE_TRADES_MISSING_DAYS`, `node_fills` 2025-05-25T14:21:17 … 2025-07-27T08:55:03, `node_fills_by_block` from
+2025-07-27T08:50:10.27 on. All that have an hour are written from the same legs. About 2 % of the trades have one leg only
+in the fills, and both in `node_trades`, which in turn has no dust and no other non-market rows.
+
+The truth is about what can be had: the union of all objects, each leg once, from the best source that has it (by_block,
+else `node_fills`, else `node_trades`). Of a leg that is in `node_trades` alone tid, dir, fee, pnl, liquidation and the like
+are unknown: they are in no sum, it is in no count of them, and not in `fees.parquet`.
 
 `truth/fills.parquet`: a row per `date` (UTC day of the fill's time), `coin`, `wallet`, sorted so: `rows`, `taker_rows`,
 `twap_rows` (with a twapId), `liquidation_rows`, `non_market_rows` (dust, Settlement, Split/Merge/Negate Outcome; a dir
@@ -11,19 +20,40 @@ Decimal(38,20); `tid_sum`, `oid_sum`: Decimal(38,0), no modulo.
 `truth/fees.parquet`: `rows`, `fee_sum` per `date`, `coin`, `wallet`, `fee_token`.
 `truth/days.json`: `days` by event date: rows, trades (distinct tid of market rows, tid not 0), single_leg_tids and
 self_trades (of those), dust_rows, twap_rows, twaps (distinct twapIds), liquidation_rows, non_market_rows,
-unknown_dir_rows, unknown_field_rows, missing_twap_key_rows, first_time_ms, last_time_ms; and `objects` by key: rows,
-blocks, empty_blocks, first_block, last_block, bytes (compressed).
+unknown_dir_rows, unknown_field_rows, missing_twap_key_rows, first_time_ms, last_time_ms; and `objects` by key: rows
+(legs: two a line in `node_trades`), bytes (compressed), and of by_block blocks, empty_blocks, first_block, last_block, of
+the others lines.
+`truth/legs.parquet`, with `record_legs`: a row per leg that can be had, by time and, within a block, in the order of the
+file: `source` (dataset) and `key` of the object it is from; `time` (ms), `block_time_ns` (true in all, though `node_fills`
+has ms only), `block_number` (null but in by_block), `coin`, `wallet`, `side` (B, A); `px`, `sz`, `start_position`,
+`closed_pnl`, `fee`, `builder_fee`, `deployer_fee`, `priority_gas`: Decimal(38,10); `dir`, `crossed`, `oid`,
+`counterparty_oid` (of the trade's other leg, only from `node_trades`), `tid` (the true one, from `node_trades` too),
+`twap_id`, `fee_token`, `builder`, `liquidated_user`, `liquidation_mark_px` (Decimal), `trade` (the generator's number of the
+trade, null if none), `is_market`. Null is what a row does not have, or from `node_trades` cannot tell.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 
-from hl_pipeline.sample_text import DrawnObject, World, write_object
+from hl_pipeline.sample_legs import legs_table
+from hl_pipeline.sample_sources import (
+    DAY_NS,
+    SOURCES,
+    TRADES,
+    DrawnHour,
+    first_possible_day,
+    object_key,
+    sources_at,
+    take_held,
+    take_known,
+    which_hold,
+)
+from hl_pipeline.sample_text import World, write_object
 from hl_pipeline.sample_truth import Truth
 from hl_pipeline.sample_values import (
     HOUR_NS,
@@ -37,12 +67,11 @@ from hl_pipeline.sample_values import (
 
 _FIRST_BLOCK = 923_950_000
 _MOST_BLOCKS_AN_HOUR = 46_800
-_DAY_NS = 24 * HOUR_NS
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was written: where the bucket and the truth are, rows, objects and compressed bytes."""
+    """What was written: where the bucket and the truth are, fills that can be had, objects and compressed bytes."""
 
     node_data_dir: Path
     truth_dir: Path
@@ -60,34 +89,46 @@ def write_sample(
     fills_per_hour: int,
     seed: int = 1,
     progress: Callable[[int], None] | None = None,
+    record_legs: bool = False,
 ) -> Sample:
     """Writes the objects of `days` days and hour 0 of the day after, and the truth; the same arguments, the same bytes.
 
-    `target/hl-mainnet-node-data/node_fills_by_block/hourly/YYYYMMDD/H.lz4` and `target/truth/` (see the module).
+    `target/hl-mainnet-node-data/<dataset>/hourly/YYYYMMDD/H.lz4` and `target/truth/` (see the module).
     With `hours` it ends after so many, for trials of size. Event days `first_day` … `first_day + days - 1` are whole; a few
-    rows belong to the day before and after. About `fills_per_hour` rows an object, three minutes' worth in the last one, and
+    rows belong to the day before and after. About `fills_per_hour` rows an hour, three minutes' worth in the last one, and
     the dust of each midnight. What is rare comes about once a day at least, however small the sample. `progress` gets the
-    number of fills written so far, after each object. What is in `target` is written over, but objects of a larger sample
-    stay: begin with an empty one.
+    number of fills that can be had so far, after each hour. What is in `target` is written over, but objects of a larger
+    sample stay: begin with an empty one. `ValueError` where the first hour has no object in any dataset.
     """
     if days < 1 or fills_per_hour < 1:
         raise ValueError(f"days and fills_per_hour must be at least 1, got {days} and {fills_per_hour}")
     node_data_dir, truth_dir = target / "hl-mainnet-node-data", target / "truth"
     truth_dir.mkdir(parents=True, exist_ok=True)
-    start_ns = (first_day - date(1970, 1, 1)).days * _DAY_NS
+    if (possible := first_possible_day(first_day)) != first_day:
+        raise ValueError(f"the bucket has no object for {first_day}: the first day from there on with one is {possible}")
+    start_ns = (first_day - date(1970, 1, 1)).days * DAY_NS
     hours = (24 * days if hours is None else hours) + 1
     world = _draw_world(np.random.default_rng([seed, hours]), start_ns, hours, fills_per_hour)
 
     truth = Truth(truth_dir, world)
-    fills = size = 0
-    for made in _draw_objects(world, start_ns, hours, fills_per_hour, seed):
-        written = write_object(node_data_dir / made.key, world, made)
-        truth.add(made, written)
-        fills, size = fills + len(made.legs["block"]), size + written
+    fills = objects = size = 0
+    for hour in _draw_hours(world, start_ns, hours, fills_per_hour, seed):
+        held = which_hold(hour)
+        for source, rows in zip(SOURCES, held, strict=True):
+            if rows.any():
+                made = take_held(hour, source, rows)
+                written = write_object(node_data_dir / object_key(source, hour.hour_ns), source, world, made)
+                truth.add_object(source, made, written)
+                objects, size = objects + 1, size + written
+        known = take_known(hour, held)
+        truth.add_legs(known)
+        if record_legs:
+            truth.append("legs", legs_table(world, known))
+        fills += len(known.legs["block"])
         if progress:
             progress(fills)
     truth.close()
-    return Sample(node_data_dir, truth_dir, fills, hours, size)
+    return Sample(node_data_dir, truth_dir, fills, objects, size)
 
 
 def _draw_world(rng: Generator, start_ns: int, hours: int, fills_per_hour: int) -> World:
@@ -103,7 +144,7 @@ def _draw_world(rng: Generator, start_ns: int, hours: int, fills_per_hour: int) 
     )
 
 
-def _draw_objects(world: World, start_ns: int, hours: int, fills_per_hour: int, seed: int) -> Iterator[DrawnObject]:
+def _draw_hours(world: World, start_ns: int, hours: int, fills_per_hour: int, seed: int) -> Iterator[DrawnHour]:
     wallets = len(world.wallets)
     dust_rows = min(1_300, max(20, 1_300 * fills_per_hour // 20_000))
     rare = max(1e-4, 0.25 / fills_per_hour)
@@ -125,6 +166,7 @@ def _draw_objects(world: World, start_ns: int, hours: int, fills_per_hour: int, 
             block_ns=block_ns,
             rare=rare,
             first_order=next_order,
+            whole_trades=TRADES in sources_at(hour_ns),
         )
         next_order += len(orders.block)
         if hour % 24 == 0:
@@ -133,9 +175,7 @@ def _draw_objects(world: World, start_ns: int, hours: int, fills_per_hour: int, 
             next_order += 1
             at = int(np.searchsorted(legs["block"], midnight))
             legs = {name: np.concatenate([legs[name][:at], dust[name], legs[name][at:]]) for name in legs}
-        day = date(1970, 1, 1) + timedelta(days=hour_ns // _DAY_NS)
-        key = f"node_fills_by_block/hourly/{day:%Y%m%d}/{hour % 24}.lz4"
-        yield DrawnObject(key, local_ns, block_ns, next_block, legs)
+        yield DrawnHour(hour_ns, local_ns, block_ns, next_block, legs)
         next_block, last_ns = next_block + blocks, int(block_ns[-1])
 
 

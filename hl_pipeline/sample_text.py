@@ -1,5 +1,6 @@
 """The sample's objects as text: drawn integers to lines of JSON in an LZ4 frame. What is drawn is for `sample_values`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ import lz4.frame
 import numpy as np
 from numpy.typing import NDArray
 
+from hl_pipeline.sample_sources import BY_BLOCK, FILLS, TRADES, DrawnHour
 from hl_pipeline.sample_values import (
     DIRS,
     UNIT,
@@ -47,17 +49,6 @@ class World:
     builders: _Texts
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnObject:
-    """One object of the bucket before it is text: its blocks (times in ns) and the rows in them."""
-
-    key: str
-    local_ns: Ints
-    block_ns: Ints
-    first_block: int
-    legs: Legs
-
-
 def _layout(*parts: str | tuple[str, Any]) -> _Records:
     """One record of the texts `parts`, with NUL where a pair (name, dtype) leaves room for a value."""
     fields = [(f"_{i}", f"S{len(part)}") if isinstance(part, str) else part for i, part in enumerate(parts)]
@@ -70,6 +61,15 @@ def _layout(*parts: str | tuple[str, Any]) -> _Records:
 
 @cache
 def _layouts() -> dict[str, _Records]:
+    leg = _layout(
+        *('{"user":"0x', ("wallet", "S40"), '","start_pos":"', ("start", _DECIMAL), '","oid":', ("oid", _INTEGER)),
+        *(',"twap_id":', ("twap", "S8"), ',"cloid":', ("cloid", "S36"), "}"),
+    )
+    trade = _layout(
+        *('{"coin":"', ("coin", "S16"), '","side":"', ("side", "S1"), '","time":"', ("time", "S29")),
+        *('","px":"', ("px", _DECIMAL), '","sz":"', ("sz", _DECIMAL), '","hash":"0x', ("hash", "S64")),
+        *('","trade_dir_override":"Na","side_info":[', ("buyer", leg.dtype), ",", ("seller", leg.dtype), "]}\n"),
+    )
     optional = {
         "cloid": _layout(',"cloid":"0x', ("value", "S32"), '"'),
         "builder": _layout(',"builder":"0x', ("value", "S40"), '"'),
@@ -94,9 +94,9 @@ def _layouts() -> dict[str, _Records]:
         *('","closedPnl":"', ("pnl", _DECIMAL), '","hash":"0x', ("hash", "S64"), '","oid":', ("oid", _INTEGER)),
         *(',"crossed":', ("crossed", "S5"), ',"fee":"', ("fee", _DECIMAL), '"', room["builder_fee"], ',"tid":'),
         *(("tid", _INTEGER), room["cloid"], room["liquidation"], ',"feeToken":"', ("token", "S9"), '"'),
-        *(room["builder"], room["twap"], room["deployer_fee"], room["priority_gas"], ("extra", "S26"), "}]"),
+        *(room["builder"], room["twap"], room["deployer_fee"], room["priority_gas"], ("extra", "S26"), "}]", ("end", "S1")),
     )
-    return optional | {"fill": fill}
+    return optional | {"fill": fill, "leg": leg, "trade": trade}
 
 
 @cache
@@ -159,7 +159,21 @@ def _hex(words: list[NDArray[np.uint64]]) -> _Texts:
     return _digits()["hex"][pairs].view(f"S{pairs.shape[1] * 4}").ravel()
 
 
-def _heads(made: DrawnObject) -> _Records:
+def _hashes(legs: Legs) -> _Texts:
+    return _hex([splitmix(legs["hash"] + i) * (legs["hash"] > 0) for i in (1 << 60, 2 << 60, 3 << 60, 4 << 60)])
+
+
+def _cloids(oid: Ints) -> _Texts:
+    return _hex([splitmix(oid + i) for i in (5 << 60, 6 << 60)])
+
+
+def _twaps(legs: Legs) -> _Texts:
+    twap = np.full(len(legs["twap"]), b"null", "S8")
+    twap[legs["twap"] >= 0] = legs["twap"][legs["twap"] >= 0].astype("S8")
+    return twap
+
+
+def _heads(made: DrawnHour) -> _Records:
     """The beginning of each block's line, with the end of the line before."""
     heads = np.repeat(_layouts()["head"], len(made.block_ns))
     heads["end"][1:] = b"]}\n"
@@ -192,19 +206,16 @@ def _fills_text(world: World, legs: Legs, times: _Records) -> _Records:
     out["time"] = times[legs["block"]]
     out["dir"] = np.array(DIRS, "S")[legs["dir"]]
     out["extra"] = _EXTRAS[legs["extra"]]
-    out["hash"] = _hex([splitmix(legs["hash"] + i) * (legs["hash"] > 0) for i in (1 << 60, 2 << 60, 3 << 60, 4 << 60)])
+    out["hash"] = _hashes(legs)
     for name in ("builder_fee", "deployer_fee", "priority_gas"):
         where = legs[name] >= 0
         _put(out, name, where, value=_decimals(legs[name][where]))
     where = legs["cloid"]
-    oid = legs["oid"][where]
-    _put(out, "cloid", where, value=_hex([splitmix(oid + i) for i in (5 << 60, 6 << 60)]))
+    _put(out, "cloid", where, value=_cloids(legs["oid"][where]))
     where = legs["builder"] >= 0
     _put(out, "builder", where, value=world.builders[legs["builder"][where]])
     where = legs["extra"] != NO_TWAP_KEY
-    twap = np.full(len(out), b"null", "S8")
-    twap[legs["twap"] >= 0] = legs["twap"][legs["twap"] >= 0].astype("S8")
-    _put(out, "twap", where, value=twap[where])
+    _put(out, "twap", where, value=_twaps(legs)[where])
     where = legs["liquidated"] >= 0
     _put(
         out,
@@ -217,8 +228,38 @@ def _fills_text(world: World, legs: Legs, times: _Records) -> _Records:
     return out
 
 
-def write_object(path: Path, world: World, made: DrawnObject) -> int:
-    """Writes the object under a temporary name, renames it, and returns its size."""
+def _trades_text(world: World, legs: Legs, block_ns: Ints) -> _Records:
+    """The trades of a chunk as records: every buyer's leg has the seller's next to it."""
+    buyer, seller = ({name: column[i::2] for name, column in legs.items()} for i in (0, 1))
+    out = np.repeat(_layouts()["trade"], len(buyer["block"]))
+    out["coin"] = world.coins[buyer["coin"]]
+    out["side"] = np.where(buyer["crossed"], b"B", b"A")
+    out["time"] = np.datetime_as_string(block_ns[buyer["block"]].astype("datetime64[ns]"))
+    for name in ("px", "sz"):
+        out[name] = _decimals(buyer[name])
+    out["hash"] = _hashes(buyer)
+    for name, leg in (("buyer", buyer), ("seller", seller)):
+        part = np.repeat(_layouts()["leg"], len(out))
+        part["wallet"] = world.wallets[leg["wallet"]]
+        part["start"] = _decimals(leg["start"])
+        part["oid"] = _integers(leg["oid"])
+        part["twap"] = _twaps(leg)
+        cloid = np.char.add(np.char.add(b'"0x', _cloids(leg["oid"])), b'"')
+        part["cloid"] = np.where(leg["cloid"], cloid, b"null")
+        out[name] = part
+    return out
+
+
+def _squeeze(records: _Records) -> NDArray[np.uint8]:
+    text = records.view(np.uint8)
+    return text[text != 0]
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS_A_CHUNK) for start in range(0, rows, _ROWS_A_CHUNK))
+
+
+def _block_lines(world: World, made: DrawnHour) -> Iterator[NDArray[np.uint8]]:
     heads, times = _heads(made), _integers(made.block_ns // 10**6)
     rows = np.bincount(made.legs["block"], minlength=len(heads))
     # A block without fills gets a record too, of which only the head is kept.
@@ -226,17 +267,37 @@ def write_object(path: Path, world: World, made: DrawnObject) -> int:
     first = np.diff(block, prepend=-1) > 0
     empty = rows[block] == 0
     leg = np.maximum(np.cumsum(~empty) - 1, 0)
+    for chunk in _chunks(len(leg)):
+        records = _fills_text(world, {name: column[leg[chunk]] for name, column in made.legs.items()}, times)
+        records["comma"] = np.where(first[chunk], b"", b",")
+        records.view(np.uint8).reshape(len(records), -1)[empty[chunk]] = 0
+        records["head"][first[chunk]] = heads[block[chunk][first[chunk]]]
+        yield _squeeze(records)
+    yield np.frombuffer(b"]}\n", np.uint8)
+
+
+def _fill_lines(world: World, made: DrawnHour) -> Iterator[NDArray[np.uint8]]:
+    times = _integers(made.block_ns // 10**6)
+    for chunk in _chunks(len(made.legs["block"])):
+        records = _fills_text(world, {name: column[chunk] for name, column in made.legs.items()}, times)
+        records["end"] = b"\n"
+        yield _squeeze(records)
+
+
+def _trade_lines(world: World, made: DrawnHour) -> Iterator[NDArray[np.uint8]]:
+    for chunk in _chunks(len(made.legs["block"])):
+        yield _squeeze(_trades_text(world, {name: column[chunk] for name, column in made.legs.items()}, made.block_ns))
+
+
+_LINES = {BY_BLOCK: _block_lines, FILLS: _fill_lines, TRADES: _trade_lines}
+
+
+def write_object(path: Path, source: str, world: World, made: DrawnHour) -> int:
+    """Writes the object under a temporary name, renames it, and returns its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     with lz4.frame.LZ4FrameFile(temporary, "wb") as file:
-        for start in range(0, len(leg), _ROWS_A_CHUNK):
-            chunk = slice(start, start + _ROWS_A_CHUNK)
-            records = _fills_text(world, {name: column[leg[chunk]] for name, column in made.legs.items()}, times)
-            records["comma"] = np.where(first[chunk], b"", b",")
-            text = records.view(np.uint8).reshape(len(records), -1)
-            text[empty[chunk]] = 0
-            records["head"][first[chunk]] = heads[block[chunk][first[chunk]]]
-            file.write(text[text != 0])
-        file.write(b"]}\n")
+        for text in _LINES[source](world, made):
+            file.write(text)
     temporary.rename(path)
     return path.stat().st_size

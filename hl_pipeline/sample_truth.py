@@ -1,7 +1,6 @@
 """The record of the truth beside a sample, summed from the drawn integers; `sample` says what its files hold."""
 
 import json
-from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +8,20 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hl_pipeline.sample_text import NO_TWAP_KEY, DrawnObject, World
+from hl_pipeline.sample_sources import BY_BLOCK, DAY_NS, SOURCES, TRADES, DrawnHour, day_of, object_key
+from hl_pipeline.sample_text import NO_TWAP_KEY, World
 from hl_pipeline.sample_values import (
     DUST_DIR,
     FIRST_NON_MARKET_DIR,
-    HOUR_NS,
     UNKNOWN_DIR,
+    Bools,
     Ints,
     Legs,
 )
 
-_DAY_NS = 24 * HOUR_NS
-
 
 class Truth:
-    """Sums over the objects as they are made; a day is written when its last object is there."""
+    """Sums over the hours as they are made; a day is written when its last hour is there."""
 
     def __init__(self, directory: Path, world: World) -> None:
         self._directory, self._world = directory, world
@@ -33,24 +31,30 @@ class Truth:
         self._objects: dict[str, dict[str, int]] = {}
         self._twaps: dict[str, set[int]] = {}
 
-    def add(self, made: DrawnObject, size: int) -> None:
-        legs = made.legs
-        blocks = len(made.block_ns)
-        self._objects[made.key] = {
-            "rows": len(legs["block"]),
-            "blocks": blocks,
-            "empty_blocks": blocks - len(np.unique(legs["block"])),
-            "first_block": made.first_block,
-            "last_block": made.first_block + blocks - 1,
-            "bytes": size,
-        }
-        day = (made.block_ns // _DAY_NS)[legs["block"]]
+    def add_object(self, source: str, made: DrawnHour, size: int) -> None:
+        rows, blocks = len(made.legs["block"]), len(made.block_ns)
+        if source == BY_BLOCK:
+            contents = {
+                "rows": rows,
+                "blocks": blocks,
+                "empty_blocks": blocks - len(np.unique(made.legs["block"])),
+                "first_block": made.first_block,
+                "last_block": made.first_block + blocks - 1,
+            }
+        else:
+            contents = {"rows": rows, "lines": rows // 2 if source == TRADES else rows}
+        self._objects[object_key(source, made.hour_ns)] = contents | {"bytes": size}
+
+    def add_legs(self, known: DrawnHour) -> None:
+        """`known` is what `take_known` says can be had of an hour."""
+        legs = known.legs
+        day = (known.block_ns // DAY_NS)[legs["block"]]
         for number in np.unique(day).tolist():
-            self._count_day(number, {name: column[day == number] for name, column in legs.items()}, made.block_ns)
+            self._count_day(number, {name: column[day == number] for name, column in legs.items()}, known.block_ns)
         self._sums = _sum(pl.concat([self._sums, _sum(_rows_to_sum(legs, day))], how="diagonal"))
         # Hour 0 holds the last rows of the day before.
-        if made.key.endswith("/0.lz4"):
-            self._write_days(before=int(made.block_ns[-1]) // _DAY_NS)
+        if known.hour_ns % DAY_NS == 0:
+            self._write_days(before=int(known.block_ns[-1]) // DAY_NS)
 
     def close(self) -> None:
         self._write_days(before=2**31 - 1)
@@ -65,13 +69,13 @@ class Truth:
         return self._directory / (f".{name}.parquet{ending}" if ending else f"{name}.parquet")
 
     def _count_day(self, number: int, legs: Legs, block_ns: Ints) -> None:
-        day = str(date(1970, 1, 1) + timedelta(days=number))
+        day = str(day_of(number * DAY_NS))
         twaps = self._twaps.setdefault(day, set())
         twaps.update(np.unique(legs["twap"][legs["twap"] >= 0]).tolist())
         times = block_ns[legs["block"][[0, -1]]] // 10**6
         counts = {
             "rows": np.ones(len(legs["block"]), bool),
-            "trades": legs["trade"],
+            "trades": legs["first"],
             "single_leg_tids": legs["single"],
             "self_trades": legs["self_trade"],
             "dust_rows": legs["dir"] == DUST_DIR,
@@ -91,15 +95,18 @@ class Truth:
         done = self._sums.filter(pl.col("date") < before)
         self._sums = self._sums.filter(pl.col("date") >= before)
         keys = ["date", "coin", "wallet", "fee_token"]
-        self._append("fills", done.drop("fee_token").group_by(keys[:3]).sum(), keys[:3])
-        self._append("fees", done.select(*keys, "rows", "fee_sum"), keys)
+        self._append_sums("fills", done.drop("fee_token").group_by(keys[:3]).sum(), keys[:3])
+        self._append_sums("fees", done.filter(pl.col("fee_token") >= 0).select(*keys, "rows", "fee_sum"), keys)
 
-    def _append(self, name: str, frame: pl.DataFrame, keys: list[str]) -> None:
+    def _append_sums(self, name: str, frame: pl.DataFrame, keys: list[str]) -> None:
         names = {"coin": self._world.coins, "wallet": self._world.wallets, "fee_token": self._world.tokens}
         frame = frame.with_columns(
             pl.col("date").cast(pl.Date), *(pl.Series(key, names[key].astype(str))[frame[key]] for key in keys[1:])
         ).with_columns(wallet="0x" + pl.col("wallet"))
-        table = frame.sort(keys).to_arrow(compat_level=pl.CompatLevel.oldest())
+        self.append(name, frame.sort(keys).to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+    def append(self, name: str, table: pa.Table) -> None:
+        """Adds rows to the file `name`.parquet, which is there when all is written."""
         if name not in self._writers:
             self._writers[name] = pq.ParquetWriter(self._path(name, ".part"), table.schema, compression="zstd")
         self._writers[name].write_table(table)
@@ -112,6 +119,7 @@ def _sum(frame: pl.DataFrame) -> pl.DataFrame:
 def _rows_to_sum(legs: Legs, day: Ints) -> pl.DataFrame:
     """A row per fill with the columns of `fills.parquet`; names still as numbers."""
     px, sz, builder_fee = legs["px"], legs["sz"], legs["builder_fee"]
+    tid = np.where(legs["source"] == SOURCES.index(TRADES), 0, legs["tid"])
     keys = {"date": day, "coin": legs["coin"], "wallet": legs["wallet"], "fee_token": legs["token"]}
     counts = {
         "rows": np.ones(len(day), bool),
@@ -131,24 +139,24 @@ def _rows_to_sum(legs: Legs, day: Ints) -> pl.DataFrame:
     return pl.DataFrame(
         {name: column.astype(np.int32) for name, column in keys.items()}
         | {name: column.astype(np.int64) for name, column in counts.items()}
-        | {name: _exact(column, column >> 63, 10) for name, column in sums.items()}
-        | {"notional_sum": _product(px, sz)}
-        | {f"{name}_sum": _exact(legs[name], legs[name] >> 63, 0) for name in ("tid", "oid")}
+        | {name: pl.Series(exact(column, column >> 63, 10)) for name, column in sums.items()}
+        | {"notional_sum": pl.Series(_product(px, sz))}
+        | {name: pl.Series(exact(column, column >> 63, 0)) for name, column in (("tid_sum", tid), ("oid_sum", legs["oid"]))}
     )
 
 
-def _exact(low: Ints, high: Ints, scale: int) -> pl.Series:
-    """The 128-bit integers high · 2^64 + low (low unsigned) as Decimal(38, scale)."""
+def exact(low: Ints, high: Ints, scale: int, there: Bools | None = None) -> pa.Array:
+    """The 128-bit integers high · 2^64 + low (low unsigned) as Decimal(38, scale), null where one is not `there`."""
     words = np.stack([low, high], axis=1)
-    dtype = pa.decimal128(38, scale)
-    return pl.Series(pa.Decimal128Array.from_buffers(dtype, len(words), [None, pa.py_buffer(words)]))
+    valid = None if there is None else pa.py_buffer(np.packbits(there, bitorder="little"))
+    return pa.Decimal128Array.from_buffers(pa.decimal128(38, scale), len(words), [valid, pa.py_buffer(words)])
 
 
-def _product(a: Ints, b: Ints) -> pl.Series:
+def _product(a: Ints, b: Ints) -> pa.Array:
     """a · b of non-negative numbers in units of 1e-10, in 128 bits."""
     half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
     x, y = a.astype(np.uint64), b.astype(np.uint64)
     cross, other = (x >> half) * (y & mask), (x & mask) * (y >> half)
     carry = (((x & mask) * (y & mask)) >> half) + (cross & mask) + (other & mask)
     high = (x >> half) * (y >> half) + (cross >> half) + (other >> half) + (carry >> half)
-    return _exact((x * y).view(np.int64), high.view(np.int64), 20)
+    return exact((x * y).view(np.int64), high.view(np.int64), 20)

@@ -241,13 +241,17 @@ def draw_legs(
     block_ns: Ints,
     rare: float,
     first_order: int,
+    whole_trades: bool,
 ) -> Legs:
-    """The rows of one object in the order of its file, as equally long columns.
+    """The rows of an hour in the order of its file, as equally long columns.
+
+    About 2 % of the trades have one leg only. With `whole_trades` their other leg is there too, marked as lost.
 
     block, coin, wallet, token (numbers) · px, sz, start, pnl, fee (1e-10; the fee with everything in it) · builder_fee,
     deployer_fee, priority_gas (1e-10, -1: none) · buy, crossed · dir (in `DIRS`) · oid, tid · hash (0: the zero hash)
     · cloid (bool) · builder (-1: none) · liquidated (wallet, -1: none), mark_px · twap (id, -1: none) ·
-    extra (1, 2: an unknown field, 3: no twapId) · trade (a trade's first row), single (its only row), self_trade.
+    extra (1, 2: an unknown field, 3: no twapId) · trade (its number) · first (a trade's first row), single (its only row),
+    self_trade, lost.
     """
     n = len(orders.block)
     is_twap = orders.twap >= 0
@@ -280,11 +284,16 @@ def draw_legs(
     maker = np.where(own, taker[order], np.where(maker == taker[order], (maker + 1) % wallets, maker))
 
     may_be_single = ~is_twap[order] & (special[order] == PLAIN) & ~own
-    trade, buy, crossed, single = _draw_sides(
-        rng, taker_buys[order], may_be_single=may_be_single, must_be_single=special[order] >= NON_MARKET
+    trade, buy, crossed, single, lost = _draw_sides(
+        rng,
+        taker_buys[order],
+        may_be_single=may_be_single,
+        must_be_single=special[order] >= NON_MARKET,
+        whole=(special[order] != NON_MARKET) & whole_trades,
     )
     o = order[trade]
     market = special[o] != NON_MARKET
+    number = (1 + first_order + o) * 8 + within[trade]
     legs: Legs = {
         "block": orders.block[o],
         "coin": trade_coin[trade],
@@ -293,15 +302,18 @@ def draw_legs(
         "sz": sz[trade],
         "buy": buy,
         "crossed": crossed,
-        "tid": _tids((1 + first_order + o) * 8 + within[trade]),
+        "trade": number,
+        "tid": _tids(number),
         "hash": np.where(is_twap[o], 0, taker_oid[o]),
         "liquidated": np.where(special[o] == LIQUIDATED, taker[o], -1),
         "twap": np.where(is_twap[o] & crossed, twaps.id[orders.twap[o]], -1),
         "single": market & single,
-        "trade": market & (single | buy),
+        "first": market & (single | buy),
         "self_trade": market & buy & own[trade] & ~single,
+        "lost": lost,
     }
-    older = 1 + (rng.random(len(order)) ** 4 * 3e6).astype(np.int64)
+    # The makers of one order are different orders: two that meet, meet once.
+    older = (1 + (rng.random(len(order)) ** 4 * 3e6).astype(np.int64)) * _OIDS_PER_ORDER + within
     legs["oid"] = taker_oid[o] - np.where(crossed, 0, older[trade])
 
     twap_done = np.where(is_twap, orders.slice * twaps.fills[orders.twap] * twaps.sz[orders.twap], 0)
@@ -323,7 +335,8 @@ def draw_legs(
     )
     taker_gain, maker_gain = rng.normal(0.001, 0.02, n), rng.normal(0.001, 0.02, len(order))
     _add_money(legs, markets, gain=np.where(crossed, taker_gain[o], maker_gain[trade]), free=special[o] >= DELEVERAGED)
-    extra = np.searchsorted([rare / 2, rare, 2 * rare], rng.random(len(o)), side="right") + 1
+    extra = np.full(len(o), 4)
+    extra[~lost] = np.searchsorted([rare / 2, rare, 2 * rare], rng.random(np.count_nonzero(~lost)), side="right") + 1
     legs["extra"] = np.where((extra == 4) | ((extra == 3) & (legs["twap"] >= 0)), 0, extra)
     return legs
 
@@ -340,8 +353,8 @@ def draw_dust(rng: Generator, markets: Markets, wallets: int, *, block: int, row
     legs: Legs = {"block": zero + block, "coin": coin, "wallet": pair % wallets, "sz": sz, "start": sz}
     legs |= {"px": markets.price_ticks[coin] * markets.tick[coin], "token": markets.quote_token[coin]}
     legs |= {"oid": _FIRST_OID + order * _OIDS_PER_ORDER + pair // wallets, "crossed": ~no, "dir": zero + DUST_DIR}
-    legs |= dict.fromkeys(("tid", "hash", "pnl", "fee", "mark_px", "extra"), zero)
-    legs |= dict.fromkeys(("buy", "cloid", "trade", "single", "self_trade"), no)
+    legs |= dict.fromkeys(("tid", "trade", "hash", "pnl", "fee", "mark_px", "extra"), zero)
+    legs |= dict.fromkeys(("buy", "cloid", "first", "single", "self_trade", "lost"), no)
     return legs | dict.fromkeys(("builder", "builder_fee", "deployer_fee", "priority_gas", "liquidated", "twap"), none)
 
 
@@ -376,9 +389,9 @@ def _draw_specials(rng: Generator, is_twap: Bools, rare: float) -> Ints:
 
 
 def _draw_sides(
-    rng: Generator, taker_buys: Bools, *, may_be_single: Bools, must_be_single: Bools
-) -> tuple[Ints, Bools, Bools, Bools]:
-    """Of each leg: its trade, whether it buys, whether it is the taker's, whether it is the trade's only one.
+    rng: Generator, taker_buys: Bools, *, may_be_single: Bools, must_be_single: Bools, whole: Bools
+) -> tuple[Ints, Bools, Bools, Bools, Bools]:
+    """Of each leg: its trade, whether it buys, is the taker's, is the trade's only one, is lost (only of `whole` trades).
 
     The buyer's leg stands before the seller's, as in the real files; about 2 % of the trades have one leg only.
     """
@@ -388,8 +401,9 @@ def _draw_sides(
     trade = np.repeat(np.arange(len(taker_buys)), 2)
     buy = np.arange(len(trade)) % 2 == 0
     crossed = buy == taker_buys[trade]
-    kept = np.flatnonzero(np.where(crossed, keep_taker[trade], keep_maker[trade]))
-    return trade[kept], buy[kept], crossed[kept], ~(keep_taker & keep_maker)[trade[kept]]
+    lost = ~np.where(crossed, keep_taker[trade], keep_maker[trade])
+    kept = np.flatnonzero(~lost | whole[trade])
+    return trade[kept], buy[kept], crossed[kept], ~(keep_taker & keep_maker | whole)[trade[kept]], lost[kept]
 
 
 def _draw_ticks(rng: Generator, markets: Markets, coin: Ints, time_ns: Ints) -> Ints:

@@ -58,6 +58,17 @@ class Settings(BaseSettings):
         ge=1,
         description="How long a reload of a day waits, in tries of half a second, for queries that are reading hl.fills.",
     )
+    fills_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="How many days back from today hl.fills keeps; older ones stay in the lake, and statistics stay. Unset: all.",
+    )
+    disk_reserve_gb: float = Field(
+        default=1.0,
+        ge=0,
+        description="GB that stay free on the disks of lake and embedded PostgreSQL: a day that needs them fails.",
+    )
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
     @field_validator("database_url", "dagster_database_url")

@@ -86,7 +86,6 @@ def measure_stages() -> dict[str, float]:
     """Fills a second of decoding into the lake, and of loading from there into both tables with indexes."""
     from hl_pipeline.assets.fills import load_fills
     from hl_pipeline.assets.raw import bring_day
-    from hl_pipeline.coverage import BY_BLOCK
     from hl_pipeline.definitions import build_resources
     from hl_pipeline.lake import open_lake
     from hl_pipeline.resources import NodeData
@@ -101,11 +100,11 @@ def measure_stages() -> dict[str, float]:
     lake = open_lake(settings.lake)
     with connect(url) as connection:
         started = time.perf_counter()
-        brought = bring_day(DAY, BY_BLOCK, node_data, lake, url, settings.decode_threads)
+        brought = bring_day(DAY, node_data, lake, settings)
         decoded = time.perf_counter()
-        loaded, _ = load_fills(DAY, lake, connection, 60)
+        loaded, _ = load_fills(DAY, lake, connection, settings)
         ended = time.perf_counter()
-    rows = sum(meta.rows for meta in brought.found.values())
+    rows = sum(meta.rows for meta in brought.found)
     return {"decode + lake": rows / (decoded - started), "load with indexes": loaded.rows / (ended - decoded)}
 
 

@@ -14,12 +14,14 @@ from datetime import date
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from hl_pipeline.assets.fills import load_fills
 from hl_pipeline.assets.raw import bring_day
-from hl_pipeline.coverage import BY_BLOCK
 from hl_pipeline.events import is_event
 from hl_pipeline.lake import open_lake
 from hl_pipeline.resources import NodeData
+from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 
 _context = multiprocessing.get_context("forkserver")
@@ -67,8 +69,9 @@ def ingest(place: Place, day: date) -> None:
     """A day from the bucket to the database, as raw_fills and fills do it."""
     lake = open_lake(str(place.lake))
     with connect(place.database_url, "test run") as connection:
-        bring_day(day, BY_BLOCK, NodeData(url=str(place.bucket), region="none"), lake, place.database_url, decode_threads=2)
-        load_fills(day, lake, connection, swap_wait_seconds=60)
+        settings = Settings(database_url=SecretStr(place.database_url), lake_url=str(place.lake), swap_wait_seconds=60)
+        bring_day(day, NodeData(url=str(place.bucket), region="none"), lake, settings)
+        load_fills(day, lake, connection, settings)
 
 
 def _run(place: Place, day: date, death: Death | None) -> None:

@@ -1,4 +1,4 @@
-"""Legal blocks of fills, for hypothesis: every field in every form that FORMATS allows, and unknown ones."""
+"""Legal blocks of fills and legal trades, for hypothesis: every field in every form that FORMATS allows, and unknown ones."""
 
 from __future__ import annotations
 
@@ -55,8 +55,16 @@ _OPTIONAL = {
         {"liquidatedUser": addresses, "markPx": decimals, "method": st.sampled_from(["market", "backstop"])}
     ),
 }
-_RESERVED = {*_KNOWN, *_OPTIONAL, "time", "_missing", "_block"}
-_unknown = st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda name: name not in _RESERVED), json_values, max_size=2)
+_OURS = {"_missing", "_block", "_trade"}
+_HASHES, _CLOIDS = _KNOWN["hash"], _OPTIONAL["cloid"]
+
+
+def _unknown_but(*names: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Fields of other names."""
+    return st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda name: name not in names), json_values, max_size=2)
+
+
+_unknown = _unknown_but(*_KNOWN, *_OPTIONAL, "time", "user", *_OURS)
 
 
 @st.composite
@@ -97,10 +105,48 @@ def blocks(draw: st.DrawFn) -> list[dict[str, Any]]:
     return made
 
 
-def as_lines(made: list[dict[str, Any]], *, spaced: bool, ascii_only: bool) -> bytes:
-    """The blocks as lines, compact as the node writes them or with spaces."""
+_TRADE_REGULAR = {"hash": _HASHES, "trade_dir_override": st.sampled_from(["Na", "Na", "Na", "Other", None])}
+_LEG_REGULAR = {"start_pos": st.none() | decimals, "twap_id": st.none() | integers, "cloid": _CLOIDS}
+_iso_times = st.builds(
+    lambda second, fraction: f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}" + (f".{fraction}" if fraction else ""),
+    st.integers(1_672_531_200, 7_258_118_399),
+    st.text("0123456789", max_size=9),
+)
+
+
+@st.composite
+def _legs(draw: st.DrawFn, odd: bool) -> dict[str, Any]:
+    leg = {"user": draw(addresses), **draw(st.fixed_dictionaries(_LEG_REGULAR)), "oid": draw(integers)}
+    leg = {name: leg[name] for name in ("user", "start_pos", "oid", "twap_id", "cloid")}
+    return leg | draw(_unknown_but(*leg, *_OURS)) if odd else leg
+
+
+@st.composite
+def trades(draw: st.DrawFn) -> dict[str, Any]:
+    """A trade of `node_trades`: half of them as the node writes them, half with keys in any order, absent or unknown."""
+    odd = draw(st.booleans())
+    regular = draw(st.fixed_dictionaries(_TRADE_REGULAR))
+    trade = {
+        "coin": draw(names),
+        "side": draw(st.sampled_from(["A", "B"])),
+        "time": draw(_iso_times),
+        "px": draw(decimals),
+        "sz": draw(decimals),
+        **regular,
+        "side_info": [draw(_legs(odd)), draw(_legs(odd))],
+    }
+    if not odd:
+        return trade
+    for fields, regulars in ((trade, _TRADE_REGULAR), *((leg, _LEG_REGULAR) for leg in trade["side_info"])):
+        if draw(st.integers(0, 3)) == 0:
+            fields.pop(draw(st.sampled_from(sorted(regulars))))
+    trade |= draw(_unknown_but(*trade, *_TRADE_REGULAR))
+    return dict(draw(st.permutations(list(trade.items()))))
+
+
+def as_lines(made: list[Any], *, spaced: bool, ascii_only: bool) -> bytes:
+    """Each of `made` as a line of JSON, compact as the node writes them or with spaces."""
     separators = (", ", ": ") if spaced else (",", ":")
     return b"".join(
-        json.dumps(block, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") + b"\n"
-        for block in made
+        json.dumps(line, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") + b"\n" for line in made
     )

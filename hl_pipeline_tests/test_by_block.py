@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl_pipeline.formats import by_block
-from hl_pipeline.formats.by_block import decode, decode_chunk
+from hl_pipeline.formats.by_block import decode_chunk
+from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.exact import parse_fill
 from hl_pipeline_tests.conftest import SAMPLES
 
@@ -267,7 +268,7 @@ def test_a_line_that_does_not_parse_is_quarantined_whole_and_stops_no_other(line
 
 def test_lines_are_numbered_through_all_chunks_and_blank_lines_count() -> None:
     chunks = [BLOCKS[0] + b"\n", b"  \n" + b"broken\n", BLOCKS[0]]
-    decoded = list(decode(chunks, threads=2))
+    decoded = list(decode(chunks, decode_chunk, threads=2))
     assert [bad.line for part in decoded for bad in part.bad] == [4]
     assert decoded[-1].fills["line"].unique().to_list() == [5]
 
@@ -290,7 +291,28 @@ def test_an_odd_line_in_a_large_chunk_costs_no_other_line_its_place() -> None:
     decoded = decode_chunk(b"".join(many))
     assert [(bad.line, bad.event) for bad in decoded.bad] == [(451, 1), (452, None)]
     assert decoded.fills.height == 4 * 899 - 1
+    assert decoded.fills["line"].is_sorted()
     assert sorted(set(range(1, 901)) - set(decoded.fills["line"].to_list())) == [452]
+
+
+def test_odd_fills_stay_where_they_stand() -> None:
+    block = json.loads(BLOCKS[1])
+    orders = [fill["oid"] for _, fill in block["events"]]
+    for position, (_, fill) in enumerate(block["events"]):
+        if position % 3 == 1:
+            fill["other"] = position
+        if position % 5 == 2:
+            fill["px"] = "cheap"
+    decoded = decode_chunk(FIRST + _line(block))
+    assert decoded.fills.filter(line=2)["oid"].to_list() == [oid for n, oid in enumerate(orders) if n % 5 != 2]
+    assert [bad.event for bad in decoded.bad] == [n + 1 for n in range(len(orders)) if n % 5 == 2]
+    assert decoded.fills.equals(by_block._decode_exactly(FIRST + _line(block), 1).fills)
+
+
+def test_a_name_of_ours_in_a_fill_sends_it_to_quarantine() -> None:
+    for name in ("_missing", "_block", "_trade"):
+        [bad] = decode_chunk(_changed(**{name: 1})).bad
+        assert bad.reason == f"{name} is a name of ours, the fill has it too"
 
 
 _SMALL = b"".join(_line({**json.loads(block), "events": json.loads(block)["events"][:3]}) for block in BLOCKS[:3])
@@ -322,8 +344,7 @@ def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_d
 
     fast, exact = decode_chunk(chunk), by_block._decode_exactly(chunk, 1)
 
-    order = ["line", "tid", "wallet", "side", "coin"]
-    assert fast.fills.sort(order).equals(exact.fills.sort(order))
+    assert fast.fills.equals(exact.fills)
     assert [(bad.line, bad.event, bad.reason) for bad in fast.bad] == [(bad.line, bad.event, bad.reason) for bad in exact.bad]
     assert fast.blocks.numbers.tolist() == exact.blocks.numbers.tolist()
     assert fast.lines == exact.lines

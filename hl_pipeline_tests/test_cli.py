@@ -95,7 +95,7 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     status = _hl(tmp_path, {**environment, "HL_DAGSTER_DATABASE_URL": "postgresql://me:hush@db/d"}, "status")
     assert "hush" not in status.stdout + status.stderr
     status = _hl(tmp_path, environment, "status")
-    assert "2 in hl.fills" in status.stdout
+    assert "days      2, " in status.stdout
     assert "reachable" in status.stdout
     checkpoints = _hl(tmp_path, environment, "show", "checkpoints", "--limit", "100")
     assert checkpoints.stdout.count("node_fills_by_block/hourly/") == 49
@@ -170,7 +170,7 @@ def test_the_demo_works_and_neither_sees_nor_touches_a_real_installation(
     assert "up --demo" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".hl-demo"]
     shown = _hl(tmp_path, environment, "status", "--demo")
-    assert "2 in hl.fills" in shown.stdout
+    assert "days      2, " in shown.stdout
 
 
 def test_a_child_gets_every_setting_and_reads_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

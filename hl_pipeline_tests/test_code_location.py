@@ -55,8 +55,10 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
 
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "assets": ["fills", "raw_fills"],
+        "assets": ["candles", "daily_stats", "fills", "raw_fills", "user_stats"],
         "checks": [
+            "candles: prices_ordered",
+            "daily_stats: fills_accounted_for",
             "fills: day_is_whole",
             "fills: key_unique",
             "fills: lake_equals_database",
@@ -64,8 +66,9 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "raw_fills: blocks_without_holes",
             "raw_fills: hours_present",
             "raw_fills: lines_taken",
+            "user_stats: fills_accounted_for",
         ],
-        "jobs": ["ingest_fills"],
+        "jobs": ["ingest_days", "rebuild_days"],
         "slow": [],
     }
 

@@ -174,7 +174,7 @@ def _is_healthy(service: _Service, cwd: Path) -> bool:
 
 
 def _materialize(day: str, ui: Ui) -> None:
-    run_id = ui.launch("ingest_fills", day)
+    run_id = ui.launch("ingest_days", day)
 
     def status() -> str:
         return ui.ask(_STATUS, id=run_id)["runOrError"]["status"]

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hl_pipeline.coverage import BY_BLOCK, HOUR, extra_hours, find_holes, hour_of, judge_day, start_of, wanted_hours
+from hl_pipeline.coverage import (
+    BY_BLOCK,
+    HOUR,
+    NODE_FILLS,
+    NODE_TRADES,
+    Judgement,
+    Source,
+    extra_hours,
+    find_holes,
+    hour_of,
+    judge_day,
+    start_of,
+    wanted_hours,
+)
 from hl_pipeline.lake import ObjectMeta, find_gaps
 
 DAY = date(2026, 3, 15)
@@ -50,8 +64,8 @@ def _day(late: timedelta = timedelta(milliseconds=-200)) -> list[ObjectMeta]:
     return [_meta(START + HOUR * n, late=late) for n in range(25)]
 
 
-def _judge(metas: list[ObjectMeta], errors: dict[tuple[date, int], str] | None = None, now: datetime = NOW):
-    return judge_day(DAY, BY_BLOCK, metas, errors or {}, now, LAG)
+def _judge(metas: list[ObjectMeta], errors: dict[tuple[str, date, int], str] | None = None, now: datetime = NOW) -> Judgement:
+    return judge_day(DAY, metas, errors or {}, now, LAG)
 
 
 def test_a_day_wants_its_24_hours_and_the_one_after() -> None:
@@ -59,16 +73,66 @@ def test_a_day_wants_its_24_hours_and_the_one_after() -> None:
     assert hours == [START + HOUR * n for n in range(25)]
 
 
-def test_the_first_day_of_a_source_wants_only_the_hours_that_it_has_and_no_day_before_wants_any() -> None:
+def test_a_source_is_wanted_for_the_hours_that_it_has_and_no_day_before_it_wants_any() -> None:
     assert wanted_hours(date(2025, 7, 27), BY_BLOCK)[0] == datetime(2025, 7, 27, 8, tzinfo=UTC)
+    assert wanted_hours(date(2025, 7, 27), NODE_FILLS)[-1] == datetime(2025, 7, 27, 8, tzinfo=UTC)
     assert wanted_hours(date(2025, 7, 26), BY_BLOCK) == []
-    first = date(2025, 7, 27)
-    there = [_meta(start_of(first) + HOUR * n) for n in range(8, 25)]
-    judged = judge_day(first, BY_BLOCK, there, {}, NOW, LAG)
-    assert not judged.is_whole
-    assert "what was before node_fills_by_block begins (2025-07-27 08 h) stands in older formats" in judged.explain()
-    judged = judge_day(date(2025, 7, 26), BY_BLOCK, [], {}, NOW, LAG)
-    assert (judged.is_whole, judged.has_source, judged.explain()) == (False, False, "No S3 source has this day.")
+    assert len(wanted_hours(date(2025, 7, 26), NODE_FILLS)) == 25
+    judged = judge_day(date(2025, 3, 20), [], {}, NOW, LAG)
+    assert (judged.state, judged.explain()) == ("no source", "No S3 source has this day.")
+
+
+def _old(source: Source, hour: datetime, **changed: object) -> ObjectMeta:
+    """The object of an hour in a format without blocks."""
+    without = ("blocks", "first_block", "last_block", "first_block_time_ns", "last_block_time_ns")
+    key = f"{source.name}/hourly/{hour:%Y%m%d}/{hour.hour}.lz4"
+    values: dict[str, Any] = {"key": key, "source": source.name, **dict.fromkeys(without), "blocks": 0, **changed}
+    return _meta(hour, **values)
+
+
+def _old_day(source: Source, day: date) -> list[ObjectMeta]:
+    return [_old(source, hour) for hour in wanted_hours(day, source)]
+
+
+def test_a_day_of_a_format_without_block_numbers_is_never_called_whole() -> None:
+    day = date(2025, 7, 1)
+    judged = judge_day(day, _old_day(NODE_FILLS, day), {}, NOW, LAG)
+    assert (judged.state, judged.is_harmless) == ("unprovable", True)
+    assert judged.explain() == "All 25 objects are there (node_fills); without block numbers nothing proves that they lack none."
+    judged = judge_day(day, _old_day(NODE_FILLS, day)[:-1], {}, NOW, LAG)
+    assert (judged.state, judged.is_harmless) == ("incomplete", False)
+    assert "1 missing (07-02 00 h): no such object in the bucket's node_fills" in judged.explain()
+    assert "no fill from 2025-07-02 00:00 on was seen" in judged.explain()
+
+
+def test_node_trades_is_needed_until_node_fills_begins_and_welcome_after() -> None:
+    before = date(2025, 4, 12)
+    assert judge_day(before, [], {}, NOW, LAG).state == "incomplete"
+    overlap = date(2025, 6, 14)
+    judged = judge_day(overlap, _old_day(NODE_FILLS, overlap), {}, NOW, LAG)
+    assert (judged.state, judged.source_names) == ("unprovable", "node_fills")
+    judged = judge_day(overlap, _old_day(NODE_FILLS, overlap) + _old_day(NODE_TRADES, overlap)[:7], {}, NOW, LAG)
+    assert (judged.state, judged.source_names, len(judged.hours)) == ("unprovable", "node_trades + node_fills", 32)
+    judged = judge_day(overlap, _old_day(NODE_TRADES, overlap), {}, NOW, LAG)
+    assert judged.state == "incomplete"
+
+
+def test_on_the_days_of_transition_both_sources_are_needed_and_must_meet() -> None:
+    for day, poorer, better in ((date(2025, 5, 25), NODE_TRADES, NODE_FILLS), (date(2025, 7, 27), NODE_FILLS, BY_BLOCK)):
+        make = _meta if better is BY_BLOCK else lambda hour, **changed: _old(NODE_FILLS, hour, **changed)
+        after = [make(hour) for hour in wanted_hours(day, better)]
+        before = [meta for meta in _old_day(poorer, day) if hour_of(meta) <= better.first]
+        assert judge_day(day, before + after, {}, NOW, LAG).state == "unprovable"
+        without_seam = judge_day(day, before[:-1] + after, {}, NOW, LAG)
+        assert without_seam.state == "incomplete"
+        assert f"1 missing ({better.first:%m-%d %H} h)" in without_seam.explain()
+        began = int(better.first.timestamp() * 1000)
+        late = [_old(poorer, better.first, last_time_ms=began + 600_000)]
+        first: dict[str, Any] = {"first_time_ms": began + 1_200_000, "first_block_time_ns": (began + 1_200_000) * 10**6}
+        if better is NODE_FILLS:
+            del first["first_block_time_ns"]
+        gap = judge_day(day, before[:-1] + late + [make(better.first, **first)] + after[1:], {}, NOW, LAG)
+        assert f"the older format ends at {better.first.hour:02}:10:00 and {better.name} begins at" in gap.explain()
 
 
 def test_a_day_with_all_objects_and_all_blocks_is_whole() -> None:
@@ -104,18 +168,18 @@ def test_an_edge_that_no_object_crosses_is_said_and_the_day_is_not_whole() -> No
 
 def test_a_missing_object_is_a_hole_after_the_lag_and_not_due_before() -> None:
     metas = [meta for meta in _day() if hour_of(meta) != START + HOUR * 24]
-    for now, state, pending in ((START + HOUR * 27, "not due", True), (START + HOUR * 28, "missing", False)):
+    for now, state, of_day in ((START + HOUR * 27, "not due", "pending"), (START + HOUR * 28, "missing", "incomplete")):
         judged = _judge(metas, now=now)
         assert [(h.hour, h.state) for h in judged.hours if h.state != "present"] == [(START + HOUR * 24, state)]
-        assert (judged.is_whole, judged.is_pending) == (False, pending)
+        assert judged.state == of_day
 
 
 def test_an_object_that_failed_is_told_with_its_reason() -> None:
     metas = _day()
     lost = metas.pop(3)
-    judged = _judge(metas, {(DAY, 3): f"{lost.key}: truncated"})
+    judged = _judge(metas, {(BY_BLOCK.name, DAY, 3): f"{lost.key}: truncated"})
     assert judged.explain() == f"1 failed (03-15 03 h): {lost.key}: truncated."
-    assert not judged.is_pending
+    assert judged.state == "incomplete"
 
 
 def test_an_object_without_blocks_is_no_hour() -> None:

@@ -19,9 +19,9 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, E
 
 from hl_pipeline.assets.fills import _check_lake, load_fills, tally_lake
 from hl_pipeline.assets.raw import bring_day
-from hl_pipeline.coverage import BY_BLOCK
+from hl_pipeline.coverage import Judgement
 from hl_pipeline.definitions import ASSETS, build_resources
-from hl_pipeline.lake import ObjectMeta, open_lake
+from hl_pipeline.lake import open_lake
 from hl_pipeline.resources import NodeData
 from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings
@@ -399,20 +399,20 @@ def test_objects_that_come_while_a_day_waits_are_loaded_with_it(
     last.unlink()
     materialized()
     lake = open_lake(world.environment["HL_LAKE_URL"])
-    loaded: list[list[ObjectMeta]] = []
+    loaded: list[Judgement] = []
 
     def load() -> None:
         with connect(world.database_url, "waiting") as connection:
-            loaded.append(load_fills(DAY, lake, connection, 30)[1])
+            loaded.append(load_fills(DAY, lake, connection, Settings())[1])
 
     waiting = threading.Thread(target=load)
     with connect(world.database_url, "holding") as holder, lock_fills_day(holder, DAY):
         waiting.start()
         last.write_bytes(content)
-        bring_day(date(2026, 3, 16), BY_BLOCK, NodeData(url=str(bucket), region="none"), lake, world.database_url, 2)
+        bring_day(date(2026, 3, 16), NodeData(url=str(bucket), region="none"), lake, Settings())
     waiting.join()
 
-    assert len(loaded[0]) == 25
+    assert [hour.state for hour in loaded[0].hours] == ["present"] * 25
     assert _stored(world) == _expected(bucket)
     assert postgres_home.is_dir()
 

@@ -169,7 +169,7 @@ def test_ctrl_c_ends_a_run_in_progress_which_is_then_known_to_have_failed(direct
         credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
         with _up(directory, credentials | endpoint, HL_NODE_DATA_URL="s3://bucket") as up:
-            up.ui.launch("ingest_fills", "2025-09-01")
+            up.ui.launch("ingest_days", "2025-09-01")
             # The run has asked for something, and never gets an answer.
             with silent.accept()[0]:
                 _assert_ctrl_c_leaves_nothing(up)

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from hl_pipeline.formats.by_block import decode_chunk
+from hl_pipeline.once import Once
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.load_fills import COLUMNS, DayInUseError, HourOfFills, SourceOfDay, load_day
+from hl_pipeline.warehouse.load_fills import COLUMNS, DayInUseError, SourceOfDay, Verdict, load_day
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.conftest import SAMPLES
 
@@ -24,19 +25,18 @@ OF_DAY = FILLS.filter(pl.col("time") >= datetime(2026, 3, 15, tzinfo=UTC))
 
 @pytest.fixture
 def sources(connection: psycopg.Connection) -> dict[str, SourceOfDay]:
-    row = connection.execute(
-        "INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour) "
-        "VALUES (%s, 'x', '2026-03-15', 0) RETURNING 1",
+    connection.execute(
+        "INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour) "
+        "VALUES (1, %s, 'x', '2026-03-15', 0)",
         [KEY],
-    ).fetchone()
-    assert row is not None
+    )
     return {KEY: SourceOfDay(1, "e")}
 
 
 def _load(
     connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5
 ) -> None:
-    load_day(connection, day, [HourOfFills(fills, 0, 0)], sources, wait)
+    load_day(connection, day, [Once(fills, 0, 0)], sources, Verdict("whole", ""), wait)
 
 
 def _count(url: str) -> int:

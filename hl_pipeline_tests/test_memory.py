@@ -18,11 +18,13 @@ _DECODE = """
 import sys
 from datetime import date
 from pathlib import Path
-from hl_pipeline.formats.by_block import decode
+from hl_pipeline.formats.by_block import decode_chunk
+from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.framing import decompress, whole_lines
 from hl_pipeline.lake import open_lake, write_raw_object
 with Path(sys.argv[1]).open("rb") as stream:
-    meta = write_raw_object(open_lake(sys.argv[2]), decode(whole_lines(decompress(stream, "lz4")), 2), key="k", etag="e", size=0,
+    meta = write_raw_object(open_lake(sys.argv[2]), decode(whole_lines(decompress(stream, "lz4")), decode_chunk, 2),
+                            key="k", etag="e", size=0,
                             source="s", object_date=date(2026, 3, 15), hour=0, parser=1)
 print(meta.rows, meta.bad_lines)
 """

@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hl_pipeline.assets.fills import load_fills
-from hl_pipeline.formats.by_block import PARSER, decode
+from hl_pipeline.formats.by_block import PARSER, decode_chunk
+from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.framing import decompress, whole_lines
 from hl_pipeline.lake import Lake, write_raw_object
+from hl_pipeline.settings import Settings
 from hl_pipeline_tests.naive import expected_fill, in_order, stored_fills, without
 from hl_pipeline_tests.strategies import as_lines, blocks
 
@@ -31,7 +33,7 @@ def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
     stream = io.BytesIO(lz4.frame.compress(as_lines(made, spaced=spaced, ascii_only=ascii_only)))
     meta = write_raw_object(
         lake,
-        decode(whole_lines(decompress(stream, "lz4")), threads=2),
+        decode(whole_lines(decompress(stream, "lz4")), decode_chunk, threads=2),
         key=KEY,
         etag="e",
         size=1,
@@ -41,7 +43,7 @@ def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
         parser=PARSER,
     )
 
-    load_fills(DAY, lake, connection, swap_wait_seconds=5)
+    load_fills(DAY, lake, connection, Settings(swap_wait_seconds=5))
 
     expected = [expected_fill({**block, "object": KEY}, user, fill) for block in made for user, fill in block["events"]]
     assert (meta.rows, meta.bad_lines) == (len(expected), 0)
@@ -51,7 +53,7 @@ def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
 def test_the_lake_of_one_object_has_no_more_files_than_one(lake: Lake) -> None:
     write_raw_object(
         lake,
-        decode([], threads=2),
+        decode([], decode_chunk, threads=2),
         key=KEY,
         etag="e",
         size=0,

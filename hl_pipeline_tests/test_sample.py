@@ -202,7 +202,7 @@ def test_a_scaled_integer_is_written_exactly(values: list[int]) -> None:
 
 @given(st.integers(0, 10**18), st.integers(0, 10**17))
 def test_a_product_is_exact(a: int, b: int) -> None:
-    assert _product(np.array([a]), np.array([b]))[0] == Decimal(a * b).scaleb(-20)
+    assert _product(np.array([a]), np.array([b]))[0].as_py() == Decimal(a * b).scaleb(-20)
 
 
 def test_the_sums_by_day_coin_and_wallet_are_those_of_the_objects(sample: Sample, rows: list[Row]) -> None:

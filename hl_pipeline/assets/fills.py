@@ -20,14 +20,19 @@ from dagster import (
 )
 
 from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
-from hl_pipeline.coverage import BY_BLOCK, HOUR, Judgement, hour_of, overlapping, start_of
-from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
+from hl_pipeline.assets.shown import OWNERS, column_lineage, table_metadata
+from hl_pipeline.coverage import HOUR, Judgement, hour_of, overlapping, start_of
+from hl_pipeline.figures.trades import TRADE_KEY
+from hl_pipeline.formats.fills import FILL_KEY
 from hl_pipeline.lake import NO_FILLS, Lake, LakeChangedError, ObjectMeta, read_fills_hour, read_raw_fills, write_fills_hour
+from hl_pipeline.once import LEG_KEY, Once, count_once
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
+from hl_pipeline.space import require_space_to_load
+from hl_pipeline.thinning import oldest_kept, thin_old_days
 from hl_pipeline.warehouse.ledger import record_fetched
-from hl_pipeline.warehouse.load_fills import HourOfFills, LoadedDay, SourceOfDay, load_day, refuse_lost_objects
+from hl_pipeline.warehouse.load_fills import LoadedDay, SourceOfDay, Verdict, load_day, refuse_lost_objects
 from hl_pipeline.warehouse.locks import lock_fills_day
 from hl_pipeline.warehouse.totals import SUMMED_BELOW, HourTotals, read_totals
 
@@ -56,7 +61,8 @@ class Tally:
     deps=[raw_fills],
     group_name="fills",
     kinds={"parquet", "postgres"},
-    metadata={"dagster/table_name": "hl.fills"},
+    owners=OWNERS,
+    metadata=table_metadata("hl.fills") | column_lineage("hl.fills"),
     check_specs=[AssetCheckSpec(name, asset="fills", description=text) for name, text in _CHECKS.items()],
 )
 def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
@@ -66,47 +72,49 @@ def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
     lake = lake_storage.open()
     with warehouse.connect("hl fills") as connection:
         started = time.perf_counter()
-        loaded, metas = load_fills(day, lake, connection, settings.swap_wait_seconds)
+        loaded, judgement = load_fills(day, lake, connection, settings)
         seconds = time.perf_counter() - started
         with ThreadPoolExecutor(1, thread_name_prefix="tally") as pool:
             tallying = pool.submit(tally_lake, lake, day)
             in_database = read_totals(connection, day)
             tally = tallying.result()
-        # By the objects that were loaded, not by those that have come meanwhile.
-        judgement = judge(day, BY_BLOCK, metas, connection, settings)
+        thin_old_days(connection, settings)
     return MaterializeResult(
         metadata=_describe(loaded, tally, judgement, seconds),
         check_results=[
             _check_key(tally, loaded),
             _check_legs(tally),
-            _check_lake(tally.totals, in_database),
+            _check_lake(tally.totals, in_database, is_thinned=loaded.is_thinned),
             _check_whole(judgement),
         ],
     )
 
 
-def load_fills(
-    day: date, lake: Lake, connection: psycopg.Connection, swap_wait_seconds: float
-) -> tuple[LoadedDay, list[ObjectMeta]]:
-    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it; also the objects that the lake had then.
+def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> tuple[LoadedDay, Judgement]:
+    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it, and judge the day by just these.
 
-    Raises DayInUseError, and LakeLacksError when objects that gave the day its rows are in the lake no more.
+    Raises DayInUseError, NoSpaceError, and LakeLacksError when objects that gave the day its rows are in the lake no more.
     """
     with lock_fills_day(connection, day):
         for tries_left in (2, 1, 0):
             around = objects_around(lake, day)
             metas = overlapping(day, around)
-            refuse_lost_objects(connection, day, {(hour_of(meta).date(), meta.hour) for meta in around}, lake.root)
+            refuse_lost_objects(connection, day, {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}, lake.root)
             sources = {meta.key: SourceOfDay(record_fetched(connection, meta, keep_error=True), meta.etag) for meta in metas}
+            require_space_to_load(settings, day, sum(meta.rows for meta in metas))
+            judgement = judge(day, around, connection, settings)
+            verdict = Verdict(judgement.state, judgement.explain())
+            hours = _ahead(hours_of_day(day, lake, metas))
+            thin = day < oldest_kept(settings)
             try:
-                return load_day(connection, day, _ahead(hours_of_day(day, lake, metas)), sources, swap_wait_seconds), around
+                return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, thin=thin), judgement
             except LakeChangedError:
                 if not tries_left:
                     raise
     raise AssertionError("the last try returns or raises")
 
 
-def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[HourOfFills]:
+def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[Once]:
     """The day's fills hour by hour, each also written to the lake. In memory are the objects that reach into one hour."""
     unread = deque(sorted(metas, key=lambda meta: meta.first_time_ms or 0))
     pending: list[pl.DataFrame] = []
@@ -118,26 +126,11 @@ def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[Hou
         pending = [frame for frame in (frame.filter(pl.col("time") >= start + HOUR) for frame in pending) if frame.height]
         assert together.filter(pl.col("time") < start).is_empty(), "an object has fills before its own first"
         once = count_once(together)
-        write_fills_hour(lake, day, hour, once)
-        yield HourOfFills(once, together.height - once.height, count_conflicts(together, once))
+        write_fills_hour(lake, day, hour, once.fills)
+        yield once
 
 
-def count_once(fills: pl.DataFrame) -> pl.DataFrame:
-    """`fills` without repeats of a fill, the first kept, in the same order."""
-    if fills.select(FILL_KEY).is_unique().all():
-        return fills
-    return fills.unique(subset=FILL_KEY, keep="first", maintain_order=True)
-
-
-def count_conflicts(fills: pl.DataFrame, once: pl.DataFrame) -> int:
-    """How many repeats of a fill differ from it in what the source says of the fill."""
-    if fills.height == once.height:
-        return 0
-    said = [name for name in FILL_SCHEMA if name not in ("block_number", "block_time_ns", "local_time_ns", "line")]
-    return fills.select(said).unique().height - once.height
-
-
-def _ahead(hours: Iterator[HourOfFills]) -> Iterator[HourOfFills]:
+def _ahead(hours: Iterator[Once]) -> Iterator[Once]:
     """The same hours, the next one read while one is copied."""
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
         following = pool.submit(next, hours, None)
@@ -151,15 +144,17 @@ def tally_lake(lake: Lake, day: date) -> Tally:
     totals: dict[int, HourTotals] = {}
     repeated = trades = single_legs = crowded = 0
     for hour in range(24):
-        frame = read_fills_hour(lake, day, hour, [*FILL_KEY, "sz", "oid", "twap_id"])
+        frame = read_fills_hour(lake, day, hour, [*FILL_KEY, "sz", "oid", "counterparty_oid", "twap_id"])
         if frame.is_empty():
             continue
         # Sums of order ids go beyond 64 bits; of sizes too large to be added up the database leaves out the same.
         sz = pl.col("sz").filter(pl.col("sz") < SUMMED_BELOW).sum()
         oids = pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0))
         totals[hour] = HourTotals(*frame.select(pl.len(), sz, oids, pl.count("twap_id")).row(0))
-        repeated += frame.height - count_once(frame).height
-        trade = frame.filter(pl.col("tid") != 0).group_by("time", "coin", "tid")
+        # Where there is a tid the orders are no part of the key.
+        without_tid = [pl.when(pl.col("tid").is_null()).then(pl.col(name)) for name in LEG_KEY[4:]]
+        repeated += frame.height - frame.select(*FILL_KEY, *without_tid).unique().height
+        trade = frame.filter(pl.col("tid").is_null() | (pl.col("tid") != 0)).group_by(*TRADE_KEY)
         legs = trade.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
         is_pair = (pl.col("legs") == 2) & (pl.col("buys") == 1)
         trades += legs.height
@@ -170,15 +165,17 @@ def tally_lake(lake: Lake, day: date) -> Tally:
 
 def _describe(loaded: LoadedDay, tally: Tally, judgement: Judgement, seconds: float) -> dict[str, int | float | str]:
     return {
-        "source": BY_BLOCK.name if judgement.has_source else "none",
+        "source": judgement.source_names,
         "dagster/partition_row_count": loaded.rows,
         "duplicates_dropped": loaded.duplicates,
         "trades": tally.trades,
         "single_legs": tally.single_legs,
-        "missing_blocks": sum(hole.last - hole.first + 1 for hole in judgement.holes),
+        **{f"rows_from_{source}": rows for source, rows in loaded.rows_of_source.items()},
+        "missing_blocks": judgement.missing_blocks,
         "seconds": round(seconds, 3),
         "copy_seconds": round(loaded.copy_seconds, 3),
         "index_seconds": round(loaded.index_seconds, 3),
+        "judged": judgement.state,
         "state": judgement.explain(),
     }
 
@@ -202,14 +199,14 @@ def _check_legs(tally: Tally) -> AssetCheckResult:
     )
 
 
-def _check_lake(lake: dict[int, HourTotals], database: dict[int, HourTotals]) -> AssetCheckResult:
-    differing = sorted(hour for hour in lake.keys() | database.keys() if lake.get(hour) != database.get(hour))
+def _check_lake(lake: dict[int, HourTotals], database: dict[int, HourTotals], *, is_thinned: bool = False) -> AssetCheckResult:
+    expected = {} if is_thinned else lake
+    differing = sorted(hour for hour in expected.keys() | database.keys() if expected.get(hour) != database.get(hour))
+    equal = "In the lake alone: the day is older than HL_FILLS_KEEP_DAYS." if is_thinned else "The same rows in both."
     return AssetCheckResult(
         check_name="lake_equals_database",
         passed=not differing,
-        description=f"Hours that differ: {differing}; materialize fills of this day again."
-        if differing
-        else "The same rows in both.",
+        description=f"Hours that differ: {differing}; materialize fills of this day again." if differing else equal,
         metadata={
             "rows_in_lake": sum(totals.rows for totals in lake.values()),
             "rows_in_database": sum(totals.rows for totals in database.values()),
@@ -222,10 +219,10 @@ def _check_whole(judgement: Judgement) -> AssetCheckResult:
     return AssetCheckResult(
         check_name="day_is_whole",
         passed=judgement.is_whole,
-        severity=severity(judgement.is_pending or not judgement.has_source),
+        severity=severity(judgement.is_harmless),
         description=judgement.explain(),
         metadata={
             "missing_hours": sum(state.state != "present" for state in judgement.hours),
-            "missing_blocks": sum(hole.last - hole.first + 1 for hole in judgement.holes),
+            "missing_blocks": judgement.missing_blocks,
         },
     )

@@ -20,8 +20,9 @@ from dagster import (
     asset,
 )
 
+from hl_pipeline.assets.shown import OWNERS, lake_metadata
 from hl_pipeline.coverage import (
-    BY_BLOCK,
+    SOURCES,
     Judgement,
     Source,
     extra_hours,
@@ -29,19 +30,22 @@ from hl_pipeline.coverage import (
     wanted_hours,
 )
 from hl_pipeline.events import emit
-from hl_pipeline.formats.by_block import PARSER, decode
+from hl_pipeline.formats import by_block, node_fills, node_trades
+from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
 from hl_pipeline.lake import Lake, ObjectMeta, list_raw_objects, raw_path, read_object_meta, write_raw_object
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, SourceObject, list_hours
+from hl_pipeline.space import require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.ledger import read_errors, record_error, record_fetched
 from hl_pipeline.warehouse.locks import lock_object
 
 _log = logging.getLogger(__name__)
 _OBJECTS_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
+_FORMATS = {"node_fills_by_block": by_block, "node_fills": node_fills, "node_trades": node_trades}
 _CHECKS = {
     "hours_present": "Every object that the day wants is in the lake.",
     "blocks_without_holes": "The block numbers run on, within each object and from one to the next.",
@@ -51,17 +55,18 @@ _CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What was done for a day: its objects in the lake by hour, and which of them were fetched now."""
+    """What was done for a day: its objects that are in the lake, and which of them were fetched now."""
 
-    found: dict[datetime, ObjectMeta]
+    found: list[ObjectMeta]
     fetched: list[ObjectMeta]
-    seconds: float
 
 
 @asset(
     partitions_def=DAYS,
     group_name="fills",
     kinds={"s3", "parquet"},
+    owners=OWNERS,
+    metadata=lake_metadata(),
     check_specs=[AssetCheckSpec(name, asset="raw_fills", description=text) for name, text in _CHECKS.items()],
 )
 def raw_fills(
@@ -71,32 +76,36 @@ def raw_fills(
     settings = Settings()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
+    started = time.perf_counter()
     with warehouse.connect("hl raw_fills") as connection:
-        brought = bring_day(day, BY_BLOCK, node_data, lake, find_database_url(settings), settings.decode_threads)
-        judgement = judge(day, BY_BLOCK, objects_around(lake, day), connection, settings)
-    metas = list(brought.found.values())
+        brought = bring_day(day, node_data, lake, settings)
+        seconds = time.perf_counter() - started
+        judgement = judge(day, objects_around(lake, day), connection, settings)
     return MaterializeResult(
-        metadata=_describe(brought, judgement),
+        metadata=_describe(brought, judgement, seconds),
         check_results=[
             _check_hours(judgement),
             _check_holes(judgement),
-            _check_bad_lines(metas, settings.bad_lines_max_share),
+            _check_bad_lines(brought.found, settings.bad_lines_max_share),
         ],
     )
 
 
-def bring_day(day: date, source: Source, node_data: NodeData, lake: Lake, url: str, decode_threads: int) -> Brought:
-    """Bring the objects that `day` wants into the lake; what could not be had is in the ledger (at `url`) with its error.
+def bring_day(day: date, node_data: NodeData, lake: Lake, settings: Settings) -> Brought:
+    """Bring the objects that `day` wants into the lake; what could not be had is in the ledger with its error.
 
-    Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed.
+    Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed, NoSpaceError before a download.
     """
-    started = time.perf_counter()
+    sources = [source for source in SOURCES if wanted_hours(day, source)]
+    brought = [_bring_source(day, source, node_data.open(), lake, settings) for source in sources]
+    return Brought([meta for one in brought for meta in one.found], [meta for one in brought for meta in one.fetched])
+
+
+def _bring_source(day: date, source: Source, bucket: Bucket, lake: Lake, settings: Settings) -> Brought:
+    url = find_database_url(settings)
     found: dict[datetime, ObjectMeta] = {}
     fetched: list[ObjectMeta] = []
     wanted = wanted_hours(day, source)
-    if not wanted:
-        return Brought(found, fetched, 0.0)
-    bucket = node_data.open()
     listings: dict[date, dict[int, SourceObject]] = {}
     tried: set[datetime] = set()
     while batch := [hour for hour in wanted if hour not in tried]:
@@ -106,19 +115,22 @@ def bring_day(day: date, source: Source, node_data: NodeData, lake: Lake, url: s
         listed = {hour: listings[hour.date()].get(hour.hour) for hour in batch}
         sizes = [item.size for item in listed.values() if item is not None]
         emit(_log, "objects_wanted", day=day, objects=len(sizes), bytes=sum(sizes))
+        known = {(meta.key, meta.etag) for object_date in listings for meta in list_raw_objects(lake, object_date)}
+        new = [item.size for item in listed.values() if item is not None and (item.key, item.etag) not in known]
+        require_space_to_fetch(settings, day, sum(new))
         tried |= listed.keys()
 
         def bring(item: tuple[datetime, SourceObject | None]) -> tuple[ObjectMeta | None, bool]:
             # A connection each: one that waits for another process's lock must not keep its neighbour from letting go of one.
             with connect(url, "hl raw_fills") as connection:
-                return _bring_object(item[0], item[1], source, bucket, lake, connection, decode_threads)
+                return _bring_object(item[0], item[1], source, bucket, lake, connection, settings.decode_threads)
 
         with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="object") as pool:
             brought = dict(zip(listed, pool.map(bring, listed.items()), strict=True))
         found |= {hour: meta for hour, (meta, _) in brought.items() if meta is not None}
         fetched += [meta for meta, is_new in brought.values() if meta is not None and is_new]
         wanted = extra_hours(day, source, found)
-    return Brought(found, fetched, time.perf_counter() - started)
+    return Brought([*found.values()], fetched)
 
 
 def _bring_object(
@@ -132,6 +144,7 @@ def _bring_object(
 ) -> tuple[ObjectMeta | None, bool]:
     """The object of `hour` as the lake has it in the end, and whether it was fetched now."""
     path = raw_path(hour.date(), hour.hour, source.name)
+    form = _FORMATS[source.name]
     if listed is None:
         return read_object_meta(lake, path), False
     with lock_object(connection, listed.key):
@@ -145,14 +158,14 @@ def _bring_object(
                 emit(_log, "object_fetched", key=listed.key, bytes=listed.size)
                 meta = write_raw_object(
                     lake,
-                    decode(whole_lines(decompress(stream, listed.codec)), decode_threads),
+                    decode(whole_lines(decompress(stream, listed.codec)), form.decode_chunk, decode_threads),
                     key=listed.key,
                     etag=listed.etag,
                     size=listed.size,
                     source=source.name,
                     object_date=hour.date(),
                     hour=hour.hour,
-                    parser=PARSER,
+                    parser=form.PARSER,
                 )
         except BucketDeniedError:
             raise
@@ -170,27 +183,27 @@ def objects_around(lake: Lake, day: date) -> list[ObjectMeta]:
     return [meta for step in (-1, 0, 1) for meta in list_raw_objects(lake, day + timedelta(days=step))]
 
 
-def judge(day: date, source: Source, metas: list[ObjectMeta], connection: psycopg.Connection, settings: Settings) -> Judgement:
+def judge(day: date, metas: list[ObjectMeta], connection: psycopg.Connection, settings: Settings) -> Judgement:
     """Whether `day` is whole with these objects, by what the ledger knows now."""
-    errors = read_errors(connection, source.name, day - timedelta(days=1), day + timedelta(days=1))
+    errors = read_errors(connection, day - timedelta(days=1), day + timedelta(days=1))
     lag = timedelta(hours=settings.publish_lag_hours)
-    return judge_day(day, source, metas, errors, datetime.now(UTC), lag)
+    return judge_day(day, metas, errors, datetime.now(UTC), lag)
 
 
-def _describe(brought: Brought, judgement: Judgement) -> dict[str, MetadataValue | int | float | str]:
-    metas = list(brought.found.values())
+def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[str, MetadataValue | int | float | str]:
+    metas = brought.found
     blocks = [number for meta in metas for number in (meta.first_block, meta.last_block) if number is not None]
     described: dict[str, MetadataValue | int | float | str] = {
-        "source": BY_BLOCK.name if judgement.has_source else "none",
+        "source": judgement.source_names,
         "dagster/partition_row_count": sum(meta.rows for meta in metas),
         "objects": len(metas),
         "objects_fetched": len(brought.fetched),
         "bytes": sum(meta.size for meta in metas),
         "bytes_fetched": sum(meta.size for meta in brought.fetched),
         "bad_lines": sum(meta.bad_lines for meta in metas),
-        "missing_blocks": sum(hole.last - hole.first + 1 for hole in judgement.holes),
+        "missing_blocks": judgement.missing_blocks,
         "missing_hours": sum(state.state != "present" for state in judgement.hours),
-        "seconds": round(brought.seconds, 3),
+        "seconds": round(seconds, 3),
         "state": judgement.explain(),
     }
     if blocks:
@@ -208,14 +221,17 @@ def _check_hours(judgement: Judgement) -> AssetCheckResult:
         metadata={
             "missing_hours": len(lacking),
             "which": MetadataValue.json(
-                [{"hour": state.hour.isoformat(), "state": state.state, "why": state.why} for state in lacking]
+                [
+                    {"source": state.source, "hour": state.hour.isoformat(), "state": state.state, "why": state.why}
+                    for state in lacking
+                ]
             ),
         },
     )
 
 
 def _check_holes(judgement: Judgement) -> AssetCheckResult:
-    count = sum(hole.last - hole.first + 1 for hole in judgement.holes)
+    count = judgement.missing_blocks
     return AssetCheckResult(
         check_name="blocks_without_holes",
         passed=not judgement.holes,

@@ -1,6 +1,6 @@
 """The exact way from JSON text to fills, one value at a time: slow, and never wrong about a value, a line or a reason.
 
-The fast decoders send here whatever they cannot vouch for.
+The fast decoders send here whatever they cannot vouch for. What a line of a format is made of is the matter of that format.
 """
 
 # JSON of others has no types.
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Context, Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -22,6 +23,7 @@ from hl_pipeline.formats.fills import (
     INTEGER_FIELDS,
     LIQUIDATION_FIELDS,
     OPTIONAL_FIELDS,
+    OUR_NAMES,
     REGULAR_FIELDS,
     REQUIRED_FIELDS,
     BadLine,
@@ -30,6 +32,7 @@ from hl_pipeline.formats.fills import (
 # What json.loads can give: there is no narrower type for text of others.
 Json = Any
 Row = dict[str, Any]
+T = TypeVar("T")
 
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,60}(\.[0-9]{0,60})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
@@ -42,7 +45,11 @@ _WIDE = Context(prec=200)  # for more digits than any text that _DECIMAL lets th
 _YEARS = (2000, 2199)
 _INT64 = 2**63
 _MAX_CLOCK_SKEW_MS = 60_000
-_MISSING, _BLOCK = "_missing", "_block"
+
+EARLIEST_MS = 1_672_531_200_000
+"""2023-01-01: there was no trade before. What is earlier has another unit: seconds as ms are in January 1970."""
+END_MS = 7_258_118_400_000
+"""2200-01-01: microseconds as ms are tens of thousands of years later."""
 
 
 class BadValueError(ValueError):
@@ -173,25 +180,41 @@ def parse_fill(fill: Json, wallet: Json) -> Row:
     liquidation = rest.pop("liquidation", None)
     if liquidation is None and "liquidation" in fill:
         extra["liquidation"] = None
-    for field in REQUIRED_FIELDS:
-        if rest.get(field) is None:
-            raise BadValueError(f"{field} is missing")
+    require(rest, REQUIRED_FIELDS)
     for field, column in {**REGULAR_FIELDS, **OPTIONAL_FIELDS}.items():
         if field in rest:
             value = rest.pop(field)
             row[column] = _typed(field, value)
             if (value is None and field in OPTIONAL_FIELDS) or (value is not None and row[column] is None):
                 extra[field] = value
-    if row["side"] not in ("A", "B"):
-        raise BadValueError(f"side: {_show(fill['side'])} is neither 'A' nor 'B'")
-    if not row["coin"]:
-        raise BadValueError(f"coin: {_show(fill['coin'])} is not a name")
+    check_side_and_coin(fill)
     if liquidation is not None:
         _take_liquidation(liquidation, row, extra)
     extra.update(rest)
     missing = [field for field in REGULAR_FIELDS if field not in fill]
-    row["extra"] = _extra(extra, missing)
+    row["extra"] = extra_text(extra, {"_missing": missing})
     return row
+
+
+def require(value: dict[str, Json], fields: tuple[str, ...]) -> None:
+    """Raises BadValueError when one of the fields is not there, or null."""
+    for field in fields:
+        if value.get(field) is None:
+            raise BadValueError(f"{field} is missing")
+
+
+def check_side_and_coin(value: dict[str, Json]) -> None:
+    """Raises BadValueError when the side of a fill or a trade is none, or its coin no name."""
+    if value["side"] not in ("A", "B"):
+        raise BadValueError(f"side: {_show(value['side'])} is neither 'A' nor 'B'")
+    if not _storable(value["coin"]):
+        raise BadValueError(f"coin: {_show(value['coin'])} is not a name")
+
+
+def parse_hex(value: Json, width: int) -> bytes | None:
+    """The bytes of `0x` and twice as many hex digits, or None when `value` is not that."""
+    match = _HEX.fullmatch(value) if isinstance(value, str) else None
+    return bytes.fromhex(match[1]) if match and len(match[1]) == 2 * width else None
 
 
 def _typed(field: str, value: Json) -> Json:
@@ -200,8 +223,7 @@ def _typed(field: str, value: Json) -> Json:
     if field in INTEGER_FIELDS:
         return parse_integer(value, field)
     if field in HEX_FIELDS:
-        match = _HEX.fullmatch(value) if isinstance(value, str) else None
-        return bytes.fromhex(match[1]) if match and len(match[1]) == 2 * HEX_FIELDS[field] else None
+        return parse_hex(value, HEX_FIELDS[field])
     if field == "crossed":
         return value if isinstance(value, bool) else None
     text = _storable(value)
@@ -231,11 +253,11 @@ def _take_liquidation(liquidation: Json, row: Row, extra: dict[str, Json]) -> No
         extra["liquidation"] = liquidation
 
 
-def _extra(extra: dict[str, Json], missing: list[str]) -> str | None:
-    if clash := {_MISSING, _BLOCK} & extra.keys():
+def extra_text(extra: dict[str, Json], ours: dict[str, Json]) -> str | None:
+    """The column `extra`: fields of the source and, where there is any, what we say under OUR_NAMES. Raises BadValueError."""
+    if clash := extra.keys() & set(OUR_NAMES):
         raise BadValueError(f"{min(clash)} is a name of ours, the fill has it too")
-    if missing:
-        extra[_MISSING] = missing
+    extra = extra | {name: value for name, value in ours.items() if value}
     return dump_json(extra) if extra else None
 
 
@@ -252,7 +274,7 @@ def dump_json(value: Json) -> str:
 def with_block_extra(row: Row, unknown: dict[str, Json]) -> None:
     """Keep unknown fields of the block that `row` stands in."""
     if unknown:
-        text = dump_json({_BLOCK: unknown})
+        text = dump_json({"_block": unknown})
         row["extra"] = text if row["extra"] is None else f"{row['extra'][:-1]},{text[1:]}"
 
 
@@ -262,12 +284,26 @@ def check_clock(time_ms: int, block_time_ns: int) -> None:
         raise BadValueError(f"time: {time_ms} is not the time of its block in ms ({block_time_ns // 1_000_000})")
 
 
+def check_years(time_ms: int) -> None:
+    """Raises BadValueError for a time that is no fill's: without a block's to hold it against, this tells a wrong unit."""
+    if not EARLIEST_MS <= time_ms < END_MS:
+        raise BadValueError(f"time: {time_ms} is not a time of the years 2023 to 2199 in ms")
+
+
 def fills_frame(rows: list[Row]) -> pl.DataFrame:
     """A frame of FILL_SCHEMA from rows of parse_fill."""
     columns = {name: [row.get(name) for row in rows] for name in FILL_SCHEMA if name != "time"}
     schema = {name: dtype for name, dtype in FILL_SCHEMA.items() if name != "time"}
     times = pl.Series("time", [row["time"] for row in rows], pl.Int64).cast(FILL_SCHEMA["time"])
     return pl.DataFrame(columns, schema=schema).insert_column(0, times)
+
+
+def take_line(text: bytes, line: int, take: Callable[[Json, int], T]) -> T | BadLine:
+    """What `take` makes of a line's JSON value and number, or the quarantine's record of why it could not."""
+    try:
+        return take(parse_json(text), line)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a line, it is the line's matter and stops no other
+        return bad_line(line, None, error, text)
 
 
 def bad_line(line: int, event: int | None, error: Exception, text: bytes) -> BadLine:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import polars as pl
 
 PRICE_TYPE = pl.Decimal(38, 10)
+DECIMAL_TEXT = r"-?[0-9]{1,28}(?:\.[0-9]{1,10})?"
+"""Pattern of the texts that polars casts to PRICE_TYPE exactly; any other text is for `exact` to judge."""
 
 # JSON key -> column, in Hyperliquid's own terms. A fill carries the first group always, of the second what it has.
 REGULAR_FIELDS: dict[str, str] = {
@@ -62,6 +64,7 @@ FILL_SCHEMA: dict[str, pl.DataType] = {
     "closed_pnl": PRICE_TYPE,
     "hash": pl.Binary(),
     "oid": pl.Int64(),
+    "counterparty_oid": pl.Int64(),
     "crossed": pl.Boolean(),
     "fee": PRICE_TYPE,
     "tid": pl.Int64(),
@@ -84,10 +87,22 @@ FILL_SCHEMA: dict[str, pl.DataType] = {
 `extra` is a JSON object or NULL. It holds what the columns cannot: unknown fields under their own names; known fields whose
 value is not of the known form; a null written out where the field is usually left out; and under `_missing` the regular
 fields that were not there at all (so that `twapId: null` and no `twapId` stay apart); under `_block` unknown fields of the block.
+A leg of `node_trades` has there what its own object and its trade have beyond their regular keys: unknown fields of the leg under
+their own names; under `_trade`, on both legs, unknown fields of the trade, a hash that is none and a `trade_dir_override` other
+than "Na"; under `_missing` those of hash, trade_dir_override, start_pos, twap_id and cloid that were not there. What that source
+never has (tid, fee, dir, ...) is NULL in its column and not named in `extra`.
+
+`counterparty_oid` is the order of a trade's other leg. Only `node_trades` tells it, where it stands in for the tid that is not
+there; elsewhere it is NULL.
 """
+OUR_NAMES = ("_missing", "_block", "_trade")
+"""The keys of `extra` that no field of a source may have."""
 
 FILL_KEY = ("time", "coin", "wallet", "side", "tid")
-"""What identifies a fill: both legs of a trade share `tid`, a self-trade also the wallet, the dust of a day has `tid` 0."""
+"""What identifies a fill that has a tid (without one: `once.LEG_KEY`).
+
+Both legs of a trade share `tid`, a self-trade also the wallet, the dust of a day has `tid` 0.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,12 @@ class BadLine:
     event: int | None
     reason: str
     text: bytes
+
+
+def in_fill_schema(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with the columns of FILL_SCHEMA in its order, NULL where it has none."""
+    there = set(frame.columns)
+    return frame.select(pl.col(name) if name in there else pl.lit(None, dtype).alias(name) for name, dtype in FILL_SCHEMA.items())
 
 
 def empty_fills() -> pl.DataFrame:

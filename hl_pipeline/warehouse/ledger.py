@@ -8,41 +8,45 @@ import psycopg
 
 from hl_pipeline.lake import ObjectMeta
 
+SOURCE_NUMBERS = {"node_trades": 1, "node_fills": 2, "node_fills_by_block": 3}
+"""The millions of an object_id, for ever: it must be the same whenever and wherever the object is recorded."""
+_FIRST_HOUR = date(2023, 1, 1)
+
 _FETCHED = """
-INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour, etag, size_bytes, parser, rows, bad_lines,
+INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, etag, size_bytes, parser, rows, bad_lines,
                               first_block, last_block, missing_blocks, fetched_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (object_key) DO UPDATE SET
-    etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser, rows = EXCLUDED.rows,
-    bad_lines = EXCLUDED.bad_lines, first_block = EXCLUDED.first_block, last_block = EXCLUDED.last_block,
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (object_id) DO UPDATE SET
+    object_key = EXCLUDED.object_key, etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser,
+    rows = EXCLUDED.rows, bad_lines = EXCLUDED.bad_lines, first_block = EXCLUDED.first_block, last_block = EXCLUDED.last_block,
     missing_blocks = EXCLUDED.missing_blocks, fetched_at = EXCLUDED.fetched_at,
     error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
-RETURNING object_id
 """
 
 _FAILED = """
-INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour, error, error_at)
-VALUES (%s, %s, %s, %s, %s, now())
-ON CONFLICT (object_key) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUDED.error_at
-"""
-
-# An hour may come under another name (09.lz4, 9.gz) than the one that failed.
-_MENDED = """
-UPDATE hl.s3_ingest_log SET error = NULL, error_at = NULL
-WHERE source = %s AND object_date = %s AND object_hour = %s AND error IS NOT NULL
+INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, error, error_at)
+VALUES (%s, %s, %s, %s, %s, %s, now())
+ON CONFLICT (object_id) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUDED.error_at
 """
 
 _ERRORS = """
-SELECT object_date, object_hour, error FROM hl.s3_ingest_log
-WHERE source = %s AND object_date BETWEEN %s AND %s AND error IS NOT NULL
+SELECT source, object_date, object_hour, error FROM hl.s3_ingest_log
+WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL
 """
+
+
+def object_number(source: str, object_date: date, hour: int) -> int:
+    """The object_id of an hour of the bucket, whatever its object is called there: the source and the hours since 2023."""
+    return SOURCE_NUMBERS[source] * 1_000_000 + (object_date - _FIRST_HOUR).days * 24 + hour
 
 
 def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_error: bool = False) -> int:
     """Write what the lake knows of an object, and clear its error (unless a later form of it failed); its object_id."""
-    row = connection.execute(
+    object_id = object_number(meta.source, date.fromisoformat(meta.object_date), meta.hour)
+    connection.execute(
         _FETCHED,
         [
+            object_id,
             meta.key,
             meta.source,
             meta.object_date,
@@ -59,19 +63,16 @@ def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_err
             keep_error,
             keep_error,
         ],
-    ).fetchone()
-    assert row is not None
-    if not keep_error:
-        connection.execute(_MENDED, [meta.source, meta.object_date, meta.hour])
-    return row[0]
+    )
+    return object_id
 
 
 def record_error(connection: psycopg.Connection, key: str, source: str, object_date: date, hour: int, error: str) -> None:
     """Write why an object could not be had; what is known of an older form of it stays."""
-    connection.execute(_FAILED, [key, source, object_date, hour, error])
+    connection.execute(_FAILED, [object_number(source, object_date, hour), key, source, object_date, hour, error])
 
 
-def read_errors(connection: psycopg.Connection, source: str, first: date, last: date) -> dict[tuple[date, int], str]:
-    """Why objects of these days of the bucket could not be had, by date and hour."""
-    rows = connection.execute(_ERRORS, [source, first, last]).fetchall()
-    return {(object_date, hour): error for object_date, hour, error in rows}
+def read_errors(connection: psycopg.Connection, first: date, last: date) -> dict[tuple[str, date, int], str]:
+    """Why objects of these days of the bucket could not be had, by source, date and hour."""
+    rows = connection.execute(_ERRORS, [first, last]).fetchall()
+    return {(source, object_date, hour): error for source, object_date, hour, error in rows}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +24,7 @@ from psycopg.abc import Query
 
 from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_SCHEMA
+from hl_pipeline.once import Once
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +56,13 @@ ALTER TABLE {final} DROP CONSTRAINT in_day
 """
 _DETACH = "ALTER TABLE hl.fills DETACH PARTITION {final}; DROP TABLE {final}"
 _FORGET_DAY = "DELETE FROM hl.fills_days WHERE date = %s"
-_RECORD_DAY = "INSERT INTO hl.fills_days (date, rows, duplicates) VALUES (%s, %s, %s)"
+_RECORD_DAY = """
+INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, thinned_at)
+VALUES (%s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
+"""
 _RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, rows) VALUES (%s, %s, %s, %s)"
 _OBJECTS_OF_DAY = """
-SELECT object_key, object_date, object_hour FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
+SELECT object_key, source, object_date, object_hour FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
 WHERE o.date = %s AND o.rows > 0 ORDER BY object_date, object_hour
 """
 _RECORD_LOADED = "UPDATE hl.s3_ingest_log SET loaded_at = now() WHERE object_id = ANY(%s)"
@@ -85,71 +90,124 @@ class SourceOfDay:
 
 
 @dataclass(frozen=True, slots=True)
-class HourOfFills:
-    """The fills of one hour of the day (FILL_SCHEMA and `object`, the key), how many repeats of them were left out, and how many
-    of these differ from the fill that was kept.
-    """
+class Verdict:
+    """How a day was judged (coverage.DayState), and in words."""
 
-    fills: pl.DataFrame
-    duplicates: int
-    conflicts: int
+    state: str
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedDay:
+    """`is_thinned`: the rows are in the lake alone."""
+
     rows: int
     duplicates: int
     conflicts: int
+    rows_of_source: dict[str, int]
     copy_seconds: float
     index_seconds: float
+    is_thinned: bool
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What has been taken of a day so far; rows by the key of their object."""
+
+    of_object: dict[str, int]
+    rows: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
 
 
 def load_day(
     connection: psycopg.Connection,
     day: date,
-    hours: Iterable[HourOfFills],
+    hours: Iterable[Once],
     sources: Mapping[str, SourceOfDay],
+    verdict: Verdict,
     swap_wait_seconds: float,
+    *,
+    thin: bool = False,
 ) -> LoadedDay:
-    """Make `hours` all that hl.fills has of `day`; `sources` by object key. The caller holds lock_fills_day.
+    """Make `hours` all that hl.fills has of `day` (nothing, if it is to be thin); `sources` by object key. The caller holds
+    lock_fills_day.
 
     Raises DayInUseError when queries keep hl.fills for longer than `swap_wait_seconds`; the old day stays as it was.
     """
     names = _names(day)
-    rows_of: dict[str, int] = dict.fromkeys(sources, 0)
-    with connection.transaction():
-        connection.execute(_text(_CREATE, names))
+    counts = _Counts(dict.fromkeys(sources, 0))
     started = time.perf_counter()
-    with connection.transaction():
-        connection.execute(_text("TRUNCATE {table}", names))
-        rows, duplicates, conflicts = _copy(connection, day, names, hours, sources, rows_of)
-        copied = time.perf_counter()
-        emit(_log, "indexes_building", day=day, rows=rows)
-        connection.execute(_text(_FINISH, names))
-    indexed = time.perf_counter()
-    emit(_log, "day_built", day=day, rows=rows)
+    if thin:
+        deque(_counted(hours, counts, day), maxlen=0)
+        copied = indexed = time.perf_counter()
+    else:
+        copied, indexed = _build(connection, day, names, hours, sources, counts)
 
     def swap() -> None:
         with connection.transaction():
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
-            _take_place(connection, day, names, rows)
-            _record(connection, day, rows, duplicates, sources, rows_of)
-            emit(_log, "day_attaching", day=day, rows=rows)
+            _detach(connection, day, names)
+            if not thin:
+                connection.execute(_text(_ATTACH if counts.rows else "DROP TABLE {table}", names))
+            _record(connection, day, counts, sources, verdict, thin=thin)
+            emit(_log, "day_attaching", day=day, rows=counts.rows)
 
     try:
         _retry_while_in_use(connection, day, swap, swap_wait_seconds)
     except DayInUseError:
-        connection.execute(_text("DROP TABLE {table}", names))
+        connection.execute(_text("DROP TABLE IF EXISTS {table}", names))
         raise
-    emit(_log, "day_loaded", day=day, rows=rows, duplicates=duplicates)
-    return LoadedDay(rows, duplicates, conflicts, copied - started, indexed - copied)
+    emit(_log, "day_loaded", day=day, rows=counts.rows, duplicates=counts.duplicates)
+    of_source: dict[str, int] = {}
+    for key, count in counts.of_object.items():
+        of_source[key.partition("/")[0]] = of_source.get(key.partition("/")[0], 0) + count
+    return LoadedDay(
+        counts.rows, counts.duplicates, counts.conflicts, of_source, copied - started, indexed - copied, is_thinned=thin
+    )
 
 
-def refuse_lost_objects(connection: psycopg.Connection, day: date, hours: AbstractSet[tuple[date, int]], lake: str) -> None:
-    """Raises LakeLacksError when an object that gave `day` its rows is of none of the `hours` (date and hour of the bucket) that
-    the lake has: a wrong or absent lake must not empty the database.
+def thin_day(connection: psycopg.Connection, day: date, swap_wait_seconds: float) -> None:
+    """Take a day out of hl.fills; everything else that is known of it stays. The caller holds lock_fills_day.
+
+    Raises DayInUseError when queries keep hl.fills for longer than `swap_wait_seconds`.
     """
-    lost = [key for key, object_date, hour in connection.execute(_OBJECTS_OF_DAY, [day]) if (object_date, hour) not in hours]
+
+    def drop() -> None:
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
+            _detach(connection, day, _names(day))
+            connection.execute("UPDATE hl.fills_days SET thinned_at = now() WHERE date = %s", [day])
+
+    _retry_while_in_use(connection, day, drop, swap_wait_seconds)
+
+
+def _build(
+    connection: psycopg.Connection,
+    day: date,
+    names: Mapping[str, sql.Composable],
+    hours: Iterable[Once],
+    sources: Mapping[str, SourceOfDay],
+    counts: _Counts,
+) -> tuple[float, float]:
+    """The day's table, whole but in no place yet; when the rows were in, and when the indexes were."""
+    with connection.transaction():
+        connection.execute(_text(_CREATE, names))
+    with connection.transaction():
+        connection.execute(_text("TRUNCATE {table}", names))
+        _copy(connection, day, names, hours, sources, counts)
+        copied = time.perf_counter()
+        emit(_log, "indexes_building", day=day, rows=counts.rows)
+        connection.execute(_text(_FINISH, names))
+    emit(_log, "day_built", day=day, rows=counts.rows)
+    return copied, time.perf_counter()
+
+
+def refuse_lost_objects(connection: psycopg.Connection, day: date, hours: AbstractSet[tuple[str, date, int]], lake: str) -> None:
+    """Raises LakeLacksError when an object that gave `day` its rows is of none of the `hours` (source, date, hour) that the lake
+    has: a wrong or absent lake must not empty the database.
+    """
+    lost = [key for key, *hour in connection.execute(_OBJECTS_OF_DAY, [day]) if tuple(hour) not in hours]
     if lost:
         raise LakeLacksError(
             f"{day}: the lake ({lake}) lacks {len(lost)} objects that hl.fills has rows of ({lost[0]}, ...). "
@@ -162,58 +220,62 @@ def _copy(
     connection: psycopg.Connection,
     day: date,
     names: Mapping[str, sql.Composable],
-    hours: Iterable[HourOfFills],
+    hours: Iterable[Once],
     sources: Mapping[str, SourceOfDay],
-    rows_of: dict[str, int],
-) -> tuple[int, int, int]:
+    counts: _Counts,
+) -> None:
     ids = pl.DataFrame(
         {"object": list(sources), "object_id": [source.object_id for source in sources.values()]},
         schema={"object": pl.String, "object_id": pl.Int32},
     )
-    rows = duplicates = conflicts = 0
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     with connection.cursor() as cursor, cursor.copy(_text(_COPY, {**names, "columns": columns})) as copy:
         encoder = ArrowToPostgresBinaryEncoder(_arrow(pl.DataFrame(schema=_COPY_SCHEMA)).schema)
         copy.write(encoder.write_header())
-        for hour in hours:
-            for key, count in hour.fills["object"].value_counts().iter_rows():
-                rows_of[key] += count
-            frame = hour.fills.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS)
+        for fills in _counted(hours, counts, day):
+            frame = fills.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS)
             for batch in _arrow(frame).to_batches(max_chunksize=_BATCH_ROWS):
                 copy.write(encoder.write_batch(batch))
-            rows += hour.fills.height
-            duplicates += hour.duplicates
-            conflicts += hour.conflicts
-            if hour.fills.height:
-                emit(_log, "hour_copied", day=day, rows=rows)
         copy.write(encoder.finish())
-    if cursor.rowcount not in (rows, -1):
-        raise RuntimeError(f"COPY took {cursor.rowcount} rows of {rows}: the day was left as it was")
-    return rows, duplicates, conflicts
+    if cursor.rowcount not in (counts.rows, -1):
+        raise RuntimeError(f"COPY took {cursor.rowcount} rows of {counts.rows}: the day was left as it was")
+
+
+def _counted(hours: Iterable[Once], counts: _Counts, day: date) -> Generator[pl.DataFrame]:
+    """The fills of each hour, which are counted once whoever asked for them is done with them."""
+    for hour in hours:
+        yield hour.fills
+        for key, count in hour.fills["object"].value_counts().iter_rows():
+            counts.of_object[key] += count
+        counts.rows += hour.fills.height
+        counts.duplicates += hour.duplicates
+        counts.conflicts += hour.conflicts
+        if hour.fills.height:
+            emit(_log, "hour_copied", day=day, rows=counts.rows)
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _take_place(connection: psycopg.Connection, day: date, names: Mapping[str, sql.Composable], rows: int) -> None:
+def _detach(connection: psycopg.Connection, day: date, names: Mapping[str, sql.Composable]) -> None:
     old = connection.execute("SELECT to_regclass(%s)", [f"hl.fills_{day:%Y%m%d}"]).fetchone()
     if old != (None,):
         connection.execute(_text(_DETACH, names))
-    connection.execute(_text(_ATTACH if rows else "DROP TABLE {table}", names))
 
 
 def _record(
     connection: psycopg.Connection,
     day: date,
-    rows: int,
-    duplicates: int,
+    counts: _Counts,
     sources: Mapping[str, SourceOfDay],
-    rows_of: Mapping[str, int],
+    verdict: Verdict,
+    *,
+    thin: bool,
 ) -> None:
     connection.execute(_FORGET_DAY, [day])
-    connection.execute(_RECORD_DAY, [day, rows, duplicates])
-    given = [(day, source.object_id, source.etag, rows_of[key]) for key, source in sources.items()]
+    connection.execute(_RECORD_DAY, [day, counts.rows, counts.duplicates, verdict.state, verdict.explanation, thin])
+    given = [(day, source.object_id, source.etag, counts.of_object[key]) for key, source in sources.items()]
     with connection.cursor() as cursor:
         cursor.executemany(_RECORD_OBJECT, given)
     connection.execute(_RECORD_LOADED, [[source.object_id for source in sources.values()]])

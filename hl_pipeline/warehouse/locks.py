@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import date
+from typing import Literal
 
 import psycopg
 
@@ -12,9 +13,9 @@ _DAY_OF_FILLS, _OBJECT = 7281, 7282
 
 
 @contextmanager
-def lock_fills_day(connection: psycopg.Connection, day: date) -> Generator[None]:
-    """Wait until nobody else loads that day, and keep it so."""
-    with _lock(connection, _DAY_OF_FILLS, day.toordinal()):
+def lock_fills_day(connection: psycopg.Connection, day: date, *, shared: bool = False) -> Generator[None]:
+    """Wait until nobody else loads that day, and keep it so; `shared`: with others that only read it."""
+    with _lock(connection, _DAY_OF_FILLS, day.toordinal(), "_shared" if shared else ""):
         yield
 
 
@@ -28,10 +29,10 @@ def lock_object(connection: psycopg.Connection, key: str) -> Generator[None]:
 
 
 @contextmanager
-def _lock(connection: psycopg.Connection, kind: int, number: int) -> Generator[None]:
-    connection.execute("SELECT pg_advisory_lock(%s, %s)", [kind, number])
+def _lock(connection: psycopg.Connection, kind: int, number: int, way: Literal["", "_shared"] = "") -> Generator[None]:
+    connection.execute(f"SELECT pg_advisory_lock{way}(%s, %s)", [kind, number])
     try:
         yield
     finally:
         if not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s, %s)", [kind, number])
+            connection.execute(f"SELECT pg_advisory_unlock{way}(%s, %s)", [kind, number])

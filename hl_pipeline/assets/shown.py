@@ -1,0 +1,38 @@
+"""What the UI shows of the assets beside their figures: owners, tables, columns and where these come from."""
+
+from typing import Any
+
+from dagster import TableColumn, TableColumnDep, TableColumnLineage, TableSchema
+
+from hl_pipeline.columns import FILL_COLUMNS, LAKE_ONLY, TABLES, Column
+
+OWNERS = ["team:hl-pipeline"]
+
+
+def table_metadata(table: str) -> dict[str, Any]:
+    """The table's name and its columns with units."""
+    return {"dagster/table_name": table, "dagster/column_schema": _schema(TABLES[table].columns)}
+
+
+def lake_metadata() -> dict[str, Any]:
+    """The columns of raw_fills, which is in the lake alone."""
+    return {"dagster/column_schema": _schema(FILL_COLUMNS + LAKE_ONLY)}
+
+
+def column_lineage(table: str) -> dict[str, Any]:
+    """From which columns of the asset above each column comes."""
+    described = TABLES[table]
+    assert described.upstream is not None
+    deps = {
+        column.name: [TableColumnDep(asset_key=described.upstream, column_name=name) for name in column.comes_from]
+        for column in described.columns
+    }
+    return {"dagster/column_lineage": TableColumnLineage(deps_by_column=deps)}
+
+
+def _schema(columns: tuple[Column, ...]) -> TableSchema:
+    return TableSchema([TableColumn(column.name, column.type, description=_describe(column)) for column in columns])
+
+
+def _describe(column: Column) -> str:
+    return f"{column.meaning} Unit: {column.unit}." if column.unit else column.meaning

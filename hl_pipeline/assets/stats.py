@@ -1,0 +1,153 @@
+"""`candles`, `daily_stats`, `user_stats`: what follows from a day's fills in the lake, each a table of PostgreSQL."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
+
+import polars as pl
+import psycopg
+from dagster import AssetCheckResult, AssetCheckSpec, AssetExecutionContext, MaterializeResult, asset
+
+from hl_pipeline.assets.fills import fills
+from hl_pipeline.assets.shown import OWNERS, column_lineage, table_metadata
+from hl_pipeline.figures.candles import CANDLE_SCHEMA, candles_of
+from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
+from hl_pipeline.figures.trades import TRADE_COLUMNS, trades_of
+from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, user_stats_of
+from hl_pipeline.lake import Lake, read_fills_hour
+from hl_pipeline.partitions import DAYS
+from hl_pipeline.resources import LakeStorage, Warehouse
+from hl_pipeline.warehouse.load_table import replace_day
+from hl_pipeline.warehouse.locks import lock_fills_day
+
+_DAY = "SELECT rows, state FROM hl.fills_days WHERE date = %s"
+_COMPLETE = {"whole": True, "incomplete": False, "pending": False}
+
+_GROUP = "statistics"
+_ACCOUNTED = "Every fill of the day stands in one of the rows: their counts add up to what was loaded."
+Metadata = dict[str, int | float]
+
+
+@asset(
+    partitions_def=DAYS,
+    deps=[fills],
+    group_name=_GROUP,
+    kinds={"polars", "postgres"},
+    owners=OWNERS,
+    metadata=table_metadata("hl.candles") | column_lineage("hl.candles"),
+    check_specs=[
+        AssetCheckSpec("prices_ordered", asset="candles", description="low <= open, close <= high, in every candle of the day.")
+    ],
+)
+def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+    """Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded."""
+
+    def make(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        parts = [candles_of(trades_of(hour)) for hour in hours]
+        return pl.concat([pl.DataFrame(schema=CANDLE_SCHEMA), *parts])
+
+    rows, metadata, _ = _make_day(context, lake_storage, warehouse, "candles", TRADE_COLUMNS, make)
+    out_of_order = rows.filter(~pl.col("open").is_between("low", "high") | ~pl.col("close").is_between("low", "high")).height
+    check = AssetCheckResult(
+        check_name="prices_ordered",
+        passed=out_of_order == 0,
+        description=f"{out_of_order} candles whose open or close is not between low and high."
+        if out_of_order
+        else "Low, open, close and high are in order in every candle.",
+        metadata={"out_of_order": out_of_order},
+    )
+    figures = {"coins": rows["coin"].n_unique(), "trades": int(rows["trades"].sum())}
+    return MaterializeResult(metadata=metadata | figures, check_results=[check])
+
+
+@asset(
+    partitions_def=DAYS,
+    deps=[fills],
+    group_name=_GROUP,
+    kinds={"polars", "postgres"},
+    owners=OWNERS,
+    metadata=table_metadata("hl.daily_stats") | column_lineage("hl.daily_stats"),
+    check_specs=[AssetCheckSpec("fills_accounted_for", asset="daily_stats", description=_ACCOUNTED)],
+)
+def daily_stats(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+    """What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart."""
+    rows, metadata, loaded = _make_day(context, lake_storage, warehouse, "daily_stats", DAILY_STATS_COLUMNS, daily_stats_of)
+    figures = {
+        "trades": int(rows["trades"].sum()),
+        "notional": float(rows["notional"].cast(pl.Float64).sum()),
+        "notional_of_perps": float(rows.filter(pl.col("kind") == "perp")["notional"].cast(pl.Float64).sum()),
+        "fills": int(rows["fills"].sum()),
+        "non_market_rows": int(rows["non_market_rows"].sum()),
+        "liquidations": int(rows["liquidations"].sum()),
+    }
+    return MaterializeResult(metadata=metadata | figures, check_results=[_account(rows, loaded)])
+
+
+@asset(
+    partitions_def=DAYS,
+    deps=[fills],
+    group_name=_GROUP,
+    kinds={"polars", "postgres"},
+    owners=OWNERS,
+    metadata=table_metadata("hl.user_stats") | column_lineage("hl.user_stats"),
+    check_specs=[AssetCheckSpec("fills_accounted_for", asset="user_stats", description=_ACCOUNTED)],
+)
+def user_stats(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+    """What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs."""
+    rows, metadata, loaded = _make_day(context, lake_storage, warehouse, "user_stats", USER_STATS_COLUMNS, user_stats_of)
+    figures = {
+        "wallets": rows.height,
+        "fills": int(rows["fills"].sum()),
+        "maker_notional": float(rows["maker_notional"].cast(pl.Float64).sum()),
+        "taker_notional": float(rows["taker_notional"].cast(pl.Float64).sum()),
+        "closed_pnl": float(rows["closed_pnl"].cast(pl.Float64).sum()),
+    }
+    return MaterializeResult(metadata=metadata | figures, check_results=[_account(rows, loaded)])
+
+
+def _make_day(
+    context: AssetExecutionContext,
+    lake_storage: LakeStorage,
+    warehouse: Warehouse,
+    table: str,
+    columns: Iterable[str],
+    make: Callable[[Iterable[pl.DataFrame]], pl.DataFrame],
+) -> tuple[pl.DataFrame, Metadata, int]:
+    """The table's rows of the run's day, which are then in PostgreSQL; metadata for the UI; how many fills were loaded."""
+    started = time.perf_counter()
+    day = date.fromisoformat(context.partition_key)
+    lake = lake_storage.open()
+    with warehouse.connect(f"hl {table}") as connection, lock_fills_day(connection, day, shared=True):
+        loaded, state = _read_day(connection, day)
+        rows = make(_hours(lake, day, [*columns]))
+        if table == "user_stats":
+            rows = rows.with_columns(is_complete=pl.lit(_COMPLETE.get(state or ""), pl.Boolean))
+        replace_day(connection, table, day, rows)
+    seconds = round(time.perf_counter() - started, 3)
+    return rows, {"dagster/partition_row_count": rows.height, "seconds": seconds}, loaded
+
+
+def _read_day(connection: psycopg.Connection, day: date) -> tuple[int, str | None]:
+    """How many fills of the day were loaded, and how it was judged."""
+    row = connection.execute(_DAY, [day]).fetchone()
+    return (0, None) if row is None else (row[0], row[1])
+
+
+def _hours(lake: Lake, day: date, columns: list[str]) -> Iterator[pl.DataFrame]:
+    for hour in range(24):
+        frame = read_fills_hour(lake, day, hour, columns)
+        if frame.height:
+            yield frame
+
+
+def _account(rows: pl.DataFrame, loaded: int) -> AssetCheckResult:
+    counted = int(rows["fills"].sum()) + int(rows["non_market_rows"].sum())
+    said = (
+        "Every fill is accounted for." if counted == loaded else f"{counted} fills here, {loaded} were loaded: run fills again."
+    )
+    return AssetCheckResult(
+        check_name="fills_accounted_for",
+        passed=counted == loaded,
+        description=said,
+        metadata={"fills_here": counted, "fills_loaded": loaded},
+    )

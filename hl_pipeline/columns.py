@@ -1,0 +1,243 @@
+"""The data dictionary: every table, and of each column its type, unit, meaning and what it comes from.
+
+The UI shows it (column schema and lineage), docs/data-model.md lists it, and a test holds it against the database and the lake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`type` is PostgreSQL's; `comes_from`: columns of the table's `upstream`, else a field of the source's JSON in words."""
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+    comes_from: tuple[str, ...] | str
+
+
+@dataclass(frozen=True, slots=True)
+class TableOf:
+    """A table and the asset that makes it; `upstream`: the asset that its columns come from."""
+
+    asset: str
+    upstream: str | None
+    meaning: str
+    columns: tuple[Column, ...]
+
+
+# fmt: off
+_COIN = "the coin"
+_QUOTE = "the coin's quote"
+_PX = "quote per coin"
+
+_FILL = (
+    Column("time", "timestamptz", "UTC, ms", "When it happened.", "`time`; of node_trades: rounded down to ms"),
+    Column("block_number", "bigint", "", "Its block. NULL: the source has none.", "`block_number` of node_fills_by_block"),
+    Column("block_time_ns", "bigint", "ns since 1970, UTC", "Time of its block. NULL in node_fills.", "`block_time`; `time` of node_trades"),
+    Column("coin", "text", "", "`BTC`, spot `@107` or `PURR/USDC`, HIP-3 `xyz:TSLA`, outcome `#1890`; case matters.", "`coin`"),
+    Column("wallet", "text", "", "The address, lower case.", "`user`"),
+    Column("side", "text", "", "`B`: bought, `A`: sold.", "`side`; of node_trades: the first of side_info bought"),
+    Column("px", "numeric", _PX, "Price.", "`px`"),
+    Column("sz", "numeric", _COIN, "Size.", "`sz`"),
+    Column("start_position", "numeric", _COIN, "Position (spot: balance) before the fill, negative when short.", "`startPosition`"),
+    Column("dir", "text", "", "What it did: `Open Long`, `Sell`, `Settlement`, …; an open set. NULL: unknown.", "`dir`"),
+    Column("closed_pnl", "numeric", _QUOTE, "Profit or loss realized, fees not in it. NULL: unknown.", "`closedPnl`"),
+    Column("hash", "bytea", "", "Transaction, 32 bytes; all zero on TWAP slices and on dust.", "`hash`"),
+    Column("oid", "bigint", "", "Its order.", "`oid`"),
+    Column("counterparty_oid", "bigint", "", "The order that it met; known for node_trades alone.", "`oid` of the other leg in node_trades"),
+    Column("crossed", "boolean", "", "True: the taker.", "`crossed`; of node_trades: whether its side is the trade's"),
+    Column("fee", "numeric", "fee_token", "Fee, negative for a rebate; builder_fee and deployer_fee are in it. NULL: unknown.", "`fee`"),
+    Column("tid", "bigint", "", "Its trade, which both legs share; 0: dust; NULL: known from node_trades alone.", "`tid`"),
+    Column("cloid", "bytea", "", "The client's own order id, 16 bytes. NULL: none.", "`cloid`"),
+    Column("fee_token", "text", "", "Token of the fee: USDC, HYPE, …", "`feeToken`"),
+    Column("builder", "text", "", "Address of the builder that sent the order. NULL: none, or unknown.", "`builder`"),
+    Column("builder_fee", "numeric", "fee_token", "The part of fee that goes to the builder.", "`builderFee`"),
+    Column("deployer_fee", "numeric", "fee_token", "The part of fee that goes to the market's deployer.", "`deployerFee`"),
+    Column("priority_gas", "numeric", "HYPE", "Paid for priority, apart from fee.", "`priorityGas`"),
+    Column("twap_id", "bigint", "", "The TWAP that it is a slice of; on its owner's leg only.", "`twapId`"),
+    Column("liquidated_user", "text", "", "On both legs of a liquidation: who was liquidated.", "`liquidation.liquidatedUser`"),
+    Column("liquidation_mark_px", "numeric", _PX, "Mark price at the liquidation.", "`liquidation.markPx`"),
+    Column("liquidation_method", "text", "", "`market` or `backstop`.", "`liquidation.method`"),
+    Column("extra", "json", "", "What the columns cannot hold: unknown fields, odd values, under `_missing` what was not there.", "the rest"),
+)
+
+_FILLS_ONLY = (
+    Column("object_id", "integer", "", "The object that it came from: hl.s3_ingest_log.", ("object",)),
+)
+
+TABLES: dict[str, TableOf] = {
+    "hl.fills": TableOf(
+        "fills",
+        "raw_fills",
+        "Every fill once: one row a leg of a trade. A fill is (time, coin, wallet, side, tid); where tid is NULL, "
+        "(time, coin, wallet, side, oid, counterparty_oid).",
+        tuple(Column(c.name, c.type, c.unit, c.meaning, (c.name,)) for c in _FILL) + _FILLS_ONLY,
+    ),
+    "hl.candles": TableOf(
+        "candles",
+        "fills",
+        "One row per coin and minute in which it was traded.",
+        (
+            Column("coin", "text", "", "The coin.", ("coin",)),
+            Column("time", "timestamptz", "UTC", "The minute's beginning.", ("time",)),
+            Column("open", "numeric", _PX, "Price of the first trade.", ("px", "time")),
+            Column("high", "numeric", _PX, "Highest price.", ("px",)),
+            Column("low", "numeric", _PX, "Lowest price.", ("px",)),
+            Column("close", "numeric", _PX, "Price of the last trade.", ("px", "time")),
+            Column("volume", "numeric", _COIN, "Sizes of the trades, each trade once.", ("sz", "tid")),
+            Column("notional", "numeric", _QUOTE, "px × sz of the trades, each trade once.", ("px", "sz", "tid")),
+            Column("trades", "bigint", "trades", "How many.", ("tid",)),
+            Column("date", "date", "UTC", "The day of `time`.", ("time",)),
+        ),
+    ),
+    "hl.daily_stats": TableOf(
+        "daily_stats",
+        "fills",
+        "One row per day and coin that had a fill.",
+        (
+            Column("date", "date", "UTC", "The day.", ("time",)),
+            Column("coin", "text", "", "The coin.", ("coin",)),
+            Column("kind", "text", "", "`perp`, `spot`, `hip3` or `outcome`, by the form of the name.", ("coin",)),
+            Column("fills", "bigint", "rows", "Fills that are legs of trades.", ("tid", "dir")),
+            Column("non_market_rows", "bigint", "rows", "Fills that are no trades: dust, settlements, splits, merges, negations, child vaults.", ("tid", "dir")),
+            Column("fees_known", "bigint", "rows", "Fills whose fee is known; fewer than fills + non_market_rows: `fees` is NULL.", ("fee",)),
+            Column("fees_in_quote", "numeric", _QUOTE, "All fees and rebates, those in the coin itself at the fill's px; NULL where a part cannot be known.", ("fee", "fee_token", "px", "side")),
+            Column("trades", "bigint", "trades", "Trades: one (time, coin, tid).", ("tid",)),
+            Column("volume", "numeric", _COIN, "Sizes of the trades, each once: the taker's leg, else the only one.", ("sz", "tid")),
+            Column("notional", "numeric", _QUOTE, "px × sz of the trades, each once.", ("px", "sz", "tid")),
+            Column("buys", "bigint", "trades", "Trades whose taker bought.", ("side", "crossed")),
+            Column("sells", "bigint", "trades", "Trades whose taker sold.", ("side", "crossed")),
+            Column("buy_volume", "numeric", _COIN, "Of `volume`: the taker bought.", ("sz", "side", "crossed")),
+            Column("sell_volume", "numeric", _COIN, "Of `volume`: the taker sold.", ("sz", "side", "crossed")),
+            Column("buy_notional", "numeric", _QUOTE, "Of `notional`: the taker bought.", ("px", "sz", "side", "crossed")),
+            Column("sell_notional", "numeric", _QUOTE, "Of `notional`: the taker sold.", ("px", "sz", "side", "crossed")),
+            Column("liquidations", "bigint", "trades", "Trades that liquidated somebody. NULL: a source does not know.", ("liquidated_user",)),
+            Column("liquidation_notional", "numeric", _QUOTE, "Of `notional`: these.", ("px", "sz", "liquidated_user")),
+            Column("twap_volume", "numeric", _COIN, "Of `volume`: a leg was a TWAP's slice.", ("sz", "twap_id")),
+            Column("twap_notional", "numeric", _QUOTE, "Of `notional`: these.", ("px", "sz", "twap_id")),
+            Column("builder_volume", "numeric", _COIN, "Of `volume`: a leg came through a builder. NULL: a source does not know.", ("sz", "builder")),
+            Column("builder_notional", "numeric", _QUOTE, "Of `notional`: these.", ("px", "sz", "builder")),
+            Column("wallets", "bigint", "wallets", "Wallets with a leg of a trade.", ("wallet",)),
+            Column("open", "numeric", _PX, "Price of the first trade; NULL: none.", ("px", "time")),
+            Column("high", "numeric", _PX, "Highest price.", ("px",)),
+            Column("low", "numeric", _PX, "Lowest price.", ("px",)),
+            Column("close", "numeric", _PX, "Price of the last trade.", ("px", "time")),
+            Column("fees", "json", "each its token", "Fees less rebates of all fills by token, like `{\"USDC\": \"12.5\"}`; NULL where one is unknown.", ("fee", "fee_token")),
+            Column("vwap", "numeric", _PX, "notional / volume, rounded to ten decimals.", ("px", "sz")),
+        ),
+    ),
+    "hl.user_stats": TableOf(
+        "user_stats",
+        "fills",
+        "One row per day and wallet that had a fill.",
+        (
+            Column("date", "date", "UTC", "The day.", ("time",)),
+            Column("wallet", "text", "", "The address, lower case.", ("wallet",)),
+            Column("fills", "bigint", "rows", "Fills that are legs of trades.", ("tid", "dir")),
+            Column("non_market_rows", "bigint", "rows", "Fills that are no trades.", ("tid", "dir")),
+            Column("maker_fills", "bigint", "rows", "Of `fills`: as maker.", ("crossed",)),
+            Column("taker_fills", "bigint", "rows", "Of `fills`: as taker.", ("crossed",)),
+            Column("maker_notional", "numeric", "quote, all coins together", "px × sz of the fills as maker.", ("px", "sz", "crossed")),
+            Column("taker_notional", "numeric", "quote, all coins together", "px × sz of the fills as taker.", ("px", "sz", "crossed")),
+            Column("closed_pnl", "numeric", "quote, all coins together", "Realized profit or loss of all fills, fees not in it; NULL where one is unknown.", ("closed_pnl",)),
+            Column("closed_pnl_known", "bigint", "rows", "Fills whose closed_pnl is known.", ("closed_pnl",)),
+            Column("fees_known", "bigint", "rows", "Fills whose fee is known.", ("fee",)),
+            Column("coins", "bigint", "coins", "Coins in which it traded.", ("coin",)),
+            Column("twaps", "bigint", "TWAPs", "TWAPs of its own of which slices were filled.", ("twap_id",)),
+            Column("first_fill", "timestamptz", "UTC", "Its first fill of the day.", ("time",)),
+            Column("last_fill", "timestamptz", "UTC", "Its last one.", ("time",)),
+            Column("fees", "json", "each its token", "Fees less rebates of all fills by token; NULL where one is unknown.", ("fee", "fee_token")),
+            Column("sources", "text[]", "", "Datasets that its fills came from.", ("object_id",)),
+            Column("is_complete", "boolean", "", "Whether the day is whole; NULL: its sources have nothing that could prove it.", ("block_number",)),
+        ),
+    ),
+    "hl.s3_ingest_log": TableOf(
+        "raw_fills",
+        None,
+        "The ledger: one row per hour of a dataset in the bucket.",
+        (
+            Column("object_id", "integer", "", "1 node_trades, 2 node_fills, 3 node_fills_by_block in millions, and the hours since 2023.", "made here"),
+            Column("object_key", "text", "", "The object's name in the bucket.", "LIST"),
+            Column("source", "text", "", "The dataset.", "the key"),
+            Column("object_date", "date", "UTC", "Day of the bucket.", "the key"),
+            Column("object_hour", "smallint", "UTC", "Hour of the bucket.", "the key"),
+            Column("etag", "text", "", "ETag of what the lake has. NULL: nothing yet.", "LIST"),
+            Column("size_bytes", "bigint", "bytes", "Compressed size.", "LIST"),
+            Column("parser", "integer", "", "Version of the parser that read it.", "made here"),
+            Column("rows", "bigint", "rows", "Fills in it.", "counted"),
+            Column("bad_lines", "bigint", "lines or events", "In quarantine, beside its file in the lake.", "counted"),
+            Column("first_block", "bigint", "", "Lowest block number.", "`block_number`"),
+            Column("last_block", "bigint", "", "Highest block number.", "`block_number`"),
+            Column("missing_blocks", "bigint", "blocks", "Numbers missing between the two.", "counted"),
+            Column("fetched_at", "timestamptz", "UTC", "When it came into the lake.", "the clock"),
+            Column("loaded_at", "timestamptz", "UTC", "When a day was last loaded from it.", "the clock"),
+            Column("error", "text", "", "Why it could not be had, until it is mended.", "made here"),
+            Column("error_at", "timestamptz", "UTC", "When that was.", "the clock"),
+        ),
+    ),
+    "hl.fills_days": TableOf(
+        "fills",
+        None,
+        "The days that were loaded.",
+        (
+            Column("date", "date", "UTC", "The day.", "the partition"),
+            Column("rows", "bigint", "rows", "Its fills.", "counted"),
+            Column("duplicates", "bigint", "rows", "Rows of the lake that repeated a fill and were left out.", "counted"),
+            Column("loaded_at", "timestamptz", "UTC", "When it was loaded.", "the clock"),
+            Column("state", "text", "", "`whole`, `unprovable`, `pending`, `incomplete` or `no source`, as judged then.", "judged"),
+            Column("explanation", "text", "", "The same in words.", "judged"),
+            Column("thinned_at", "timestamptz", "UTC", "When its rows left hl.fills; the lake has them. NULL: they are there.", "the clock"),
+        ),
+    ),
+    "hl.fills_day_objects": TableOf(
+        "fills",
+        None,
+        "Which objects gave a day its rows.",
+        (
+            Column("date", "date", "UTC", "The day.", "the partition"),
+            Column("object_id", "integer", "", "The object: hl.s3_ingest_log.", "made here"),
+            Column("etag", "text", "", "Its ETag then.", "LIST"),
+            Column("rows", "bigint", "rows", "Rows of the day that it gave.", "counted"),
+        ),
+    ),
+}
+
+LAKE_ONLY = (
+    Column("local_time_ns", "bigint", "ns since 1970, UTC", "When the node wrote the block, by its own clock; hours are cut by it.", "`local_time`"),
+    Column("line", "bigint", "", "Line of the object, from 1.", "counted"),
+    Column("object", "text", "", "Key of the object (in `fills/` alone).", "the key"),
+)
+"""Columns of the lake's fills beyond those of hl.fills (which has `object_id` in place of `object`)."""
+
+FILL_COLUMNS = _FILL
+# fmt: on
+
+
+def as_markdown() -> str:
+    """The tables of docs/data-model.md."""
+    parts: list[str] = []
+    for name, table in TABLES.items():
+        columns = FILL_COLUMNS + _FILLS_ONLY if name == "hl.fills" else table.columns
+        parts.append(f"### `{name}`\n\n{table.meaning}\n\n{_rows(columns, table.upstream if name != 'hl.fills' else None)}")
+    parts.append(
+        "### The lake's `raw_fills/` and `fills/`\n\nAs `hl.fills` (without `object_id`; `time` is a timestamp of ms in UTC, decimals are "
+        f"`Decimal(38, 10)`, `hash` and `cloid` binary), and\n\n{_rows(LAKE_ONLY, None)}"
+    )
+    return "\n\n".join(parts)
+
+
+def _rows(columns: tuple[Column, ...], upstream: str | None) -> str:
+    lines = ["| column | type | unit | meaning | from |", "|---|---|---|---|---|"]
+    for column in columns:
+        given = column.comes_from
+        origin = (
+            given
+            if isinstance(given, str)
+            else ", ".join(f"`{name}`" for name in given) + (f" of {upstream}" if upstream else "")
+        )
+        lines.append(f"| `{column.name}` | {column.type} | {column.unit} | {column.meaning} | {origin} |")
+    return "\n".join(lines)

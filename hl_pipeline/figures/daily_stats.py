@@ -1,0 +1,167 @@
+"""What happened in each coin on a day: partial figures of each hour, merged. Pure.
+
+`docs/data-model.md` says what each column means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from hl_pipeline.figures.fees import FEES_SCHEMA, add_fees, fees_by_token, known_count
+from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, product, sum_known, trades_of
+from hl_pipeline.formats.fills import PRICE_TYPE
+
+DAILY_STATS_COLUMNS = (*TRADE_COLUMNS, "fee", "fee_token")
+"""The columns of fills that `add_hour` needs."""
+
+_DOLLARS = ("USDC", "USDH", "USDT0", "USDE")
+_SUMS = {
+    "trades": pl.Int64(),
+    "volume": PRICE_TYPE,
+    "notional": NOTIONAL,
+    "buys": pl.Int64(),
+    "sells": pl.Int64(),
+    "buy_volume": PRICE_TYPE,
+    "sell_volume": PRICE_TYPE,
+    "buy_notional": NOTIONAL,
+    "sell_notional": NOTIONAL,
+    "liquidations": pl.Int64(),
+    "liquidation_notional": NOTIONAL,
+    "twap_volume": PRICE_TYPE,
+    "twap_notional": NOTIONAL,
+    "builder_volume": PRICE_TYPE,
+    "builder_notional": NOTIONAL,
+}
+_ROW_SUMS = {"fills": pl.Int64(), "non_market_rows": pl.Int64(), "fees_known": pl.Int64(), "fees_in_quote": NOTIONAL}
+_PRICES = dict.fromkeys(("open", "high", "low", "close"), PRICE_TYPE)
+
+DAILY_STATS_SCHEMA = {
+    "coin": pl.String(),
+    "kind": pl.String(),
+    **_ROW_SUMS,
+    **_SUMS,
+    "wallets": pl.Int64(),
+    **_PRICES,
+    "fees": pl.String(),
+}
+"""One row a coin; `fees` is a JSON object, token to decimal string. A sum over an unknown is NULL."""
+
+
+def daily_stats_of(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The figures of a day (DAILY_STATS_SCHEMA, by coin) from its hours of fills (DAILY_STATS_COLUMNS) in their order."""
+    of_trades: list[pl.DataFrame] = []
+    of_rows: list[pl.DataFrame] = []
+    fees: list[pl.DataFrame] = []
+    wallets: list[pl.DataFrame] = []
+    for hour in hours:
+        of_trades.append(_sum_trades(trades_of(hour)))
+        of_rows.append(_sum_rows(hour))
+        fees.append(fees_by_token(hour, "coin"))
+        wallets.append(hour.filter(is_market()).select("coin", "wallet").unique())
+    if not of_rows:
+        return pl.DataFrame(schema=DAILY_STATS_SCHEMA)
+    rows = pl.concat(of_rows).group_by("coin").agg(sum_known(pl.col(name)).alias(name) for name in _ROW_SUMS)
+    trades = (
+        pl.concat(of_trades)
+        .group_by("coin", maintain_order=True)
+        .agg(
+            *(sum_known(pl.col(name)).alias(name) for name in _SUMS),
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+        )
+    )
+    traders = pl.concat(wallets).unique().group_by("coin").agg(wallets=pl.len())
+    together = rows.join(trades, on="coin", how="left").join(traders, on="coin", how="left")
+    # A coin of bookings alone has no trades: these are 0, not unknown.
+    nothing = pl.col("trades").is_null()
+    together = together.with_columns(
+        *(pl.when(nothing).then(0).otherwise(pl.col(name)).alias(name) for name in _SUMS), pl.col("wallets").fill_null(0)
+    )
+    with_fees = add_fees(together, pl.concat([pl.DataFrame(schema={"coin": pl.String(), **FEES_SCHEMA}), *fees]), "coin")
+    return (
+        with_fees.with_columns(kind=kind_of(pl.col("coin")))
+        .sort("coin")
+        .select(pl.col(name).cast(dtype) for name, dtype in DAILY_STATS_SCHEMA.items())
+    )
+
+
+def kind_of(coin: pl.Expr) -> pl.Expr:
+    """`hip3`, `spot`, `outcome` or `perp`, by the form of the name."""
+    return (
+        pl.when(coin.str.contains(":", literal=True))
+        .then(pl.lit("hip3"))
+        .when(coin.str.starts_with("#"))
+        .then(pl.lit("outcome"))
+        .when(coin.str.starts_with("@") | coin.str.contains("/", literal=True))
+        .then(pl.lit("spot"))
+        .otherwise(pl.lit("perp"))
+    )
+
+
+def fee_in_quote() -> pl.Expr:
+    """A fill's fee in the quote of its coin, exact; NULL where that cannot be known.
+
+    Perpetuals charge in what they are quoted in. Spot charges in the token received, a rebate is in the token given: of those
+    two one is the base, worth px each. Which token an outcome's fee is in is known for dollars alone.
+    """
+    kind = kind_of(pl.col("coin"))
+    in_base = (pl.col("side") == "B") == (pl.col("fee") >= 0)
+    return (
+        pl.when((kind == "spot") & in_base)
+        .then(product(pl.col("fee"), pl.col("px")))
+        .when((kind == "outcome") & ~pl.col("fee_token").is_in(_DOLLARS))
+        .then(None)
+        .otherwise(product(pl.col("fee"), pl.lit(1, PRICE_TYPE)))
+    )
+
+
+def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
+    side, sz, notional = pl.col("taker_side"), pl.col("sz"), pl.col("notional")
+
+    def where(condition: pl.Expr, value: pl.Expr | None = None) -> pl.Expr:
+        """The sum over the trades of which `condition` holds (their number without a value); NULL when of one nobody knows."""
+        counted = condition.cast(pl.Int64) if value is None else pl.when(condition).then(value).when(~condition).then(0)
+        return sum_known(counted)
+
+    return (
+        trades.group_by("coin", maintain_order=True)
+        .agg(
+            trades=pl.len().cast(pl.Int64),
+            volume=sum_known(sz),
+            notional=sum_known(notional),
+            buys=where(side == "B"),
+            sells=where(side == "A"),
+            buy_volume=where(side == "B", sz),
+            sell_volume=where(side == "A", sz),
+            buy_notional=where(side == "B", notional),
+            sell_notional=where(side == "A", notional),
+            liquidations=where(pl.col("is_liquidation")),
+            liquidation_notional=where(pl.col("is_liquidation"), notional),
+            twap_volume=where(pl.col("has_twap"), sz),
+            twap_notional=where(pl.col("has_twap"), notional),
+            builder_volume=where(pl.col("has_builder"), sz),
+            builder_notional=where(pl.col("has_builder"), notional),
+            open=pl.col("px").first(),
+            high=pl.col("px").max(),
+            low=pl.col("px").min(),
+            close=pl.col("px").last(),
+        )
+        .select("coin", *(pl.col(name).cast(dtype) for name, dtype in (_SUMS | _PRICES).items()))
+    )
+
+
+def _sum_rows(fills: pl.DataFrame) -> pl.DataFrame:
+    return (
+        fills.with_columns(market=is_market(), in_quote=fee_in_quote())
+        .group_by("coin")
+        .agg(
+            fills=pl.col("market").sum().cast(pl.Int64),
+            non_market_rows=(~pl.col("market")).sum().cast(pl.Int64),
+            fees_known=known_count("fee"),
+            fees_in_quote=sum_known(pl.col("in_quote")),
+        )
+    )

@@ -1,0 +1,99 @@
+"""Trades from fills: what counts as one, its price and size, and who took. Pure: one hour of fills in, its trades out.
+
+A trade is one (time, coin, tid) with a tid that is not 0; where no tid is known, the two orders that met. Its price and size are
+those of the taker's leg, else of the only one. Both legs have the same time, so a trade is within one hour.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+TRADE_COLUMNS = (
+    *("time", "coin", "wallet", "side", "px", "sz", "dir", "crossed", "oid", "counterparty_oid", "tid", "twap_id"),
+    *("builder", "liquidated_user", "object"),
+)
+"""The columns of fills that `trades_of` needs."""
+
+NO_TRADE_DIRS = ("Spot Dust Conversion", "Net Child Vaults", "Settlement")
+NO_TRADE_BEGINNINGS = ("Split ", "Merge ", "Negate ")
+_POOR_SOURCE = "node_trades/"
+
+TRADE_KEY = (
+    pl.col("time"),
+    pl.col("coin"),
+    pl.col("tid"),
+    pl.when(pl.col("tid").is_null()).then(pl.min_horizontal("oid", "counterparty_oid")).alias("low_oid"),
+    pl.when(pl.col("tid").is_null()).then(pl.max_horizontal("oid", "counterparty_oid")).alias("high_oid"),
+)
+"""What the legs of a trade share, and no other trade."""
+
+_LARGEST_SIZE = 10.0**18
+_LARGEST_PRODUCT = 10.0**12
+NOTIONAL = pl.Decimal(38, 20)
+
+
+def is_market() -> pl.Expr:
+    """Whether a fill is a leg of a trade; dust, settlements, splits and the like are rows of the books alone."""
+    is_booking = pl.col("dir").is_in(NO_TRADE_DIRS)
+    for beginning in NO_TRADE_BEGINNINGS:
+        is_booking |= pl.col("dir").str.starts_with(beginning)
+    return ~is_booking.fill_null(value=False) & (pl.col("tid").is_null() | (pl.col("tid") != 0))
+
+
+def is_poor() -> pl.Expr:
+    """Whether a fill comes from `node_trades`, which knows no fee, pnl, dir, builder or liquidation."""
+    return pl.col("object").str.starts_with(_POOR_SOURCE)
+
+
+def notional() -> pl.Expr:
+    """px * sz, exact."""
+    return product(pl.col("px"), pl.col("sz"))
+
+
+def product(a: pl.Expr, b: pl.Expr) -> pl.Expr:
+    """a * b of Decimal(38,10), exact in Decimal(38,20); NULL from 1e12 on, which no fill is and no sum of a day could hold."""
+    fits = (a.cast(pl.Float64) * b.cast(pl.Float64)).abs() < _LARGEST_PRODUCT
+    # What is not wanted is masked before: a product that does not fit is an error, not a NULL.
+    return pl.when(fits & (a.abs() < _LARGEST_SIZE)).then(a).cast(NOTIONAL) * pl.when(fits).then(b)
+
+
+def summable(name: str) -> pl.Expr:
+    """A column of decimals, NULL where a value is too large for a sum of a day to be exact (from 1e18 on)."""
+    return pl.when(pl.col(name).abs() < _LARGEST_SIZE).then(pl.col(name))
+
+
+def sum_known(column: pl.Expr) -> pl.Expr:
+    """The sum within a group; NULL when one of the values is unknown."""
+    return pl.when(column.is_null().any()).then(None).otherwise(column.sum())
+
+
+def trades_of(fills: pl.DataFrame) -> pl.DataFrame:
+    """One row a trade, in the order of the fills (TRADE_COLUMNS, one hour, in the order of time).
+
+    `time`, `coin`, `px`, `sz`, `notional` (Decimal(38,20)), `taker_side` (NULL: unknown), `legs`, `has_twap`, `has_builder` and
+    `is_liquidation` (NULL: no source knows).
+    """
+    rows = fills.with_row_index("place").filter(is_market())
+    known = rows.with_columns(
+        *TRADE_KEY[3:],
+        has_twap=pl.col("twap_id").is_not_null(),
+        has_builder=pl.when(~is_poor()).then(pl.col("builder").is_not_null()),
+        is_liquidation=pl.when(~is_poor()).then(pl.col("liquidated_user").is_not_null()),
+    ).sort(~pl.col("crossed").fill_null(value=False), maintain_order=True)
+    trades = known.group_by("time", "coin", "tid", "low_oid", "high_oid").agg(
+        pl.col("place").min(),
+        pl.col("px", "sz", "side", "crossed").first(),
+        pl.len().alias("legs"),
+        pl.col("has_twap").any(),
+        # One leg with a builder is enough; without one, a leg that nobody knows could have one.
+        pl.col("has_builder").any(ignore_nulls=False),
+        # Both legs of a liquidation say so.
+        pl.col("is_liquidation").max(),
+    )
+    other_side = pl.col("side").replace_strict({"A": "B", "B": "A"}, return_dtype=pl.String)
+    taker_side = pl.when(pl.col("crossed")).then(pl.col("side")).when(~pl.col("crossed")).then(other_side)
+    return (
+        trades.sort("place")
+        .with_columns(notional=notional(), taker_side=taker_side, sz=summable("sz"))
+        .select("time", "coin", "px", "sz", "notional", "taker_side", "legs", "has_twap", "has_builder", "is_liquidation")
+    )

@@ -1,0 +1,196 @@
+"""`node_trades`: chunks of trade lines to frames of fills, two rows a trade: the buyer's, then the seller's.
+
+One line is one trade, `{"coin", "side", "time", "px", "sz", "hash", "trade_dir_override", "side_info": [buyer, seller]}`. The
+fast way is one pattern for the whole line: a line that it matches has nothing else, and its parts are of the form that the casts
+after it take exactly. Any other line is parsed exactly.
+"""
+
+# JSON of others has no types, pyarrow none of its own.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from hl_pipeline.formats.decoding import Decoded, decode_by_halves, decode_lines, replace_odd
+from hl_pipeline.formats.exact import (
+    BadValueError,
+    Json,
+    Row,
+    check_side_and_coin,
+    check_years,
+    extra_text,
+    parse_address,
+    parse_decimal,
+    parse_hex,
+    parse_integer,
+    parse_time_ns,
+    refuse_doubled_keys,
+    require,
+    take_line,
+)
+from hl_pipeline.formats.fill_places import Ints
+from hl_pipeline.formats.fills import DECIMAL_TEXT, FILL_SCHEMA, HEX_FIELDS, PRICE_TYPE, BadLine, in_fill_schema
+
+PARSER = 1
+"""Version of what this parser makes of an object; a higher one has come to keep more."""
+
+_NEWLINE = ord("\n")
+_TRADE_REQUIRED = ("coin", "side", "time", "px", "sz", "side_info")
+_TRADE_REGULAR = ("hash", "trade_dir_override")
+_LEG_REQUIRED = ("user", "oid")
+_LEG_REGULAR = ("start_pos", "twap_id", "cloid")
+_USUAL_OVERRIDE = "Na"
+
+_INTEGER_TEXT = "(?:0|[1-9][0-9]{0,17})"
+# Years that `check_years` takes. A day that a month has not is left to the cast, which makes it NULL.
+_TIME_TEXT = (
+    r"2(?:0(?:2[3-9]|[3-9][0-9])|1[0-9]{2})-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
+)
+
+
+def _leg_pattern(side: str) -> str:
+    return (
+        rf'\{{"user":"(?<wallet_{side}>0x[0-9a-f]{{40}})","start_pos":"(?<start_position_{side}>{DECIMAL_TEXT})"'
+        rf',"oid":(?<oid_{side}>{_INTEGER_TEXT}),"twap_id":(?:null|(?<twap_id_{side}>{_INTEGER_TEXT}))'
+        rf',"cloid":(?:null|"0x(?<cloid_{side}>[0-9a-f]{{{2 * HEX_FIELDS["cloid"]}}})")\}}'
+    )
+
+
+_LINE_PATTERN = (
+    rf'^\{{"coin":"(?<coin>[^"\\\x00-\x1f]+)","side":"(?<taker>[AB])","time":"(?<time>{_TIME_TEXT})"'
+    rf',"px":"(?<px>{DECIMAL_TEXT})","sz":"(?<sz>{DECIMAL_TEXT})","hash":"0x(?<hash>[0-9a-f]{{{2 * HEX_FIELDS["hash"]}}})"'
+    rf',"trade_dir_override":"{_USUAL_OVERRIDE}","side_info":\[{_leg_pattern("B")},{_leg_pattern("A")}\]\}}\n$'
+)
+
+
+def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
+    """Decode whole lines (each ends in a newline), of which the first has the number `first_line`.
+
+    `time` is the trade's, cut to ms, and block_time_ns the same in ns. What the source does not tell (block_number, tid, fee, dir
+    and so on) is NULL; `blocks` is empty. A line of which one leg cannot be taken is bad as a whole.
+    """
+    return decode_by_halves(chunk, first_line, _decode_fast, _decode_exactly)
+
+
+def _decode_exactly(chunk: bytes, first_line: int) -> Decoded:
+    return decode_lines(chunk, first_line, _take_trade)
+
+
+def _take_trade(trade: Json, line: int) -> list[Row]:
+    """The two legs of a trade. Raises BadValueError when a number or a part of the key is not what it must be."""
+    if not isinstance(trade, dict):
+        raise BadValueError("a line must be an object: a trade with side_info")
+    refuse_doubled_keys(trade)
+    require(trade, _TRADE_REQUIRED)
+    check_side_and_coin(trade)
+    time_ns = parse_time_ns(trade["time"], "time") or 0  # never 0: it is required
+    check_years(time_ns // 1_000_000)
+    legs = trade["side_info"]
+    if not isinstance(legs, list) or len(legs) != 2 or not all(isinstance(leg, dict) for leg in legs):
+        raise BadValueError("side_info must be the two legs, each an object")
+    shared: Row = {
+        "time": time_ns // 1_000_000,
+        "block_time_ns": time_ns,
+        "coin": trade["coin"],
+        "px": parse_decimal(trade["px"], "px"),
+        "sz": parse_decimal(trade["sz"], "sz"),
+        "hash": parse_hex(trade.get("hash"), HEX_FIELDS["hash"]),
+        "line": line,
+    }
+    rest = {name: value for name, value in trade.items() if name not in (*_TRADE_REQUIRED, *_TRADE_REGULAR)}
+    if trade.get("trade_dir_override", _USUAL_OVERRIDE) != _USUAL_OVERRIDE:
+        rest["trade_dir_override"] = trade["trade_dir_override"]
+    if trade.get("hash") is not None and shared["hash"] is None:
+        rest["hash"] = trade["hash"]
+    missing = [name for name in _TRADE_REGULAR if name not in trade]
+    buyer, seller = (_take_leg(leg, rest, missing) | shared for leg in legs)
+    buyer |= {"side": "B", "crossed": trade["side"] == "B", "counterparty_oid": seller["oid"]}
+    seller |= {"side": "A", "crossed": trade["side"] == "A", "counterparty_oid": buyer["oid"]}
+    return [buyer, seller]
+
+
+def _take_leg(leg: dict[str, Json], trade_rest: dict[str, Json], trade_missing: list[str]) -> Row:
+    """The columns of one leg, with what its trade has for `extra` of both. Raises BadValueError."""
+    require(leg, _LEG_REQUIRED)
+    cloid = parse_hex(leg.get("cloid"), HEX_FIELDS["cloid"])
+    rest = {name: value for name, value in leg.items() if name not in (*_LEG_REQUIRED, *_LEG_REGULAR)}
+    if leg.get("cloid") is not None and cloid is None:
+        rest["cloid"] = leg["cloid"]
+    missing = trade_missing + [name for name in _LEG_REGULAR if name not in leg]
+    return {
+        "wallet": parse_address(leg["user"], "user"),
+        "start_position": parse_decimal(leg.get("start_pos"), "start_pos"),
+        "oid": parse_integer(leg["oid"], "oid"),
+        "twap_id": parse_integer(leg.get("twap_id"), "twap_id"),
+        "cloid": cloid,
+        "extra": extra_text(rest, {"_trade": trade_rest, "_missing": missing}),
+    }
+
+
+def _decode_fast(chunk: bytes, first_line: int) -> Decoded | None:
+    """The chunk decoded, or None when it is no text at all."""
+    newlines = np.flatnonzero(np.frombuffer(chunk, np.uint8) == _NEWLINE)
+    if not len(newlines) or not _is_utf8(chunk):
+        return None
+    ends = np.concatenate([[0], newlines + 1])
+    trades = _type_columns(_lines(chunk, ends).str.extract_groups(_LINE_PATTERN).struct.unnest())
+    odd = trades["block_time_ns"].is_null().to_numpy()
+    fills = _legs(trades.with_columns(line=np.arange(len(trades)) + first_line))
+    if not odd.any():
+        return Decoded(fills, lines=len(newlines))
+
+    def take(index: int) -> list[Row] | BadLine:
+        text = chunk[ends[index] : newlines[index]]
+        return take_line(text, index + first_line, _take_trade) if text.strip() else []
+
+    fills, bad = replace_odd(fills, odd, take, rows_each=2)
+    return Decoded(fills, bad, lines=len(newlines))
+
+
+def _is_utf8(chunk: bytes) -> bool:
+    try:
+        return chunk.isascii() or bool(chunk.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _lines(chunk: bytes, ends: Ints) -> pl.Series:
+    """The chunk's lines, each with its newline, without a copy of the text; it must be UTF-8."""
+    array = pa.LargeStringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(chunk))
+    return pl.Series("line", array)
+
+
+def _type_columns(parts: pl.DataFrame) -> pl.DataFrame:
+    """The parts of the lines with their types: those of the legs end in _B and _A; an odd line has no `block_time_ns`."""
+
+    def typed(name: str) -> pl.Expr:
+        text, column = pl.col(name), name.removesuffix("_A").removesuffix("_B")
+        if FILL_SCHEMA.get(column) == PRICE_TYPE:
+            return text.cast(PRICE_TYPE, strict=False)
+        if FILL_SCHEMA.get(column) == pl.Int64():
+            return text.cast(pl.Int64(), strict=False)
+        return text.str.decode("hex", strict=False) if column in HEX_FIELDS else text
+
+    time = pl.col("time").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="ns", strict=False)
+    columns = {name: typed(name) for name in parts.columns} | {"block_time_ns": time.cast(pl.Int64())}
+    columns["time"] = (time.cast(pl.Int64()) // 1_000_000).cast(FILL_SCHEMA["time"])
+    return parts.select(**columns)
+
+
+def _legs(trades: pl.DataFrame) -> pl.DataFrame:
+    """Two rows of FILL_SCHEMA a trade, the buyer's first."""
+    sides = [
+        trades.select(
+            *("time", "block_time_ns", "coin", "px", "sz", "hash", "line"),
+            *(pl.col(f"{name}_{side}").alias(name) for name in ("wallet", "start_position", "oid", "twap_id", "cloid")),
+            side=pl.lit(side),
+            crossed=pl.col("taker") == side,
+            counterparty_oid=pl.col(f"oid_{other}"),
+        )
+        for side, other in (("B", "A"), ("A", "B"))
+    ]
+    return in_fill_schema(pl.concat(sides, rechunk=True)[np.arange(2 * len(trades)).reshape(2, -1).T.ravel()])

@@ -1,0 +1,23 @@
+"""`hl rebuild`: what of the database can be made again from the lake alone, and what cannot."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import psycopg
+
+from hl_pipeline.lake import Lake, list_days, list_raw_objects
+from hl_pipeline.warehouse.ledger import record_fetched
+
+
+def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
+    """Write into the ledger what the lake knows of its objects."""
+    for object_date in list_days(lake, "raw_fills"):
+        for meta in list_raw_objects(lake, object_date):
+            record_fetched(connection, meta, keep_error=True)
+
+
+def days_left_alone(connection: psycopg.Connection, days: list[date]) -> list[date]:
+    """The days that the database has fills of and that are not among `days`."""
+    found = connection.execute("SELECT date FROM hl.fills_days WHERE rows > 0 AND date <> ALL(%s) ORDER BY date", [days])
+    return [row[0] for row in found]

@@ -1,0 +1,37 @@
+"""Which days hl.fills keeps. The lake, candles and statistics keep every day, whatever is thinned here."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+
+from hl_pipeline.events import emit
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.load_fills import DayInUseError, thin_day
+from hl_pipeline.warehouse.locks import lock_fills_day
+
+_log = logging.getLogger(__name__)
+_KEPT_DAYS = "SELECT date FROM hl.fills_days WHERE thinned_at IS NULL AND date BETWEEN %s AND %s AND rows > 0 ORDER BY date"
+
+
+def oldest_kept(settings: Settings) -> date:
+    """The oldest day that HL_FILLS_KEEP_DAYS lets hl.fills have."""
+    return datetime.now(UTC).date() - timedelta(days=settings.fills_keep_days - 1) if settings.fills_keep_days else date.min
+
+
+def kept_days(connection: psycopg.Connection, first: date, last: date) -> list[date]:
+    """The days from `first` to `last` that hl.fills has rows of."""
+    return [row[0] for row in connection.execute(_KEPT_DAYS, [first, last])]
+
+
+def thin_old_days(connection: psycopg.Connection, settings: Settings) -> None:
+    """Take the days that are older than HL_FILLS_KEEP_DAYS out of hl.fills; one that is being read goes the next time."""
+    oldest = oldest_kept(settings)
+    for day in [day for day in kept_days(connection, date.min, oldest) if day < oldest]:
+        try:
+            with lock_fills_day(connection, day):
+                thin_day(connection, day, swap_wait_seconds=1)
+        except DayInUseError as error:
+            emit(_log, "day_not_thinned", level=logging.WARNING, day=day, why=str(error))

@@ -1,0 +1,266 @@
+"""The second way to the statistics: from a day's legs, row by row, with dict and Decimal; none of the pipeline's code is used.
+
+A leg is a row of a sample's `truth/legs.parquet` as a dict. Legs with the same `trade` are one trade.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+Leg = dict[str, Any]
+Row = dict[str, Any]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+STABLE_COINS = ("USDC", "USDH", "USDT0", "USDE")
+NO_TRADES = ("Spot Dust Conversion", "Net Child Vaults", "Settlement")
+NO_TRADES_BEGIN = ("Split ", "Merge ", "Negate ")
+
+
+def read_legs(truth: Path, day: date) -> list[Leg]:
+    """The legs of a UTC day, in the order of the file."""
+    return [leg for leg in pl.read_parquet(truth / "legs.parquet").to_dicts() if day_of(leg) == day]
+
+
+def day_of(leg: Leg) -> date:
+    return moment(leg["time"]).date()
+
+
+def moment(time_ms: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=time_ms)
+
+
+def is_market(leg: Leg) -> bool:
+    said = leg["dir"] or ""
+    return leg["tid"] != 0 and said not in NO_TRADES and not said.startswith(NO_TRADES_BEGIN)
+
+
+def exactly(function: Callable[[Sequence[Leg]], dict[Any, Row]]) -> Callable[[Sequence[Leg]], dict[Any, Row]]:
+    """Its sums and products are not rounded."""
+
+    @wraps(function)
+    def exact(legs: Sequence[Leg]) -> dict[Any, Row]:
+        with localcontext(Context(prec=200)):
+            return function(legs)
+
+    return exact
+
+
+@exactly
+def candles(legs: Sequence[Leg]) -> dict[tuple[str, datetime], Row]:
+    """By coin and minute."""
+    by_minute = grouped(trades_of(legs), lambda trade: (trade["coin"], trade["time"].replace(second=0, microsecond=0)))
+    return {key: {**prices(trades), **amounts(trades), "trades": len(trades)} for key, trades in by_minute.items()}
+
+
+@exactly
+def daily_stats(legs: Sequence[Leg]) -> dict[str, Row]:
+    """By coin."""
+    trades = grouped(trades_of(legs), lambda trade: trade["coin"])
+    return {coin: day_of_coin(coin, own, trades.get(coin, [])) for coin, own in grouped(legs, lambda leg: leg["coin"]).items()}
+
+
+@exactly
+def user_stats(legs: Sequence[Leg]) -> dict[str, Row]:
+    """By wallet."""
+    return {wallet: day_of_wallet(own) for wallet, own in grouped(legs, lambda leg: leg["wallet"]).items()}
+
+
+def trades_of(legs: Iterable[Leg]) -> list[Row]:
+    """The trades in the order in which they happened: of each the taker's leg, or else the only one."""
+    trades = []
+    for of_trade in grouped(filter(is_market, legs), lambda leg: leg["trade"]).values():
+        known = [leg for leg in of_trade if leg["source"] != "node_trades"]
+        taken = next((leg for leg in of_trade if leg["crossed"]), of_trade[0])
+        built = any(leg["builder"] is not None for leg in known)
+        trades.append(
+            {
+                "coin": taken["coin"],
+                "time": moment(taken["time"]),
+                "px": taken["px"],
+                "sz": taken["sz"],
+                "taker_buys": (taken["side"] == "B") == taken["crossed"],
+                "by_twap": any(leg["twap_id"] is not None for leg in of_trade),
+                "liquidated": any(leg["liquidated_user"] is not None for leg in known) if known else None,
+                "by_builder": built if built or len(known) == len(of_trade) else None,
+            }
+        )
+    return sorted(trades, key=lambda trade: trade["time"])
+
+
+def day_of_coin(coin: str, legs: Sequence[Leg], trades: Sequence[Row]) -> Row:
+    bought, sold = [t for t in trades if t["taker_buys"]], [t for t in trades if not t["taker_buys"]]
+    all_of = amounts(trades)
+    return {
+        "kind": kind_of(coin),
+        **counts(legs),
+        "fees_in_quote": known_sum(fee_in_quote(leg) for leg in legs),
+        "trades": len(trades),
+        **all_of,
+        "buys": len(bought),
+        "sells": len(sold),
+        **amounts(bought, "buy_"),
+        **amounts(sold, "sell_"),
+        "liquidations": known_sum(None if t["liquidated"] is None else int(t["liquidated"]) for t in trades),
+        "liquidation_notional": amounts_where(trades, "liquidated")["notional"],
+        **{f"twap_{name}": amount for name, amount in amounts_where(trades, "by_twap").items()},
+        **{f"builder_{name}": amount for name, amount in amounts_where(trades, "by_builder").items()},
+        "wallets": len({leg["wallet"] for leg in legs if is_market(leg)}),
+        **prices(trades),
+        "fees": fees_by_token(legs),
+        "vwap": rounded_half_up(all_of["notional"], all_of["volume"]),
+    }
+
+
+def day_of_wallet(legs: Sequence[Leg]) -> Row:
+    market = [leg for leg in legs if is_market(leg)]
+    made, taken = [leg for leg in market if not leg["crossed"]], [leg for leg in market if leg["crossed"]]
+    return {
+        **counts(legs),
+        "maker_fills": len(made),
+        "taker_fills": len(taken),
+        "maker_notional": amounts(made)["notional"],
+        "taker_notional": amounts(taken)["notional"],
+        "closed_pnl": known_sum(leg["closed_pnl"] for leg in legs),
+        "closed_pnl_known": sum(leg["closed_pnl"] is not None for leg in legs),
+        "coins": len({leg["coin"] for leg in market}),
+        "twaps": len({leg["twap_id"] for leg in legs} - {None}),
+        "first_fill": moment(min(leg["time"] for leg in legs)),
+        "last_fill": moment(max(leg["time"] for leg in legs)),
+        "fees": fees_by_token(legs),
+        "sources": sorted({leg["source"] for leg in legs}),
+    }
+
+
+def counts(legs: Sequence[Leg]) -> Row:
+    market = sum(is_market(leg) for leg in legs)
+    fees_known = sum(leg["fee"] is not None for leg in legs)
+    return {"fills": market, "non_market_rows": len(legs) - market, "fees_known": fees_known}
+
+
+def prices(trades: Sequence[Row]) -> Row:
+    px = [trade["px"] for trade in trades]
+    if not px:
+        return dict.fromkeys(("open", "high", "low", "close"))
+    return {"open": px[0], "high": max(px), "low": min(px), "close": px[-1]}
+
+
+def amounts(trades: Sequence[Row], prefix: str = "") -> Row:
+    volume, notional = sum(t["sz"] for t in trades), sum(t["px"] * t["sz"] for t in trades)
+    return {f"{prefix}volume": volume, f"{prefix}notional": notional}
+
+
+def amounts_where(trades: Sequence[Row], what: str) -> Row:
+    if any(trade[what] is None for trade in trades):
+        return {"volume": None, "notional": None}
+    return amounts([trade for trade in trades if trade[what]])
+
+
+def kind_of(coin: str) -> str:
+    if ":" in coin:
+        return "hip3"
+    if coin.startswith("#"):
+        return "outcome"
+    return "spot" if coin.startswith("@") or "/" in coin else "perp"
+
+
+def fee_in_quote(leg: Leg) -> Decimal | None:
+    fee, kind = leg["fee"], kind_of(leg["coin"])
+    if fee is None:
+        return None
+    if kind == "outcome":
+        return fee if leg["fee_token"] in STABLE_COINS else None
+    if kind == "spot":
+        received, given = ("base", "quote") if leg["side"] == "B" else ("quote", "base")
+        return fee * leg["px"] if (received if fee >= 0 else given) == "base" else fee
+    return fee
+
+
+def fees_by_token(legs: Sequence[Leg]) -> dict[str, str] | None:
+    if any(leg["fee"] is None for leg in legs):
+        return None
+    by_token = grouped(legs, lambda leg: leg["fee_token"])
+    return {token: plain(sum((leg["fee"] for leg in of_token), Decimal(0))) for token, of_token in by_token.items()}
+
+
+def plain(number: Decimal) -> str:
+    """Without an exponent, without zeros at the end."""
+    text = f"{number:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def rounded_half_up(amount: Decimal | None, by: Decimal | None) -> Decimal | None:
+    if amount is None or not by:
+        return None
+    with localcontext(Context(prec=200)):
+        return (amount / by).quantize(Decimal("1e-10"), ROUND_HALF_UP)
+
+
+def known_sum(values: Iterable[Any]) -> Any:
+    """None where one is unknown."""
+    found = list(values)
+    return None if None in found else sum(found)
+
+
+def grouped(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
+    """In the order in which each key is first met."""
+    found: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[key(row)].append(row)
+    return dict(found)
+
+
+PERIODS: dict[str, Callable[[date], date | None]] = {
+    "day": lambda day: day,
+    "week": lambda day: day - timedelta(days=day.weekday()),
+    "month": lambda day: day.replace(day=1),
+    "year": lambda day: day.replace(month=1, day=1),
+    "all": lambda _: None,
+}
+_OF_SUMS = ("open", "high", "low", "close", "vwap", "fees", "kind", "first_fill", "last_fill", "is_complete")
+_NOT_MERGED = ("wallets", "coins", "twaps", "sources")
+
+
+def by_period(period: str, days: dict[date, dict[str, Row]]) -> dict[tuple[date | None, str], Row]:
+    """The days' figures of daily_stats or user_stats merged, by the period's first day and coin or wallet."""
+    dated = [{"start": PERIODS[period](day), "key": key, **row} for day in sorted(days) for key, row in days[day].items()]
+    return {key: _merged(rows) for key, rows in grouped(dated, lambda row: (row["start"], row["key"])).items()}
+
+
+def _merged(days: Sequence[Row]) -> Row:
+    with localcontext(Context(prec=200)):
+        names = days[0].keys() - {"start", "key", *_OF_SUMS, *_NOT_MERGED}
+        merged: Row = {"days": len(days), **{name: known_sum(day[name] for day in days) for name in names}}
+        merged["fees"] = _merged_fees([day["fees"] for day in days])
+    if "is_complete" in days[0]:
+        said = [day["is_complete"] for day in days]
+        merged["is_complete"] = False if False in said else None if None in said else True
+        merged |= {"first_fill": min(d["first_fill"] for d in days), "last_fill": max(d["last_fill"] for d in days)}
+        return merged
+    traded = [day for day in days if day["trades"]]
+    merged |= {"open": traded[0]["open"], "close": traded[-1]["close"]} if traded else {"open": None, "close": None}
+    merged |= {
+        "kind": days[0]["kind"],
+        "high": max((day["high"] for day in traded), default=None),
+        "low": min((day["low"] for day in traded), default=None),
+        "vwap": rounded_half_up(merged["notional"], merged["volume"]),
+    }
+    return merged
+
+
+def _merged_fees(of_days: Sequence[dict[str, str] | None]) -> dict[str, str] | None:
+    amounts_of: dict[str, Decimal] = defaultdict(Decimal)
+    for fees in of_days:
+        if fees is None:
+            return None
+        for token, amount in fees.items():
+            amounts_of[token] += Decimal(amount)
+    return {token: plain(amount) for token, amount in amounts_of.items()}

@@ -1,0 +1,397 @@
+"""Candles, daily_stats, user_stats: every figure against a second way to it, on generated days of all kinds and on real fills."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import lz4.frame
+import psycopg
+import pytest
+from dagster import AssetsDefinition, DagsterInstance, ExecuteInProcessResult, materialize
+from psycopg.rows import dict_row
+
+from hl_pipeline.assets.stats import candles, daily_stats, user_stats
+from hl_pipeline.definitions import ASSETS, build_resources
+from hl_pipeline.sample import write_sample
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.embedded import embedded_url
+from hl_pipeline_tests import naive_stats
+from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.naive import read_bucket
+from hl_pipeline_tests.naive_stats import Leg, Row, day_of, is_market, read_legs, trades_of
+
+DAY = date(2026, 3, 15)
+KEYS = {"candles": ("coin", "time"), "daily_stats": ("coin",), "user_stats": ("wallet",)}
+NAIVE: dict[str, Callable[[list[Leg]], dict[Any, Row]]] = {
+    "candles": naive_stats.candles,
+    "daily_stats": naive_stats.daily_stats,
+    "user_stats": naive_stats.user_stats,
+}
+STATISTICS = [candles, daily_stats, user_stats]
+SUMS = ("volume", "notional", "vwap", "buy_volume", "sell_volume", "buy_notional", "sell_notional")
+every_table = pytest.mark.parametrize("table", KEYS)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Of what sort a generated day is: which day, how many fills, which of the possible ones; whether it can be proven whole."""
+
+    day: date
+    fills_per_hour: int
+    seed: int
+    is_complete: bool | None
+
+
+KINDS = {
+    "by_block": Kind(DAY, 150, 34, True),
+    "node_trades": Kind(date(2025, 4, 1), 100, 3, None),
+    "node_trades_then_node_fills": Kind(date(2025, 5, 25), 100, 1, None),
+    "node_trades_beside_node_fills": Kind(date(2025, 6, 10), 100, 2, None),
+    "node_fills_then_by_block": Kind(date(2025, 7, 27), 100, 2, None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A generated day that went through all assets: its bucket, its legs, and the environment that it is in."""
+
+    kind: Kind
+    bucket: Path
+    legs: list[Leg]
+    environment: dict[str, str]
+    failed_checks: set[str]
+
+    @property
+    def database_url(self) -> str:
+        return self.environment["HL_DATABASE_URL"]
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=[*KINDS])
+def made(
+    request: pytest.FixtureRequest, postgres_home: Path, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance
+) -> Made:
+    return _make(request.param, tmp_path_factory.mktemp("stats"), postgres_home, instance)
+
+
+@pytest.fixture(scope="module")
+def by_block(postgres_home: Path, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance) -> Made:
+    return _make(KINDS["by_block"], tmp_path_factory.mktemp("stats"), postgres_home, instance)
+
+
+def _make(kind: Kind, directory: Path, postgres_home: Path, instance: DagsterInstance) -> Made:
+    sample = write_sample(directory, first_day=kind.day, fills_per_hour=kind.fills_per_hour, seed=kind.seed, record_legs=True)
+    environment = {
+        "HL_HOME": str(directory / "home"),
+        "HL_DATABASE_URL": _new_database(postgres_home),
+        "HL_LAKE_URL": str(directory / "lake"),
+        "HL_NODE_DATA_URL": str(sample.node_data_dir),
+    }
+    result = _materialize(environment, kind.day, instance)
+    failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+    return Made(kind, sample.node_data_dir, read_legs(sample.truth_dir, kind.day), environment, failed)
+
+
+def _new_database(postgres_home: Path) -> str:
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template".encode())
+    return embedded_url(postgres_home, name)
+
+
+def _materialize(
+    environment: Mapping[str, str], day: date, instance: DagsterInstance, assets: Iterable[AssetsDefinition] = ASSETS
+) -> ExecuteInProcessResult:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return materialize([*assets], partition_key=str(day), instance=instance, resources=build_resources(Settings()))
+
+
+def _query(database_url: str, query: str, parameters: tuple[object, ...] = ()) -> list[Row]:
+    with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
+        return connection.cursor(row_factory=dict_row).execute(query.encode(), parameters).fetchall()
+
+
+def _stored(database_url: str, table: str, day: date) -> dict[Any, Row]:
+    """A day's rows by their key: what the naive way gives of them."""
+    rows = _query(database_url, f"SELECT * FROM hl.{table} WHERE date = %s", (day,))
+    return _by_key(rows, KEYS[table], leave_out=("date", "is_complete"))
+
+
+def _by_key(rows: Iterable[Row], names: tuple[str, ...], leave_out: tuple[str, ...] = ()) -> dict[Any, Row]:
+    found: dict[Any, Row] = {}
+    for row in rows:
+        key: Any = tuple(row.pop(name) for name in names)
+        key = key if len(names) > 1 else key[0]
+        assert key not in found
+        found[key] = {name: value for name, value in row.items() if name not in leave_out}
+    return found
+
+
+def _copied(made: Made, world: World) -> Path:
+    """The day's bucket again, to be spoilt."""
+    shutil.copytree(made.bucket, world.bucket, dirs_exist_ok=True)
+    return world.bucket
+
+
+def test_the_sample_has_fills_of_every_kind(by_block: Made) -> None:
+    legs, trades = by_block.legs, trades_of(by_block.legs)
+    by_trade = naive_stats.grouped(filter(is_market, legs), lambda leg: leg["trade"]).values()
+    dirs = {leg["dir"] for leg in legs}
+    assert {"Spot Dust Conversion", "Settlement", "Merge Outcome", "Negate Outcome", "Auto-Deleveraging"} <= dirs
+    assert "Frobnicate Outcome" in dirs
+    assert any(trade["liquidated"] for trade in trades)
+    assert any(trade["by_twap"] for trade in trades)
+    assert any(trade["by_builder"] for trade in trades)
+    assert any(len(of) == 1 and of[0]["crossed"] for of in by_trade)
+    assert any(len(of) == 1 and not of[0]["crossed"] for of in by_trade)
+    assert any(len(of) == 2 and of[0]["wallet"] == of[1]["wallet"] for of in by_trade)
+    assert {naive_stats.kind_of(leg["coin"]) for leg in legs} == {"perp", "spot", "hip3", "outcome"}
+    spot = [leg for leg in legs if naive_stats.kind_of(leg["coin"]) == "spot" and leg["fee"]]
+    assert {(leg["side"], leg["fee"] < 0) for leg in spot} == {("A", False), ("A", True), ("B", False), ("B", True)}
+    only_bookings = {leg["coin"] for leg in legs} - {leg["coin"] for leg in legs if is_market(leg)}
+    assert only_bookings
+    assert {leg["fee_token"] for leg in legs} > {"USDC", "USDH", "USDT0", "USDE", "HYPE"}
+
+
+@every_table
+def test_every_figure_of_a_day_is_what_the_second_way_gives(made: Made, table: str) -> None:
+    stored, expected = _stored(made.database_url, table, made.kind.day), NAIVE[table](made.legs)
+    assert stored.keys() == expected.keys()
+    assert {key: row for key, row in stored.items() if row != expected[key]} == {
+        key: row for key, row in expected.items() if row != stored[key]
+    }
+    assert len(stored) > 100
+    assert _query(made.database_url, f"SELECT count(*) FROM hl.{table}") == [{"count": len(stored)}]
+
+
+def test_a_day_is_said_to_be_complete_where_blocks_prove_it(made: Made) -> None:
+    said = _query(made.database_url, "SELECT DISTINCT date, is_complete FROM hl.user_stats")
+    assert said == [{"date": made.kind.day, "is_complete": made.kind.is_complete}]
+    assert made.failed_checks == (set() if made.kind.is_complete else {"day_is_whole"})
+
+
+def test_the_fills_of_a_day_are_the_legs_that_can_be_had(made: Made) -> None:
+    stored = _query(made.database_url, "SELECT f.*, l.object_key FROM hl.fills f JOIN hl.s3_ingest_log l USING (object_id)")
+    tids = {leg["trade"]: leg["tid"] for leg in made.legs if leg["source"] != "node_trades" and leg["trade"] is not None}
+    expected = [_expected_fill(leg, tids) for leg in made.legs]
+    names = expected[0].keys()
+    assert _sorted({name: row[name] for name in names} for row in stored) == _sorted(expected)
+
+
+def _expected_fill(leg: Leg, tids: dict[int, int]) -> Row:
+    """The row of hl.fills that a leg becomes; `tids` by trade, from the legs that know them."""
+    fill = {name: value for name, value in leg.items() if name not in ("source", "key", "trade", "is_market")}
+    fill |= {"object_key": leg["key"], "time": naive_stats.moment(leg["time"])}
+    if leg["source"] == "node_fills":
+        fill["block_time_ns"] = None
+    if leg["source"] == "node_trades":
+        fill["tid"] = tids.get(leg["trade"])
+    return fill
+
+
+def _sorted(fills: Iterable[Row]) -> list[Row]:
+    key = ("time", "coin", "wallet", "side", "oid", "start_position", "px", "sz")
+    return sorted(fills, key=lambda fill: (*(fill[name] for name in key), fill["tid"] or 0, fill["counterparty_oid"] or 0))
+
+
+def test_a_day_that_lacks_an_hour_has_the_figures_of_the_others_and_is_not_complete(
+    by_block: Made, world: World, instance: DagsterInstance
+) -> None:
+    lost = "node_fills_by_block/hourly/20260315/7.lz4"
+    (_copied(by_block, world) / lost).unlink()
+    _materialize(world.environment, DAY, instance)
+    legs = [leg for leg in by_block.legs if leg["key"] != lost]
+    assert len(legs) < len(by_block.legs)
+    for table, naive in NAIVE.items():
+        assert _stored(world.database_url, table, DAY) == naive(legs)
+    assert _query(world.database_url, "SELECT DISTINCT is_complete FROM hl.user_stats") == [{"is_complete": False}]
+
+
+def test_making_the_statistics_again_changes_nothing(by_block: Made, instance: DagsterInstance) -> None:
+    queries = [f"SELECT * FROM hl.{table} ORDER BY {', '.join(key)}" for table, key in KEYS.items()]
+    before = [_query(by_block.database_url, query) for query in queries]
+    _materialize(by_block.environment, DAY, instance, STATISTICS)
+    assert [_query(by_block.database_url, query) for query in queries] == before
+
+
+def test_a_day_without_fills_has_no_statistics(world: World, instance: DagsterInstance) -> None:
+    assert _materialize(world.environment, date(2024, 1, 1), instance).success
+    for table in KEYS:
+        assert _query(world.database_url, f"SELECT * FROM hl.{table}") == []
+
+
+def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(
+    by_block: Made, world: World, instance: DagsterInstance
+) -> None:
+    path = _copied(by_block, world) / "node_fills_by_block/hourly/20260315/9.lz4"
+    spoilt = next(
+        trade
+        for trade in naive_stats.grouped(by_block.legs, lambda leg: leg["trade"]).values()
+        if trade[0]["coin"] == "BTC" and trade[0]["key"].endswith("/9.lz4") and len(trade) == 2
+    )
+    text = lz4.frame.decompress(path.read_bytes()).decode()
+    path.write_bytes(lz4.frame.compress(_with_absurd_size(text, spoilt[0]["tid"]).encode()))
+    assert _materialize(world.environment, DAY, instance).success
+
+    wallets = {leg["wallet"] for leg in spoilt}
+    minute = naive_stats.moment(spoilt[0]["time"]).replace(second=0, microsecond=0)
+    affected = {"candles": {("BTC", minute)}, "daily_stats": {"BTC"}, "user_stats": wallets}
+    for table, keys in affected.items():
+        stored, before = _stored(world.database_url, table, DAY), _stored(by_block.database_url, table, DAY)
+        assert stored.keys() == before.keys()
+        assert {key for key, row in stored.items() if row != before[key]} == keys
+    coin = _stored(world.database_url, "daily_stats", DAY)["BTC"]
+    assert (coin["volume"], coin["notional"], coin["vwap"]) == (None, None, None)
+    counted = {name: value for name, value in coin.items() if name not in SUMS}
+    assert counted.items() <= naive_stats.daily_stats(by_block.legs)["BTC"].items()
+
+
+def _with_absurd_size(text: str, tid: int) -> str:
+    lines = []
+    for line in text.splitlines():
+        block = json.loads(line)
+        for _, fill in block["events"]:
+            if fill["tid"] == tid:
+                fill["sz"] = "9999999999999999999999"
+        lines.append(json.dumps(block, separators=(",", ":")))
+    return "\n".join(lines) + "\n"
+
+
+# What days of several years, months and weeks add up to. Of the first day fees are unknown in part.
+OLD_DAYS = (date(2025, 5, 25), date(2025, 5, 26), date(2025, 6, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """A database with the figures of several days, and the naive ones."""
+
+    database_url: str
+    daily_stats: dict[date, dict[str, Row]]
+    user_stats: dict[date, dict[str, Row]]
+
+
+@pytest.fixture(scope="module")
+def several(postgres_home: Path, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance) -> Several:
+    directory = tmp_path_factory.mktemp("periods")
+    sample = write_sample(directory, first_day=OLD_DAYS[0], days=8, fills_per_hour=20, record_legs=True)
+    legs = {day: read_legs(sample.truth_dir, day) for day in OLD_DAYS}
+    write_sample(directory, first_day=DAY, fills_per_hour=20, record_legs=True)
+    legs[DAY] = read_legs(sample.truth_dir, DAY)
+    environment = {
+        "HL_HOME": str(directory / "home"),
+        "HL_DATABASE_URL": _new_database(postgres_home),
+        "HL_LAKE_URL": str(directory / "lake"),
+        "HL_NODE_DATA_URL": str(sample.node_data_dir),
+    }
+    for day in legs:
+        _materialize(environment, day, instance)
+    users = {day: naive_stats.user_stats(of_day) for day, of_day in legs.items()}
+    for day, of_day in users.items():
+        of_day.update({wallet: {**row, "is_complete": True if day == DAY else None} for wallet, row in of_day.items()})
+    daily = {day: naive_stats.daily_stats(of_day) for day, of_day in legs.items()}
+    return Several(environment["HL_DATABASE_URL"], daily, users)
+
+
+@pytest.mark.parametrize("period", naive_stats.PERIODS)
+def test_the_figures_of_a_coin_over_a_period_are_those_of_its_days_together(several: Several, period: str) -> None:
+    rows = _query(several.database_url, "SELECT * FROM hl.daily_stats_by(%s)", (period,))
+    assert _by_key(rows, ("period_start", "coin")) == naive_stats.by_period(period, several.daily_stats)
+
+
+@pytest.mark.parametrize("period", naive_stats.PERIODS)
+def test_the_figures_of_a_wallet_over_a_period_are_those_of_its_days_together(several: Several, period: str) -> None:
+    rows = _query(several.database_url, "SELECT * FROM hl.user_stats_by(%s)", (period,))
+    assert _by_key(rows, ("period_start", "wallet")) == naive_stats.by_period(period, several.user_stats)
+
+
+def test_the_days_of_periods_know_and_lack_what_a_sum_may(several: Several) -> None:
+    months = naive_stats.by_period("month", several.daily_stats)
+    assert {start for start, _ in months} == {date(2025, 5, 1), date(2025, 6, 1), date(2026, 3, 1)}
+    assert max(row["days"] for row in months.values()) == 2
+    assert {row["fees"] is None for row in months.values()} == {False, True}
+    assert {(row["volume"] or 0) > 0 and row["liquidations"] is None for row in months.values()} == {False, True}
+
+
+def test_periods_may_be_of_some_days_and_of_one_wallet_in_any_case(several: Several) -> None:
+    first, second = OLD_DAYS[:2]
+    two = {day: several.daily_stats[day] for day in (first, second)}
+    rows = _query(several.database_url, "SELECT * FROM hl.daily_stats_by('all', %s, %s)", (first, second))
+    assert _by_key(rows, ("period_start", "coin")) == naive_stats.by_period("all", two)
+    months = naive_stats.by_period("month", several.user_stats)
+    wallet = max(months, key=lambda key: months[key]["days"])[1]
+    query = "SELECT * FROM hl.user_stats_by('month', only_wallet => %s)"
+    rows = _query(several.database_url, query, (wallet.upper().replace("0X", "0x"),))
+    assert _by_key(rows, ("period_start", "wallet")) == {key: row for key, row in months.items() if key[1] == wallet}
+
+
+@pytest.mark.parametrize("function", ["daily_stats_by", "user_stats_by"])
+@pytest.mark.parametrize("period", ["quarter", "Week", "", None])
+def test_an_unknown_period_is_refused_with_the_names_of_the_others(several: Several, function: str, period: str | None) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="must be day, week, month, year or all"):
+        _query(several.database_url, f"SELECT * FROM hl.{function}(%s)", (period,))
+
+
+@pytest.fixture
+def real(world: World, samples: Path, instance: DagsterInstance) -> tuple[World, Path]:
+    """The real fills through all assets, each on its day."""
+    bucket = samples / "s3/hl-mainnet-node-data"
+    for day in (DAY - timedelta(days=1), DAY):
+        _materialize(world.environment | {"HL_NODE_DATA_URL": str(bucket)}, day, instance)
+    return world, bucket
+
+
+def test_the_figures_of_the_real_fills_are_what_their_json_gives(real: tuple[World, Path]) -> None:
+    world, bucket = real
+    legs = [_real_leg(user, fill) for _, user, fill in read_bucket(bucket)]
+    for day in (DAY - timedelta(days=1), DAY):
+        of_day = [leg for leg in legs if day_of(leg) == day]
+        for table, naive in NAIVE.items():
+            assert _stored(world.database_url, table, day) == naive(of_day)
+    assert _query(world.database_url, "SELECT DISTINCT is_complete FROM hl.user_stats") == [{"is_complete": False}]
+
+
+def _real_leg(user: str, fill: dict[str, Any]) -> Leg:
+    return {
+        **{name: fill[name] for name in ("time", "coin", "side", "dir", "crossed", "tid")},
+        **{name: Decimal(fill[name]) for name in ("px", "sz", "fee")},
+        "closed_pnl": Decimal(fill["closedPnl"]),
+        "wallet": user,
+        "source": "node_fills_by_block",
+        "fee_token": fill["feeToken"],
+        "twap_id": fill.get("twapId"),
+        "builder": fill.get("builder"),
+        "liquidated_user": fill.get("liquidation", {}).get("liquidatedUser"),
+        "trade": (fill["time"], fill["coin"], fill["tid"]),
+    }
+
+
+def test_the_notional_of_the_real_fills_is_that_of_each_trade_once(real: tuple[World, Path]) -> None:
+    world, bucket = real
+    fills = [fill for _, _, fill in read_bucket(bucket)]
+    notional = [Decimal(fill["px"]) * Decimal(fill["sz"]) for fill in fills]
+    taken = [amount for amount, fill in zip(notional, fills, strict=True) if fill["crossed"]]
+    # Neither half of all rows nor the takers' rows: the dust, 1,298 takers without a maker, is in both.
+    assert round(sum(notional) / 2, 2) == Decimal("8561.86")
+    assert round(sum(taken), 2) == Decimal("8607.15")
+    assert {fill["dir"] for fill in fills if not fill["tid"]} == {"Spot Dust Conversion"}
+    once = {
+        (fill["time"], fill["coin"], fill["tid"]): amount
+        for amount, fill in zip(notional, fills, strict=True)
+        if fill["tid"] and fill["crossed"]
+    }
+    assert set(once) == {(fill["time"], fill["coin"], fill["tid"]) for fill in fills if fill["tid"]}
+    assert (len(once), sum(once.values())) == (45, Decimal("8516.57156246"))
+
+    query = "SELECT sum(trades) AS trades, sum(notional) AS notional, sum(non_market_rows) AS dust FROM hl.daily_stats"
+    assert _query(world.database_url, query) == [{"trades": 45, "notional": Decimal("8516.57156246"), "dust": 1298}]
+    query = "SELECT sum(trades) AS trades, sum(notional) AS notional FROM hl.candles"
+    assert _query(world.database_url, query) == [{"trades": 45, "notional": Decimal("8516.57156246")}]
