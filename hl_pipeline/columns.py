@@ -21,9 +21,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableOf:
-    """A table and the asset that makes it; `upstream`: the asset that its columns come from."""
+    """A table; `upstream`: the asset that its columns come from."""
 
-    asset: str
     upstream: str | None
     meaning: str
     columns: tuple[Column, ...]
@@ -34,7 +33,7 @@ _COIN = "the coin"
 _QUOTE = "the coin's quote"
 _PX = "quote per coin"
 
-_FILL = (
+FILL_COLUMNS = (
     Column("time", "timestamptz", "UTC, ms", "When it happened.", "`time`; of node_trades: rounded down to ms"),
     Column("block_number", "bigint", "", "Its block. NULL: the source has none.", "`block_number` of node_fills_by_block"),
     Column("block_time_ns", "bigint", "ns since 1970, UTC", "Time of its block. NULL in node_fills.", "`block_time`; `time` of node_trades"),
@@ -65,20 +64,20 @@ _FILL = (
     Column("extra", "json", "", "What the columns cannot hold: unknown fields, odd values, under `_missing` what was not there.", "the rest"),
 )
 
-_FILLS_ONLY = (
+"""The columns of a fill that lake and hl.fills both have; what they come from is a field of the source."""
+
+FILLS_TABLE_ONLY = (
     Column("object_id", "integer", "", "The object that it came from: hl.s3_ingest_log.", ("object",)),
 )
 
 TABLES: dict[str, TableOf] = {
     "hl.fills": TableOf(
-        "fills",
         "raw_fills",
         "Every fill once: one row a leg of a trade. A fill is (time, coin, wallet, side, tid); where tid is NULL, "
         "(time, coin, wallet, side, oid, counterparty_oid).",
-        tuple(Column(c.name, c.type, c.unit, c.meaning, (c.name,)) for c in _FILL) + _FILLS_ONLY,
+        tuple(Column(c.name, c.type, c.unit, c.meaning, (c.name,)) for c in FILL_COLUMNS) + FILLS_TABLE_ONLY,
     ),
     "hl.candles": TableOf(
-        "candles",
         "fills",
         "One row per coin and minute in which it was traded.",
         (
@@ -95,7 +94,6 @@ TABLES: dict[str, TableOf] = {
         ),
     ),
     "hl.daily_stats": TableOf(
-        "daily_stats",
         "fills",
         "One row per day and coin that had a fill.",
         (
@@ -131,7 +129,6 @@ TABLES: dict[str, TableOf] = {
         ),
     ),
     "hl.user_stats": TableOf(
-        "user_stats",
         "fills",
         "One row per day and wallet that had a fill.",
         (
@@ -156,7 +153,6 @@ TABLES: dict[str, TableOf] = {
         ),
     ),
     "hl.s3_ingest_log": TableOf(
-        "raw_fills",
         None,
         "The ledger: one row per hour of a dataset in the bucket.",
         (
@@ -180,7 +176,6 @@ TABLES: dict[str, TableOf] = {
         ),
     ),
     "hl.fills_days": TableOf(
-        "fills",
         None,
         "The days that were loaded.",
         (
@@ -194,7 +189,6 @@ TABLES: dict[str, TableOf] = {
         ),
     ),
     "hl.fills_day_objects": TableOf(
-        "fills",
         None,
         "Which objects gave a day its rows.",
         (
@@ -213,31 +207,4 @@ LAKE_ONLY = (
 )
 """Columns of the lake's fills beyond those of hl.fills (which has `object_id` in place of `object`)."""
 
-FILL_COLUMNS = _FILL
 # fmt: on
-
-
-def as_markdown() -> str:
-    """The tables of docs/data-model.md."""
-    parts: list[str] = []
-    for name, table in TABLES.items():
-        columns = FILL_COLUMNS + _FILLS_ONLY if name == "hl.fills" else table.columns
-        parts.append(f"### `{name}`\n\n{table.meaning}\n\n{_rows(columns, table.upstream if name != 'hl.fills' else None)}")
-    parts.append(
-        "### The lake's `raw_fills/` and `fills/`\n\nAs `hl.fills` (without `object_id`; `time` is a timestamp of ms in UTC, decimals are "
-        f"`Decimal(38, 10)`, `hash` and `cloid` binary), and\n\n{_rows(LAKE_ONLY, None)}"
-    )
-    return "\n\n".join(parts)
-
-
-def _rows(columns: tuple[Column, ...], upstream: str | None) -> str:
-    lines = ["| column | type | unit | meaning | from |", "|---|---|---|---|---|"]
-    for column in columns:
-        given = column.comes_from
-        origin = (
-            given
-            if isinstance(given, str)
-            else ", ".join(f"`{name}`" for name in given) + (f" of {upstream}" if upstream else "")
-        )
-        lines.append(f"| `{column.name}` | {column.type} | {column.unit} | {column.meaning} | {origin} |")
-    return "\n".join(lines)

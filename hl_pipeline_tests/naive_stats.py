@@ -184,7 +184,7 @@ def fee_in_quote(leg: Leg) -> Decimal | None:
 
 
 def fees_by_token(legs: Sequence[Leg]) -> dict[str, str] | None:
-    if any(leg["fee"] is None for leg in legs):
+    if any(leg["fee"] is None or leg["fee_token"] is None for leg in legs):
         return None
     by_token = grouped(legs, lambda leg: leg["fee_token"])
     return {token: plain(sum((leg["fee"] for leg in of_token), Decimal(0))) for token, of_token in by_token.items()}

@@ -159,6 +159,13 @@ def test_repeats_that_say_other_things_are_counted_as_conflicts() -> None:
     assert once([leg(1, source=TRADES), leg(1, source=TRADES, twap_id=3)]).conflicts == 1
 
 
+def test_what_node_trades_says_otherwise_of_a_fill_is_a_conflict() -> None:
+    in_trades = [leg(1, source=TRADES), leg(1, side="A", source=TRADES)]
+    done = once([*in_trades, leg(1, source=FILLS), leg(1, side="A", source=FILLS, start_position=Decimal(3))])
+    assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 1)
+    assert once([leg(1, source=TRADES, twap_id=4), leg(1, source=FILLS, twap_id=5)]).conflicts == 1
+
+
 def test_sources_do_not_contradict_each_other_where_one_knows_nothing() -> None:
     assert once([leg(1), leg(1, source=FILLS, dir=None, builder=None, block_number=None)]).conflicts == 0
     assert once([leg(1), leg(1, source=FILLS, extra='{"_missing":["twapId"]}')]).conflicts == 0
@@ -259,6 +266,12 @@ def _in_order(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: tuple(row[name] for name in FILL_KEY))
 
 
+def test_of_one_moment_the_better_source_comes_first_in_whatever_order_they_come() -> None:
+    rows = [leg(1), leg(2, source=FILLS)]
+    for order in permutations(rows):
+        assert once(order).fills.equals(frame(rows))
+
+
 @given(sources_of_trades())
 def test_it_does_not_matter_in_which_order_the_sources_come(drawn: Drawn) -> None:
     _, rows = drawn
@@ -266,12 +279,3 @@ def test_it_does_not_matter_in_which_order_the_sources_come(drawn: Drawn) -> Non
     for other in others:
         assert (other.duplicates, other.conflicts) == (first.duplicates, first.conflicts)
         assert other.fills.equals(first.fills)
-
-
-@given(sources_of_trades())
-def test_what_was_counted_once_stays_as_it_is_when_counted_again(drawn: Drawn) -> None:
-    _, rows = drawn
-    done = once(row for of in rows for row in of)
-    again = count_once(done.fills)
-    assert (again.duplicates, again.conflicts) == (0, 0)
-    assert again.fills.equals(done.fills)

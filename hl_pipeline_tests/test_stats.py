@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import lz4.frame
@@ -165,12 +166,15 @@ def test_the_sample_has_fills_of_every_kind(by_block: Made) -> None:
 @every_table
 def test_every_figure_of_a_day_is_what_the_second_way_gives(made: Made, table: str) -> None:
     stored, expected = _stored(made.database_url, table, made.kind.day), NAIVE[table](made.legs)
-    assert stored.keys() == expected.keys()
-    assert {key: row for key, row in stored.items() if row != expected[key]} == {
-        key: row for key, row in expected.items() if row != stored[key]
-    }
+    _assert_equal(stored, expected)
     assert len(stored) > 100
     assert _query(made.database_url, f"SELECT count(*) FROM hl.{table}") == [{"count": len(stored)}]
+
+
+def _assert_equal(stored: dict[Any, Row], expected: dict[Any, Row]) -> None:
+    assert stored.keys() == expected.keys()
+    differing = [key for key, row in stored.items() if row != expected[key]]
+    assert [(key, stored[key]) for key in differing] == [(key, expected[key]) for key in differing]
 
 
 def test_a_day_is_said_to_be_complete_where_blocks_prove_it(made: Made) -> None:
@@ -212,7 +216,7 @@ def test_a_day_that_lacks_an_hour_has_the_figures_of_the_others_and_is_not_compl
     legs = [leg for leg in by_block.legs if leg["key"] != lost]
     assert len(legs) < len(by_block.legs)
     for table, naive in NAIVE.items():
-        assert _stored(world.database_url, table, DAY) == naive(legs)
+        _assert_equal(_stored(world.database_url, table, DAY), naive(legs))
     assert _query(world.database_url, "SELECT DISTINCT is_complete FROM hl.user_stats") == [{"is_complete": False}]
 
 
@@ -238,8 +242,8 @@ def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(
         for trade in naive_stats.grouped(by_block.legs, lambda leg: leg["trade"]).values()
         if trade[0]["coin"] == "BTC" and trade[0]["key"].endswith("/9.lz4") and len(trade) == 2
     )
-    text = lz4.frame.decompress(path.read_bytes()).decode()
-    path.write_bytes(lz4.frame.compress(_with_absurd_size(text, spoilt[0]["tid"]).encode()))
+    absurd = {"sz": "9999999999999999999999"}
+    _rewrite(path, lambda fill: fill.update(absurd if fill["tid"] == spoilt[0]["tid"] else {}))
     assert _materialize(world.environment, DAY, instance).success
 
     wallets = {leg["wallet"] for leg in spoilt}
@@ -255,15 +259,67 @@ def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(
     assert counted.items() <= naive_stats.daily_stats(by_block.legs)["BTC"].items()
 
 
-def _with_absurd_size(text: str, tid: int) -> str:
-    lines = []
-    for line in text.splitlines():
-        block = json.loads(line)
+def test_fills_that_lack_fields_or_say_odd_things_are_counted_as_what_they_say(
+    by_block: Made, world: World, instance: DagsterInstance
+) -> None:
+    random = Random(5)
+
+    def spoil(fill: dict[str, Any]) -> None:
+        if fill["coin"].startswith("#"):
+            fill["feeToken"] = random.choice(naive_stats.STABLE_COINS)
+        if random.random() < 0.2:
+            fill.update(random.choice(ODDITIES))
+        if random.random() < 0.05:
+            del fill[random.choice(["fee", "feeToken", "closedPnl", "dir", "twapId"])]
+
+    for path in _copied(by_block, world).rglob("*.lz4"):
+        _rewrite(path, spoil)
+    assert _materialize(world.environment, DAY, instance).success
+
+    legs = [_leg_of_json(user, fill) for _, user, fill in read_bucket(world.bucket) if day_of(fill) == DAY]
+    for table, naive in NAIVE.items():
+        _assert_equal(_stored(world.database_url, table, DAY), naive(legs))
+    for name in ("fees", "fees_in_quote", "vwap"):
+        assert {row[name] is None for row in _stored(world.database_url, "daily_stats", DAY).values()} == {False, True}
+
+
+ODDITIES = (
+    *({"dir": name} for name in ("Net Child Vaults", "Settlement", "Merge Question", "Negate Outcome", "Split Outcome")),
+    *({"dir": name} for name in ("Splits", "Merge", "settlement", "", "Unheard Of")),
+    *({"feeToken": token} for token in ("HYPE", "USDT", "USDE", "usdc")),
+    *({"fee": fee} for fee in ("0.0", "-0.0", "-0.0000000001", "123456789.123456789", "-1")),
+    *({"sz": sz} for sz in ("0.0", "0.0000000001", "7999999.9999999999")),
+    *({"px": px} for px in ("0.0000000001", "123456.1")),
+    *({"twapId": number} for number in (None, 0, 7)),
+    {"tid": 0},
+    {"builder": "0x" + 40 * "b"},
+    {"closedPnl": "-99999999.9999999999"},
+    {"liquidation": {"liquidatedUser": "0x" + 40 * "c", "markPx": "1.0", "method": "market"}},
+)
+
+
+def _rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """The object at `path` again, each of its fills changed."""
+    blocks = [json.loads(line) for line in lz4.frame.decompress(path.read_bytes()).splitlines()]
+    for block in blocks:
         for _, fill in block["events"]:
-            if fill["tid"] == tid:
-                fill["sz"] = "9999999999999999999999"
-        lines.append(json.dumps(block, separators=(",", ":")))
-    return "\n".join(lines) + "\n"
+            change(fill)
+    path.write_bytes(lz4.frame.compress("".join(json.dumps(block) + "\n" for block in blocks).encode()))
+
+
+def _leg_of_json(user: str, fill: dict[str, Any]) -> Leg:
+    numbers = {name: Decimal(fill[name]) if name in fill else None for name in ("px", "sz", "fee", "closedPnl")}
+    return {
+        **{name: fill.get(name) for name in ("time", "coin", "side", "dir", "crossed", "tid", "builder")},
+        **{name: numbers[name] for name in ("px", "sz", "fee")},
+        "closed_pnl": numbers["closedPnl"],
+        "wallet": user,
+        "source": "node_fills_by_block",
+        "fee_token": fill.get("feeToken"),
+        "twap_id": fill.get("twapId"),
+        "liquidated_user": fill.get("liquidation", {}).get("liquidatedUser"),
+        "trade": (fill["time"], fill["coin"], fill["tid"]),
+    }
 
 
 # What days of several years, months and weeks add up to. Of the first day fees are unknown in part.
@@ -351,27 +407,12 @@ def real(world: World, samples: Path, instance: DagsterInstance) -> tuple[World,
 
 def test_the_figures_of_the_real_fills_are_what_their_json_gives(real: tuple[World, Path]) -> None:
     world, bucket = real
-    legs = [_real_leg(user, fill) for _, user, fill in read_bucket(bucket)]
+    legs = [_leg_of_json(user, fill) for _, user, fill in read_bucket(bucket)]
     for day in (DAY - timedelta(days=1), DAY):
         of_day = [leg for leg in legs if day_of(leg) == day]
         for table, naive in NAIVE.items():
-            assert _stored(world.database_url, table, day) == naive(of_day)
+            _assert_equal(_stored(world.database_url, table, day), naive(of_day))
     assert _query(world.database_url, "SELECT DISTINCT is_complete FROM hl.user_stats") == [{"is_complete": False}]
-
-
-def _real_leg(user: str, fill: dict[str, Any]) -> Leg:
-    return {
-        **{name: fill[name] for name in ("time", "coin", "side", "dir", "crossed", "tid")},
-        **{name: Decimal(fill[name]) for name in ("px", "sz", "fee")},
-        "closed_pnl": Decimal(fill["closedPnl"]),
-        "wallet": user,
-        "source": "node_fills_by_block",
-        "fee_token": fill["feeToken"],
-        "twap_id": fill.get("twapId"),
-        "builder": fill.get("builder"),
-        "liquidated_user": fill.get("liquidation", {}).get("liquidatedUser"),
-        "trade": (fill["time"], fill["coin"], fill["tid"]),
-    }
 
 
 def test_the_notional_of_the_real_fills_is_that_of_each_trade_once(real: tuple[World, Path]) -> None:

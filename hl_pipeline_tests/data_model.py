@@ -1,0 +1,40 @@
+"""`python -m hl_pipeline_tests.data_model`: writes the tables of docs/data-model.md anew from hl_pipeline/columns.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hl_pipeline.columns import FILL_COLUMNS, FILLS_TABLE_ONLY, LAKE_ONLY, TABLES, Column
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "data-model.md"
+_HEADING = "## Tables and columns\n\nPostgreSQL's types; the lake has the same as Parquet types.\n\n"
+_LAKE = """### The lake's `raw_fills/` and `fills/`
+
+As `hl.fills` without `object_id` (`time` is a timestamp of ms in UTC, decimals are `Decimal(38, 10)`, `hash` and `cloid`
+binary), and
+"""
+
+
+def written() -> str:
+    """The document as it should be: its own words, then the tables."""
+    words, heading, _ = DOCUMENT.read_text().partition(_HEADING)
+    parts = [f"### `{name}`\n\n{table.meaning}\n\n{_rows(_columns(name))}" for name, table in TABLES.items()]
+    return words + heading + "\n\n".join([*parts, f"{_LAKE}\n{_rows(LAKE_ONLY)}"]) + "\n"
+
+
+def _columns(name: str) -> tuple[Column, ...]:
+    """Of fills with the source's own fields, which say more than that the lake has a column of the same name."""
+    return FILL_COLUMNS + FILLS_TABLE_ONLY if name == "hl.fills" else TABLES[name].columns
+
+
+def _rows(columns: tuple[Column, ...]) -> str:
+    lines = ["| column | type | unit | meaning | from |", "|---|---|---|---|---|"]
+    for column in columns:
+        given = column.comes_from
+        origin = given if isinstance(given, str) else ", ".join(f"`{name}`" for name in given)
+        lines.append(f"| `{column.name}` | {column.type} | {column.unit} | {column.meaning} | {origin} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(written())

@@ -1,0 +1,196 @@
+"""The lake is enough: the database made again from it, days taken out of hl.fills and brought back, room on the disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from dagster import DagsterInstance, ExecuteInProcessResult, materialize
+
+from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
+from hl_pipeline.lake import NO_FILLS, open_lake, read_fills_hour
+from hl_pipeline.sample import write_sample
+from hl_pipeline.settings import Settings
+from hl_pipeline.space import NoSpaceError
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.embedded import binary, embedded_url
+from hl_pipeline_tests.conftest import World
+
+HL = str(Path(sys.executable).parent / "hl")
+FIRST, LAST = date(2025, 7, 26), date(2025, 7, 27)
+_TABLES = ("hl.fills", "hl.candles", "hl.daily_stats", "hl.user_stats", "hl.fills_day_objects")
+_LEDGER = """
+SELECT object_id, object_key, etag, size_bytes, parser, rows, bad_lines, first_block, last_block, missing_blocks, fetched_at
+FROM hl.s3_ingest_log ORDER BY object_id
+"""
+_DAYS = "SELECT date, rows, duplicates, state, explanation FROM hl.fills_days ORDER BY date"
+_DATES = "SELECT DISTINCT (time AT TIME ZONE 'UTC')::date FROM hl.fills"
+Hl = Callable[..., subprocess.CompletedProcess[str]]
+Bring = Callable[..., ExecuteInProcessResult]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two days, the second of which two formats share; rows of the days before and after stand in their objects too."""
+    return write_sample(tmp_path_factory.mktemp("two"), first_day=FIRST, days=2, fills_per_hour=80).node_data_dir
+
+
+@pytest.fixture
+def bring(world: World, made: Path, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Bring:
+    """Materialize days of the generated bucket; with `from_lake` what needs no bucket."""
+    monkeypatch.setenv("HL_NODE_DATA_URL", str(made))
+    del world
+
+    def run(*days: date, from_lake: bool = False) -> ExecuteInProcessResult:
+        results = [
+            materialize(
+                ASSETS,
+                selection=DERIVED if from_lake else ASSETS,
+                partition_key=str(day),
+                instance=instance,
+                resources=build_resources(Settings()),
+            )
+            for day in days
+        ]
+        return results[-1]
+
+    return run
+
+
+@pytest.fixture
+def hl(world: World) -> Hl:
+    """The command line in that world; the bucket it has is one that nobody may ask."""
+
+    def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        whole = {**world.environment, "HL_NODE_DATA_URL": "s3://nobody-may-ask-here", **environment}
+        return subprocess.run([HL, *words], env=whole, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+def _span(first: date = FIRST, last: date = LAST) -> list[str]:
+    return ["--from", str(first), "--to", str(last)]
+
+
+def _dump(url: str) -> bytes:
+    """The rows of the data's tables, as pg_dump writes them."""
+    tables = [word for table in _TABLES for word in ("-t", f"{table}*" if table == "hl.fills" else table)]
+    without = ["-T", "hl.fills_days", "--restrict-key=same"]
+    done = subprocess.run([binary("pg_dump"), "--data-only", *tables, *without, url], capture_output=True, check=True)
+    return done.stdout
+
+
+def _ask(url: str, query: str) -> list[tuple[Any, ...]]:
+    with connect(url) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def test_a_database_made_again_from_the_lake_alone_has_the_same_bytes(
+    bring: Bring, hl: Hl, world: World, postgres_home: Path
+) -> None:
+    bring(FIRST, LAST)
+    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE rebuilt")
+    rebuilt = embedded_url(postgres_home, "rebuilt")
+
+    done = hl("rebuild", HL_DATABASE_URL=rebuilt)
+
+    assert done.returncode == 3, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [[str(FIRST), "unprovable"], [str(LAST), "unprovable"]]
+    assert _dump(rebuilt) == _dump(world.database_url)
+    assert len(_dump(rebuilt)) > 1_000_000
+    for query in (_LEDGER, _DAYS):
+        assert _ask(rebuilt, query) == _ask(world.database_url, query)
+
+
+def test_a_rebuild_on_top_of_what_is_there_changes_nothing_and_says_what_the_lake_has_not(
+    bring: Bring, hl: Hl, world: World
+) -> None:
+    bring(FIRST, LAST)
+    before = sorted(_dump(world.database_url).splitlines())
+    with connect(world.database_url) as connection:
+        connection.execute("INSERT INTO hl.fills_days (date, rows, duplicates) VALUES ('2026-01-01', 5, 0)")
+
+    done = hl("rebuild")
+
+    assert "1 days are in the database but not in the lake, and stay as they were: 2026-01-01" in done.stdout
+    assert sorted(_dump(world.database_url).splitlines()) == before
+
+
+def test_days_that_are_dropped_leave_hl_fills_and_nothing_else_and_come_back(bring: Bring, hl: Hl, world: World) -> None:
+    bring(FIRST, LAST)
+    before = _dump(world.database_url)
+    files = [*Path(world.environment["HL_LAKE_URL"]).rglob("*.parquet")]
+    lake = {path: path.stat().st_mtime_ns for path in files}
+    derived = [_ask(world.database_url, f"SELECT * FROM {table} ORDER BY 1, 2") for table in _TABLES[1:4]]
+
+    assert hl("drop", *_span()).returncode == 1, "nobody has said yes"
+    assert _dump(world.database_url) == before
+    done = hl("drop", *_span(FIRST, FIRST), "--yes")
+
+    assert done.returncode == 0, done.stderr
+    assert "1 days, 2025-07-26 to 2025-07-26" in done.stdout
+    assert _ask(world.database_url, _DATES) == [(LAST,)]
+    assert [_ask(world.database_url, f"SELECT * FROM {table} ORDER BY 1, 2") for table in _TABLES[1:4]] == derived
+    assert {path: path.stat().st_mtime_ns for path in files} == lake
+    assert "in the lake alone" in hl("status").stdout
+
+    bring(FIRST, from_lake=True)
+    assert sorted(_dump(world.database_url).splitlines()) == sorted(before.splitlines())
+    assert _ask(world.database_url, "SELECT count(thinned_at) FROM hl.fills_days") == [(0,)]
+
+
+def test_what_cannot_be_dropped_or_rebuilt_is_said(hl: Hl) -> None:
+    wrong = hl("drop", *_span(LAST, FIRST), "--yes")
+    assert (wrong.returncode, "--to 2025-07-26 is before --from 2025-07-27" in wrong.stderr) == (2, True)
+    assert "hl.fills has no rows from 2025-07-26 to 2025-07-27: nothing to do" in hl("drop", *_span(), "--yes").stdout
+    done = hl("rebuild")
+    assert (done.returncode, "has no fills; see HL_LAKE_URL" in done.stderr) == (1, True)
+
+
+def test_only_the_days_that_are_to_be_kept_are_in_hl_fills(bring: Bring, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring(FIRST, LAST)
+    rows = dict(_ask(world.database_url, "SELECT date, rows FROM hl.fills_days"))
+    stats = _ask(world.database_url, "SELECT * FROM hl.user_stats ORDER BY 1, 2")
+    # So many days that the second one is kept and the first one is not.
+    monkeypatch.setenv("HL_FILLS_KEEP_DAYS", str((datetime.now(UTC).date() - LAST).days + 1))
+
+    bring(LAST)
+
+    assert _ask(world.database_url, _DATES) == [(LAST,)]
+    assert _ask(world.database_url, "SELECT date FROM hl.fills_days WHERE thinned_at IS NOT NULL") == [(FIRST,)]
+
+    # A day that is too old is loaded into the lake, not into hl.fills.
+    result = bring(FIRST, from_lake=True)
+
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert checks["lake_equals_database"].passed
+    assert "older than HL_FILLS_KEEP_DAYS" in (checks["lake_equals_database"].description or "")
+    assert _ask(world.database_url, _DATES) == [(LAST,)]
+    assert dict(_ask(world.database_url, "SELECT date, rows FROM hl.fills_days")) == rows
+    assert _ask(world.database_url, "SELECT * FROM hl.user_stats ORDER BY 1, 2") == stats
+    lake = open_lake(world.environment["HL_LAKE_URL"])
+    assert sum(read_fills_hour(lake, FIRST, hour, NO_FILLS.columns).height for hour in range(24)) == rows[FIRST]
+
+
+def test_a_day_for_which_there_is_no_room_fails_before_anything_is_fetched(
+    bring: Bring, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HL_DISK_RESERVE_GB", "1e9")
+    with pytest.raises(NoSpaceError, match=r"2025-07-26 needs about 0\.0 GB at .*hl drop, HL_FILLS_KEEP_DAYS"):
+        bring(FIRST)
+    assert [path for path in Path(world.environment["HL_LAKE_URL"]).rglob("*") if path.is_file()] == []
+
+    monkeypatch.setenv("HL_DISK_RESERVE_GB", "0")
+    bring(FIRST)
+    before = _dump(world.database_url)
+    monkeypatch.setenv("HL_DISK_RESERVE_GB", "1e9")
+    with pytest.raises(NoSpaceError):
+        bring(FIRST, from_lake=True)
+    assert _dump(world.database_url) == before
