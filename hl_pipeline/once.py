@@ -39,15 +39,22 @@ def count_once(fills: pl.DataFrame) -> Once:
     A leg of `node_trades` that no better source has stays; if the other leg of its trade was found there, it has that one's
     tid, since both legs share it.
     """
+    ranked = fills.with_columns(_rank(fills))
+    if not ranked["rank"].is_sorted():
+        ranked = ranked.sort("rank", maintain_order=True)
     if not fills["tid"].null_count() and fills.select(FILL_KEY).is_unique().all():
-        return Once(_in_order(fills), 0, 0)
-    ranked = fills.with_columns(_rank(fills)).sort("rank", maintain_order=True)
+        return Once(_in_order(ranked.drop("rank")), 0, 0)
     with_tid, without_tid = ranked.filter(pl.col("tid").is_not_null()), ranked.filter(pl.col("tid").is_null())
     once = with_tid.unique(FILL_KEY, keep="first", maintain_order=True)
     legs = without_tid.unique(LEG_KEY, keep="first", maintain_order=True)
     conflicts = _count_conflicts(with_tid, once, FILL_KEY) + _count_conflicts(without_tid, legs, LEG_KEY)
-    rest = _without_match(legs, once)
-    new = rest.join(once, on=FILL_KEY, how="anti")
+    legs = legs.with_row_index("leg").drop("tid")
+    same = _find_same(legs, once)
+    found = legs.join(same, on="leg")
+    conflicts += _differing(found, once, [*MATCH_KEY, "tid"], ("hash", "cloid", "crossed", "twap_id")).height
+    told = found.select("object", "line", "tid").unique(("object", "line"), keep="first")
+    rest = legs.join(same, on="leg", how="anti").join(told, on=("object", "line"), how="left", maintain_order="left")
+    new = rest.join(once, on=FILL_KEY, how="anti").select(once.columns)
     kept = _in_order(pl.concat([once, new]).drop("rank"))
     return Once(kept, fills.height - kept.height, conflicts + rest.height - new.height)
 
@@ -58,30 +65,51 @@ def _rank(fills: pl.DataFrame) -> pl.Expr:
     return pl.col("object").replace_strict(ranks, return_dtype=pl.Int8).alias("rank")
 
 
-def _without_match(legs: pl.DataFrame, once: pl.DataFrame) -> pl.DataFrame:
-    """The legs that `once` has not; those of a trade whose other leg it has get the tid."""
-    if legs.is_empty() or once.is_empty():
-        return legs
-    nth = pl.int_range(pl.len()).over(MATCH_KEY).alias("nth")
-    tids = once.select(*MATCH_KEY, nth, found=pl.col("tid"))
-    matched = legs.with_columns(nth).join(tids, on=[*MATCH_KEY, "nth"], how="left", nulls_equal=True, maintain_order="left")
-    of_trade = matched.filter(pl.col("found").is_not_null()).unique(["object", "line"], keep="first")
-    rest = matched.filter(pl.col("found").is_null()).drop("nth", "found", "tid")
-    named = rest.join(of_trade.select("object", "line", tid="found"), on=["object", "line"], how="left", maintain_order="left")
-    return named.select(legs.columns)
+def _find_same(legs: pl.DataFrame, once: pl.DataFrame) -> pl.DataFrame:
+    """Of the legs (known by `leg`) that `once` has too: `leg`, and the `tid` that it has there.
+
+    A leg that is like no other finds its own, and with it the tid of its trade, which tells of two alike ones which is which;
+    those of which nothing more is known are taken as often as they are there. Without a start_position the rest must do.
+    """
+    found = [pl.DataFrame(schema={"leg": legs.schema["leg"], "tid": once.schema["tid"]})]
+    for key, those in (
+        (MATCH_KEY, pl.col("start_position").is_not_null()),
+        ([name for name in MATCH_KEY if name != "start_position"], pl.col("start_position").is_null()),
+    ):
+        part = legs.filter(those)
+        if part.is_empty():
+            continue
+        fills = once.select(*key, "tid").join(
+            legs.join(pl.concat(found), on="leg").select(*key, "tid"), on=[*key, "tid"], how="anti"
+        )
+        is_alone = pl.len().over(key) == 1
+        sure = part.filter(is_alone).join(fills.filter(is_alone), on=key)
+        of_line = sure.select("object", "line", "tid").unique(("object", "line"), keep="first")
+        named = part.join(of_line, on=("object", "line"), how="left", maintain_order="left")
+        by_tid = named.join(fills, on=[*key, "tid"], how="semi").select("leg", *key, "tid")
+        left = fills.join(by_tid, on=[*key, "tid"], how="anti").with_columns(nth=pl.int_range(pl.len()).over(key))
+        nameless = named.filter(pl.col("tid").is_null()).drop("tid").with_columns(nth=pl.int_range(pl.len()).over(key))
+        found += [by_tid.select("leg", "tid"), nameless.join(left, on=[*key, "nth"]).select("leg", "tid")]
+    return pl.concat(found)
 
 
 def _count_conflicts(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str]) -> int:
-    """How many rows differ from the one kept of their key. Two sources differ where both know."""
+    """How many rows differ from the one kept of their key: in anything within a source, in what both know across two."""
     if rows.height == kept.height:
         return 0
     repeated = rows.filter(pl.struct(key).is_duplicated())
-    pairs = repeated.join(kept, on=key, how="left", suffix="_kept", nulls_equal=True)
     names = [name for name in _SAID if name not in key]
-    differs = pl.any_horizontal(*((pl.col(name) != pl.col(f"{name}_kept")).fill_null(value=False) for name in names))
-    differs_at_all = pl.any_horizontal(*(pl.col(name).ne_missing(pl.col(f"{name}_kept")) for name in [*names, "extra"]))
+    pairs = repeated.join(kept, on=key, suffix="_kept", nulls_equal=True)
     same_source = pl.col("rank") == pl.col("rank_kept")
-    return pairs.filter(pl.when(same_source).then(differs_at_all).otherwise(differs)).height
+    differs_at_all = pl.any_horizontal(*(pl.col(name).ne_missing(pl.col(f"{name}_kept")) for name in [*names, "extra"]))
+    within = pairs.filter(same_source & differs_at_all).height
+    return within + _differing(pairs.filter(~same_source).select(rows.columns), kept, key, names).height
+
+
+def _differing(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str], names: Sequence[str]) -> pl.DataFrame:
+    """The rows that say another thing than the one kept of their key, of columns that both know."""
+    pairs = rows.join(kept, on=key, suffix="_kept", nulls_equal=True)
+    return pairs.filter(pl.any_horizontal(*((pl.col(name) != pl.col(f"{name}_kept")).fill_null(value=False) for name in names)))
 
 
 def _in_order(fills: pl.DataFrame) -> pl.DataFrame:

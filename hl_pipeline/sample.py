@@ -103,9 +103,9 @@ def write_sample(
     if days < 1 or fills_per_hour < 1:
         raise ValueError(f"days and fills_per_hour must be at least 1, got {days} and {fills_per_hour}")
     node_data_dir, truth_dir = target / "hl-mainnet-node-data", target / "truth"
-    truth_dir.mkdir(parents=True, exist_ok=True)
     if (possible := first_possible_day(first_day)) != first_day:
         raise ValueError(f"the bucket has no object for {first_day}: the first day from there on with one is {possible}")
+    truth_dir.mkdir(parents=True, exist_ok=True)
     start_ns = (first_day - date(1970, 1, 1)).days * DAY_NS
     hours = (24 * days if hours is None else hours) + 1
     world = _draw_world(np.random.default_rng([seed, hours]), start_ns, hours, fills_per_hour)

@@ -15,8 +15,10 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 from pydantic import SecretStr
@@ -26,8 +28,11 @@ from rich.table import Table
 from hl_pipeline.settings import Settings, as_environment
 from hl_pipeline.warehouse.embedded import embedded_url, hold
 
-DAY = date(2026, 3, 15)
-HOURS, FILLS_PER_HOUR = 5, 400_000
+if TYPE_CHECKING:
+    from hl_pipeline.lake import Lake
+
+DAY, OLDER_DAY = date(2026, 3, 15), date(2025, 6, 10)
+HOURS, OLDER_HOURS, FILLS_PER_HOUR = 5, 2, 400_000
 TARGETS = {"decode + lake": 350_000, "load with indexes": 300_000, "the whole way": 170_000}
 
 
@@ -35,29 +40,34 @@ def main() -> None:
     """Make the data, do the runs, print the medians."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=5)
-    options.add_argument("--one", choices=["stages", "whole"], help=argparse.SUPPRESS)
+    options.add_argument("--one", choices=[*_MEASURES], help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.one:
-        print(json.dumps(measure_stages() if chosen.one == "stages" else measure_whole()))  # noqa: T201
+        print(json.dumps(_MEASURES[chosen.one]()))  # noqa: T201
         return
     console = Console()
     with tempfile.TemporaryDirectory(prefix="hl-bench-") as directory:
         home = Path(directory)
-        bucket, fills, size = _make_bucket(home)
-        console.print(f"{fills:,} fills in {HOURS + 1} objects, {size / 1e6:,.0f} MB compressed; {os.cpu_count()} cores")
+        bucket = _make_bucket(home, console)
         results: list[dict[str, float]] = []
         with hold(home):
             for number in range(chosen.runs):
-                results.append(_run("stages", home, bucket, number) | _run("whole", home, bucket, number))
+                measured = [_run(what, home, bucket, number) for what in _MEASURES]
+                results.append({name: value for one in measured for name, value in one.items()})
                 console.print(f"run {number + 1}: " + ", ".join(f"{name} {value:,.0f}" for name, value in results[-1].items()))
     _print_medians(console, results)
 
 
-def _make_bucket(home: Path) -> tuple[Path, int, int]:
+def _make_bucket(home: Path, console: Console) -> Path:
+    """A bucket of hours of today's format, and of hours that two of the older ones share."""
     from hl_pipeline.sample import write_sample
 
-    made = write_sample(home / "sample", first_day=DAY, hours=HOURS, fills_per_hour=FILLS_PER_HOUR)
-    return made.node_data_dir, made.fills, made.bytes
+    for day, hours in ((DAY, HOURS), (OLDER_DAY, OLDER_HOURS)):
+        made = write_sample(home / "sample", first_day=day, hours=hours, fills_per_hour=FILLS_PER_HOUR)
+        console.print(
+            f"{day}: {made.fills:,} fills in {made.objects} objects, {made.bytes / 1e6:,.0f} MB; {os.cpu_count()} cores"
+        )
+    return home / "sample" / "hl-mainnet-node-data"
 
 
 def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
@@ -83,7 +93,36 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
 
 
 def measure_stages() -> dict[str, float]:
-    """Fills a second of decoding into the lake, and of loading from there into both tables with indexes."""
+    """Fills a second: decoding into the lake, loading from there into both tables with indexes, the three statistics."""
+    from hl_pipeline.assets.stats import hours_of_lake
+    from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
+    from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
+    from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, user_stats_of
+    from hl_pipeline.warehouse.connect import connect, find_database_url
+    from hl_pipeline.warehouse.load_table import replace_day
+
+    figures, lake = _bring_and_load(DAY, "decode + lake", "load with indexes")
+    rows = figures.pop("rows")
+    started = time.perf_counter()
+    with connect(find_database_url(Settings())) as connection:
+        for table, columns, make in (
+            ("candles", CANDLE_COLUMNS, candles_of_day),
+            ("daily_stats", DAILY_STATS_COLUMNS, daily_stats_of),
+            ("user_stats", USER_STATS_COLUMNS, user_stats_of),
+        ):
+            replace_day(connection, table, DAY, make(hours_of_lake(lake, DAY, columns)))
+    return figures | {"candles and statistics": rows / (time.perf_counter() - started)}
+
+
+def measure_older() -> dict[str, float]:
+    """Fills a second where node_trades and node_fills both have the hour: each fill stands in both."""
+    figures, _ = _bring_and_load(OLDER_DAY, "two older formats: decode + lake", "two older formats: each fill once, load")
+    figures.pop("rows")
+    return figures
+
+
+def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float], Lake]:
+    """The rates of both by name, of decoding by rows decoded, and `rows` loaded; the lake."""
     from hl_pipeline.assets.fills import load_fills
     from hl_pipeline.assets.raw import bring_day
     from hl_pipeline.definitions import build_resources
@@ -93,19 +132,18 @@ def measure_stages() -> dict[str, float]:
     from hl_pipeline.warehouse.migrate import migrate
 
     settings = Settings()
-    url = find_database_url(settings)
-    migrate(url)
+    migrate(find_database_url(settings))
     node_data = build_resources(settings)["node_data"]
     assert isinstance(node_data, NodeData)
     lake = open_lake(settings.lake)
-    with connect(url) as connection:
+    with connect(find_database_url(settings)) as connection:
         started = time.perf_counter()
-        brought = bring_day(DAY, node_data, lake, settings)
+        brought = bring_day(day, node_data, lake, settings)
         decoded = time.perf_counter()
-        loaded, _ = load_fills(DAY, lake, connection, settings)
+        loaded, _ = load_fills(day, lake, connection, settings)
         ended = time.perf_counter()
     rows = sum(meta.rows for meta in brought.found)
-    return {"decode + lake": rows / (decoded - started), "load with indexes": loaded.rows / (ended - decoded)}
+    return {bring: rows / (decoded - started), load: loaded.rows / (ended - decoded), "rows": loaded.rows}, lake
 
 
 def measure_whole() -> dict[str, float]:
@@ -125,6 +163,13 @@ def measure_whole() -> dict[str, float]:
     rows = event.metadata["dagster/partition_row_count"].value
     assert isinstance(rows, int)
     return {"the whole way": rows / seconds, "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+_MEASURES: dict[str, Callable[[], dict[str, float]]] = {
+    "stages": measure_stages,
+    "older": measure_older,
+    "whole": measure_whole,
+}
 
 
 def _print_medians(console: Console, results: list[dict[str, float]]) -> None:

@@ -1,7 +1,7 @@
 """The pictures of docs/pictures: the UI of a small sample, as a headless Chromium shows it.
 
 `python -m hl_pipeline_tests.take_pictures` makes a sample bucket in a temporary home, brings most of its days with `hl ingest`,
-starts `hl up` on it and photographs pages. It takes one or two minutes and touches nothing else. Chromium (Debian: package
+starts `hl up` on it and photographs pages. It takes a few minutes and touches nothing else. Chromium (Debian: package
 `chromium`) must be installed; it is driven with the DevTools protocol. The sample's days are the latest ones, because the plots
 and the grid of days show no others at first.
 """
@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
@@ -57,11 +56,12 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-# What the UI keeps of its user's choices: the navigation as icons, what a node of the graph says, no table of columns above
-# the plots.
+# What the UI keeps of its user's choices: the navigation as icons, what a node of the graph says, no more than
+# the description above the plots.
 _CHOICES = {
     "dagster-nav-collapsed": True,
     "asset-node-facets": ["description", "checks", "latest-event", "kind-tag", "partitions"],
+    "collapsible-section-Status": True,
     "collapsible-section-Columns": True,
 }
 # The last button whose text begins so; one without text is known by the name of its icon.
@@ -78,10 +78,10 @@ _PLACE = f"""
       return [box.x + box.width / 2, box.y + box.height / 2];
     }}
 """
-# Where there is something to read, or a drawing, the navigation aside; the last such place, or that of a text.
+# Where there is something to read, or to click on, the navigation aside; the last such place, or that of a text.
 _PLACES = """
     [...document.querySelectorAll("body *")]
-      .filter(e => e.matches("canvas, foreignObject") || [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+      .filter(e => e.matches("canvas, button") || [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
       .map(e => [e.textContent.trim(), e.getBoundingClientRect()])
       .filter(([_, box]) => box.width && box.height && box.left > 70)
 """
@@ -126,11 +126,20 @@ class Page:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        answer = self._receive("id", number)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _receive(self, name: str, value: object) -> dict[str, Any]:
+        """The next message that has this; those before it are dropped."""
         while True:
-            answer = json.loads(self._socket.recv(60))
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return answer["result"]
+            message = json.loads(self._socket.recv(60))
+            if message.get(name) == value:
+                return message
+
+    def open(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+        self._receive("method", "Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
@@ -151,10 +160,11 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
 
-    def press_escape(self) -> None:
-        """Close what a click has opened over the page."""
+    def let_go(self) -> None:
+        """Close what a click has opened over the page, and leave no button marked."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
+        self.evaluate("document.activeElement?.blur()")
 
     def photograph(self, height: float) -> bytes:
         clip = {"x": 0, "y": 0, "width": _WIDTH, "height": height, "scale": 1}
@@ -203,18 +213,19 @@ def pictures(sample: Sample) -> list[Picture]:
             clicks=("Show per-asset status",),
         ),
         Picture("checks", "/assets/fills?view=checks&checkDetail=day_is_whole", ("Latest execution", "Failed"), until="Plots"),
-        Picture("plots", "/assets/daily_stats", ("Latest materialization",), clicks=("Plots",), height=920),
+        Picture("plots", "/assets/daily_stats", ("Description",), clicks=("Plots",), height=884),
     ]
 
 
 def take(page: Page, ui: Ui, picture: Picture) -> bytes:
     """The picture as a PNG file."""
     page.resize(picture.height)
-    page.call("Page.navigate", url=f"http://127.0.0.1:{ui.port}{picture.path}")
+    page.open(f"http://127.0.0.1:{ui.port}{picture.path}")
     for label in picture.clicks:
+        page.settle(picture.height)  # what is still to be loaded would move the button away
         page.click(label)
     wait_until(lambda: all(page.says(text) for text in picture.says), 30, f"{picture.path} says {picture.says}")
-    page.press_escape()
+    page.let_go()
     page.settle(picture.height)
     return page.photograph(min(page.evaluate(f"({_END})({json.dumps(picture.until)})"), picture.height))
 

@@ -34,7 +34,7 @@ def _hl(cwd: Path, environment: dict[str, str], *arguments: str) -> subprocess.C
 def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict[str, str]) -> None:
     done = _hl(tmp_path, users_environment, "--help")
     assert done.returncode == 0
-    for command in ("up", "demo", "ingest", "status", "sample", "show"):
+    for command in ("up", "demo", "ingest", "rebuild", "drop", "status", "sample", "show"):
         assert f"\u2502 {command} " in done.stdout
 
 
@@ -46,7 +46,11 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         (["ingest", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days go from 2023-02-26 to"),
         (["sample", "--fills-per-hour", "0", "--days", "1"], {}, "--fills-per-hour"),
         (["sample", "--fills-per-hour", "5", "--days", "1", "--out", "."], {}, "is there already; choose another with --out"),
+        (["sample", "--fills-per-hour", "5", "--days", "1", "--from", "2025-01-01"], {}, "2025-03-22"),
         (["show", "fills", "--limit", "0"], {}, "--limit"),
+        (["show", "fills", "--wallet", "0x12"], {}, "--wallet is '0x12', must be 0x and 40 hex digits"),
+        (["show", "daily-stats", "--period", "decade"], {}, "must be one of day, week, month, year, all"),
+        (["drop", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
         (["status"], {"HL_PORT": "many"}, "HL_PORT: Input should be a valid integer"),
         (["status"], {"HL_PORT": "70000"}, "HL_PORT: Input should be less than or equal to 65535 (it is '70000')"),
         (["status"], {"HL_DATABASE_URL": "mysql://x"}, "HL_DATABASE_URL: Value error, must begin with postgresql://"),
@@ -63,7 +67,9 @@ def test_bad_input_is_named_and_changes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["show", "fills"], ["show", "checkpoints"]])
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["show", "fills"], ["show", "daily-stats"], ["drop", "--from", "2026-01-01", "--to", "2026-01-02"]]
+)
 def test_looking_at_an_installation_that_is_not_there_does_not_begin_one(
     arguments: list[str], tmp_path: Path, users_environment: dict[str, str]
 ) -> None:
@@ -102,6 +108,21 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     fills = _hl(tmp_path, environment, "show", "fills", "--day", "2026-03-15", "--limit", "3")
     rows = [line for line in fills.stdout.splitlines() if line.strip().startswith("2026-03-15 ")]
     assert len(rows) == 3
+    days = _hl(tmp_path, environment, "show", "daily-stats", "--coin", "HYPE")
+    assert [line.split()[:4] for line in days.stdout.splitlines()[1:]] == [
+        ["2026-03-16", "1", "HYPE", "perp"],
+        ["2026-03-15", "1", "HYPE", "perp"],
+    ]
+    # Those two days are the end of one week and the beginning of the next, in one month.
+    months = _hl(tmp_path, environment, "show", "daily-stats", "--coin", "HYPE", "--period", "month")
+    assert [line.split()[:4] for line in months.stdout.splitlines()[1:]] == [["2026-03-01", "2", "HYPE", "perp"]]
+    trades = [int(line.split()[4]) for line in (days.stdout + months.stdout).splitlines() if " HYPE " in line]
+    assert trades[0] + trades[1] == trades[2] > 0
+    users = _hl(tmp_path, environment, "show", "user-stats", "--period", "all", "--limit", "2")
+    wallet = users.stdout.splitlines()[1].split()[1]
+    assert wallet.startswith("0x")
+    one = _hl(tmp_path, environment, "show", "user-stats", "--period", "all", "--wallet", wallet.upper().replace("X", "x", 1))
+    assert one.stdout.splitlines()[1].split() == users.stdout.splitlines()[1].split()
 
 
 def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path: Path) -> None:

@@ -142,15 +142,46 @@ def test_the_table_has_every_column_that_is_copied_and_no_other(connection: psyc
 def test_migrations_go_up_down_and_up_again(database_url: str, connection: psycopg.Connection) -> None:
     tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'hl' ORDER BY 1"
     there = connection.execute(tables).fetchall()
-    migrate(database_url, "base")
+    migrate(database_url, "base", down=True)
     assert connection.execute(tables).fetchall() == [("alembic_version",)]
     migrate(database_url)
     migrate(database_url)
     assert connection.execute(tables).fetchall() == there
 
 
+def test_the_second_migration_keeps_every_row_and_numbers_the_objects_anew(
+    database_url: str, connection: psycopg.Connection
+) -> None:
+    migrate(database_url, "base", down=True)
+    migrate(database_url, "0001")
+    connection.execute(
+        "INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour, etag) VALUES "
+        "('9.lz4', 'node_fills_by_block', '2026-03-15', 9, NULL), ('10.lz4', 'node_fills_by_block', '2026-03-15', 10, 'e'), "
+        "('09.lz4', 'node_fills_by_block', '2026-03-15', 9, 'f')"
+    )
+    connection.execute("INSERT INTO hl.fills_days (date, rows, duplicates) VALUES ('2026-03-15', 2, 0)")
+    connection.execute("INSERT INTO hl.fills_day_objects VALUES ('2026-03-15', 2, 'e', 1), ('2026-03-15', 3, 'f', 1)")
+    connection.execute("CREATE TABLE hl.fills_20260315 PARTITION OF hl.fills FOR VALUES FROM ('2026-03-15') TO ('2026-03-16')")
+    row = "('2026-03-15 10:00+0', 1, {}, 'B', 'BTC', '0x', 1, 2)"
+    names = "time, tid, object_id, side, coin, wallet, px, sz"
+    connection.execute(f"INSERT INTO hl.fills ({names}) VALUES {row.format(2)}, {row.format(3)}".encode())
+
+    migrate(database_url)
+
+    # 1,169 days after 2023-01-01, in hours.
+    nine, ten = 3_000_000 + 1_169 * 24 + 9, 3_000_000 + 1_169 * 24 + 10
+    objects = connection.execute("SELECT object_id, object_key FROM hl.s3_ingest_log ORDER BY 1").fetchall()
+    assert objects == [(nine, "09.lz4"), (ten, "10.lz4")]
+    assert connection.execute("SELECT object_id FROM hl.fills_day_objects ORDER BY 1").fetchall() == [(nine,), (ten,)]
+    assert connection.execute("SELECT object_id FROM hl.fills ORDER BY 1").fetchall() == [(nine,), (ten,)]
+    migrate(database_url, "0001", down=True)
+    names = "object_key, source, object_date, object_hour"
+    connection.execute(f"INSERT INTO hl.s3_ingest_log ({names}) VALUES ('x', 'y', '2026-03-15', 1)".encode())
+    assert connection.execute("SELECT max(object_id) FROM hl.s3_ingest_log").fetchone() == (ten + 1,)
+
+
 def test_migrations_at_once_do_not_disturb_each_other(database_url: str) -> None:
-    migrate(database_url, "base")
+    migrate(database_url, "base", down=True)
     failed: list[BaseException] = []
 
     def up() -> None:

@@ -150,6 +150,16 @@ def test_a_leg_that_is_alike_to_one_in_node_fills_is_kept_with_the_tid_of_its_ow
         assert sorted(done.fills.select("side", "tid").rows()) == [("A", 1001), ("A", 1002), ("B", 1001), ("B", 1002)]
 
 
+def test_a_leg_whose_start_position_node_trades_does_not_say_is_still_the_same_leg() -> None:
+    nowhere = {"start_position": None}
+    in_trades = [leg(1, source=TRADES, **nowhere), leg(1, side="A", source=TRADES, **nowhere)]
+    done = once([*in_trades, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
+    assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 0)
+    half = [leg(1, source=TRADES), leg(1, side="A", source=TRADES, **nowhere)]
+    done = once([*half, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
+    assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 0)
+
+
 def test_repeats_that_say_other_things_are_counted_as_conflicts() -> None:
     assert once([leg(1), leg(1, px=Decimal(8))]).conflicts == 1
     assert once([leg(1), leg(1, fee=None)]).conflicts == 1

@@ -173,8 +173,9 @@ def test_every_figure_of_a_day_is_what_the_second_way_gives(made: Made, table: s
 
 def _assert_equal(stored: dict[Any, Row], expected: dict[Any, Row]) -> None:
     assert stored.keys() == expected.keys()
-    differing = [key for key, row in stored.items() if row != expected[key]]
-    assert [(key, stored[key]) for key in differing] == [(key, expected[key]) for key in differing]
+    both = [(key, name, row[name], expected[key][name]) for key, row in stored.items() for name in row]
+    assert [found for found in both if found[2] != found[3]] == []
+    assert all(row.keys() == expected[key].keys() for key, row in stored.items())
 
 
 def test_a_day_is_said_to_be_complete_where_blocks_prove_it(made: Made) -> None:

@@ -1,7 +1,7 @@
 """`candles`, `daily_stats`, `user_stats`: what follows from a day's fills in the lake, each a table of PostgreSQL."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 
 import polars as pl
@@ -10,9 +10,8 @@ from dagster import AssetCheckResult, AssetCheckSpec, AssetExecutionContext, Mat
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.shown import OWNERS, column_lineage, table_metadata
-from hl_pipeline.figures.candles import CANDLE_SCHEMA, candles_of
+from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
 from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
-from hl_pipeline.figures.trades import TRADE_COLUMNS, trades_of
 from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, user_stats_of
 from hl_pipeline.lake import Lake, read_fills_hour
 from hl_pipeline.partitions import DAYS
@@ -41,12 +40,7 @@ Metadata = dict[str, int | float]
 )
 def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
     """Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded."""
-
-    def make(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
-        parts = [candles_of(trades_of(hour)) for hour in hours]
-        return pl.concat([pl.DataFrame(schema=CANDLE_SCHEMA), *parts])
-
-    rows, metadata, _ = _make_day(context, lake_storage, warehouse, "candles", TRADE_COLUMNS, make)
+    rows, metadata, _ = _make_day(context, lake_storage, warehouse, "candles", CANDLE_COLUMNS, candles_of_day)
     out_of_order = rows.filter(~pl.col("open").is_between("low", "high") | ~pl.col("close").is_between("low", "high")).height
     check = AssetCheckResult(
         check_name="prices_ordered",
@@ -110,7 +104,7 @@ def _make_day(
     lake_storage: LakeStorage,
     warehouse: Warehouse,
     table: str,
-    columns: Iterable[str],
+    columns: Sequence[str],
     make: Callable[[Iterable[pl.DataFrame]], pl.DataFrame],
 ) -> tuple[pl.DataFrame, Metadata, int]:
     """The table's rows of the run's day, which are then in PostgreSQL; metadata for the UI; how many fills were loaded."""
@@ -119,7 +113,7 @@ def _make_day(
     lake = lake_storage.open()
     with warehouse.connect(f"hl {table}") as connection, lock_fills_day(connection, day, shared=True):
         loaded, state = _read_day(connection, day)
-        rows = make(_hours(lake, day, [*columns]))
+        rows = make(hours_of_lake(lake, day, columns))
         if table == "user_stats":
             rows = rows.with_columns(is_complete=pl.lit(_COMPLETE.get(state or ""), pl.Boolean))
         replace_day(connection, table, day, rows)
@@ -133,7 +127,8 @@ def _read_day(connection: psycopg.Connection, day: date) -> tuple[int, str | Non
     return (0, None) if row is None else (row[0], row[1])
 
 
-def _hours(lake: Lake, day: date, columns: list[str]) -> Iterator[pl.DataFrame]:
+def hours_of_lake(lake: Lake, day: date, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Columns of the day's fills, hour by hour; hours without fills are left out."""
     for hour in range(24):
         frame = read_fills_hour(lake, day, hour, columns)
         if frame.height:

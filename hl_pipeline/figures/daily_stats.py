@@ -113,7 +113,7 @@ def fee_in_quote() -> pl.Expr:
     return (
         pl.when((kind == "spot") & in_base)
         .then(product(pl.col("fee"), pl.col("px")))
-        .when((kind == "outcome") & ~pl.col("fee_token").is_in(_DOLLARS))
+        .when((kind == "outcome") & ~pl.col("fee_token").is_in(_DOLLARS).fill_null(value=False))
         .then(None)
         .otherwise(product(pl.col("fee"), pl.lit(1, PRICE_TYPE)))
     )

@@ -79,10 +79,12 @@ def trades_of(fills: pl.DataFrame) -> pl.DataFrame:
         has_twap=pl.col("twap_id").is_not_null(),
         has_builder=pl.when(~is_poor()).then(pl.col("builder").is_not_null()),
         is_liquidation=pl.when(~is_poor()).then(pl.col("liquidated_user").is_not_null()),
-    ).sort(~pl.col("crossed").fill_null(value=False), maintain_order=True)
+        # The taker's leg first; beside a maker's, a leg that does not say what it is takes.
+    ).sort(pl.col("crossed").cast(pl.Float32).fill_null(0.5), descending=True, maintain_order=True)
     trades = known.group_by("time", "coin", "tid", "low_oid", "high_oid").agg(
         pl.col("place").min(),
         pl.col("px", "sz", "side", "crossed").first(),
+        (~pl.col("crossed")).any().alias("has_maker"),
         pl.len().alias("legs"),
         pl.col("has_twap").any(),
         # One leg with a builder is enough; without one, a leg that nobody knows could have one.
@@ -91,7 +93,8 @@ def trades_of(fills: pl.DataFrame) -> pl.DataFrame:
         pl.col("is_liquidation").max(),
     )
     other_side = pl.col("side").replace_strict({"A": "B", "B": "A"}, return_dtype=pl.String)
-    taker_side = pl.when(pl.col("crossed")).then(pl.col("side")).when(~pl.col("crossed")).then(other_side)
+    takes = pl.col("crossed") | (pl.col("crossed").is_null() & pl.col("has_maker"))
+    taker_side = pl.when(takes).then(pl.col("side")).when(~pl.col("crossed")).then(other_side)
     return (
         trades.sort("place")
         .with_columns(notional=notional(), taker_side=taker_side, sz=summable("sz"))

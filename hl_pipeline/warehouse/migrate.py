@@ -12,8 +12,8 @@ from sqlalchemy.pool import NullPool
 _LOCK = 7_281_001
 
 
-def migrate(url: str, revision: str = "head") -> None:
-    """Bring the schema `hl` at `url` to `revision` (`base`: nothing is left). Does nothing when it is there."""
+def migrate(url: str, revision: str = "head", *, down: bool = False) -> None:
+    """Bring the schema `hl` at `url` up (or `down`) to `revision` (`base`: nothing is left). Does nothing when it is there."""
     _, _, address = url.partition("://")
     engine = create_engine(f"postgresql+psycopg://{address}", poolclass=NullPool)
     with engine.connect() as connection:
@@ -22,5 +22,5 @@ def migrate(url: str, revision: str = "head") -> None:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = connection
-        (command.downgrade if revision == "base" else command.upgrade)(config, revision)
+        (command.downgrade if down else command.upgrade)(config, revision)
         connection.commit()
