@@ -151,7 +151,7 @@ def test_a_leg_that_is_alike_to_one_in_node_fills_is_kept_with_the_tid_of_its_ow
 
 
 def test_a_leg_whose_start_position_node_trades_does_not_say_is_still_the_same_leg() -> None:
-    nowhere = {"start_position": None}
+    nowhere: Row = {"start_position": None}
     in_trades = [leg(1, source=TRADES, **nowhere), leg(1, side="A", source=TRADES, **nowhere)]
     done = once([*in_trades, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 0)
