@@ -4,7 +4,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: setup demo up test check bench
+.PHONY: setup demo up test check bench pictures
 setup: .venv/.synced
 
 $(UV):
@@ -31,3 +31,7 @@ test: check
 
 bench: setup
 	$(BIN)/python -m hl_pipeline_tests.bench
+
+# The README's pictures, from the real UI; needs Chromium (Debian: apt install chromium).
+pictures: setup
+	$(BIN)/python -m hl_pipeline_tests.take_pictures

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+import lz4.frame
 import polars as pl
 
+from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.naive import event_day, expected_fill, in_order, read_bucket, stored_fills, without
 from hl_pipeline_tests.s3_server import S3Server
@@ -43,6 +47,34 @@ def test_the_real_fills_are_each_on_their_day_with_every_field_and_the_other_hou
     _assert_every_real_fill_is_there(world, samples)
     lake = pl.read_parquet(f"{world.environment['HL_LAKE_URL']}/fills/*/*.parquet", hive_partitioning=True)
     assert lake.group_by("date").len().sort("date").rows() == [(date(2026, 3, 14), 18), (date(2026, 3, 15), 1370)]
+
+
+def test_the_25_real_trades_of_node_trades_are_50_legs_and_25_trades(world: World, samples: Path) -> None:
+    text = (samples / "node_trades_20250624_2.jsonl").read_bytes()
+    path = world.bucket / "node_trades/hourly/20250624/2.lz4"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(lz4.frame.compress(text))
+    command = [HL, "ingest", "--from", "2025-06-24", "--to", "2025-06-24"]
+
+    done = subprocess.run(command, env=world.environment, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 3, done.stderr
+    trades = [json.loads(line, parse_float=Decimal) for line in text.splitlines()]
+    expected = {
+        (trade["coin"], leg["user"], side, Decimal(trade["px"]), Decimal(trade["sz"]), Decimal(leg["start_pos"]), leg["oid"],
+         other["oid"], side == trade["side"], leg["twap_id"], leg["cloid"], trade["hash"], None, None, None)
+        for trade in trades
+        for side, leg, other in zip("BA", trade["side_info"], reversed(trade["side_info"]), strict=True)
+    }  # fmt: skip
+    with connect(world.database_url) as connection:
+        stored = connection.execute(
+            "SELECT coin, wallet, side, px, sz, start_position, oid, counterparty_oid, crossed, twap_id, cloid, hash, "
+            "tid, fee, dir FROM hl.fills_readable"
+        ).fetchall()
+        counted = connection.execute("SELECT sum(trades), sum(notional), count(fees) FROM hl.daily_stats").fetchone()
+    assert len(stored) == len(expected) == 50
+    assert set(stored) == expected
+    assert counted == (25, sum(Decimal(trade["px"]) * Decimal(trade["sz"]) for trade in trades), 0)
 
 
 def test_the_real_fills_come_through_an_s3_server_that_refuses_who_does_not_pay(
