@@ -94,7 +94,7 @@ def demo() -> None:
     with _running(settings) as url:
         done = ingest_days(days_between(_DEMO_FIRST, last), settings, console)
         _print_demo_summary(url, done)
-    console.print(f"\nOpen the UI on it: [bold]{_hl()} up --demo[/]   Look at rows: [bold]{_hl()} show fills --demo[/]")
+    console.print(f"\nOpen the UI on it: [bold]{_hl()} up --demo[/]   Look at figures: [bold]{_hl()} show daily-stats --demo[/]")
     raise typer.Exit(1 if worst(done) == Outcome.FAILED else 0)
 
 
@@ -418,12 +418,11 @@ def _print_demo_summary(url: str, days: list[Day]) -> None:
         figures = (f"{day.rows:,}", f"{day.bytes_fetched / 1e6:.1f} MB", f"{day.seconds:.1f}", day.missing_blocks, day.bad_lines)
         table.add_row(str(day.day), *map(str, figures))
     console.print(table)
-    query = """
-        SELECT coin, count(*) FROM hl.fills GROUP BY coin ORDER BY 2 DESC LIMIT 5
-    """
+    query = "SELECT coin, sum(trades), sum(notional) FROM hl.daily_stats GROUP BY coin ORDER BY 3 DESC NULLS LAST LIMIT 4"
     with connect(url, "hl demo") as connection:
-        busiest = connection.execute(query).fetchall()
-    console.print("busiest coins: " + ", ".join(f"{coin} {count:,} fills" for coin, count in busiest), highlight=False)
+        busiest = connection.execute(query.encode()).fetchall()
+    said = ", ".join(f"{coin} {notional:,.0f} in {trades:,} trades" for coin, trades, notional in busiest)
+    console.print(f"most traded: {said}", highlight=False)
 
 
 def _hl() -> str:

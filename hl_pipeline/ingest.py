@@ -20,7 +20,7 @@ from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
 from hl_pipeline.events import is_event
 from hl_pipeline.settings import Settings
 
-_SHARE_OF_RAW = 0.6  # of a day's time: decoding; the rest is loading
+_SHARE_OF_RAW, _SHARE_OF_LOAD, _SHARE_OF_TABLE = 0.45, 0.35, 0.06  # of a day's time: decoding, loading, each statistic
 _INTERRUPTED = "DagsterExecutionInterruptedError"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -143,7 +143,7 @@ class _ProgressHandler(logging.Handler):
         self._reset()
 
     def _reset(self) -> None:
-        self._bytes = self._wanted = self._rows = self._loaded = 0
+        self._bytes = self._wanted = self._rows = self._loaded = self._tables = 0
 
     def begin(self, day: date) -> None:
         self._reset()
@@ -166,12 +166,15 @@ class _ProgressHandler(logging.Handler):
         elif record.event == "hour_copied":
             self._loaded = fields["rows"]
             self._show(f"loaded {self._loaded:,} of about {self._rows:,} fills")
+        elif record.event == "table_loaded":
+            self._tables += 1
+            self._show(f"{fields['table']}: {fields['rows']:,} rows")
         elif record.event in ("indexes_building", "day_in_use"):
             self._show(record.event.replace("_", " "))
 
     def _show(self, said: str) -> None:
         raw = _SHARE_OF_RAW * self._bytes / max(self._wanted, 1)
-        load = (0.9 - _SHARE_OF_RAW) * min(self._loaded / max(self._rows, 1), 1)
+        load = _SHARE_OF_LOAD * min(self._loaded / max(self._rows, 1), 1) + _SHARE_OF_TABLE * self._tables
         elapsed = self._progress.tasks[0].elapsed or 0
         rate = f", {(self._loaded or self._rows) / elapsed:,.0f}/s" if elapsed > 1 and not self._finished else ""
         self._progress.update(self._task, completed=self._finished + raw + load, said=said + rate)

@@ -187,7 +187,7 @@ def test_the_demo_works_and_neither_sees_nor_touches_a_real_installation(
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("2025-09-")] == ["whole", "whole"]
-    assert "busiest coins: HYPE" in done.stdout
+    assert "most traded: HYPE" in done.stdout
     assert "up --demo" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".hl-demo"]
     shown = _hl(tmp_path, environment, "status", "--demo")

@@ -426,6 +426,16 @@ def test_a_day_that_no_source_has_materializes_with_nothing(world: World, materi
     assert _stored(world) == []
 
 
+def test_a_day_that_node_trades_lacks_is_a_hole_of_all_its_hours_and_has_no_rows(world: World, materialized: Materialize) -> None:
+    result = materialized(date(2025, 4, 12))
+    assert result.success
+    assert _failed(result) == {"hours_present", "day_is_whole"}
+    check = _checks(result)["day_is_whole"]
+    assert check.severity == AssetCheckSeverity.ERROR
+    assert check.description == ("25 missing (04-12 00-23 h, 04-13 00 h): no such object in the bucket's node_trades.")
+    assert _stored(world) == []
+
+
 def test_rows_that_went_from_the_database_are_missed_by_the_check_against_the_lake(
     bucket: Path, world: World, materialized: Materialize
 ) -> None:

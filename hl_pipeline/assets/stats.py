@@ -1,5 +1,6 @@
 """`candles`, `daily_stats`, `user_stats`: what follows from a day's fills in the lake, each a table of PostgreSQL."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
@@ -10,6 +11,7 @@ from dagster import AssetCheckResult, AssetCheckSpec, AssetExecutionContext, Mat
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.shown import OWNERS, column_lineage, table_metadata
+from hl_pipeline.events import emit
 from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
 from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
 from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, user_stats_of
@@ -19,6 +21,7 @@ from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.warehouse.load_table import replace_day
 from hl_pipeline.warehouse.locks import lock_fills_day
 
+_log = logging.getLogger(__name__)
 _DAY = "SELECT rows, state FROM hl.fills_days WHERE date = %s"
 _COMPLETE = {"whole": True, "incomplete": False, "pending": False}
 
@@ -117,6 +120,7 @@ def _make_day(
         if table == "user_stats":
             rows = rows.with_columns(is_complete=pl.lit(_COMPLETE.get(state or ""), pl.Boolean))
         replace_day(connection, table, day, rows)
+    emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
     seconds = round(time.perf_counter() - started, 3)
     return rows, {"dagster/partition_row_count": rows.height, "seconds": seconds}, loaded
 
