@@ -182,10 +182,13 @@ class Page:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="hl-pics-") as name:
+    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        sys.exit(f"none of {', '.join(_BROWSERS)} is installed (Debian: apt-get install chromium)")
+    with tempfile.TemporaryDirectory(prefix="hl-pics-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         sample = make_sample(directory)
-        with _serving(directory, sample) as ui, _browsing(directory) as page:
+        with _serving(directory, sample) as ui, _browsing(browser, directory) as page:
             PICTURES.mkdir(parents=True, exist_ok=True)
             for picture in pictures(sample):
                 file = PICTURES / f"{picture.name}.png"
@@ -270,11 +273,8 @@ def _serving(directory: Path, sample: Sample) -> Generator[Ui]:
 
 
 @contextmanager
-def _browsing(directory: Path) -> Generator[Page]:
+def _browsing(browser: str, directory: Path) -> Generator[Page]:
     """An empty page of a Chromium that knows the choices, and what time it is in UTC."""
-    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        sys.exit(f"none of {', '.join(_BROWSERS)} is installed (Debian: apt-get install chromium)")
     profile = directory / "browser"
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     command = [browser, *_FLAGS, *sandbox, f"--user-data-dir={profile}", "about:blank"]
