@@ -35,7 +35,7 @@ _PX = "quote per coin"
 
 FILL_COLUMNS = (
     Column("time", "timestamptz", "UTC, ms", "When it happened.", "`time`; of node_trades: rounded down to ms"),
-    Column("block_number", "bigint", "", "Its block. NULL: the source has none.", "`block_number` of node_fills_by_block"),
+    Column("block_number", "bigint", "", "Number of its block. NULL: the source has none.", "`block_number` of node_fills_by_block"),
     Column("block_time_ns", "bigint", "ns since 1970, UTC", "Time of its block. NULL in node_fills.", "`block_time`; `time` of node_trades"),
     Column("coin", "text", "", "`BTC`, spot `@107` or `PURR/USDC`, HIP-3 `xyz:TSLA`, outcome `#1890`; case matters.", "`coin`"),
     Column("wallet", "text", "", "The address, lower case.", "`user`"),
@@ -46,7 +46,7 @@ FILL_COLUMNS = (
     Column("dir", "text", "", "What it did: `Open Long`, `Sell`, `Settlement`, …; an open set. NULL: unknown.", "`dir`"),
     Column("closed_pnl", "numeric", _QUOTE, "Profit or loss realized, fees not in it. NULL: unknown.", "`closedPnl`"),
     Column("hash", "bytea", "", "Transaction, 32 bytes; all zero on TWAP slices and on dust.", "`hash`"),
-    Column("oid", "bigint", "", "Its order.", "`oid`"),
+    Column("oid", "bigint", "", "Order that it filled, wholly or in part.", "`oid`"),
     Column("counterparty_oid", "bigint", "", "The order that it met; known for node_trades alone.", "`oid` of the other leg in node_trades"),
     Column("crossed", "boolean", "", "True: the taker.", "`crossed`; of node_trades: whether its side is the trade's"),
     Column("fee", "numeric", "fee_token", "Fee, negative for a rebate; builder_fee and deployer_fee are in it. NULL: unknown.", "`fee`"),
@@ -87,7 +87,7 @@ TABLES: dict[str, TableOf] = {
             Column("high", "numeric", _PX, "Highest price.", ("px",)),
             Column("low", "numeric", _PX, "Lowest price.", ("px",)),
             Column("close", "numeric", _PX, "Price of the last trade.", ("px", "time")),
-            Column("volume", "numeric", _COIN, "Sizes of the trades, each trade once.", ("sz", "tid")),
+            Column("volume", "numeric", _COIN, "Sum of the sizes, each trade once.", ("sz", "tid")),
             Column("notional", "numeric", _QUOTE, "px × sz of the trades, each trade once.", ("px", "sz", "tid")),
             Column("trades", "bigint", "trades", "How many.", ("tid",)),
             Column("date", "date", "UTC", "The day of `time`.", ("time",)),
@@ -146,7 +146,7 @@ TABLES: dict[str, TableOf] = {
             Column("coins", "bigint", "coins", "Coins in which it traded.", ("coin",)),
             Column("twaps", "bigint", "TWAPs", "TWAPs of its own of which slices were filled.", ("twap_id",)),
             Column("first_fill", "timestamptz", "UTC", "Its first fill of the day.", ("time",)),
-            Column("last_fill", "timestamptz", "UTC", "Its last one.", ("time",)),
+            Column("last_fill", "timestamptz", "UTC", "Its last fill of the day.", ("time",)),
             Column("fees", "json", "each its token", "Fees less rebates of all fills by token; NULL where one is unknown.", ("fee", "fee_token")),
             Column("sources", "text[]", "", "Datasets that its fills came from.", ("object_id",)),
             Column("is_complete", "boolean", "", "Whether the day is whole; NULL: its sources have nothing that could prove it.", ("block_number",)),
@@ -203,7 +203,7 @@ TABLES: dict[str, TableOf] = {
 LAKE_ONLY = (
     Column("local_time_ns", "bigint", "ns since 1970, UTC", "When the node wrote the block, by its own clock; hours are cut by it.", "`local_time`"),
     Column("line", "bigint", "", "Line of the object, from 1.", "counted"),
-    Column("object", "text", "", "Key of the object (in `fills/` alone).", "the key"),
+    Column("object", "text", "", "Key of the object; not in `raw_fills/`, whose files are of one object each.", "the key"),
 )
 """Columns of the lake's fills beyond those of hl.fills (which has `object_id` in place of `object`)."""
 

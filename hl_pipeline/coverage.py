@@ -150,7 +150,8 @@ class Judgement:
             hours = [h for h in self.hours if h.state == state]
             if hours:
                 reasons = sorted({h.why for h in hours})
-                said.append(f"{len(hours)} {state} ({_show_hours([h.hour for h in hours])}): {'; '.join(reasons[:3])}")
+                which = _show_hours([h.hour for h in hours])
+                said.append(f"{len(hours)} of {len(self.hours)} objects {state}: {which} ({'; '.join(reasons[:3])})")
         if self.holes:
             where = "; ".join(f"{h.first}-{h.last} {h.where}" for h in self.holes[:3])
             said.append(f"{self.missing_blocks} blocks missing: {where}")
@@ -225,7 +226,7 @@ def _state_of(
         return said("present")
     if now < hour + HOUR + lag:
         return said("not due", f"due at {hour + HOUR + lag:%Y-%m-%d %H:%M} UTC")
-    return said("missing", f"no such object in the bucket's {source.name}")
+    return said("missing", f"no such object in {source.name}")
 
 
 def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
@@ -323,11 +324,11 @@ def _show_ns(time_ns: int) -> str:
 
 
 def _show_hours(hours: Sequence[datetime]) -> str:
-    """`00-04, 07 h` of the first day, with the date where it changes."""
+    """`2026-03-15 00-04 h, 2026-03-15 07 h`."""
     runs: list[list[datetime]] = []
     for hour in hours:
         if runs and hour - runs[-1][-1] == HOUR and hour.date() == runs[-1][-1].date():
             runs[-1].append(hour)
         else:
             runs.append([hour])
-    return ", ".join(f"{r[0]:%m-%d %H}-{r[-1]:%H} h" if len(r) > 1 else f"{r[0]:%m-%d %H} h" for r in runs)
+    return ", ".join(f"{r[0]:%Y-%m-%d %H}-{r[-1]:%H} h" if len(r) > 1 else f"{r[0]:%Y-%m-%d %H} h" for r in runs)

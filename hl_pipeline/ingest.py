@@ -10,13 +10,13 @@ from datetime import date, timedelta
 from enum import IntEnum
 from typing import Any
 
-from dagster import DagsterInstance, ExecuteInProcessResult, materialize
+from dagster import DagsterInstance, ExecuteInProcessResult
 from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
+from hl_pipeline.definitions import ASSETS, build_defs
 from hl_pipeline.events import is_event
 from hl_pipeline.settings import Settings
 
@@ -59,15 +59,13 @@ def ingest_days(days: list[date], settings: Settings, console: Console, *, from_
     Raises InterruptedIngestError.
     """
     done: list[Day] = []
+    job = build_defs(settings).resolve_job_def("rebuild_days" if from_lake else "ingest_days")
     with DagsterInstance.get() as instance, _progress(console, days) as progress:
         for day in days:
             progress.begin(day)
-            result = materialize(
-                ASSETS,
-                selection=DERIVED if from_lake else ASSETS,
+            result = job.execute_in_process(
                 partition_key=str(day),
                 instance=instance,
-                resources=build_resources(settings),
                 run_config=_QUIET,
                 raise_on_error=False,
                 tags={"hl/started_by": "hl rebuild" if from_lake else "hl ingest"},
@@ -99,11 +97,11 @@ def _describe(day: date, result: ExecuteInProcessResult) -> Day:
         return Day(day, Outcome.FAILED, "failed", message, 0, int(raw.get("bytes_fetched", 0)), seconds, 0, 0, 0)
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     failed = [f"{name}: {check.description}" for name, check in checks.items() if not check.passed]
-    state = str(fills["state"]) if not checks["day_is_whole"].passed or not failed else "; ".join(failed)
+    state = str(fills["explanation"]) if not checks["day_is_whole"].passed or not failed else "; ".join(failed)
     return Day(
         day,
         Outcome.INCOMPLETE if failed else Outcome.WHOLE,
-        "doubtful" if failed and str(fills["judged"]) == "whole" else str(fills["judged"]),
+        "doubtful" if failed and str(fills["state"]) == "whole" else str(fills["state"]),
         state,
         int(fills["dagster/partition_row_count"]),
         int(raw.get("bytes_fetched", 0)),

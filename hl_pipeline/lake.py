@@ -219,7 +219,7 @@ def write_raw_object(
             for group in _row_groups(watch(decoded)):
                 writer.write_table(_arrow_table(group), row_group_size=group.height)
                 rows += group.height
-                emit(_log, "row_group_written", key=key, rows=rows)
+                emit(_log, "row_group_written", level=logging.DEBUG, key=key, rows=rows)
             blocks = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
             times = np.concatenate(block_times) if block_times else np.empty(0, np.int64)
             distinct = np.unique(blocks)
@@ -248,7 +248,7 @@ def write_raw_object(
             writer.add_key_value_metadata({_META_KEY: json.dumps(asdict(meta)).encode()})
         # Before the rows, so that rows never stand without what is missing from them.
         _write_bad_lines(lake, bad_lines_path(object_date, hour, source), bad)
-        emit(_log, "lake_file_written", key=key, rows=rows)
+        emit(_log, "lake_file_written", level=logging.DEBUG, key=key, rows=rows)
     return meta
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from hl_pipeline.installation import PROJECT
 _STOP_SECONDS = 20.0
 _START_SECONDS = 120.0
 _HOST = "127.0.0.1"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class AlreadyUpError(RuntimeError):
@@ -36,7 +38,8 @@ def commands(port: int) -> dict[str, list[str]]:
     workspace = ["-w", str(PROJECT / "workspace.yaml")]
     return {
         "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(port), *workspace],
-        "daemon": [str(programs / "dagster-daemon"), "run", *workspace],
+        # Its code servers are told to end each minute, and would say so each minute.
+        "daemon": [str(programs / "dagster-daemon"), "run", "--code-server-log-level", "error", *workspace],
     }
 
 
@@ -112,8 +115,9 @@ def _forward(name: str, lines: IO[str], log: TextIO) -> None:
 
 
 def _say(text: str, log: TextIO) -> None:
-    print(text, flush=True)  # noqa: T201 - this is what `hl up` shows
-    log.write(text + "\n")
+    plain = _COLOUR.sub("", text)
+    print(text if sys.stdout.isatty() else plain, flush=True)  # noqa: T201 - this is what `hl up` shows
+    log.write(plain + "\n")
     log.flush()
 
 

@@ -76,7 +76,7 @@ def ingest(place: Place, day: date) -> None:
 
 def _run(place: Place, day: date, death: Death | None) -> None:
     logger = logging.getLogger("hl_pipeline")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     if death is not None and death.event is None:
         _die_after(death.seconds)
     elif death is not None:

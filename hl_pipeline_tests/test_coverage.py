@@ -101,7 +101,7 @@ def test_a_day_of_a_format_without_block_numbers_is_never_called_whole() -> None
     assert judged.explain() == "All 25 objects are there (node_fills); without block numbers nothing proves that they lack none."
     judged = judge_day(day, _old_day(NODE_FILLS, day)[:-1], {}, NOW, LAG)
     assert (judged.state, judged.is_harmless) == ("incomplete", False)
-    assert "1 missing (07-02 00 h): no such object in the bucket's node_fills" in judged.explain()
+    assert "1 of 25 objects missing: 2025-07-02 00 h (no such object in node_fills)" in judged.explain()
     assert "no fill from 2025-07-02 00:00 on was seen" in judged.explain()
 
 
@@ -125,7 +125,7 @@ def test_on_the_days_of_transition_both_sources_are_needed_and_must_meet() -> No
         assert judge_day(day, before + after, {}, NOW, LAG).state == "unprovable"
         without_seam = judge_day(day, before[:-1] + after, {}, NOW, LAG)
         assert without_seam.state == "incomplete"
-        assert f"1 missing ({better.first:%m-%d %H} h)" in without_seam.explain()
+        assert f"objects missing: {better.first:%Y-%m-%d %H} h" in without_seam.explain()
         began = int(better.first.timestamp() * 1000)
         late = [_old(poorer, better.first, last_time_ms=began + 600_000)]
         first: dict[str, Any] = {"first_time_ms": began + 1_200_000, "first_block_time_ns": (began + 1_200_000) * 10**6}
@@ -178,7 +178,7 @@ def test_an_object_that_failed_is_told_with_its_reason() -> None:
     metas = _day()
     lost = metas.pop(3)
     judged = _judge(metas, {(BY_BLOCK.name, DAY, 3): f"{lost.key}: truncated"})
-    assert judged.explain() == f"1 failed (03-15 03 h): {lost.key}: truncated."
+    assert judged.explain() == f"1 of 25 objects failed: 2026-03-15 03 h ({lost.key}: truncated)."
     assert judged.state == "incomplete"
 
 

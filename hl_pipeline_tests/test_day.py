@@ -164,7 +164,7 @@ def test_single_legs_are_counted_as_the_generator_made_them(made: Path, bucket: 
     ]
     single = [key for key in set(fills) if fills.count(key) == 1]
     metadata = {name: value.value for name, value in checks["legs_pair"].metadata.items()}
-    assert metadata == {"trades": len(set(fills)), "single_legs": len(single), "not_a_pair": 0}
+    assert metadata == {"trades": len(set(fills)), "trades_with_one_leg": len(single), "not_a_pair": 0}
     assert single
     assert made.is_dir()
 
@@ -182,7 +182,7 @@ def test_a_truncated_object_fails_alone_and_by_name_and_is_mended_by_the_next_ru
     assert _failed(result) == {"hours_present", "blocks_without_holes", "day_is_whole"} - {"blocks_without_holes"}
     check = _checks(result)["day_is_whole"]
     assert check.severity == AssetCheckSeverity.ERROR
-    assert "1 failed (03-15 05 h): truncated: the lz4 stream ends within a frame" in (check.description or "")
+    assert "1 of 25 objects failed: 2026-03-15 05 h (truncated: the lz4 stream ends within a frame" in (check.description or "")
     with psycopg.connect(world.database_url) as connection:
         errors = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
     assert [key for key, _ in errors] == ["node_fills_by_block/hourly/20260315/5.lz4"]
@@ -285,7 +285,9 @@ def test_a_missing_hour_is_an_error_that_names_it_and_the_rest_is_loaded(
     result = materialized()
     assert _failed(result) == {"hours_present", "day_is_whole"}
     assert _checks(result)["hours_present"].severity == AssetCheckSeverity.ERROR
-    assert "1 missing (03-15 08 h): no such object in the bucket" in (_checks(result)["day_is_whole"].description or "")
+    assert "1 of 25 objects missing: 2026-03-15 08 h (no such object in node_fills_by_block)" in (
+        _checks(result)["day_is_whole"].description or ""
+    )
     assert _stored(world) == _expected(bucket)
 
 
@@ -353,7 +355,7 @@ def test_an_error_of_an_hour_is_seen_and_mended_whatever_its_name(bucket: Path, 
     padded = path.with_name("09.lz4")
     path.rename(padded)
     padded.write_bytes(content[:-50])
-    assert "1 failed (03-15 09 h): truncated" in (_checks(materialized())["day_is_whole"].description or "")
+    assert "1 of 25 objects failed: 2026-03-15 09 h (truncated" in (_checks(materialized())["day_is_whole"].description or "")
     padded.unlink()
     write_object(bucket, START + 9 * HOUR, lz4.frame.decompress(content), codec="gz")
     assert _failed(materialized()) == set()
@@ -432,7 +434,7 @@ def test_a_day_that_node_trades_lacks_is_a_hole_of_all_its_hours_and_has_no_rows
     assert _failed(result) == {"hours_present", "day_is_whole"}
     check = _checks(result)["day_is_whole"]
     assert check.severity == AssetCheckSeverity.ERROR
-    assert check.description == ("25 missing (04-12 00-23 h, 04-13 00 h): no such object in the bucket's node_trades.")
+    assert check.description == ("25 of 25 objects missing: 2025-04-12 00-23 h, 2025-04-13 00 h (no such object in node_trades).")
     assert _stored(world) == []
 
 

@@ -43,7 +43,7 @@ def test_the_real_fills_are_each_on_their_day_with_every_field_and_the_other_hou
     done = _ingest({**world.environment, "HL_NODE_DATA_URL": str(samples / BUCKET)})
 
     assert done.returncode == 3, done.stderr
-    assert "24 missing (03-14 00-23 h)" in done.stdout
+    assert "24 of 25 objects missing: 2026-03-14 00-23 h (no such object" in done.stdout
     _assert_every_real_fill_is_there(world, samples)
     lake = pl.read_parquet(f"{world.environment['HL_LAKE_URL']}/fills/*/*.parquet", hive_partitioning=True)
     assert lake.group_by("date").len().sort("date").rows() == [(date(2026, 3, 14), 18), (date(2026, 3, 15), 1370)]

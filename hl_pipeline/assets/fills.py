@@ -12,7 +12,6 @@ import polars as pl
 import psycopg
 from dagster import (
     AssetCheckResult,
-    AssetCheckSpec,
     AssetExecutionContext,
     MaterializeResult,
     MetadataValue,
@@ -20,7 +19,7 @@ from dagster import (
 )
 
 from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
-from hl_pipeline.assets.shown import OWNERS, column_lineage, table_metadata
+from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.coverage import HOUR, Judgement, hour_of, overlapping, start_of
 from hl_pipeline.figures.trades import TRADE_KEY
 from hl_pipeline.formats.fills import FILL_KEY
@@ -59,14 +58,18 @@ class Tally:
 @asset(
     partitions_def=DAYS,
     deps=[raw_fills],
-    group_name="fills",
+    group_name="ingest",
     kinds={"parquet", "postgres"},
     owners=OWNERS,
     metadata=table_metadata("hl.fills") | column_lineage("hl.fills"),
-    check_specs=[AssetCheckSpec(name, asset="fills", description=text) for name, text in _CHECKS.items()],
+    check_specs=[check_of_day("fills", name, text) for name, text in _CHECKS.items()],
 )
 def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
-    """Every fill that happened on the day (UTC), each leg a row, none twice: in the lake by hour, in PostgreSQL by day."""
+    """Every fill once, by UTC day.
+
+    What happened on the day (UTC), each leg a row, none twice, from the best format that has it: in the lake by hour, in
+    PostgreSQL by day.
+    """
     settings = Settings()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
@@ -164,19 +167,20 @@ def tally_lake(lake: Lake, day: date) -> Tally:
 
 
 def _describe(loaded: LoadedDay, tally: Tally, judgement: Judgement, seconds: float) -> dict[str, int | float | str]:
+    of_source = {f"rows_from_{source}": rows for source, rows in loaded.rows_of_source.items()}
     return {
+        "state": judgement.state,
+        "explanation": judgement.explain(),
         "source": judgement.source_names,
         "dagster/partition_row_count": loaded.rows,
         "duplicates_dropped": loaded.duplicates,
         "trades": tally.trades,
-        "single_legs": tally.single_legs,
-        **{f"rows_from_{source}": rows for source, rows in loaded.rows_of_source.items()},
+        "trades_with_one_leg": tally.single_legs,
+        **(of_source if len(of_source) > 1 else {}),
         "missing_blocks": judgement.missing_blocks,
         "seconds": round(seconds, 3),
         "copy_seconds": round(loaded.copy_seconds, 3),
         "index_seconds": round(loaded.index_seconds, 3),
-        "judged": judgement.state,
-        "state": judgement.explain(),
     }
 
 
@@ -195,7 +199,7 @@ def _check_legs(tally: Tally) -> AssetCheckResult:
         check_name="legs_pair",
         passed=tally.crowded == 0,
         description=f"{tally.trades} trades: {tally.single_legs} with one leg, {tally.crowded} with legs that are no pair.",
-        metadata={"trades": tally.trades, "single_legs": tally.single_legs, "not_a_pair": tally.crowded},
+        metadata={"trades": tally.trades, "trades_with_one_leg": tally.single_legs, "not_a_pair": tally.crowded},
     )
 
 

@@ -13,14 +13,14 @@ import psycopg
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
-    AssetCheckSpec,
     AssetExecutionContext,
+    JsonMetadataValue,
     MaterializeResult,
     MetadataValue,
     asset,
 )
 
-from hl_pipeline.assets.shown import OWNERS, lake_metadata
+from hl_pipeline.assets.shown import OWNERS, check_of_day, lake_metadata
 from hl_pipeline.coverage import (
     SOURCES,
     Judgement,
@@ -63,16 +63,20 @@ class Brought:
 
 @asset(
     partitions_def=DAYS,
-    group_name="fills",
+    group_name="ingest",
     kinds={"s3", "parquet"},
     owners=OWNERS,
     metadata=lake_metadata(),
-    check_specs=[AssetCheckSpec(name, asset="raw_fills", description=text) for name, text in _CHECKS.items()],
+    check_specs=[check_of_day("raw_fills", name, text) for name, text in _CHECKS.items()],
 )
 def raw_fills(
     context: AssetExecutionContext, node_data: NodeData, lake_storage: LakeStorage, warehouse: Warehouse
 ) -> MaterializeResult:
-    """Fills as the bucket has them: the objects of the day's hours and of the hour after, each a Parquet file in the lake."""
+    """Objects of the bucket, as Parquet.
+
+    The fills of the day's hours and of the hour after as the bucket has them, each object a file in the lake, lossless. An
+    object that the lake has is not downloaded again; what cannot be read of one is quarantined beside it.
+    """
     settings = Settings()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
@@ -194,6 +198,8 @@ def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[st
     metas = brought.found
     blocks = [number for meta in metas for number in (meta.first_block, meta.last_block) if number is not None]
     described: dict[str, MetadataValue | int | float | str] = {
+        "state": judgement.state,
+        "explanation": judgement.explain(),
         "source": judgement.source_names,
         "dagster/partition_row_count": sum(meta.rows for meta in metas),
         "objects": len(metas),
@@ -204,7 +210,6 @@ def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[st
         "missing_blocks": judgement.missing_blocks,
         "missing_hours": sum(state.state != "present" for state in judgement.hours),
         "seconds": round(seconds, 3),
-        "state": judgement.explain(),
     }
     if blocks:
         described |= {"first_block": min(blocks), "last_block": max(blocks)}
@@ -218,30 +223,26 @@ def _check_hours(judgement: Judgement) -> AssetCheckResult:
         passed=not lacking,
         severity=severity(all(state.state == "not due" for state in lacking)),
         description=judgement.explain() if lacking or not judgement.hours else f"All {len(judgement.hours)} objects are there.",
-        metadata={
-            "missing_hours": len(lacking),
-            "which": MetadataValue.json(
-                [
-                    {"source": state.source, "hour": state.hour.isoformat(), "state": state.state, "why": state.why}
-                    for state in lacking
-                ]
-            ),
-        },
+        metadata={"missing_hours": len(lacking)}
+        | _listed(
+            "missing_objects",
+            [
+                {"source": state.source, "hour": state.hour.isoformat(), "state": state.state, "why": state.why}
+                for state in lacking
+            ],
+        ),
     )
 
 
 def _check_holes(judgement: Judgement) -> AssetCheckResult:
-    count = judgement.missing_blocks
+    lacking = sum(state.state != "present" for state in judgement.hours)
+    none = "No block missing" + (f" within the objects that are there; {lacking} are not." if lacking else ".")
     return AssetCheckResult(
         check_name="blocks_without_holes",
         passed=not judgement.holes,
-        description=f"{count} blocks missing in {len(judgement.holes)} holes." if judgement.holes else "No block missing.",
-        metadata={
-            "missing_blocks": count,
-            "which": MetadataValue.json(
-                [{"first": hole.first, "last": hole.last, "where": hole.where} for hole in judgement.holes[:1000]]
-            ),
-        },
+        description=f"{judgement.missing_blocks} blocks missing in {len(judgement.holes)} holes." if judgement.holes else none,
+        metadata={"missing_blocks": judgement.missing_blocks}
+        | _listed("holes", [{"first": hole.first, "last": hole.last, "where": hole.where} for hole in judgement.holes[:1000]]),
     )
 
 
@@ -253,11 +254,14 @@ def _check_bad_lines(metas: list[ObjectMeta], max_share: float) -> AssetCheckRes
         check_name="lines_taken",
         passed=not over,
         description=f"{count} lines or events in quarantine, of {sum(meta.lines for meta in metas)} lines.",
-        metadata={
-            "bad_lines": count,
-            "which": MetadataValue.json([{"key": meta.key, "bad_lines": meta.bad_lines, "lines": meta.lines} for meta in bad]),
-        },
+        metadata={"bad_lines": count}
+        | _listed("objects_with_bad_lines", [{"key": m.key, "bad_lines": m.bad_lines, "lines": m.lines} for m in bad]),
     )
+
+
+def _listed(name: str, items: list[dict[str, str | int]]) -> dict[str, int | JsonMetadataValue]:
+    """The metadata entry of a list, none of an empty one."""
+    return {name: MetadataValue.json(items)} if items else {}
 
 
 def severity(is_harmless: bool) -> AssetCheckSeverity:

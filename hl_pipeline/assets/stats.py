@@ -7,10 +7,10 @@ from datetime import date
 
 import polars as pl
 import psycopg
-from dagster import AssetCheckResult, AssetCheckSpec, AssetExecutionContext, MaterializeResult, asset
+from dagster import AssetCheckResult, AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.shown import OWNERS, column_lineage, table_metadata
+from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.events import emit
 from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
 from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
@@ -37,12 +37,13 @@ Metadata = dict[str, int | float]
     kinds={"polars", "postgres"},
     owners=OWNERS,
     metadata=table_metadata("hl.candles") | column_lineage("hl.candles"),
-    check_specs=[
-        AssetCheckSpec("prices_ordered", asset="candles", description="low <= open, close <= high, in every candle of the day.")
-    ],
+    check_specs=[check_of_day("candles", "prices_ordered", "low <= open, close <= high, in every candle of the day.")],
 )
 def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
-    """Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded."""
+    """Candles of one minute, per coin.
+
+    Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded.
+    """
     rows, metadata, _ = _make_day(context, lake_storage, warehouse, "candles", CANDLE_COLUMNS, candles_of_day)
     out_of_order = rows.filter(~pl.col("open").is_between("low", "high") | ~pl.col("close").is_between("low", "high")).height
     check = AssetCheckResult(
@@ -64,15 +65,18 @@ def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse
     kinds={"polars", "postgres"},
     owners=OWNERS,
     metadata=table_metadata("hl.daily_stats") | column_lineage("hl.daily_stats"),
-    check_specs=[AssetCheckSpec("fills_accounted_for", asset="daily_stats", description=_ACCOUNTED)],
+    check_specs=[check_of_day("daily_stats", "fills_accounted_for", _ACCOUNTED)],
 )
 def daily_stats(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
-    """What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart."""
+    """Volume and trades per coin and day.
+
+    What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart.
+    """
     rows, metadata, loaded = _make_day(context, lake_storage, warehouse, "daily_stats", DAILY_STATS_COLUMNS, daily_stats_of)
     figures = {
         "trades": int(rows["trades"].sum()),
-        "notional": float(rows["notional"].cast(pl.Float64).sum()),
-        "notional_of_perps": float(rows.filter(pl.col("kind") == "perp")["notional"].cast(pl.Float64).sum()),
+        "notional": _rounded(rows["notional"]),
+        "notional_of_perps": _rounded(rows.filter(pl.col("kind") == "perp")["notional"]),
         "fills": int(rows["fills"].sum()),
         "non_market_rows": int(rows["non_market_rows"].sum()),
         "liquidations": int(rows["liquidations"].sum()),
@@ -87,17 +91,20 @@ def daily_stats(context: AssetExecutionContext, lake_storage: LakeStorage, wareh
     kinds={"polars", "postgres"},
     owners=OWNERS,
     metadata=table_metadata("hl.user_stats") | column_lineage("hl.user_stats"),
-    check_specs=[AssetCheckSpec("fills_accounted_for", asset="user_stats", description=_ACCOUNTED)],
+    check_specs=[check_of_day("user_stats", "fills_accounted_for", _ACCOUNTED)],
 )
 def user_stats(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
-    """What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs."""
+    """Volume, pnl, fees per wallet and day.
+
+    What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs.
+    """
     rows, metadata, loaded = _make_day(context, lake_storage, warehouse, "user_stats", USER_STATS_COLUMNS, user_stats_of)
     figures = {
         "wallets": rows.height,
         "fills": int(rows["fills"].sum()),
-        "maker_notional": float(rows["maker_notional"].cast(pl.Float64).sum()),
-        "taker_notional": float(rows["taker_notional"].cast(pl.Float64).sum()),
-        "closed_pnl": float(rows["closed_pnl"].cast(pl.Float64).sum()),
+        "maker_notional": _rounded(rows["maker_notional"]),
+        "taker_notional": _rounded(rows["taker_notional"]),
+        "closed_pnl": _rounded(rows["closed_pnl"]),
     }
     return MaterializeResult(metadata=metadata | figures, check_results=[_account(rows, loaded)])
 
@@ -137,6 +144,11 @@ def hours_of_lake(lake: Lake, day: date, columns: Sequence[str]) -> Iterator[pl.
         frame = read_fills_hour(lake, day, hour, columns)
         if frame.height:
             yield frame
+
+
+def _rounded(amounts: pl.Series) -> float:
+    """The sum for a plot, to two digits; exact ones are in the table."""
+    return round(float(amounts.cast(pl.Float64).sum()), 2)
 
 
 def _account(rows: pl.DataFrame, loaded: int) -> AssetCheckResult:
