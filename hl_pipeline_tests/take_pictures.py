@@ -178,7 +178,7 @@ class Page:
             looks.append(self.photograph(height))
             return len(looks) > 5 and len({*looks[-5:]}) == 1
 
-        wait_until(is_quiet, 30, "the page is quiet")
+        wait_until(is_quiet, 90, "the page is quiet")
 
 
 def main() -> None:

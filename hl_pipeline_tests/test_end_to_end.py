@@ -36,6 +36,9 @@ _DAYS = [date(2025, 9, 1), date(2025, 9, 2)]
 _CHECKS = {
     "raw_fills": {"hours_present", "blocks_without_holes", "lines_taken"},
     "fills": {"key_unique", "legs_pair", "lake_equals_database", "day_is_whole"},
+    "candles": {"prices_ordered"},
+    "daily_stats": {"fills_accounted_for"},
+    "user_stats": {"fills_accounted_for"},
 }
 _HL = program("hl")
 
@@ -118,7 +121,7 @@ def _assert_ctrl_c_leaves_nothing(up: _Up) -> None:
 
 def _backfill(ui: Ui, days: list[date]) -> set[str]:
     """Launch a backfill as the UI does, and wait for its end; the ids of its runs."""
-    backfill = {"assetSelection": [{"path": ["raw_fills"]}, {"path": ["fills"]}], "partitionNames": [str(day) for day in days]}
+    backfill = {"assetSelection": [{"path": [asset]} for asset in _CHECKS], "partitionNames": [str(day) for day in days]}
     launched = ui.ask(_BACKFILL, backfill=backfill)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
 
@@ -155,8 +158,16 @@ def _assert_the_tables_hold(truth: Path, url: str) -> None:
         sums = connection.execute(
             "SELECT time::date, coin, wallet, count(*), sum(sz), sum(fee) FROM hl.fills GROUP BY 1, 2, 3"
         ).fetchall()
-    rows = {day: figures["rows"] for day, figures in json.loads((truth / "days.json").read_text())["days"].items()}
-    assert days == [(day, rows[str(day)]) for day in _DAYS]
+        trades = [
+            connection.execute(f"SELECT date, sum(trades) FROM hl.{table} GROUP BY 1 ORDER BY 1".encode()).fetchall()
+            for table in ("candles", "daily_stats")
+        ]
+        users = connection.execute(
+            "SELECT date, sum(fills + non_market_rows) FROM hl.user_stats GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+    of_day = json.loads((truth / "days.json").read_text())["days"]
+    assert days == users == [(day, of_day[str(day)]["rows"]) for day in _DAYS]
+    assert trades == [[(day, of_day[str(day)]["trades"]) for day in _DAYS]] * 2
     expected = pl.read_parquet(truth / "fills.parquet").filter(pl.col("date").is_in(_DAYS))
     assert sorted(sums) == expected.select("date", "coin", "wallet", "rows", "sz_sum", "fee_sum").sort(pl.all()).rows()
 
