@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +23,7 @@ from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
 if TYPE_CHECKING:
     from hl_pipeline.ingest import Day
+    from hl_pipeline.lake import Lake
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +38,8 @@ console = Console(soft_wrap=True)
 wide = Console(width=10_000)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
+# So far back from the last day `hl show` looks unless it is told: a year of every wallet takes a while to add up.
+_DAYS_BACK = {"day": 6, "week": 27, "month": 91, "year": 730}
 _PERIODS = ("day", "week", "month", "year", "all")
 _SIZE = "SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) name"
 _DEMO_DAYS = 2
@@ -104,8 +107,7 @@ def ingest(first: FromDay, last: ToDay) -> None:
     from hl_pipeline.ingest import InterruptedIngestError, days_between, ingest_days, worst
     from hl_pipeline.partitions import DAYS
 
-    if last < first:
-        _fail(f"--to {last} is before --from {first}", code=2)
+    _check_order(first, last)
     known = DAYS.get_partition_keys()
     if str(first) < known[0] or str(last) > known[-1]:
         _fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
@@ -119,19 +121,16 @@ def ingest(first: FromDay, last: ToDay) -> None:
 
 
 @app.command()
-def rebuild(
-    first: Annotated[date | None, typer.Option("--from", parser=_parse_day, metavar="DAY", help="First day (UTC).")] = None,
-    last: Annotated[date | None, typer.Option("--to", parser=_parse_day, metavar="DAY", help="Last day, included.")] = None,
-) -> None:
+def rebuild(first: FirstDay = None, last: LastDay = None) -> None:
     """Make the database again from the lake: fills, candles and statistics of every day that it has. The bucket is not read."""
     from hl_pipeline.ingest import InterruptedIngestError, ingest_days, worst
-    from hl_pipeline.lake import list_days, open_lake
-    from hl_pipeline.rebuild import days_left_alone, record_objects
+    from hl_pipeline.rebuild import days_in_lake, days_left_alone, record_objects
 
+    _check_order(first, last)
     settings = _settings()
     with _running(settings) as url:
-        lake = open_lake(settings.lake)
-        in_lake = list_days(lake, "fills")
+        lake = _open_lake(settings)
+        in_lake = days_in_lake(lake)
         days = [day for day in in_lake if (first or day) <= day <= (last or day)]
         if not days:
             _fail(f"the lake ({settings.lake}) has no fills{' of those days' if first or last else ''}; see HL_LAKE_URL")
@@ -156,30 +155,35 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take days out of hl.fills to free disk. The lake, candles and statistics keep them; `hl rebuild` brings them back."""
+    from hl_pipeline.rebuild import days_in_lake
     from hl_pipeline.thinning import kept_days
     from hl_pipeline.warehouse.load_fills import DayInUseError, thin_day
     from hl_pipeline.warehouse.locks import lock_fills_day
 
-    if last < first:
-        _fail(f"--to {last} is before --from {first}", code=2)
+    _check_order(first, last)
     settings = _settings()
     with _reading(settings) as url, connect(url, "hl drop") as connection:
         days = kept_days(connection, first, last)
         if not days:
             console.print(f"hl.fills has no rows from {first} to {last}: nothing to do", highlight=False)
             return
+        if only_here := sorted(set(days) - set(days_in_lake(_open_lake(settings)))):
+            _fail(
+                f"the lake ({settings.lake}) does not have {len(only_here)} of those days ({only_here[0]}, ...): "
+                "they would be lost. Is HL_LAKE_URL right?"
+            )
         (size,) = connection.execute(_SIZE, [[f"hl.fills_{day:%Y%m%d}" for day in days]]).fetchall()
         console.print(
             f"{len(days)} days, {days[0]} to {days[-1]}, {int(size[0] or 0) / 1e6:,.1f} MB in hl.fills", highlight=False
         )
         if not yes:
             typer.confirm("Take them out of hl.fills? The lake, candles and statistics keep them", abort=True)
-        try:
-            for day in days:
+        for day in days:
+            try:
                 with lock_fills_day(connection, day):
                     thin_day(connection, day, settings.swap_wait_seconds)
-        except DayInUseError as error:
-            _fail(str(error))
+            except DayInUseError as error:
+                _fail(f"{error}. Dropped before it: {days.index(day)} days")
     console.print(f"dropped; `{_hl()} rebuild --from {days[0]} --to {days[-1]}` brings them back", highlight=False)
 
 
@@ -248,12 +252,16 @@ def show_daily_stats(
         SELECT period_start, days, coin, kind, trades, trim_scale(volume) AS volume, round(notional, 2) AS notional,
                buys, sells, open, high, low, close, vwap, liquidations, round(twap_notional, 2) AS twap_notional,
                round(builder_notional, 2) AS builder_notional, fills, non_market_rows, fees
-        FROM hl.daily_stats_by(%(period)s, coalesce(%(first)s::date, '-infinity'), coalesce(%(last)s::date, 'infinity'))
+        FROM hl.daily_stats_by(
+            %(period)s, coalesce(%(first)s::date, (SELECT max(date) FROM hl.daily_stats) - %(back)s::int, '-infinity'),
+            coalesce(%(last)s::date, 'infinity'))
         WHERE %(coin)s::text IS NULL OR coin = %(coin)s
         ORDER BY period_start DESC, notional DESC NULLS LAST, coin LIMIT %(limit)s
     """
     _check_period(period)
-    _show(demo, query, {"period": period, "first": first, "last": last, "coin": coin, "limit": limit})
+    _check_order(first, last)
+    back = None if last or coin else _DAYS_BACK.get(period)
+    _show(demo, query, {"period": period, "first": first, "last": last, "back": back, "coin": coin, "limit": limit})
 
 
 @show_app.command("user-stats")
@@ -271,11 +279,14 @@ def show_user_stats(
         SELECT period_start, days, wallet, fills, round(maker_notional, 2) AS maker_notional,
                round(taker_notional, 2) AS taker_notional, round(closed_pnl, 2) AS closed_pnl, fees,
                first_fill, last_fill, is_complete
-        FROM hl.user_stats_by(%(period)s, coalesce(%(first)s::date, '-infinity'), coalesce(%(last)s::date, 'infinity'),
-                              %(wallet)s)
+        FROM hl.user_stats_by(
+            %(period)s, coalesce(%(first)s::date, (SELECT max(date) FROM hl.user_stats) - %(back)s::int, '-infinity'),
+            coalesce(%(last)s::date, 'infinity'), %(wallet)s)
         ORDER BY period_start DESC, maker_notional + taker_notional DESC NULLS LAST, wallet LIMIT %(limit)s
     """
-    _show(demo, query, {"period": period, "first": first, "last": last, "wallet": _check_wallet(wallet), "limit": limit})
+    _check_order(first, last)
+    back = None if last or _check_wallet(wallet) else _DAYS_BACK.get(period)
+    _show(demo, query, {"period": period, "first": first, "last": last, "back": back, "wallet": wallet, "limit": limit})
 
 
 @show_app.command("checkpoints")
@@ -350,13 +361,17 @@ def _settings(demo: bool = False) -> Settings:
 def _running(settings: Settings) -> Generator[str]:
     from hl_pipeline.installation import running
 
-    try:
-        with running(settings) as url:
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(running(settings))
+        except (NoDatabaseError, EmbeddedServerError) as error:
+            _fail(str(error))
+        except OSError as error:
+            _fail(f"HL_HOME ({settings.home.absolute()}): {error}")
+        try:
             yield url
-    except (NoDatabaseError, EmbeddedServerError) as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"HL_HOME ({settings.home.absolute()}): {error}")
+        except (NoDatabaseError, EmbeddedServerError, OSError) as error:
+            _fail(str(error))
 
 
 @contextmanager
@@ -376,6 +391,20 @@ def _show(demo: bool, query: str, parameters: dict[str, object]) -> None:
         for row in cursor:
             table.add_row(*("" if value is None else _cell(value) for value in row))
     (wide if table.row_count else console).print(table if table.row_count else "nothing there", highlight=False)
+
+
+def _check_order(first: date | None, last: date | None) -> None:
+    if first is not None and last is not None and last < first:
+        _fail(f"--to {last} is before --from {first}", code=2)
+
+
+def _open_lake(settings: Settings) -> Lake:
+    """The lake, which must be there already."""
+    from hl_pipeline.lake import open_lake
+
+    if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
+        _fail(f"there is no lake in {settings.lake}; see HL_LAKE_URL")
+    return open_lake(settings.lake)
 
 
 def _check_period(period: str) -> None:

@@ -149,7 +149,7 @@ TABLES: dict[str, TableOf] = {
             Column("last_fill", "timestamptz", "UTC", "Its last fill of the day.", ("time",)),
             Column("fees", "json", "each its token", "Fees less rebates of all fills by token; NULL where one is unknown.", ("fee", "fee_token")),
             Column("sources", "text[]", "", "Datasets that its fills came from.", ("object_id",)),
-            Column("is_complete", "boolean", "", "Whether the day is whole; NULL: its sources have nothing that could prove it.", ("block_number",)),
+            Column("is_complete", "boolean", "", "Whether the day is whole and nothing of it in quarantine; NULL: its sources have nothing that could prove it.", ("block_number",)),
         ),
     ),
     "hl.s3_ingest_log": TableOf(

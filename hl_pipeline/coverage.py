@@ -165,6 +165,8 @@ def start_of(day: date) -> datetime:
 def wanted_hours(day: date, source: Source) -> list[datetime]:
     """The hours whose objects a day wants in any case; none when the source does not have the day."""
     start = start_of(day)
+    if source.first >= start + 24 * HOUR:
+        return []
     hours = [start + HOUR * n for n in range(25)]
     return [hour for hour in hours if source.first <= hour and (source.last is None or hour <= source.last)]
 
@@ -222,11 +224,26 @@ def _state_of(
         return said("failed", failed)
     if meta is not None and not (meta.blocks if source.has_blocks else meta.rows):
         return said("failed", f"{meta.key}: the object is there but has no {'blocks' if source.has_blocks else 'fills'}")
+    if meta is not None and (strays := _find_strays(meta)):
+        return said("failed", strays)
     if meta is not None:
         return said("present")
     if now < hour + HOUR + lag:
         return said("not due", f"due at {hour + HOUR + lag:%Y-%m-%d %H:%M} UTC")
     return said("missing", f"no such object in {source.name}")
+
+
+def _find_strays(meta: ObjectMeta) -> str:
+    """Fills so far from the object's hour that no day would look for them there."""
+    if meta.first_time_ms is None or meta.last_time_ms is None:
+        return ""
+    hour = hour_of(meta)
+    first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (meta.first_time_ms, meta.last_time_ms))
+    if hour - (MORE_HOURS + 1) * HOUR <= first and last <= hour + (MORE_HOURS + 2) * HOUR:
+        return ""
+    return (
+        f"{meta.key}: has fills from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, far from its own hour: look at the object"
+    )
 
 
 def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
@@ -279,7 +296,8 @@ def _find_seam(day: date, source: Source, before: FoundHours, after: FoundHours)
     """On the day on which `source` begins: whether the source before it reaches to there."""
     last = max((ns for meta in before.values() if (ns := last_ns(meta)) is not None), default=None)
     first = first_ns(after[source.first]) if source.first in after else None
-    if source.first.date() != day or last is None or first is None or last >= first:
+    # Fills are known to the ms, blocks to the ns.
+    if source.first.date() != day or last is None or first is None or last // 10**6 >= first // 10**6:
         return []
     return [f"the older format ends at {_show_ns(last)} and {source.name} begins at {_show_ns(first)}: the fills between lack"]
 

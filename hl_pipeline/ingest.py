@@ -98,6 +98,8 @@ def _describe(day: date, result: ExecuteInProcessResult) -> Day:
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     failed = [f"{name}: {check.description}" for name, check in checks.items() if not check.passed]
     state = str(fills["explanation"]) if not checks["day_is_whole"].passed or not failed else "; ".join(failed)
+    if not fills["in_postgres"]:
+        state += " In the lake alone (HL_FILLS_KEEP_DAYS)."
     return Day(
         day,
         Outcome.INCOMPLETE if failed else Outcome.WHOLE,

@@ -15,6 +15,7 @@ import base64
 import json
 import logging
 import os
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -217,7 +218,7 @@ def write_raw_object(
         with _parquet_writer(temporary, FILL_SCHEMA) as writer:
             rows = 0
             for group in _row_groups(watch(decoded)):
-                writer.write_table(_arrow_table(group), row_group_size=group.height)
+                writer.write_table(as_arrow(group), row_group_size=group.height)
                 rows += group.height
                 emit(_log, "row_group_written", level=logging.DEBUG, key=key, rows=rows)
             blocks = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
@@ -292,10 +293,10 @@ def _object_meta(file: pa.NativeFile | BinaryIO) -> ObjectMeta:
 
 def list_days(lake: Lake, table: Literal["raw_fills", "fills"]) -> list[date]:
     """The days (`object_date` of raw_fills, `date` of fills) that the lake has files of."""
-    key = "object_date=" if table == "raw_fills" else "date="
+    key = "object_date" if table == "raw_fills" else "date"
     infos = lake.filesystem.get_file_info(pa_fs.FileSelector(f"{lake.root}/{table}", allow_not_found=True, recursive=True))
-    directories = {Path(info.path).parent.name for info in infos if info.type == pa_fs.FileType.File}
-    return sorted(date.fromisoformat(name.removeprefix(key)) for name in directories if name.startswith(key))
+    places = [re.fullmatch(rf"{key}=(\d{{4}}-\d\d-\d\d)/hour=.*\.parquet", "/".join(info.path.split("/")[-2:])) for info in infos]
+    return sorted({date.fromisoformat(place[1]) for place in places if place})
 
 
 def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
@@ -324,7 +325,7 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> N
         remove(lake, path)
         return
     with replacing(lake, path) as temporary, _parquet_writer(temporary, fills.schema) as writer:
-        writer.write_table(_arrow_table(fills), row_group_size=_ROW_GROUP_ROWS)
+        writer.write_table(as_arrow(fills), row_group_size=_ROW_GROUP_ROWS)
 
 
 def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) -> pl.DataFrame:
@@ -333,7 +334,17 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
     if not exists(lake, path):
         return NO_FILLS.select(columns)
     with _open(lake, path) as file:
-        return pl.read_parquet(file, columns=list(columns), hive_partitioning=False)
+        there = set(pq.read_schema(file).names)
+        file.seek(0)
+        frame = pl.read_parquet(file, columns=[name for name in columns if name in there], hive_partitioning=False)
+    # What an earlier version did not write is not known.
+    return frame.select(pl.col(n) if n in there else pl.lit(None, NO_FILLS.schema[n]).alias(n) for n in columns)
+
+
+def objects_of_fills(lake: Lake, day: date) -> set[str]:
+    """The keys of the objects that the lake's fills of a day came from."""
+    frames = [read_fills_hour(lake, day, hour, ["object"]) for hour in range(24)]
+    return set(pl.concat([frame.unique() for frame in frames])["object"])
 
 
 def _open(lake: Lake, path: str) -> BinaryIO:
@@ -361,7 +372,7 @@ def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 def _parquet_writer(path: Path, schema: Mapping[str, pl.DataType]) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         path,
-        _arrow_table(pl.DataFrame(schema=schema)).schema,
+        as_arrow(pl.DataFrame(schema=schema)).schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=[name for name in _REPEATING if name in schema],  # pyright: ignore[reportArgumentType]
@@ -370,5 +381,6 @@ def _parquet_writer(path: Path, schema: Mapping[str, pl.DataType]) -> pq.Parquet
     )
 
 
-def _arrow_table(frame: pl.DataFrame) -> pa.Table:
+def as_arrow(frame: pl.DataFrame) -> pa.Table:
+    """An Arrow table of types that every reader knows."""
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())

@@ -18,6 +18,7 @@ SOURCE_RANKS = ("node_fills_by_block", "node_fills", "node_trades")
 
 LEG_KEY = ("time", "coin", "wallet", "side", "oid", "counterparty_oid")
 MATCH_KEY = ("time", "coin", "wallet", "side", "oid", "start_position", "px", "sz")
+_MATCH_WITHOUT_START = tuple(name for name in MATCH_KEY if name != "start_position")
 _PLACE = ("object", "block_number", "block_time_ns", "local_time_ns", "line")
 _SAID = [name for name in FILL_SCHEMA if name not in (*_PLACE, "extra")]
 
@@ -51,7 +52,9 @@ def count_once(fills: pl.DataFrame) -> Once:
     legs = legs.with_row_index("leg").drop("tid")
     same = _find_same(legs, once)
     found = legs.join(same, on="leg")
-    conflicts += _differing(found, once, [*MATCH_KEY, "tid"], ("hash", "cloid", "crossed", "twap_id")).height
+    conflicts += _differing(
+        found, once, [*_MATCH_WITHOUT_START, "tid"], ("start_position", "hash", "cloid", "crossed", "twap_id")
+    ).height
     told = found.select("object", "line", "tid").unique(("object", "line"), keep="first")
     rest = legs.join(same, on="leg", how="anti").join(told, on=("object", "line"), how="left", maintain_order="left")
     new = rest.join(once, on=FILL_KEY, how="anti").select(once.columns)
@@ -69,16 +72,14 @@ def _find_same(legs: pl.DataFrame, once: pl.DataFrame) -> pl.DataFrame:
     """Of the legs (known by `leg`) that `once` has too: `leg`, and the `tid` that it has there.
 
     A leg that is like no other finds its own, and with it the tid of its trade, which tells of two alike ones which is which;
-    those of which nothing more is known are taken as often as they are there. Without a start_position the rest must do.
+    those of which nothing more is known are taken as often as they are there. What is left is looked for without the
+    start_position: a source that says another one, or none, still means the same leg.
     """
     found = [pl.DataFrame(schema={"leg": legs.schema["leg"], "tid": once.schema["tid"]})]
-    for key, those in (
-        (MATCH_KEY, pl.col("start_position").is_not_null()),
-        ([name for name in MATCH_KEY if name != "start_position"], pl.col("start_position").is_null()),
-    ):
-        part = legs.filter(those)
+    for key in (MATCH_KEY, _MATCH_WITHOUT_START):
+        part = legs.join(pl.concat(found), on="leg", how="anti", maintain_order="left")
         if part.is_empty():
-            continue
+            break
         fills = once.select(*key, "tid").join(
             legs.join(pl.concat(found), on="leg").select(*key, "tid"), on=[*key, "tid"], how="anti"
         )

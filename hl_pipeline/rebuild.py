@@ -10,6 +10,12 @@ from hl_pipeline.lake import Lake, list_days, list_raw_objects
 from hl_pipeline.warehouse.ledger import record_fetched
 
 
+def days_in_lake(lake: Lake) -> list[date]:
+    """The days that the lake has fills of, or objects of their own (hour 0 alone is there for the day before)."""
+    raw = [day for day in list_days(lake, "raw_fills") if any(meta.hour for meta in list_raw_objects(lake, day))]
+    return sorted({*list_days(lake, "fills"), *raw})
+
+
 def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
     """Write into the ledger what the lake knows of its objects."""
     for object_date in list_days(lake, "raw_fills"):

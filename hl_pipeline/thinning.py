@@ -26,10 +26,17 @@ def kept_days(connection: psycopg.Connection, first: date, last: date) -> list[d
     return [row[0] for row in connection.execute(_KEPT_DAYS, [first, last])]
 
 
+def is_thinned(connection: psycopg.Connection, day: date) -> bool:
+    """Whether the rows of a day that was loaded are in the lake alone."""
+    row = connection.execute("SELECT thinned_at IS NOT NULL FROM hl.fills_days WHERE date = %s", [day]).fetchone()
+    return row is not None and row[0]
+
+
 def thin_old_days(connection: psycopg.Connection, settings: Settings) -> None:
     """Take the days that are older than HL_FILLS_KEEP_DAYS out of hl.fills; one that is being read goes the next time."""
-    oldest = oldest_kept(settings)
-    for day in [day for day in kept_days(connection, date.min, oldest) if day < oldest]:
+    if settings.fills_keep_days is None:
+        return
+    for day in kept_days(connection, date.min, oldest_kept(settings) - timedelta(days=1)):
         try:
             with lock_fills_day(connection, day):
                 thin_day(connection, day, swap_wait_seconds=1)

@@ -80,6 +80,9 @@ def test_a_source_is_wanted_for_the_hours_that_it_has_and_no_day_before_it_wants
     assert len(wanted_hours(date(2025, 7, 26), NODE_FILLS)) == 25
     judged = judge_day(date(2025, 3, 20), [], {}, NOW, LAG)
     assert (judged.state, judged.explain()) == ("no source", "No S3 source has this day.")
+    # The first object of the first source has the last fills of the day before, which are not that day.
+    before = judge_day(date(2025, 3, 21), [_old(NODE_TRADES, start_of(date(2025, 3, 22)))], {}, NOW, LAG)
+    assert before.state == "no source"
 
 
 def _old(source: Source, hour: datetime, **changed: object) -> ObjectMeta:
@@ -180,6 +183,26 @@ def test_an_object_that_failed_is_told_with_its_reason() -> None:
     judged = _judge(metas, {(BY_BLOCK.name, DAY, 3): f"{lost.key}: truncated"})
     assert judged.explain() == f"1 of 25 objects failed: 2026-03-15 03 h ({lost.key}: truncated)."
     assert judged.state == "incomplete"
+
+
+def test_fills_far_from_the_hour_of_their_object_are_told() -> None:
+    day = date(2025, 7, 1)
+    metas = _old_day(NODE_FILLS, day)
+    late = int((start_of(day) + HOUR * 30).timestamp() * 1000)
+    metas[7] = _old(NODE_FILLS, start_of(day) + HOUR * 7, last_time_ms=late)
+    judged = judge_day(day, metas, {}, NOW, LAG)
+    assert judged.state == "incomplete"
+    assert "has fills from 2025-07-01 06:59 to 2025-07-02 06:00, far from its own hour" in judged.explain()
+
+
+def test_an_older_format_that_ends_in_the_block_where_the_next_begins_leaves_no_gap() -> None:
+    day, first = date(2025, 7, 27), BY_BLOCK.first
+    after = [_meta(hour) for hour in wanted_hours(day, BY_BLOCK)]
+    began = int(first.timestamp() * 1000) + 700
+    after[0] = _meta(first, first_block_time_ns=began * 10**6 + 123_456, first_time_ms=began)
+    before = _old_day(NODE_FILLS, day)
+    before[-1] = _old(NODE_FILLS, first, last_time_ms=began)
+    assert judge_day(day, before + after, {}, NOW, LAG).state == "unprovable"
 
 
 def test_an_object_without_blocks_is_no_hour() -> None:

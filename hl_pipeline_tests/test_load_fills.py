@@ -157,14 +157,19 @@ def test_the_second_migration_keeps_every_row_and_numbers_the_objects_anew(
     connection.execute(
         "INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour, etag) VALUES "
         "('9.lz4', 'node_fills_by_block', '2026-03-15', 9, NULL), ('10.lz4', 'node_fills_by_block', '2026-03-15', 10, 'e'), "
-        "('09.lz4', 'node_fills_by_block', '2026-03-15', 9, 'f')"
+        "('09.lz4', 'node_fills_by_block', '2026-03-15', 9, 'f'), ('10.gz', 'node_fills_by_block', '2026-03-15', 10, 'd')"
     )
     connection.execute("INSERT INTO hl.fills_days (date, rows, duplicates) VALUES ('2026-03-15', 2, 0)")
-    connection.execute("INSERT INTO hl.fills_day_objects VALUES ('2026-03-15', 2, 'e', 1), ('2026-03-15', 3, 'f', 1)")
+    connection.execute(
+        "INSERT INTO hl.fills_day_objects VALUES ('2026-03-15', 2, 'e', 1), ('2026-03-15', 3, 'f', 1), ('2026-03-15', 4, 'd', 1)"
+    )
     connection.execute("CREATE TABLE hl.fills_20260315 PARTITION OF hl.fills FOR VALUES FROM ('2026-03-15') TO ('2026-03-16')")
     row = "('2026-03-15 10:00+0', 1, {}, 'B', 'BTC', '0x', 1, 2)"
+    connection.execute(
+        "UPDATE hl.s3_ingest_log SET fetched_at = CASE etag WHEN 'd' THEN '2026-03-01' ELSE now() END WHERE etag IS NOT NULL"
+    )
     names = "time, tid, object_id, side, coin, wallet, px, sz"
-    connection.execute(f"INSERT INTO hl.fills ({names}) VALUES {row.format(2)}, {row.format(3)}".encode())
+    connection.execute(f"INSERT INTO hl.fills ({names}) VALUES {row.format(2)}, {row.format(3)}, {row.format(4)}".encode())
 
     migrate(database_url)
 
@@ -172,8 +177,9 @@ def test_the_second_migration_keeps_every_row_and_numbers_the_objects_anew(
     nine, ten = 3_000_000 + 1_169 * 24 + 9, 3_000_000 + 1_169 * 24 + 10
     objects = connection.execute("SELECT object_id, object_key FROM hl.s3_ingest_log ORDER BY 1").fetchall()
     assert objects == [(nine, "09.lz4"), (ten, "10.lz4")]
-    assert connection.execute("SELECT object_id FROM hl.fills_day_objects ORDER BY 1").fetchall() == [(nine,), (ten,)]
-    assert connection.execute("SELECT object_id FROM hl.fills ORDER BY 1").fetchall() == [(nine,), (ten,)]
+    given = connection.execute("SELECT object_id, etag, rows FROM hl.fills_day_objects ORDER BY 1").fetchall()
+    assert given == [(nine, "f", 1), (ten, "e", 2)]
+    assert connection.execute("SELECT object_id FROM hl.fills ORDER BY 1").fetchall() == [(nine,), (ten,), (ten,)]
     migrate(database_url, "0001", down=True)
     names = "object_key, source, object_date, object_hour"
     connection.execute(f"INSERT INTO hl.s3_ingest_log ({names}) VALUES ('x', 'y', '2026-03-15', 1)".encode())

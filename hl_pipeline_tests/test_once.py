@@ -160,6 +160,13 @@ def test_a_leg_whose_start_position_node_trades_does_not_say_is_still_the_same_l
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 0)
 
 
+def test_a_trade_of_which_another_start_position_is_told_is_there_once_and_a_conflict() -> None:
+    in_trades = [leg(1, source=TRADES), leg(1, side="A", source=TRADES)]
+    in_fills = [leg(1, side=side, source=FILLS, start_position=Decimal("0.0000000001")) for side in "BA"]
+    done = once([*in_trades, *in_fills])
+    assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 2)
+
+
 def test_repeats_that_say_other_things_are_counted_as_conflicts() -> None:
     assert once([leg(1), leg(1, px=Decimal(8))]).conflicts == 1
     assert once([leg(1), leg(1, fee=None)]).conflicts == 1

@@ -9,7 +9,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, materialize
 
@@ -146,12 +148,57 @@ def test_days_that_are_dropped_leave_hl_fills_and_nothing_else_and_come_back(bri
     assert _ask(world.database_url, "SELECT count(thinned_at) FROM hl.fills_days") == [(0,)]
 
 
+def test_half_a_lake_is_neither_dropped_for_nor_rebuilt_from(bring: Bring, hl: Hl, world: World, postgres_home: Path) -> None:
+    bring(FIRST, LAST)
+    lake = Path(world.environment["HL_LAKE_URL"])
+    other = hl("drop", *_span(), "--yes", HL_LAKE_URL=str(lake.parent / "nowhere"))
+    assert (other.returncode, "there is no lake in" in other.stderr) == (1, True)
+    (lake.parent / "empty").mkdir()
+    other = hl("drop", *_span(), "--yes", HL_LAKE_URL=str(lake.parent / "empty"))
+    assert (other.returncode, "does not have 2 of those days (2025-07-26, ...): they would be lost" in other.stderr) == (1, True)
+    assert _ask(world.database_url, f"SELECT count(*) FROM ({_DATES}) days") == [(2,)]
+    files = sorted((lake / "fills").rglob("*.parquet"))
+    (lake / "raw_fills/object_date=2025-07-26/hour=07.node_fills.parquet").unlink()
+    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE half")
+
+    done = hl("rebuild", *_span(FIRST, FIRST), HL_DATABASE_URL=embedded_url(postgres_home, "half"))
+
+    assert done.returncode == 1
+    assert "/raw_fills lacks 1 objects that" in done.stdout
+    assert sorted((lake / "fills").rglob("*.parquet")) == files
+
+
+def test_what_a_killed_load_left_goes_when_its_day_is_dropped(bring: Bring, hl: Hl, world: World) -> None:
+    bring(FIRST)
+    with connect(world.database_url) as connection:
+        connection.execute("CREATE TABLE hl.fills_load_20250726 (LIKE hl.fills)")
+    assert hl("drop", *_span(), "--yes").returncode == 0
+    assert _ask(world.database_url, "SELECT relname FROM pg_class WHERE relname LIKE 'fills%2025%'") == []
+
+
+def test_a_lake_of_an_earlier_version_has_unknown_columns_not_none_at_all(bring: Bring, world: World) -> None:
+    bring(LAST)
+    before = _ask(world.database_url, "SELECT * FROM hl.daily_stats ORDER BY 1, 2")
+    for path in Path(world.environment["HL_LAKE_URL"]).rglob("*.parquet"):
+        known = pq.read_metadata(path).metadata
+        table = pl.read_parquet(path, hive_partitioning=False).drop("counterparty_oid").to_arrow()
+        pq.write_table(table.replace_schema_metadata(known), path)
+
+    result = bring(LAST, from_lake=True)
+
+    assert {check.check_name for check in result.get_asset_check_evaluations() if not check.passed} == {"day_is_whole"}
+    assert _ask(world.database_url, "SELECT * FROM hl.daily_stats ORDER BY 1, 2") == before
+
+
 def test_what_cannot_be_dropped_or_rebuilt_is_said(hl: Hl) -> None:
     wrong = hl("drop", *_span(LAST, FIRST), "--yes")
     assert (wrong.returncode, "--to 2025-07-26 is before --from 2025-07-27" in wrong.stderr) == (2, True)
     assert "hl.fills has no rows from 2025-07-26 to 2025-07-27: nothing to do" in hl("drop", *_span(), "--yes").stdout
+    done = hl("rebuild", *_span(LAST, FIRST))
+    assert (done.returncode, "--to 2025-07-26 is before --from 2025-07-27" in done.stderr) == (2, True)
     done = hl("rebuild")
-    assert (done.returncode, "has no fills; see HL_LAKE_URL" in done.stderr) == (1, True)
+    assert (done.returncode, "there is no lake in" in done.stderr) == (1, True)
 
 
 def test_only_the_days_that_are_to_be_kept_are_in_hl_fills(bring: Bring, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +218,7 @@ def test_only_the_days_that_are_to_be_kept_are_in_hl_fills(bring: Bring, world: 
 
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     assert checks["lake_equals_database"].passed
-    assert "older than HL_FILLS_KEEP_DAYS" in (checks["lake_equals_database"].description or "")
+    assert "taken out of hl.fills by HL_FILLS_KEEP_DAYS" in (checks["lake_equals_database"].description or "")
     assert _ask(world.database_url, _DATES) == [(LAST,)]
     assert dict(_ask(world.database_url, "SELECT date, rows FROM hl.fills_days")) == rows
     assert _ask(world.database_url, "SELECT * FROM hl.user_stats ORDER BY 1, 2") == stats

@@ -228,6 +228,13 @@ def test_making_the_statistics_again_changes_nothing(by_block: Made, instance: D
     assert [_query(by_block.database_url, query) for query in queries] == before
 
 
+def test_statistics_before_any_fills_say_that_these_come_first(world: World, instance: DagsterInstance) -> None:
+    result = materialize([daily_stats], partition_key="2026-03-15", instance=instance, resources=build_resources(Settings()))
+    [check] = result.get_asset_check_evaluations()
+    assert (check.passed, check.description) == (False, "No fills of the day were loaded yet: materialize fills first.")
+    assert world.home
+
+
 def test_a_day_without_fills_has_no_statistics(world: World, instance: DagsterInstance) -> None:
     assert _materialize(world.environment, date(2024, 1, 1), instance).success
     for table in KEYS:

@@ -22,18 +22,27 @@ from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
 from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.coverage import HOUR, Judgement, hour_of, overlapping, start_of
 from hl_pipeline.figures.trades import TRADE_KEY
-from hl_pipeline.formats.fills import FILL_KEY
-from hl_pipeline.lake import NO_FILLS, Lake, LakeChangedError, ObjectMeta, read_fills_hour, read_raw_fills, write_fills_hour
+from hl_pipeline.formats.fills import FILL_KEY, SUMMED_BELOW
+from hl_pipeline.lake import (
+    NO_FILLS,
+    Lake,
+    LakeChangedError,
+    ObjectMeta,
+    objects_of_fills,
+    read_fills_hour,
+    read_raw_fills,
+    write_fills_hour,
+)
 from hl_pipeline.once import LEG_KEY, Once, count_once
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.space import require_space_to_load
-from hl_pipeline.thinning import oldest_kept, thin_old_days
+from hl_pipeline.thinning import is_thinned, oldest_kept, thin_old_days
 from hl_pipeline.warehouse.ledger import record_fetched
 from hl_pipeline.warehouse.load_fills import LoadedDay, SourceOfDay, Verdict, load_day, refuse_lost_objects
 from hl_pipeline.warehouse.locks import lock_fills_day
-from hl_pipeline.warehouse.totals import SUMMED_BELOW, HourTotals, read_totals
+from hl_pipeline.warehouse.totals import HourTotals, read_totals
 
 _log = logging.getLogger(__name__)
 _CHECKS = {
@@ -77,9 +86,10 @@ def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
         started = time.perf_counter()
         loaded, judgement = load_fills(day, lake, connection, settings)
         seconds = time.perf_counter() - started
-        with ThreadPoolExecutor(1, thread_name_prefix="tally") as pool:
+        with lock_fills_day(connection, day, shared=True), ThreadPoolExecutor(1, thread_name_prefix="tally") as pool:
             tallying = pool.submit(tally_lake, lake, day)
             in_database = read_totals(connection, day)
+            thinned = is_thinned(connection, day)
             tally = tallying.result()
         thin_old_days(connection, settings)
     return MaterializeResult(
@@ -87,7 +97,7 @@ def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
         check_results=[
             _check_key(tally, loaded),
             _check_legs(tally),
-            _check_lake(tally.totals, in_database, is_thinned=loaded.is_thinned),
+            _check_lake(tally.totals, in_database, thinned=thinned),
             _check_whole(judgement),
         ],
     )
@@ -102,7 +112,8 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
         for tries_left in (2, 1, 0):
             around = objects_around(lake, day)
             metas = overlapping(day, around)
-            refuse_lost_objects(connection, day, {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}, lake.root)
+            hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
+            refuse_lost_objects(connection, day, hours_there, objects_of_fills(lake, day), lake.root)
             sources = {meta.key: SourceOfDay(record_fetched(connection, meta, keep_error=True), meta.etag) for meta in metas}
             require_space_to_load(settings, day, sum(meta.rows for meta in metas))
             judgement = judge(day, around, connection, settings)
@@ -178,6 +189,7 @@ def _describe(loaded: LoadedDay, tally: Tally, judgement: Judgement, seconds: fl
         "trades_with_one_leg": tally.single_legs,
         **(of_source if len(of_source) > 1 else {}),
         "missing_blocks": judgement.missing_blocks,
+        "in_postgres": not loaded.is_thinned,
         "seconds": round(seconds, 3),
         "copy_seconds": round(loaded.copy_seconds, 3),
         "index_seconds": round(loaded.index_seconds, 3),
@@ -203,10 +215,10 @@ def _check_legs(tally: Tally) -> AssetCheckResult:
     )
 
 
-def _check_lake(lake: dict[int, HourTotals], database: dict[int, HourTotals], *, is_thinned: bool = False) -> AssetCheckResult:
-    expected = {} if is_thinned else lake
+def _check_lake(lake: dict[int, HourTotals], database: dict[int, HourTotals], *, thinned: bool = False) -> AssetCheckResult:
+    expected = {} if thinned else lake
     differing = sorted(hour for hour in expected.keys() | database.keys() if expected.get(hour) != database.get(hour))
-    equal = "In the lake alone: the day is older than HL_FILLS_KEEP_DAYS." if is_thinned else "The same rows in both."
+    equal = "In the lake alone: taken out of hl.fills by HL_FILLS_KEEP_DAYS or hl drop." if thinned else "The same rows in both."
     return AssetCheckResult(
         check_name="lake_equals_database",
         passed=not differing,

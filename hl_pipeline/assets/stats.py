@@ -22,7 +22,11 @@ from hl_pipeline.warehouse.load_table import replace_day
 from hl_pipeline.warehouse.locks import lock_fills_day
 
 _log = logging.getLogger(__name__)
-_DAY = "SELECT rows, state FROM hl.fills_days WHERE date = %s"
+_DAY = """
+SELECT d.rows, d.state, coalesce(sum(l.bad_lines), 0) FROM hl.fills_days d
+LEFT JOIN hl.fills_day_objects o USING (date) LEFT JOIN hl.s3_ingest_log l USING (object_id)
+WHERE date = %s GROUP BY d.date
+"""
 _COMPLETE = {"whole": True, "incomplete": False, "pending": False}
 
 _GROUP = "statistics"
@@ -73,14 +77,13 @@ def daily_stats(context: AssetExecutionContext, lake_storage: LakeStorage, wareh
     What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart.
     """
     rows, metadata, loaded = _make_day(context, lake_storage, warehouse, "daily_stats", DAILY_STATS_COLUMNS, daily_stats_of)
-    figures = {
-        "trades": int(rows["trades"].sum()),
-        "notional": _rounded(rows["notional"]),
-        "notional_of_perps": _rounded(rows.filter(pl.col("kind") == "perp")["notional"]),
-        "fills": int(rows["fills"].sum()),
-        "non_market_rows": int(rows["non_market_rows"].sum()),
-        "liquidations": int(rows["liquidations"].sum()),
-    }
+    figures = _known(
+        {
+            "notional": rows["notional"],
+            "notional_of_perps": rows.filter(pl.col("kind") == "perp")["notional"],
+            **{name: rows[name] for name in ("trades", "fills", "non_market_rows", "liquidations")},
+        }
+    )
     return MaterializeResult(metadata=metadata | figures, check_results=[_account(rows, loaded)])
 
 
@@ -99,13 +102,7 @@ def user_stats(context: AssetExecutionContext, lake_storage: LakeStorage, wareho
     What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs.
     """
     rows, metadata, loaded = _make_day(context, lake_storage, warehouse, "user_stats", USER_STATS_COLUMNS, user_stats_of)
-    figures = {
-        "wallets": rows.height,
-        "fills": int(rows["fills"].sum()),
-        "maker_notional": _rounded(rows["maker_notional"]),
-        "taker_notional": _rounded(rows["taker_notional"]),
-        "closed_pnl": _rounded(rows["closed_pnl"]),
-    }
+    figures = _known({name: rows[name] for name in ("fills", "maker_notional", "taker_notional", "closed_pnl")})
     return MaterializeResult(metadata=metadata | figures, check_results=[_account(rows, loaded)])
 
 
@@ -116,26 +113,29 @@ def _make_day(
     table: str,
     columns: Sequence[str],
     make: Callable[[Iterable[pl.DataFrame]], pl.DataFrame],
-) -> tuple[pl.DataFrame, Metadata, int]:
-    """The table's rows of the run's day, which are then in PostgreSQL; metadata for the UI; how many fills were loaded."""
+) -> tuple[pl.DataFrame, Metadata, int | None]:
+    """The table's rows of the run's day, which are then in PostgreSQL; metadata; how many fills were loaded, if any were."""
     started = time.perf_counter()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
     with warehouse.connect(f"hl {table}") as connection, lock_fills_day(connection, day, shared=True):
-        loaded, state = _read_day(connection, day)
+        loaded, is_complete = _read_day(connection, day)
         rows = make(hours_of_lake(lake, day, columns))
         if table == "user_stats":
-            rows = rows.with_columns(is_complete=pl.lit(_COMPLETE.get(state or ""), pl.Boolean))
+            rows = rows.with_columns(is_complete=pl.lit(is_complete, pl.Boolean))
         replace_day(connection, table, day, rows)
     emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
     seconds = round(time.perf_counter() - started, 3)
     return rows, {"dagster/partition_row_count": rows.height, "seconds": seconds}, loaded
 
 
-def _read_day(connection: psycopg.Connection, day: date) -> tuple[int, str | None]:
-    """How many fills of the day were loaded, and how it was judged."""
+def _read_day(connection: psycopg.Connection, day: date) -> tuple[int | None, bool | None]:
+    """How many fills of the day were loaded (None: not yet), and whether that is all: NULL where nothing can prove it."""
     row = connection.execute(_DAY, [day]).fetchone()
-    return (0, None) if row is None else (row[0], row[1])
+    if row is None:
+        return None, None
+    loaded, state, bad_lines = row
+    return loaded, False if bad_lines else _COMPLETE.get(state)
 
 
 def hours_of_lake(lake: Lake, day: date, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -146,12 +146,16 @@ def hours_of_lake(lake: Lake, day: date, columns: Sequence[str]) -> Iterator[pl.
             yield frame
 
 
-def _rounded(amounts: pl.Series) -> float:
-    """The sum for a plot, to two digits; exact ones are in the table."""
-    return round(float(amounts.cast(pl.Float64).sum()), 2)
+def _known(figures: dict[str, pl.Series]) -> Metadata:
+    """The sums of columns, for plots, to two digits; what is not known of all rows is left out. Exact ones are in the table."""
+    sums = {name: amounts.cast(pl.Float64).sum() for name, amounts in figures.items() if not amounts.null_count()}
+    return {name: round(float(amount), 2) for name, amount in sums.items()}
 
 
-def _account(rows: pl.DataFrame, loaded: int) -> AssetCheckResult:
+def _account(rows: pl.DataFrame, loaded: int | None) -> AssetCheckResult:
+    if loaded is None:
+        said = "No fills of the day were loaded yet: materialize fills first."
+        return AssetCheckResult(check_name="fills_accounted_for", passed=False, description=said)
     counted = int(rows["fills"].sum()) + int(rows["non_market_rows"].sum())
     said = (
         "Every fill is accounted for." if counted == loaded else f"{counted} fills here, {loaded} were loaded: run fills again."

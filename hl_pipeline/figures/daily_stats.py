@@ -14,7 +14,7 @@ from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, produ
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 DAILY_STATS_COLUMNS = (*TRADE_COLUMNS, "fee", "fee_token")
-"""The columns of fills that `add_hour` needs."""
+"""The columns of fills that `daily_stats_of` needs."""
 
 _DOLLARS = ("USDC", "USDH", "USDT0", "USDE")
 _SUMS = {

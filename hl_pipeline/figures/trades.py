@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from hl_pipeline.formats.fills import SUMMED_BELOW
+
 TRADE_COLUMNS = (
     *("time", "coin", "wallet", "side", "px", "sz", "dir", "crossed", "oid", "counterparty_oid", "tid", "twap_id"),
     *("builder", "liquidated_user", "object"),
@@ -27,7 +29,6 @@ TRADE_KEY = (
 )
 """What the legs of a trade share, and no other trade."""
 
-_LARGEST_SIZE = 10.0**18
 _LARGEST_PRODUCT = 10.0**12
 NOTIONAL = pl.Decimal(38, 20)
 
@@ -54,12 +55,12 @@ def product(a: pl.Expr, b: pl.Expr) -> pl.Expr:
     """a * b of Decimal(38,10), exact in Decimal(38,20); NULL from 1e12 on, which no fill is and no sum of a day could hold."""
     fits = (a.cast(pl.Float64) * b.cast(pl.Float64)).abs() < _LARGEST_PRODUCT
     # What is not wanted is masked before: a product that does not fit is an error, not a NULL.
-    return pl.when(fits & (a.abs() < _LARGEST_SIZE)).then(a).cast(NOTIONAL) * pl.when(fits).then(b)
+    return pl.when(fits & (a.abs() < SUMMED_BELOW)).then(a).cast(NOTIONAL) * pl.when(fits).then(b)
 
 
 def summable(name: str) -> pl.Expr:
     """A column of decimals, NULL where a value is too large for a sum of a day to be exact (from 1e18 on)."""
-    return pl.when(pl.col(name).abs() < _LARGEST_SIZE).then(pl.col(name))
+    return pl.when(pl.col(name).abs() < SUMMED_BELOW).then(pl.col(name))
 
 
 def sum_known(column: pl.Expr) -> pl.Expr:

@@ -98,6 +98,9 @@ there; elsewhere it is NULL.
 OUR_NAMES = ("_missing", "_block", "_trade")
 """The keys of `extra` that no field of a source may have."""
 
+SUMMED_BELOW = 10**18
+"""A price or size from here on is in no sum: too many of them would be more than a Decimal(38,10) holds."""
+
 FILL_KEY = ("time", "coin", "wallet", "side", "tid")
 """What identifies a fill that has a tid (without one: `once.LEG_KEY`).
 

@@ -17,14 +17,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import psycopg
-import pyarrow as pa
-from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import sql
 from psycopg.abc import Query
 
 from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_SCHEMA
 from hl_pipeline.once import Once
+from hl_pipeline.warehouse.copy_binary import write_binary
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ _log = logging.getLogger(__name__)
 _COPY_SCHEMA = {name: dtype for name, dtype in FILL_SCHEMA.items() if name not in ("local_time_ns", "line")}
 _COPY_SCHEMA["object_id"] = pl.Int32()
 COLUMNS = list(_COPY_SCHEMA)
-_BATCH_ROWS = 20_000  # what pgpq encodes at a time: 100,000 is slower
 _LOCK_TIMEOUT = "250ms"  # as long as other readers may have to wait behind us
 _RETRY_SECONDS = 0.5
 
@@ -148,13 +146,12 @@ def load_day(
         with connection.transaction():
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
             _detach(connection, day, names)
-            if not thin:
-                connection.execute(_text(_ATTACH if counts.rows else "DROP TABLE {table}", names))
+            connection.execute(_text(_ATTACH if counts.rows and not thin else "DROP TABLE IF EXISTS {table}", names))
             _record(connection, day, counts, sources, verdict, thin=thin)
             emit(_log, "day_attaching", day=day, rows=counts.rows)
 
     try:
-        _retry_while_in_use(connection, day, swap, swap_wait_seconds)
+        _retry_while_in_use(connection, day, swap, swap_wait_seconds, "The lake has the new day, hl.fills the old one")
     except DayInUseError:
         connection.execute(_text("DROP TABLE IF EXISTS {table}", names))
         raise
@@ -177,9 +174,11 @@ def thin_day(connection: psycopg.Connection, day: date, swap_wait_seconds: float
         with connection.transaction():
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
             _detach(connection, day, _names(day))
+            # What a killed load has left.
+            connection.execute(_text("DROP TABLE IF EXISTS {table}", _names(day)))
             connection.execute("UPDATE hl.fills_days SET thinned_at = now() WHERE date = %s", [day])
 
-    _retry_while_in_use(connection, day, drop, swap_wait_seconds)
+    _retry_while_in_use(connection, day, drop, swap_wait_seconds, "The day is still in hl.fills")
 
 
 def _build(
@@ -203,9 +202,11 @@ def _build(
     return copied, time.perf_counter()
 
 
-def refuse_lost_objects(connection: psycopg.Connection, day: date, hours: AbstractSet[tuple[str, date, int]], lake: str) -> None:
-    """Raises LakeLacksError when an object that gave `day` its rows is of none of the `hours` (source, date, hour) that the lake
-    has: a wrong or absent lake must not empty the database.
+def refuse_lost_objects(
+    connection: psycopg.Connection, day: date, hours: AbstractSet[tuple[str, date, int]], in_fills: AbstractSet[str], lake: str
+) -> None:
+    """Raises LakeLacksError when an object that gave `day` its rows, in the database or in the lake's own fills (`in_fills`, by
+    key), is of none of the `hours` (source, date, hour) of raw_fills: a wrong or half a lake must not empty anything.
     """
     lost = [key for key, *hour in connection.execute(_OBJECTS_OF_DAY, [day]) if tuple(hour) not in hours]
     if lost:
@@ -214,6 +215,18 @@ def refuse_lost_objects(connection: psycopg.Connection, day: date, hours: Abstra
             f"Is HL_LAKE_URL right, and mounted? "
             f"To load what is there all the same: DELETE FROM hl.fills_day_objects WHERE date = '{day}', run again"
         )
+    gone = sorted(key for key in in_fills if _hour_of_key(key) not in hours)
+    if gone:
+        raise LakeLacksError(
+            f"{day}: {lake}/raw_fills lacks {len(gone)} objects that {lake}/fills/date={day} has rows of ({gone[0]}, ...). "
+            f"Is the lake whole? To load what is there all the same, delete fills/date={day} in it, run again"
+        )
+
+
+def _hour_of_key(key: str) -> tuple[str, date, int]:
+    """Source, date and hour of an object by its key, like node_fills/hourly/20250610/7.lz4."""
+    source, _, day, name = key.split("/")
+    return source, datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date(), int(name.partition(".")[0])
 
 
 def _copy(
@@ -229,14 +242,11 @@ def _copy(
         schema={"object": pl.String, "object_id": pl.Int32},
     )
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    frames = (
+        fills.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS) for fills in _counted(hours, counts, day)
+    )
     with connection.cursor() as cursor, cursor.copy(_text(_COPY, {**names, "columns": columns})) as copy:
-        encoder = ArrowToPostgresBinaryEncoder(_arrow(pl.DataFrame(schema=_COPY_SCHEMA)).schema)
-        copy.write(encoder.write_header())
-        for fills in _counted(hours, counts, day):
-            frame = fills.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS)
-            for batch in _arrow(frame).to_batches(max_chunksize=_BATCH_ROWS):
-                copy.write(encoder.write_batch(batch))
-        copy.write(encoder.finish())
+        write_binary(copy, _COPY_SCHEMA, frames)
     if cursor.rowcount not in (counts.rows, -1):
         raise RuntimeError(f"COPY took {cursor.rowcount} rows of {counts.rows}: the day was left as it was")
 
@@ -252,10 +262,6 @@ def _counted(hours: Iterable[Once], counts: _Counts, day: date) -> Generator[pl.
         counts.conflicts += hour.conflicts
         if hour.fills.height:
             emit(_log, "hour_copied", day=day, rows=counts.rows)
-
-
-def _arrow(frame: pl.DataFrame) -> pa.Table:
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _detach(connection: psycopg.Connection, day: date, names: Mapping[str, sql.Composable]) -> None:
@@ -281,7 +287,9 @@ def _record(
     connection.execute(_RECORD_LOADED, [[source.object_id for source in sources.values()]])
 
 
-def _retry_while_in_use(connection: psycopg.Connection, day: date, swap: Callable[[], None], wait_seconds: float) -> None:
+def _retry_while_in_use(
+    connection: psycopg.Connection, day: date, swap: Callable[[], None], wait_seconds: float, left: str
+) -> None:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
@@ -292,9 +300,8 @@ def _retry_while_in_use(connection: psycopg.Connection, day: date, swap: Callabl
             emit(_log, "day_in_use", day=day, readers=readers)
         if time.monotonic() > deadline:
             raise DayInUseError(
-                f"{day} could not replace the day that is there: hl.fills was in use for {wait_seconds:.0f} s by "
-                f"{', '.join(readers) or 'others'}. The lake has the new day, hl.fills the old one: end those queries "
-                "(SELECT pg_cancel_backend(pid)) and run again"
+                f"{day}: hl.fills was in use for {wait_seconds:.0f} s by {', '.join(readers) or 'others'}. {left}: end those "
+                "queries (SELECT pg_cancel_backend(pid)) and run again"
             )
         time.sleep(_RETRY_SECONDS)
 

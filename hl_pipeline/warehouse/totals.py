@@ -8,11 +8,11 @@ from decimal import Decimal
 
 import psycopg
 
-SUMMED_BELOW = 10**18
-"""Sizes from here on are left out of the sums: too many of them would be more than a Decimal(38,10) holds."""
+from hl_pipeline.formats.fills import SUMMED_BELOW
 
 _TOTALS = """
-SELECT extract(hour FROM time)::int, count(*), coalesce(sum(sz) FILTER (WHERE sz < %(below)s), 0), sum(oid), count(twap_id)
+SELECT extract(hour FROM time)::int, count(*), coalesce(sum(sz) FILTER (WHERE sz < %(below)s), 0), coalesce(sum(oid), 0),
+       count(twap_id)
 FROM hl.fills
 WHERE time >= %(day)s::date::timestamp AT TIME ZONE 'UTC' AND time < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC'
 GROUP BY 1

@@ -6,18 +6,22 @@ revision = "0002"
 down_revision = "0001"
 
 UPGRADE = """
--- An hour whose object failed under one name and came under another has two rows: the failed one is of no more use.
-DELETE FROM hl.s3_ingest_log failed USING hl.s3_ingest_log came
-WHERE failed.etag IS NULL AND came.etag IS NOT NULL
-  AND (failed.source, failed.object_date, failed.object_hour) = (came.source, came.object_date, came.object_hour);
 CREATE TEMP TABLE renumbered ON COMMIT DROP AS
-SELECT object_id AS old, 3000000 + (object_date - '2023-01-01'::date) * 24 + object_hour AS new FROM hl.s3_ingest_log;
+SELECT object_id AS old, (object_date - '2023-01-01'::date) * 24 + object_hour
+       + CASE source WHEN 'node_trades' THEN 1000000 WHEN 'node_fills' THEN 2000000 ELSE 3000000 END AS new,
+       -- An hour that came or failed under two names has two rows: what came goes before what failed, the later one first.
+       row_number() OVER (PARTITION BY source, object_date, object_hour
+                          ORDER BY fetched_at DESC NULLS LAST, object_id DESC) AS place
+FROM hl.s3_ingest_log;
+CREATE TEMP TABLE given ON COMMIT DROP AS
+SELECT o.date, r.new AS object_id, (array_agg(o.etag ORDER BY r.place))[1] AS etag, sum(o.rows) AS rows
+FROM hl.fills_day_objects o JOIN renumbered r ON r.old = o.object_id GROUP BY 1, 2;
 ALTER TABLE hl.s3_ingest_log ALTER COLUMN object_id DROP IDENTITY;
-ALTER TABLE hl.fills_day_objects DROP CONSTRAINT fills_day_objects_object_id_fkey;
-UPDATE hl.s3_ingest_log l SET object_id = new FROM renumbered WHERE l.object_id = old;
-UPDATE hl.fills_day_objects o SET object_id = new FROM renumbered WHERE o.object_id = old;
-UPDATE hl.fills f SET object_id = new FROM renumbered WHERE f.object_id = old;
-ALTER TABLE hl.fills_day_objects ADD FOREIGN KEY (object_id) REFERENCES hl.s3_ingest_log;
+TRUNCATE hl.fills_day_objects;
+DELETE FROM hl.s3_ingest_log USING renumbered WHERE object_id = old AND place > 1;
+UPDATE hl.s3_ingest_log SET object_id = new FROM renumbered WHERE object_id = old;
+INSERT INTO hl.fills_day_objects SELECT * FROM given;
+UPDATE hl.fills SET object_id = new FROM renumbered WHERE object_id = old;
 COMMENT ON COLUMN hl.s3_ingest_log.object_id IS
     'Source (1 node_trades, 2 node_fills, 3 node_fills_by_block) in millions, and the hours since 2023: the same wherever made';
 
@@ -147,8 +151,9 @@ BEGIN
            CASE WHEN count(c.notional) = count(*) AND count(c.volume) = count(*)
                 THEN round(sum(c.notional) / nullif(sum(c.volume), 0), 10) END,
            sum(c.fees_known), CASE WHEN count(c.fees_in_quote) = count(*) THEN sum(c.fees_in_quote) END,
-           CASE WHEN bool_and(c.fees IS NOT NULL) THEN (SELECT p.fees FROM paid p WHERE (p.start, p.coin) = (c.start, c.coin)) END
-    FROM chosen c GROUP BY c.start, c.coin, c.kind ORDER BY c.start, c.coin;
+           CASE WHEN bool_and(c.fees IS NOT NULL) THEN (array_agg(p.fees))[1] END
+    FROM chosen c LEFT JOIN paid p ON (p.start, p.coin) = (c.start, c.coin)
+    GROUP BY c.start, c.coin, c.kind ORDER BY c.start, c.coin;
 END $$;
 
 CREATE FUNCTION hl.user_stats_by(period text, first_day date DEFAULT '-infinity', last_day date DEFAULT 'infinity',

@@ -1,0 +1,23 @@
+"""Frames into PostgreSQL by COPY BINARY, the fastest way measured: pgpq encodes from Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import polars as pl
+import psycopg
+from pgpq import ArrowToPostgresBinaryEncoder
+
+from hl_pipeline.lake import as_arrow
+
+_BATCH_ROWS = 20_000  # what pgpq encodes at a time: 100,000 is slower
+
+
+def write_binary(copy: psycopg.Copy, schema: Mapping[str, pl.DataType], frames: Iterable[pl.DataFrame]) -> None:
+    """All that a `COPY … (FORMAT binary)` is to take: frames of one schema, one after the other."""
+    encoder = ArrowToPostgresBinaryEncoder(as_arrow(pl.DataFrame(schema=schema)).schema)
+    copy.write(encoder.write_header())
+    for frame in frames:
+        for batch in as_arrow(frame).to_batches(max_chunksize=_BATCH_ROWS):
+            copy.write(encoder.write_batch(batch))
+    copy.write(encoder.finish())
