@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +64,26 @@ def postgres_home() -> Generator[Path]:
                 connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
 
+NewDatabase = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_home: Path) -> NewDatabase:
+    """Makes a database that nobody else has, migrated unless told otherwise; its URL."""
+
+    def make(template: str = "template") -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        return embedded_url(postgres_home, name)
+
+    return make
+
+
 @pytest.fixture
-def database_url(postgres_home: Path) -> str:
+def database_url(new_database: NewDatabase) -> str:
     """A migrated database of the test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template".encode())
-    return embedded_url(postgres_home, name)
+    return new_database()
 
 
 @pytest.fixture

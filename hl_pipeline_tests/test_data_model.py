@@ -22,7 +22,7 @@ from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.embedded import embedded_url
+from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.data_model import DOCUMENT, written
 
 DAY = date(2026, 3, 15)
@@ -41,15 +41,13 @@ class Loaded:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory, postgres_home: Path, instance: DagsterInstance) -> Loaded:
+def loaded(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase, instance: DagsterInstance) -> Loaded:
     home = tmp_path_factory.mktemp("model")
     sample = write_sample(home, first_day=DAY, fills_per_hour=300)
     # One more line, of no block: nothing that the truth tells of is lost.
     path = sample.node_data_dir / "node_fills_by_block/hourly/20260315/6.lz4"
     path.write_bytes(lz4.frame.compress(lz4.frame.decompress(path.read_bytes()) + b"{broken\n"))
-    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE data_model TEMPLATE template")
-    url = embedded_url(postgres_home, "data_model")
+    url = new_database()
     values = {"HL_HOME": home, "HL_LAKE_URL": home / "lake", "HL_DATABASE_URL": url, "HL_NODE_DATA_URL": sample.node_data_dir}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():

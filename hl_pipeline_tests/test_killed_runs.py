@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from hl_pipeline.sample import write_sample
-from hl_pipeline.warehouse.embedded import embedded_url
+from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.runs import Death, Place, run, start
 
 DAY = date(2026, 3, 15)
@@ -33,14 +33,11 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def new_place(bucket: Path, tmp_path: Path, postgres_home: Path) -> Callable[[], Place]:
+def new_place(bucket: Path, tmp_path: Path, new_database: NewDatabase) -> Callable[[], Place]:
     """A new lake and a new database for that bucket."""
 
     def make() -> Place:
-        name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template".encode())
-        return Place(bucket, tmp_path / name, embedded_url(postgres_home, name))
+        return Place(bucket, tmp_path / str(uuid.uuid4()), new_database())
 
     return make
 
@@ -57,11 +54,9 @@ def _rows(place: Place) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def never_killed(bucket: Path, tmp_path_factory: pytest.TempPathFactory, postgres_home: Path) -> tuple[int, str, float]:
+def never_killed(bucket: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> tuple[int, str, float]:
     """The rows of a run that nothing disturbed, and its seconds."""
-    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE never_killed TEMPLATE template")
-    place = Place(bucket, tmp_path_factory.mktemp("lake"), embedded_url(postgres_home, "never_killed"))
+    place = Place(bucket, tmp_path_factory.mktemp("lake"), new_database())
     assert run(place, DAY) == 0  # the first also imports
     started = time.monotonic()
     assert run(Place(bucket, tmp_path_factory.mktemp("again"), place.database_url), DAY) == 0

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import psycopg
 import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, materialize
@@ -21,8 +20,8 @@ from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.space import NoSpaceError
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.embedded import binary, embedded_url
-from hl_pipeline_tests.conftest import World
+from hl_pipeline.warehouse.embedded import binary
+from hl_pipeline_tests.conftest import NewDatabase, World
 
 HL = str(Path(sys.executable).parent / "hl")
 FIRST, LAST = date(2025, 7, 26), date(2025, 7, 27)
@@ -94,12 +93,10 @@ def _ask(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def test_a_database_made_again_from_the_lake_alone_has_the_same_bytes(
-    bring: Bring, hl: Hl, world: World, postgres_home: Path
+    bring: Bring, hl: Hl, world: World, new_database: NewDatabase
 ) -> None:
     bring(FIRST, LAST)
-    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE rebuilt")
-    rebuilt = embedded_url(postgres_home, "rebuilt")
+    rebuilt = new_database("template0")
 
     done = hl("rebuild", HL_DATABASE_URL=rebuilt)
 
@@ -148,7 +145,9 @@ def test_days_that_are_dropped_leave_hl_fills_and_nothing_else_and_come_back(bri
     assert _ask(world.database_url, "SELECT count(thinned_at) FROM hl.fills_days") == [(0,)]
 
 
-def test_half_a_lake_is_neither_dropped_for_nor_rebuilt_from(bring: Bring, hl: Hl, world: World, postgres_home: Path) -> None:
+def test_half_a_lake_is_neither_dropped_for_nor_rebuilt_from(
+    bring: Bring, hl: Hl, world: World, new_database: NewDatabase
+) -> None:
     bring(FIRST, LAST)
     lake = Path(world.environment["HL_LAKE_URL"])
     other = hl("drop", *_span(), "--yes", HL_LAKE_URL=str(lake.parent / "nowhere"))
@@ -159,10 +158,8 @@ def test_half_a_lake_is_neither_dropped_for_nor_rebuilt_from(bring: Bring, hl: H
     assert _ask(world.database_url, f"SELECT count(*) FROM ({_DATES}) days") == [(2,)]
     files = sorted((lake / "fills").rglob("*.parquet"))
     (lake / "raw_fills/object_date=2025-07-26/hour=07.node_fills.parquet").unlink()
-    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE half")
 
-    done = hl("rebuild", *_span(FIRST, FIRST), HL_DATABASE_URL=embedded_url(postgres_home, "half"))
+    done = hl("rebuild", *_span(FIRST, FIRST), HL_DATABASE_URL=new_database())
 
     assert done.returncode == 1
     assert "/raw_fills lacks 1 objects that" in done.stdout

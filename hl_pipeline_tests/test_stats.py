@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -23,9 +22,8 @@ from hl_pipeline.assets.stats import candles, daily_stats, user_stats
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.embedded import embedded_url
 from hl_pipeline_tests import naive_stats
-from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.naive import read_bucket
 from hl_pipeline_tests.naive_stats import Leg, Row, day_of, is_market, read_legs, trades_of
 
@@ -77,34 +75,27 @@ class Made:
 
 @pytest.fixture(scope="module", params=KINDS.values(), ids=[*KINDS])
 def made(
-    request: pytest.FixtureRequest, postgres_home: Path, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance
+    request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance
 ) -> Made:
-    return _make(request.param, tmp_path_factory.mktemp("stats"), postgres_home, instance)
+    return _make(request.param, tmp_path_factory.mktemp("stats"), new_database, instance)
 
 
 @pytest.fixture(scope="module")
-def by_block(postgres_home: Path, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance) -> Made:
-    return _make(KINDS["by_block"], tmp_path_factory.mktemp("stats"), postgres_home, instance)
+def by_block(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance) -> Made:
+    return _make(KINDS["by_block"], tmp_path_factory.mktemp("stats"), new_database, instance)
 
 
-def _make(kind: Kind, directory: Path, postgres_home: Path, instance: DagsterInstance) -> Made:
+def _make(kind: Kind, directory: Path, new_database: NewDatabase, instance: DagsterInstance) -> Made:
     sample = write_sample(directory, first_day=kind.day, fills_per_hour=kind.fills_per_hour, seed=kind.seed, record_legs=True)
     environment = {
         "HL_HOME": str(directory / "home"),
-        "HL_DATABASE_URL": _new_database(postgres_home),
+        "HL_DATABASE_URL": new_database(),
         "HL_LAKE_URL": str(directory / "lake"),
         "HL_NODE_DATA_URL": str(sample.node_data_dir),
     }
     result = _materialize(environment, kind.day, instance)
     failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
     return Made(kind, sample.node_data_dir, read_legs(sample.truth_dir, kind.day), environment, failed)
-
-
-def _new_database(postgres_home: Path) -> str:
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template".encode())
-    return embedded_url(postgres_home, name)
 
 
 def _materialize(
@@ -344,7 +335,7 @@ class Several:
 
 
 @pytest.fixture(scope="module")
-def several(postgres_home: Path, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance) -> Several:
+def several(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance) -> Several:
     directory = tmp_path_factory.mktemp("periods")
     sample = write_sample(directory, first_day=OLD_DAYS[0], days=8, fills_per_hour=20, record_legs=True)
     legs = {day: read_legs(sample.truth_dir, day) for day in OLD_DAYS}
@@ -352,7 +343,7 @@ def several(postgres_home: Path, tmp_path_factory: pytest.TempPathFactory, insta
     legs[DAY] = read_legs(sample.truth_dir, DAY)
     environment = {
         "HL_HOME": str(directory / "home"),
-        "HL_DATABASE_URL": _new_database(postgres_home),
+        "HL_DATABASE_URL": new_database(),
         "HL_LAKE_URL": str(directory / "lake"),
         "HL_NODE_DATA_URL": str(sample.node_data_dir),
     }
