@@ -40,11 +40,12 @@ def count_once(fills: pl.DataFrame) -> Once:
     A leg of `node_trades` that no better source has stays; if the other leg of its trade was found there, it has that one's
     tid, since both legs share it.
     """
-    ranked = fills.with_columns(_rank(fills))
-    if not ranked["rank"].is_sorted():
-        ranked = ranked.sort("rank", maintain_order=True)
+    ranks = {key: SOURCE_RANKS.index(key.partition("/")[0]) for key in fills["object"].unique()}
+    if len({*ranks.values()}) > 1:
+        fills = fills.sort(pl.col("object").replace_strict(ranks, return_dtype=pl.Int8), maintain_order=True)
     if not fills["tid"].null_count() and fills.select(FILL_KEY).is_unique().all():
-        return Once(_in_order(ranked.drop("rank")), 0, 0)
+        return Once(_in_order(fills), 0, 0)
+    ranked = fills.with_columns(rank=pl.col("object").replace_strict(ranks, return_dtype=pl.Int8))
     with_tid, without_tid = ranked.filter(pl.col("tid").is_not_null()), ranked.filter(pl.col("tid").is_null())
     once = with_tid.unique(FILL_KEY, keep="first", maintain_order=True)
     legs = without_tid.unique(LEG_KEY, keep="first", maintain_order=True)
@@ -60,12 +61,6 @@ def count_once(fills: pl.DataFrame) -> Once:
     new = rest.join(once, on=FILL_KEY, how="anti").select(once.columns)
     kept = _in_order(pl.concat([once, new]).drop("rank"))
     return Once(kept, fills.height - kept.height, conflicts + rest.height - new.height)
-
-
-def _rank(fills: pl.DataFrame) -> pl.Expr:
-    """The rank of each row's source, told by its object's key."""
-    ranks = {key: SOURCE_RANKS.index(key.partition("/")[0]) for key in fills["object"].unique()}
-    return pl.col("object").replace_strict(ranks, return_dtype=pl.Int8).alias("rank")
 
 
 def _find_same(legs: pl.DataFrame, once: pl.DataFrame) -> pl.DataFrame:
