@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Generator
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hl_pipeline.settings import DemoSettings, Settings, variable
+from hl_pipeline.settings import PREFIX, RESOLVED, DemoSettings, Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError, connect, hide_password
 from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
@@ -92,7 +93,8 @@ def demo() -> None:
                 settings.home / "sample", first_day=_DEMO_FIRST, days=_DEMO_DAYS, fills_per_hour=_DEMO_FILLS_PER_HOUR
             )
         console.print(
-            f"sample bucket: {made.objects} objects, {made.fills:,} fills, {made.bytes / 1e6:.1f} MB in {settings.home}"
+            f"sample bucket of made-up trades: {made.objects} objects, {made.fills:,} fills, {made.bytes / 1e6:.1f} MB "
+            f"in {settings.home}"
         )
     with _running(settings) as url:
         done = ingest_days(days_between(_DEMO_FIRST, last), settings, console)
@@ -128,8 +130,8 @@ def rebuild(first: FirstDay = None, last: LastDay = None) -> None:
 
     _check_order(first, last)
     settings = _settings()
+    lake = _open_lake(settings)
     with _running(settings) as url:
-        lake = _open_lake(settings)
         in_lake = days_in_lake(lake)
         days = [day for day in in_lake if (first or day) <= day <= (last or day)]
         if not days:
@@ -201,15 +203,17 @@ def status(demo: Demo = False) -> None:
     with _reading(settings) as url, connect(url, "hl status") as connection:
         console.print(f"database  {hide_password(url)}: PostgreSQL {connection.info.parameter_status('server_version')}")
         rows = connection.execute(
-            "SELECT date, rows, duplicates, loaded_at, state, thinned_at FROM hl.fills_days ORDER BY date"
+            "SELECT date, rows, duplicates, loaded_at, state, thinned_at, "
+            "candles_at IS NULL OR daily_stats_at IS NULL OR user_stats_at IS NULL FROM hl.fills_days ORDER BY date"
         ).fetchall()
         failed = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
         stale = connection.execute(
             "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
         ).fetchall()
     console.print(f"days      {len(rows)}, {sum(row[1] for row in rows):,} fills")
-    for day, count, duplicates, loaded_at, state, thinned_at in rows:
+    for day, count, duplicates, loaded_at, state, thinned_at, lacks_statistics in rows:
         place = "  [dim]in the lake alone[/]" if thinned_at else ""
+        place += "  [yellow]statistics are not of these fills: run again[/]" if lacks_statistics else ""
         loaded = f"{duplicates} duplicates dropped  loaded {loaded_at:%Y-%m-%d %H:%M}"
         console.print(f"  {day}  {state or '':<10}  {count:>12,} fills  {loaded}{place}", highlight=False)
     for day, key in stale:
@@ -228,7 +232,7 @@ def show_fills(
 ) -> None:
     """The newest fills."""
     query = """
-        SELECT time, coin, wallet, side, px, sz, dir, fee, fee_token, closed_pnl, twap_id, tid FROM hl.fills_readable
+        SELECT time, coin, wallet, side, crossed, px, sz, dir, fee, fee_token, closed_pnl, twap_id, tid FROM hl.fills_readable
         WHERE (%(day)s::date IS NULL OR (time >= %(day)s::date::timestamp AT TIME ZONE 'UTC'
                                          AND time < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC'))
           AND (%(wallet)s::text IS NULL OR wallet = lower(%(wallet)s))
@@ -236,6 +240,14 @@ def show_fills(
         ORDER BY time DESC, tid LIMIT %(limit)s
     """
     _show(demo, query, {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit})
+    with _reading(_settings(demo)) as url, connect(url, "hl show") as connection:
+        thinned = connection.execute(
+            "SELECT date FROM hl.fills_days WHERE thinned_at IS NOT NULL AND date = coalesce(%s, date) ORDER BY date", [day]
+        ).fetchall()
+    if thinned:
+        console.print(
+            f"[yellow]{len(thinned)} days are in the lake alone[/] ({thinned[0][0]} …): `{_hl()} rebuild` brings them back"
+        )
 
 
 @show_app.command("daily-stats")
@@ -251,7 +263,8 @@ def show_daily_stats(
     query = """
         SELECT period_start, days, coin, kind, trades, trim_scale(volume) AS volume, round(notional, 2) AS notional,
                buys, sells, open, high, low, close, vwap, liquidations, round(twap_notional, 2) AS twap_notional,
-               round(builder_notional, 2) AS builder_notional, fills, non_market_rows, fees
+               round(builder_notional, 2) AS builder_notional, fills, non_market_rows,
+               round(fees_in_quote, 2) AS fees_in_quote, is_complete
         FROM hl.daily_stats_by(
             %(period)s, coalesce(%(first)s::date, (SELECT max(date) FROM hl.daily_stats) - %(back)s::int, '-infinity'),
             coalesce(%(last)s::date, 'infinity'))
@@ -277,8 +290,8 @@ def show_user_stats(
     _check_period(period)
     query = """
         SELECT period_start, days, wallet, fills, round(maker_notional, 2) AS maker_notional,
-               round(taker_notional, 2) AS taker_notional, round(closed_pnl, 2) AS closed_pnl, fees,
-               first_fill, last_fill, is_complete
+               round(taker_notional, 2) AS taker_notional, round(closed_pnl, 2) AS closed_pnl, closed_pnl_known,
+               round((fees ->> 'USDC')::numeric, 2) AS usdc_fees, fees_known, first_fill, last_fill, is_complete
         FROM hl.user_stats_by(
             %(period)s, coalesce(%(first)s::date, (SELECT max(date) FROM hl.user_stats) - %(back)s::int, '-infinity'),
             coalesce(%(last)s::date, 'infinity'), %(wallet)s)
@@ -352,9 +365,20 @@ def main() -> None:
 
 def _settings(demo: bool = False) -> Settings:
     if not demo:
+        _warn_of_unknown_settings()
         return Settings()
     home = DemoSettings().home.absolute()
     return DemoSettings(home=home, node_data_url=str(home / "sample" / "hl-mainnet-node-data"))
+
+
+def _warn_of_unknown_settings() -> None:
+    """A mistyped name would be passed over in silence."""
+    from dotenv import dotenv_values
+
+    known = {variable(name) for name in Settings.model_fields} | {RESOLVED}
+    found = {*os.environ, *dotenv_values(".env")}
+    for name in sorted(name for name in found if name.startswith(PREFIX) and name not in known):
+        errors.print(f"[yellow]warning:[/] {name} is no setting of ours; see .env.example")
 
 
 @contextmanager

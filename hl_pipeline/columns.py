@@ -125,6 +125,7 @@ TABLES: dict[str, TableOf] = {
             Column("low", "numeric", _PX, "Lowest price.", ("px",)),
             Column("close", "numeric", _PX, "Price of the last trade.", ("px", "time")),
             Column("fees", "json", "each its token", "Fees less rebates of all fills by token, like `{\"USDC\": \"12.5\"}`; NULL where one is unknown.", ("fee", "fee_token")),
+            Column("is_complete", "boolean", "", "Whether the day is whole and nothing of it in quarantine; NULL: its sources have nothing that could prove it.", ("block_number",)),
             Column("vwap", "numeric", _PX, "notional / volume, rounded to ten decimals.", ("px", "sz")),
         ),
     ),
@@ -186,6 +187,9 @@ TABLES: dict[str, TableOf] = {
             Column("state", "text", "", "`whole`, `unprovable`, `pending`, `incomplete` or `no source`, as judged then.", "judged"),
             Column("explanation", "text", "", "The same in words.", "judged"),
             Column("thinned_at", "timestamptz", "UTC", "When its rows left hl.fills; the lake has them. NULL: they are there.", "the clock"),
+            Column("candles_at", "timestamptz", "UTC", "When hl.candles was made from these fills. NULL: not since they were loaded.", "the clock"),
+            Column("daily_stats_at", "timestamptz", "UTC", "The same of hl.daily_stats.", "the clock"),
+            Column("user_stats_at", "timestamptz", "UTC", "The same of hl.user_stats.", "the clock"),
         ),
     ),
     "hl.fills_day_objects": TableOf(

@@ -144,7 +144,7 @@ class Judgement:
             return f"Whole: {len(self.hours)} objects, no block missing."
         if self.state == "unprovable":
             there = f"All {len(self.hours)} objects are there ({self.source_names})"
-            return f"{there}; without block numbers nothing proves that they lack none."
+            return f"{there}; without block numbers nothing can prove them complete."
         said: list[str] = []
         for state in ("missing", "failed", "not due"):
             hours = [h for h in self.hours if h.state == state]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def ingest_days(days: list[date], settings: Settings, console: Console, *, from_
                 raise_on_error=False,
                 tags={"hl/started_by": "hl rebuild" if from_lake else "hl ingest"},
             )
-            if any(error.cls_name == _INTERRUPTED for error in _errors(result)):
+            if any(_INTERRUPTED in _chain(error) for error in _errors(result)):
                 raise InterruptedIngestError
             done.append(_describe(day, result))
             progress.finish()
@@ -93,7 +94,9 @@ def _describe(day: date, result: ExecuteInProcessResult) -> Day:
     seconds = sum(float(_metadata(result, asset.key.to_user_string()).get("seconds", 0)) for asset in ASSETS)
     if not result.success:
         causes = [error.cause or error for error in _errors(result)]
-        message = "; ".join(cause.message.strip() for cause in causes) or "see the run in the Dagster UI"
+        # Without the path of the error's class.
+        said = [re.sub(r"^[\w.]+(?:Error|Exception): ", "", cause.message.strip()) for cause in causes]
+        message = "; ".join(said) or "see the run in the Dagster UI"
         return Day(day, Outcome.FAILED, "failed", message, 0, int(raw.get("bytes_fetched", 0)), seconds, 0, 0, 0)
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     failed = [f"{name}: {check.description}" for name, check in checks.items() if not check.passed]
@@ -112,6 +115,11 @@ def _describe(day: date, result: ExecuteInProcessResult) -> Day:
         int(fills["missing_blocks"]),
         int(fills["duplicates_dropped"]),
     )
+
+
+def _chain(error: SerializableErrorInfo | None) -> set[str | None]:
+    """The classes of an error and of all that led to it: what an interrupt has broken off may complain in its place."""
+    return set() if error is None else {error.cls_name} | _chain(error.cause) | _chain(error.context)
 
 
 def _errors(result: ExecuteInProcessResult) -> list[SerializableErrorInfo]:

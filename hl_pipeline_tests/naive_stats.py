@@ -240,9 +240,9 @@ def _merged(days: Sequence[Row]) -> Row:
         names = days[0].keys() - {"start", "key", *_OF_SUMS, *_NOT_MERGED}
         merged: Row = {"days": len(days), **{name: known_sum(day[name] for day in days) for name in names}}
         merged["fees"] = _merged_fees([day["fees"] for day in days])
-    if "is_complete" in days[0]:
-        said = [day["is_complete"] for day in days]
-        merged["is_complete"] = False if False in said else None if None in said else True
+    said = [day["is_complete"] for day in days]
+    merged["is_complete"] = False if False in said else None if None in said else True
+    if "first_fill" in days[0]:
         merged |= {"first_fill": min(d["first_fill"] for d in days), "last_fill": max(d["last_fill"] for d in days)}
         return merged
     traded = [day for day in days if day["trades"]]

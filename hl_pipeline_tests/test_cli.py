@@ -15,6 +15,7 @@ import pytest
 
 from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings, as_environment
+from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.s3_server import REGION, S3Server
 
@@ -123,6 +124,20 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     assert wallet.startswith("0x")
     one = _hl(tmp_path, environment, "show", "user-stats", "--period", "all", "--wallet", wallet.upper().replace("X", "x", 1))
     assert one.stdout.splitlines()[1].split() == users.stdout.splitlines()[1].split()
+
+
+def test_a_mistyped_setting_is_told(world: World, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HL_PORTT=1\n")
+    done = _hl(tmp_path, {**world.environment, "HL_FILLS_KEEPDAYS": "9"}, "status")
+    assert done.returncode == 0
+    for name in ("HL_FILLS_KEEPDAYS", "HL_PORTT"):
+        assert f"warning: {name} is no setting of ours; see .env.example" in done.stderr
+
+
+def test_statistics_that_are_not_of_the_days_fills_are_told(world: World, tmp_path: Path) -> None:
+    with connect(world.database_url) as connection:
+        connection.execute("INSERT INTO hl.fills_days (date, rows, duplicates, state) VALUES ('2026-03-15', 5, 0, 'whole')")
+    assert "statistics are not of these fills: run again" in _hl(tmp_path, world.environment, "status").stdout
 
 
 def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path: Path) -> None:

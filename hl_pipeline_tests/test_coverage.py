@@ -101,7 +101,7 @@ def test_a_day_of_a_format_without_block_numbers_is_never_called_whole() -> None
     day = date(2025, 7, 1)
     judged = judge_day(day, _old_day(NODE_FILLS, day), {}, NOW, LAG)
     assert (judged.state, judged.is_harmless) == ("unprovable", True)
-    assert judged.explain() == "All 25 objects are there (node_fills); without block numbers nothing proves that they lack none."
+    assert judged.explain() == "All 25 objects are there (node_fills); without block numbers nothing can prove them complete."
     judged = judge_day(day, _old_day(NODE_FILLS, day)[:-1], {}, NOW, LAG)
     assert (judged.state, judged.is_harmless) == ("incomplete", False)
     assert "1 of 25 objects missing: 2025-07-02 00 h (no such object in node_fills)" in judged.explain()

@@ -129,6 +129,14 @@ def test_duckdb_reads_the_sums_of_the_generators_truth_from_the_lake(loaded: Loa
     assert {row[:2]: [Decimal(value or 0) for value in row[2:]] for row in found} == expected
 
 
+def test_volume_in_duckdb_is_the_volume_of_the_statistics(loaded: Loaded) -> None:
+    [query] = [text for language, text in _BLOCKS if language == "sql duckdb" and "each trade once" in text]
+    found = duckdb.execute(_fitted(query, loaded).replace("LIMIT 10", "")).fetchall()
+    with connect(loaded.database_url) as connection:
+        counted = connection.execute("SELECT coin, trades, volume, notional FROM hl.daily_stats WHERE trades > 0").fetchall()
+    assert sorted(found) == sorted(counted)
+
+
 def test_volume_by_hand_is_the_volume_of_the_statistics(loaded: Loaded) -> None:
     [by_hand] = [text for language, text in _BLOCKS if language == "sql" and "Volume by hand" in text]
     with connect(loaded.database_url) as connection:

@@ -170,8 +170,9 @@ def _assert_equal(stored: dict[Any, Row], expected: dict[Any, Row]) -> None:
 
 
 def test_a_day_is_said_to_be_complete_where_blocks_prove_it(made: Made) -> None:
-    said = _query(made.database_url, "SELECT DISTINCT date, is_complete FROM hl.user_stats")
-    assert said == [{"date": made.kind.day, "is_complete": made.kind.is_complete}]
+    for table in ("user_stats", "daily_stats"):
+        said = _query(made.database_url, f"SELECT DISTINCT date, is_complete FROM hl.{table}")
+        assert said == [{"date": made.kind.day, "is_complete": made.kind.is_complete}]
     assert made.failed_checks == (set() if made.kind.is_complete else {"day_is_whole"})
 
 
@@ -350,9 +351,10 @@ def several(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory,
     for day in legs:
         _materialize(environment, day, instance)
     users = {day: naive_stats.user_stats(of_day) for day, of_day in legs.items()}
-    for day, of_day in users.items():
-        of_day.update({wallet: {**row, "is_complete": True if day == DAY else None} for wallet, row in of_day.items()})
     daily = {day: naive_stats.daily_stats(of_day) for day, of_day in legs.items()}
+    for figures in (users, daily):
+        for day, of_day in figures.items():
+            of_day.update({key: {**row, "is_complete": True if day == DAY else None} for key, row in of_day.items()})
     return Several(environment["HL_DATABASE_URL"], daily, users)
 
 

@@ -21,7 +21,7 @@ from dagster import (
 from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
 from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.coverage import HOUR, Judgement, hour_of, overlapping, start_of
-from hl_pipeline.figures.trades import TRADE_KEY
+from hl_pipeline.figures.trades import TRADE_KEY, is_market
 from hl_pipeline.formats.fills import FILL_KEY, SUMMED_BELOW
 from hl_pipeline.lake import (
     NO_FILLS,
@@ -158,7 +158,7 @@ def tally_lake(lake: Lake, day: date) -> Tally:
     totals: dict[int, HourTotals] = {}
     repeated = trades = single_legs = crowded = 0
     for hour in range(24):
-        frame = read_fills_hour(lake, day, hour, [*FILL_KEY, "sz", "oid", "counterparty_oid", "twap_id"])
+        frame = read_fills_hour(lake, day, hour, [*FILL_KEY, "sz", "oid", "counterparty_oid", "twap_id", "dir"])
         if frame.is_empty():
             continue
         # Sums of order ids go beyond 64 bits; of sizes too large to be added up the database leaves out the same.
@@ -168,7 +168,7 @@ def tally_lake(lake: Lake, day: date) -> Tally:
         # Where there is a tid the orders are no part of the key.
         without_tid = [pl.when(pl.col("tid").is_null()).then(pl.col(name)) for name in LEG_KEY[4:]]
         repeated += frame.height - frame.select(*FILL_KEY, *without_tid).unique().height
-        trade = frame.filter(pl.col("tid").is_null() | (pl.col("tid") != 0)).group_by(*TRADE_KEY)
+        trade = frame.filter(is_market()).group_by(*TRADE_KEY)
         legs = trade.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
         is_pair = (pl.col("legs") == 2) & (pl.col("buys") == 1)
         trades += legs.height

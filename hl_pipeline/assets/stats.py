@@ -121,7 +121,7 @@ def _make_day(
     with warehouse.connect(f"hl {table}") as connection, lock_fills_day(connection, day, shared=True):
         loaded, is_complete = _read_day(connection, day)
         rows = make(hours_of_lake(lake, day, columns))
-        if table == "user_stats":
+        if table != "candles":
             rows = rows.with_columns(is_complete=pl.lit(is_complete, pl.Boolean))
         replace_day(connection, table, day, rows)
     emit(_log, "table_loaded", day=day, table=table, rows=rows.height)

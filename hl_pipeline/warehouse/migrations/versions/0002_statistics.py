@@ -32,7 +32,10 @@ COMMENT ON COLUMN hl.fills.tid IS 'Trade: both legs share it, 0 for dust; NULL: 
 ALTER TABLE hl.fills_days
     ADD COLUMN state text CHECK (state IN ('whole', 'unprovable', 'pending', 'incomplete', 'no source')),
     ADD COLUMN explanation text,
-    ADD COLUMN thinned_at timestamptz;
+    ADD COLUMN thinned_at timestamptz,
+    ADD COLUMN candles_at timestamptz,
+    ADD COLUMN daily_stats_at timestamptz,
+    ADD COLUMN user_stats_at timestamptz;
 COMMENT ON COLUMN hl.fills_days.state IS 'How the day was judged when it was loaded; explanation says it in words';
 COMMENT ON COLUMN hl.fills_days.thinned_at IS 'When its rows left hl.fills (hl drop, HL_FILLS_KEEP_DAYS); the lake has them';
 
@@ -81,6 +84,7 @@ CREATE TABLE hl.daily_stats (
     low                   numeric,
     close                 numeric,
     fees                  json,
+    is_complete           boolean,
     vwap                  numeric GENERATED ALWAYS AS (round(notional / nullif(volume, 0), 10)) STORED,
     PRIMARY KEY (date, coin)
 );
@@ -117,7 +121,7 @@ RETURNS TABLE (period_start date, days bigint, coin text, kind text, fills numer
                buy_notional numeric, sell_notional numeric, liquidations numeric, liquidation_notional numeric,
                twap_volume numeric, twap_notional numeric, builder_volume numeric, builder_notional numeric,
                open numeric, high numeric, low numeric, close numeric, vwap numeric,
-               fees_known numeric, fees_in_quote numeric, fees json)
+               fees_known numeric, fees_in_quote numeric, fees json, is_complete boolean)
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     PERFORM hl.check_period(period);
@@ -151,7 +155,8 @@ BEGIN
            CASE WHEN count(c.notional) = count(*) AND count(c.volume) = count(*)
                 THEN round(sum(c.notional) / nullif(sum(c.volume), 0), 10) END,
            sum(c.fees_known), CASE WHEN count(c.fees_in_quote) = count(*) THEN sum(c.fees_in_quote) END,
-           CASE WHEN bool_and(c.fees IS NOT NULL) THEN (array_agg(p.fees))[1] END
+           CASE WHEN bool_and(c.fees IS NOT NULL) THEN (array_agg(p.fees))[1] END,
+           CASE WHEN bool_or(NOT c.is_complete) THEN false WHEN bool_and(c.is_complete IS NOT NULL) THEN true END
     FROM chosen c LEFT JOIN paid p ON (p.start, p.coin) = (c.start, c.coin)
     GROUP BY c.start, c.coin, c.kind ORDER BY c.start, c.coin;
 END $$;
@@ -224,7 +229,8 @@ FROM hl.fills JOIN hl.s3_ingest_log USING (object_id);
 DOWNGRADE = """
 DROP FUNCTION hl.user_stats_by, hl.daily_stats_by, hl.start_of_period, hl.check_period;
 DROP TABLE hl.user_stats, hl.daily_stats, hl.candles;
-ALTER TABLE hl.fills_days DROP COLUMN state, DROP COLUMN explanation, DROP COLUMN thinned_at;
+ALTER TABLE hl.fills_days DROP COLUMN state, DROP COLUMN explanation, DROP COLUMN thinned_at, DROP COLUMN candles_at,
+    DROP COLUMN daily_stats_at, DROP COLUMN user_stats_at;
 DROP VIEW hl.fills_readable;
 ALTER TABLE hl.fills DROP COLUMN counterparty_oid;
 DO $$ BEGIN
