@@ -160,6 +160,27 @@ def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path:
     assert again.returncode == 0, again.stdout
 
 
+def test_ctrl_c_while_a_day_is_copied_is_an_interrupt_and_no_failure(world: World, tmp_path: Path) -> None:
+    made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), hours=3, fills_per_hour=60_000)
+    environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}
+    arguments = [HL, "ingest", "--from", "2026-03-15", "--to", "2026-03-15"]
+    copying = "SELECT count(*) > 0 FROM pg_stat_progress_copy WHERE datname = current_database()"
+    with (
+        connect(world.database_url) as connection,
+        subprocess.Popen(
+            arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as ingest,
+    ):
+        while connection.execute(copying.encode()).fetchone() != (True,):
+            assert ingest.poll() is None
+            threading.Event().wait(0.005)
+        ingest.send_signal(signal.SIGINT)
+        said, _ = ingest.communicate(timeout=60)
+        assert ingest.returncode == 130, said
+        assert "interrupted; run the same again to go on" in said
+        assert connection.execute("SELECT count(*) FROM hl.fills").fetchone() == (0,)
+
+
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
