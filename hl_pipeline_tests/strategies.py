@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -150,3 +151,17 @@ def as_lines(made: list[Any], *, spaced: bool, ascii_only: bool) -> bytes:
     return b"".join(
         json.dumps(line, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") + b"\n" for line in made
     )
+
+
+def damaged(chunk: bytes, pieces: Sequence[bytes]) -> st.SearchStrategy[bytes]:
+    """`chunk` with up to three places cut out, and `pieces` or any bytes put in their stead; it ends in a newline."""
+    put = st.one_of(st.sampled_from(pieces), st.binary(max_size=3))
+    places = st.lists(st.tuples(st.integers(0, len(chunk) - 1), st.integers(0, 12), put), min_size=1, max_size=3)
+
+    def apply(mutations: list[tuple[int, int, bytes]]) -> bytes:
+        text = chunk
+        for at, cut, piece in mutations:
+            text = text[:at] + piece + text[at + cut :]
+        return text if text.endswith(b"\n") else text + b"\n"
+
+    return places.map(apply)

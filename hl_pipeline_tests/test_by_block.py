@@ -10,13 +10,13 @@ from typing import Any
 import polars as pl
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hl_pipeline.formats import by_block
 from hl_pipeline.formats.by_block import decode_chunk
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.exact import parse_fill
 from hl_pipeline_tests.conftest import SAMPLES
+from hl_pipeline_tests.strategies import damaged
 
 BLOCKS = (SAMPLES / "node_fills_by_block_20260315_0.jsonl").read_bytes().splitlines(keepends=True)
 FIRST = BLOCKS[0]
@@ -316,32 +316,12 @@ def test_a_name_of_ours_in_a_fill_sends_it_to_quarantine() -> None:
 
 
 _SMALL = b"".join(_line({**json.loads(block), "events": json.loads(block)["events"][:3]}) for block in BLOCKS[:3])
-_mutations = st.lists(
-    st.tuples(
-        st.integers(0, len(_SMALL) - 1),
-        st.integers(0, 12),
-        st.one_of(
-            st.sampled_from(
-                [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b" ", b"null", b"}],[", b'"twapId":1,']
-            ),
-            st.binary(max_size=3),
-        ),
-    ),
-    min_size=1,
-    max_size=3,
-)
+_PIECES = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b" ", b"null", b"}],[", b'"twapId":1,']
 
 
 @settings(max_examples=600)
-@given(_mutations)
-def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(
-    mutations: list[tuple[int, int, bytes]],
-) -> None:
-    chunk = _SMALL
-    for at, cut, put in mutations:
-        chunk = chunk[:at] + put + chunk[at + cut :]
-    chunk = chunk if chunk.endswith(b"\n") else chunk + b"\n"
-
+@given(damaged(_SMALL, _PIECES))
+def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(chunk: bytes) -> None:
     fast, exact = decode_chunk(chunk), by_block._decode_exactly(chunk, 1)
 
     assert fast.fills.equals(exact.fills)

@@ -143,12 +143,10 @@ def load_day(
         copied, indexed = _build(connection, day, names, hours, sources, counts)
 
     def swap() -> None:
-        with connection.transaction():
-            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
-            _detach(connection, day, names)
-            connection.execute(_text(_ATTACH if counts.rows and not thin else "DROP TABLE IF EXISTS {table}", names))
-            _record(connection, day, counts, sources, verdict, thin=thin)
-            emit(_log, "day_attaching", day=day, rows=counts.rows)
+        _detach(connection, day, names)
+        connection.execute(_text(_ATTACH if counts.rows and not thin else "DROP TABLE IF EXISTS {table}", names))
+        _record(connection, day, counts, sources, verdict, thin=thin)
+        emit(_log, "day_attaching", day=day, rows=counts.rows)
 
     try:
         _retry_while_in_use(connection, day, swap, swap_wait_seconds, "The lake has the new day, hl.fills the old one")
@@ -171,12 +169,10 @@ def thin_day(connection: psycopg.Connection, day: date, swap_wait_seconds: float
     """
 
     def drop() -> None:
-        with connection.transaction():
-            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
-            _detach(connection, day, _names(day))
-            # What a killed load has left.
-            connection.execute(_text("DROP TABLE IF EXISTS {table}", _names(day)))
-            connection.execute("UPDATE hl.fills_days SET thinned_at = now() WHERE date = %s", [day])
+        _detach(connection, day, _names(day))
+        # What a killed load has left.
+        connection.execute(_text("DROP TABLE IF EXISTS {table}", _names(day)))
+        connection.execute("UPDATE hl.fills_days SET thinned_at = now() WHERE date = %s", [day])
 
     _retry_while_in_use(connection, day, drop, swap_wait_seconds, "The day is still in hl.fills")
 
@@ -293,7 +289,9 @@ def _retry_while_in_use(
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            swap()
+            with connection.transaction():
+                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
+                swap()
             return
         except psycopg.errors.LockNotAvailable:
             readers = [row[0] for row in connection.execute(_READERS)]
