@@ -239,7 +239,8 @@ def show_fills(
           AND (%(coin)s::text IS NULL OR coin = %(coin)s)
         ORDER BY time DESC, tid LIMIT %(limit)s
     """
-    _show(demo, query, {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit})
+    if _show(demo, query, {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit}) == limit:
+        return
     with _reading(_settings(demo)) as url, connect(url, "hl show") as connection:
         thinned = connection.execute(
             "SELECT date FROM hl.fills_days WHERE thinned_at IS NOT NULL AND date = coalesce(%s, date) ORDER BY date", [day]
@@ -407,7 +408,8 @@ def _reading(settings: Settings) -> Generator[str]:
         yield url
 
 
-def _show(demo: bool, query: str, parameters: dict[str, object]) -> None:
+def _show(demo: bool, query: str, parameters: dict[str, object]) -> int:
+    """Print what the query gives; how many rows that is."""
     with _reading(_settings(demo)) as url, connect(url, "hl show") as connection:
         cursor = connection.execute(query.encode(), parameters)
         names = [column.name for column in cursor.description or []]
@@ -415,6 +417,7 @@ def _show(demo: bool, query: str, parameters: dict[str, object]) -> None:
         for row in cursor:
             table.add_row(*("" if value is None else _cell(value) for value in row))
     (wide if table.row_count else console).print(table if table.row_count else "nothing there", highlight=False)
+    return table.row_count
 
 
 def _check_order(first: date | None, last: date | None) -> None:

@@ -139,6 +139,9 @@ def test_days_that_are_dropped_leave_hl_fills_and_nothing_else_and_come_back(bri
     assert [_ask(world.database_url, f"SELECT * FROM {table} ORDER BY 1, 2") for table in _TABLES[1:4]] == derived
     assert {path: path.stat().st_mtime_ns for path in files} == lake
     assert "in the lake alone" in hl("status").stdout
+    shown = hl("show", "fills", "--day", str(FIRST)).stdout
+    assert "nothing there" in shown
+    assert "1 days are in the lake alone (2025-07-26 …)" in shown
 
     bring(FIRST, from_lake=True)
     assert sorted(_dump(world.database_url).splitlines()) == sorted(before.splitlines())
