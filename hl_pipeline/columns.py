@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`type` is PostgreSQL's; `comes_from`: columns of the table's `upstream`, else a field of the source's JSON in words."""
+    """`type` is PostgreSQL's; `comes_from`: columns of the table's `upstream` (`asset.column`: of another asset), else a field of
+    the source's JSON in words.
+    """
 
     name: str
     type: str
@@ -69,6 +71,24 @@ FILL_COLUMNS = (
 FILLS_TABLE_ONLY = (
     Column("object_id", "integer", "", "The object that it came from: hl.s3_ingest_log.", ("object",)),
 )
+
+STATUS_COLUMNS = (
+    Column("twap_id", "bigint", "", "The TWAP; slices carry the same number.", "`twap_id`"),
+    Column("status", "text", "", "Kind of event: `activated`, `finished`, `terminated`, `error`, `waitingForTrigger`, `stopped`, …; an open set.", "`status`"),
+    Column("error", "text", "", "The text that came with it. NULL: none.", "`status`"),
+    Column("wallet", "text", "", "The owner's address, lower case.", "`state.user`"),
+    Column("coin", "text", "", "As in hl.fills.", "`state.coin`"),
+    Column("side", "text", "", "`B`: it buys, `A`: it sells.", "`state.side`"),
+    Column("size_requested", "numeric", _COIN, "Size of the whole TWAP.", "`state.sz`"),
+    Column("size_executed", "numeric", _COIN, "What the node says has been executed; 0 until the TWAP ends.", "`state.executedSz`"),
+    Column("notional_executed", "numeric", _QUOTE, "The same, px × sz.", "`state.executedNtl`"),
+    Column("duration_minutes", "integer", "minutes", "For how long it is to run: 5 to 4,320.", "`state.minutes`"),
+    Column("reduce_only", "boolean", "", "It may only reduce a position.", "`state.reduceOnly`"),
+    Column("randomize", "boolean", "", "Its slices go out at random times.", "`state.randomize`"),
+    Column("started_at", "timestamptz", "UTC", "When it was placed; the same in all its events.", "`state.timestamp`"),
+    Column("time_ns", "bigint", "ns since 1970, UTC", "When the event happened, to the last digit that the source has.", "`time`"),
+)
+"""The columns of a status that lake and hl.twap_statuses both have."""
 
 TABLES: dict[str, TableOf] = {
     "hl.fills": TableOf(
@@ -153,23 +173,112 @@ TABLES: dict[str, TableOf] = {
             Column("is_complete", "boolean", "", "Whether the day is whole and nothing of it in quarantine; NULL: its sources have nothing that could prove it.", ("block_number",)),
         ),
     ),
+    "hl.twap_statuses": TableOf(
+        "raw_twap_statuses",
+        "Every event of every TWAP, once, by (twap_id, status, time). Definitions: [twaps.md](twaps.md).",
+        (
+            *(Column(c.name, c.type, c.unit, c.meaning, (c.name,)) for c in STATUS_COLUMNS),
+            Column("time", "timestamptz", "UTC, µs", "When the event happened, rounded down.", ("time_ns",)),
+            Column("object", "text", "", "Key of the object that it came from.", "the key"),
+            Column("raw_payload", "jsonb", "", "The whole row of the source; `_raw` in it: as a text, where jsonb does not take it.", ("raw",)),
+            Column("inserted_at", "timestamptz", "UTC", "When its day was last loaded.", "the clock"),
+            Column("date", "date", "UTC", "The day of `time`.", ("time_ns",)),
+            Column("place", "smallint", "", "Order of events of one moment: 0 waitingForTrigger, 1 activated, 2 any other.", ("status",)),
+        ),
+    ),
+    "hl.twaps": TableOf(
+        "twap_statuses",
+        "One row per TWAP: its statuses and its slices beside each other, and the market meanwhile. Formulas: [twaps.md](twaps.md).",
+        (
+            Column("twap_id", "bigint", "", "The TWAP.", ("twap_id", "fills.twap_id")),
+            Column("wallet", "text", "", "Its owner.", ("wallet", "fills.wallet")),
+            Column("coin", "text", "", "Its coin.", ("coin", "fills.coin")),
+            Column("side", "text", "", "`B`: it buys, `A`: it sells.", ("side", "fills.side")),
+            Column("status", "text", "", "Its last status. NULL: none is known.", ("status", "time_ns")),
+            Column("error", "text", "", "The text of that one.", ("error", "time_ns")),
+            Column("verdict", "text", "", "How statuses and slices agree: `match`, `missing_fills`, `status_missing`, `running`, `failed`, …", ("size_executed", "fills.sz")),
+            Column("started_at", "timestamptz", "UTC", "When it was placed.", ("started_at",)),
+            Column("begins_at", "timestamptz", "UTC, ms", "When it began to work.", ("time_ns", "started_at", "fills.time")),
+            Column("planned_end", "timestamptz", "UTC, ms", "`begins_at` and its duration.", ("time_ns", "duration_minutes")),
+            Column("ended_at", "timestamptz", "UTC, ms", "When it ended. NULL: no status says so.", ("time_ns", "status")),
+            Column("duration_minutes", "integer", "minutes", "For how long it was to run.", ("duration_minutes",)),
+            Column("reduce_only", "boolean", "", "It may only reduce a position.", ("reduce_only",)),
+            Column("randomize", "boolean", "", "Its slices go out at random times.", ("randomize",)),
+            Column("statuses", "bigint", "rows", "Its events in hl.twap_statuses.", ("twap_id",)),
+            Column("size_requested", "numeric", _COIN, "What was asked for.", ("size_requested",)),
+            Column("size_reported", "numeric", _COIN, "What its last status says was executed. NULL: it has not ended.", ("size_executed",)),
+            Column("notional_reported", "numeric", _QUOTE, "The same, px × sz.", ("notional_executed",)),
+            Column("fills", "bigint", "rows", "Its fills.", ("fills.twap_id",)),
+            Column("slices", "bigint", "orders", "Its slices: distinct orders of these fills.", ("fills.oid",)),
+            Column("slices_due", "bigint", "orders", "One each 30 s until the end of its window.", ("duration_minutes", "time_ns")),
+            Column("size_observed", "numeric", _COIN, "Sizes of its fills.", ("fills.sz",)),
+            Column("notional_observed", "numeric", _QUOTE, "px × sz of its fills.", ("fills.px", "fills.sz")),
+            Column("first_slice_at", "timestamptz", "UTC", "Its first fill.", ("fills.time",)),
+            Column("last_slice_at", "timestamptz", "UTC", "Its last fill.", ("fills.time",)),
+            Column("vwap", "numeric", _PX, "Average price of its fills.", ("fills.px", "fills.sz")),
+            Column("whole_minutes", "bigint", "minutes", "Whole minutes of its window: what follows is of these.", ("time_ns", "duration_minutes")),
+            Column("market_volume", "numeric", _COIN, "Volume of the coin.", ("candles.volume",)),
+            Column("market_notional", "numeric", _QUOTE, "Notional of the coin.", ("candles.notional",)),
+            Column("market_vwap", "numeric", _PX, "Average price of the coin.", ("candles.volume", "candles.notional")),
+            Column("own_volume", "numeric", _COIN, "Sizes of its own fills.", ("fills.sz", "fills.time")),
+            Column("own_notional", "numeric", _QUOTE, "px × sz of its own fills.", ("fills.px", "fills.sz", "fills.time")),
+            Column("market_vwap_without_own", "numeric", _PX, "Average price of all others' trades.", ("candles.volume", "candles.notional", "fills.px", "fills.sz")),
+            Column("participation", "numeric", "share", "own_volume / market_volume.", ("candles.volume", "fills.sz")),
+            Column("arrival_px", "numeric", _PX, "Close of the last candle before it began, at most an hour old.", ("candles.close",)),
+            Column("slippage_bps", "numeric", "basis points", "vwap against market_vwap; positive is worse for the owner.", ("candles.notional", "fills.px")),
+            Column("slippage_without_own_bps", "numeric", "basis points", "Against market_vwap_without_own.", ("candles.notional", "fills.px")),
+            Column("slippage_arrival_bps", "numeric", "basis points", "Against arrival_px.", ("candles.close", "fills.px")),
+            Column("schedule_deviation", "numeric", "share of the size", "Greatest distance from the straight schedule.", ("size_requested", "fills.time", "fills.sz")),
+            Column("maker_share", "numeric", "share", "Of its size, what it made.", ("fills.crossed", "fills.sz")),
+            Column("fees", "json", "each its token", "Fees less rebates by token; NULL where one is unknown.", ("fills.fee", "fills.fee_token")),
+            Column("closed_pnl", "numeric", _QUOTE, "Profit or loss realized; NULL where one is unknown.", ("fills.closed_pnl",)),
+            Column("is_complete", "boolean", "", "Whether the fills of its window's days are whole; NULL: nothing can prove it.", "hl.fills_days"),
+            Column("seen_from", "timestamptz", "UTC", "From when on data matters to the row.", ("time_ns", "fills.time")),
+            Column("seen_to", "timestamptz", "UTC", "Until when.", ("time_ns", "fills.time")),
+        ),
+    ),
+    "hl.twap_days": TableOf(
+        None,
+        "The days of TWAP statuses that were loaded.",
+        (
+            Column("date", "date", "UTC", "The day.", "the partition"),
+            Column("state", "text", "", "`unprovable`, `pending`, `incomplete` or `no source`, as judged then.", "judged"),
+            Column("explanation", "text", "", "The same in words.", "judged"),
+            Column("objects", "bigint", "objects", "Objects that gave it events.", "counted"),
+            Column("rows", "bigint", "rows", "Its events.", "counted"),
+            Column("duplicates", "bigint", "rows", "Rows of the lake that repeated an event and were left out.", "counted"),
+            Column("conflicts", "bigint", "rows", "Of these: that say other things of it.", "counted"),
+            Column("loaded_at", "timestamptz", "UTC", "When it was loaded.", "the clock"),
+            Column("twaps_at", "timestamptz", "UTC", "When hl.twaps was made from these. NULL: not since they were loaded.", "the clock"),
+        ),
+    ),
+    "hl.twap_slice_days": TableOf(
+        None,
+        "On which days a TWAP has slices.",
+        (
+            Column("twap_id", "bigint", "", "The TWAP.", "`twapId`"),
+            Column("date", "date", "UTC", "The day.", "`time`"),
+        ),
+    ),
     "hl.s3_ingest_log": TableOf(
         None,
-        "The ledger: one row per hour of a dataset in the bucket.",
+        "The ledger: one row per object: an hour of a dataset of fills, or any of TWAP statuses (`source` twap_statuses).",
         (
-            Column("object_id", "integer", "", "1 node_trades, 2 node_fills, 3 node_fills_by_block in millions, and the hours since 2023.", "made here"),
+            Column("object_id", "integer", "", "1 node_trades, 2 node_fills, 3 node_fills_by_block in millions, and the hours since 2023. NULL: of no fills.", "made here"),
             Column("object_key", "text", "", "The object's name in the bucket.", "LIST"),
             Column("source", "text", "", "The dataset.", "the key"),
             Column("object_date", "date", "UTC", "Day of the bucket.", "the key"),
-            Column("object_hour", "smallint", "UTC", "Hour of the bucket.", "the key"),
+            Column("object_hour", "smallint", "UTC", "Hour of the bucket. NULL: the key has none.", "the key"),
             Column("etag", "text", "", "ETag of what the lake has. NULL: nothing yet.", "LIST"),
             Column("size_bytes", "bigint", "bytes", "Compressed size.", "LIST"),
             Column("parser", "integer", "", "Version of the parser that read it.", "made here"),
-            Column("rows", "bigint", "rows", "Fills in it.", "counted"),
+            Column("rows", "bigint", "rows", "Fills or statuses in it.", "counted"),
             Column("bad_lines", "bigint", "lines or events", "In quarantine, beside its file in the lake.", "counted"),
             Column("first_block", "bigint", "", "Lowest block number.", "`block_number`"),
             Column("last_block", "bigint", "", "Highest block number.", "`block_number`"),
             Column("missing_blocks", "bigint", "blocks", "Numbers missing between the two.", "counted"),
+            Column("first_time", "timestamptz", "UTC, s", "The first moment that it tells of.", "times of its blocks, fills or statuses"),
+            Column("last_time", "timestamptz", "UTC, s", "The last one.", "times of its blocks, fills or statuses"),
             Column("fetched_at", "timestamptz", "UTC", "When it came into the lake.", "the clock"),
             Column("loaded_at", "timestamptz", "UTC", "When a day was last loaded from it.", "the clock"),
             Column("error", "text", "", "Why it could not be had, until it is mended.", "made here"),
@@ -190,6 +299,7 @@ TABLES: dict[str, TableOf] = {
             Column("candles_at", "timestamptz", "UTC", "When hl.candles was made from these fills. NULL: not since they were loaded.", "the clock"),
             Column("daily_stats_at", "timestamptz", "UTC", "The same of hl.daily_stats.", "the clock"),
             Column("user_stats_at", "timestamptz", "UTC", "The same of hl.user_stats.", "the clock"),
+            Column("twaps_at", "timestamptz", "UTC", "The same of hl.twaps.", "the clock"),
         ),
     ),
     "hl.fills_day_objects": TableOf(
@@ -210,5 +320,12 @@ LAKE_ONLY = (
     Column("object", "text", "", "Key of the object; not in `raw_fills/`, whose files are of one object each.", "the key"),
 )
 """Columns of the lake's fills beyond those of hl.fills (which has `object_id` in place of `object`)."""
+
+STATUS_LAKE_ONLY = (
+    Column("block_number", "bigint", "", "Its block. NULL: the source does not say.", "`block_number`"),
+    Column("line", "bigint", "", "Line or row of the object, from 1.", "counted"),
+    Column("raw", "text", "", "The whole row of the source, as JSON.", "the row"),
+)
+"""Columns of the lake's statuses beyond those of hl.twap_statuses."""
 
 # fmt: on

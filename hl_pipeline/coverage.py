@@ -150,7 +150,7 @@ class Judgement:
             hours = [h for h in self.hours if h.state == state]
             if hours:
                 reasons = sorted({h.why for h in hours})
-                which = _show_hours([h.hour for h in hours])
+                which = show_hours([h.hour for h in hours])
                 said.append(f"{len(hours)} of {len(self.hours)} objects {state}: {which} ({'; '.join(reasons[:3])})")
         if self.holes:
             where = "; ".join(f"{h.first}-{h.last} {h.where}" for h in self.holes[:3])
@@ -341,7 +341,7 @@ def _show_ns(time_ns: int) -> str:
     return f"{datetime.fromtimestamp(time_ns // 10**9, UTC):%H:%M:%S}"
 
 
-def _show_hours(hours: Sequence[datetime]) -> str:
+def show_hours(hours: Sequence[datetime]) -> str:
     """`2026-03-15 00-04 h, 2026-03-15 07 h`."""
     runs: list[list[datetime]] = []
     for hour in hours:

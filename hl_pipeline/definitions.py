@@ -5,18 +5,21 @@ from dagster import AssetSelection, Definitions, define_asset_job, in_process_ex
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw import raw_fills
 from hl_pipeline.assets.stats import candles, daily_stats, user_stats
-from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
+from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
+from hl_pipeline.assets.twaps import twaps
+from hl_pipeline.resources import LakeStorage, NodeData, TwapData, Warehouse
 from hl_pipeline.settings import Settings
 
-DERIVED = [fills, candles, daily_stats, user_stats]
-"""What is made from the lake's objects, without the bucket."""
-ASSETS = [raw_fills, *DERIVED]
+DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
+"""What is made from the lake's objects, without a bucket."""
+ASSETS = [raw_fills, raw_twap_statuses, *DERIVED]
 
 
 def build_resources(settings: Settings) -> dict[str, object]:
     """What the assets work with, as the settings say."""
     return {
         "node_data": NodeData(url=settings.node_data_url, region=settings.node_data_region),
+        "twap_data": TwapData(url=settings.twap_data_url, region=settings.twap_data_region),
         "lake_storage": LakeStorage(url=settings.lake),
         "warehouse": Warehouse(),
     }
@@ -30,13 +33,14 @@ def build_defs(settings: Settings | None = None) -> Definitions:
             define_asset_job(
                 "ingest_days",
                 AssetSelection.assets(*ASSETS),
-                description="A day from the bucket: its objects into the lake, its fills into lake and PostgreSQL, statistics. "
-                "An object that the lake has is not downloaded again.",
+                description="A day from the buckets: its objects into the lake, its fills and TWAP statuses into lake and "
+                "PostgreSQL, statistics, TWAPs. An object that the lake has is not downloaded again.",
             ),
             define_asset_job(
                 "rebuild_days",
                 AssetSelection.assets(*DERIVED),
-                description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics. Reads no bucket.",
+                description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. "
+                "Reads no bucket.",
             ),
         ],
         resources=build_resources(settings or Settings()),

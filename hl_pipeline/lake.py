@@ -5,6 +5,8 @@
     fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), counted once, in the
                                                                               order of time and of the source
 
+What is there of TWAPs: `lake_twaps`.
+
 A file is written under a name that begins with a dot and moved into place whole (on S3: one upload), so a reader sees the old
 one or the new one. Everything known of an object stands in its file's Parquet metadata, under the key `hl`.
 """
@@ -37,7 +39,7 @@ from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine, in_fill_schema
 
 _log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 150_000
-_META_KEY = b"hl"
+META_KEY = b"hl"
 # Of a trial of all options (2 cores, generated fills): 0.42 us and 45 bytes a fill, the writer's defaults 0.64 us and 58 bytes.
 _RISING = ("time", "block_number", "block_time_ns", "local_time_ns", "line", "oid", "counterparty_oid", "tid")
 _REPEATING = (
@@ -246,9 +248,9 @@ def write_raw_object(
                 last_time_ms=last_time,
                 fetched_at=datetime.now(UTC).isoformat(),
             )
-            writer.add_key_value_metadata({_META_KEY: json.dumps(asdict(meta)).encode()})
+            writer.add_key_value_metadata({META_KEY: json.dumps(asdict(meta)).encode()})
         # Before the rows, so that rows never stand without what is missing from them.
-        _write_bad_lines(lake, bad_lines_path(object_date, hour, source), bad)
+        write_bad_lines(lake, bad_lines_path(object_date, hour, source), bad)
         emit(_log, "lake_file_written", level=logging.DEBUG, key=key, rows=rows)
     return meta
 
@@ -259,7 +261,8 @@ def find_gaps(numbers: np.ndarray) -> list[tuple[int, int]]:
     return [(int(numbers[i]) + 1, int(numbers[i + 1]) - 1) for i in after]
 
 
-def _write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:
+def write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:
+    """Make `bad` all that stands in the quarantine file at `path`; nothing bad, no file."""
     if not bad:
         remove(lake, path)
         return
@@ -286,16 +289,16 @@ def read_object_meta(lake: Lake, path: str) -> ObjectMeta | None:
 
 
 def _object_meta(file: pa.NativeFile | BinaryIO) -> ObjectMeta:
-    record = json.loads(pq.read_metadata(file).metadata[_META_KEY])
+    record = json.loads(pq.read_metadata(file).metadata[META_KEY])
     record["missing_blocks"] = [(first, last) for first, last in record["missing_blocks"]]
     return ObjectMeta(**record)
 
 
-def list_days(lake: Lake, table: Literal["raw_fills", "fills"]) -> list[date]:
-    """The days (`object_date` of raw_fills, `date` of fills) that the lake has files of."""
-    key = "object_date" if table == "raw_fills" else "date"
+def list_days(lake: Lake, table: Literal["raw_fills", "fills", "raw_twap_statuses", "twap_statuses"]) -> list[date]:
+    """The days (`object_date` of raw objects, `date` of events) that the lake has files of."""
+    key = "object_date" if table.startswith("raw_") else "date"
     infos = lake.filesystem.get_file_info(pa_fs.FileSelector(f"{lake.root}/{table}", allow_not_found=True, recursive=True))
-    places = [re.fullmatch(rf"{key}=(\d{{4}}-\d\d-\d\d)/hour=.*\.parquet", "/".join(info.path.split("/")[-2:])) for info in infos]
+    places = [re.fullmatch(rf"{key}=(\d{{4}}-\d\d-\d\d)/[^.].*\.parquet", "/".join(info.path.split("/")[-2:])) for info in infos]
     return sorted({date.fromisoformat(place[1]) for place in places if place})
 
 
@@ -309,7 +312,7 @@ def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
 def read_raw_fills(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
     """The fills of one object: FILL_SCHEMA and `object`, its key. Raises LakeChangedError when `meta` is of another."""
     path = raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source)
-    with _open(lake, path) as file:
+    with open_file(lake, path) as file:
         if _object_meta(file).etag != meta.etag:
             raise LakeChangedError(f"{path} was replaced while it was being read; run again")
         file.seek(0)
@@ -333,7 +336,7 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
     path = fills_path(day, hour)
     if not exists(lake, path):
         return NO_FILLS.select(columns)
-    with _open(lake, path) as file:
+    with open_file(lake, path) as file:
         there = set(pq.read_schema(file).names)
         file.seek(0)
         frame = pl.read_parquet(file, columns=[name for name in columns if name in there], hive_partitioning=False)
@@ -347,7 +350,7 @@ def objects_of_fills(lake: Lake, day: date) -> set[str]:
     return set(pl.concat([frame.unique() for frame in frames])["object"])
 
 
-def _open(lake: Lake, path: str) -> BinaryIO:
+def open_file(lake: Lake, path: str) -> BinaryIO:
     """One file as it is now, whatever takes its place meanwhile."""
     if lake.is_local:
         return Path(lake.root, path).open("rb")

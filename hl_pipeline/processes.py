@@ -1,4 +1,4 @@
-"""`hl up`: the Dagster webserver and daemon as children, their lines in one log, all stopped together."""
+"""`hl up`: the Dagster webserver, the daemon and the REST API as children, their lines in one log, all stopped together."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AlreadyUpError(RuntimeError):
     """Something is in the way of starting. The message says what, and what to do."""
 
 
-def commands(port: int) -> dict[str, list[str]]:
+def commands(port: int, api_port: int) -> dict[str, list[str]]:
     """The services by name, and the command of each."""
     programs = Path(sys.executable).parent
     workspace = ["-w", str(PROJECT / "workspace.yaml")]
@@ -40,10 +40,32 @@ def commands(port: int) -> dict[str, list[str]]:
         "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(port), *workspace],
         # Its code servers are told to end each minute, and would say so each minute.
         "daemon": [str(programs / "dagster-daemon"), "run", "--code-server-log-level", "error", *workspace],
+        "api": api_command(_HOST, api_port),
     }
 
 
-def run_services(home: Path, port: int) -> int:
+def api_command(host: str, port: int) -> list[str]:
+    """The command of the REST API; which database is in the environment (`give_api_its_database`)."""
+    listening = ["--host", host, "--port", str(port), "--log-level", "warning"]
+    return [str(Path(sys.executable).parent / "uvicorn"), "--factory", "api.app:create_app", *listening]
+
+
+def give_api_its_database(url: str) -> None:
+    """Tell the API, a child of this process, of the database at `url`, unless the user has named it one."""
+    os.environ.setdefault("HL_API_DATABASE_URL", url)
+
+
+def run_api(host: str, port: int) -> int:
+    """Run the REST API in this terminal until Ctrl-C (exit code 0) or until it ends by itself (its own)."""
+    print(f"\n  REST API: http://{host}:{port}   how to ask it: http://{host}:{port}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
+    child = subprocess.Popen(api_command(host, port), start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: child.terminate())
+    code = child.wait()
+    return 0 if code in (0, -signal.SIGTERM) else code
+
+
+def run_services(home: Path, port: int, api_port: int) -> int:
     """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service ends by itself (1).
 
     Raises AlreadyUpError.
@@ -54,11 +76,12 @@ def run_services(home: Path, port: int) -> int:
         stop.set()
 
     with _only_one(home), (home / "hl.log").open("a") as log:
-        _check_port(port)
+        _check_port(port, "--port or HL_PORT")
+        _check_port(api_port, "--api-port or HL_API_PORT")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, ask_to_stop)
-        children = {name: _start(name, command, log) for name, command in commands(port).items()}
-        threading.Thread(target=_announce, args=(port, stop, home), daemon=True).start()
+        children = {name: _start(name, command, log) for name, command in commands(port, api_port).items()}
+        threading.Thread(target=_announce, args=(port, api_port, stop, home), daemon=True).start()
         try:
             while not stop.wait(0.5):
                 for name, child in children.items():
@@ -81,14 +104,14 @@ def _only_one(home: Path) -> Generator[None]:
         yield
 
 
-def _check_port(port: int) -> None:
+def _check_port(port: int, setting: str) -> None:
     with socket.socket() as probe:
         # As the webserver does: a port whose last user has just gone is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_HOST, port))
         except OSError:
-            raise AlreadyUpError(f"port {port} is in use; choose another with --port or HL_PORT") from None
+            raise AlreadyUpError(f"port {port} is in use; choose another with {setting}") from None
 
 
 def _start(name: str, command: list[str], log: TextIO) -> subprocess.Popen[str]:
@@ -121,14 +144,15 @@ def _say(text: str, log: TextIO) -> None:
     log.flush()
 
 
-def _announce(port: int, stop: threading.Event, home: Path) -> None:
+def _announce(port: int, api_port: int, stop: threading.Event, home: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and not stop.wait(0.5):
         try:
             requests.get(f"http://{_HOST}:{port}/server_info", timeout=2).raise_for_status()
         except requests.RequestException:
             continue
-        print(f"\n  Dagster UI: http://{_HOST}:{port}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        api = f"REST API: http://{_HOST}:{api_port}/docs"
+        print(f"\n  Dagster UI: http://{_HOST}:{port}   {api}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
         return
 
 

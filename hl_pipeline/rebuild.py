@@ -7,13 +7,16 @@ from datetime import date
 import psycopg
 
 from hl_pipeline.lake import Lake, list_days, list_raw_objects
-from hl_pipeline.warehouse.ledger import record_fetched
+from hl_pipeline.lake_twaps import list_status_objects
+from hl_pipeline.warehouse.ledger import record_fetched, record_statuses_fetched
 
 
 def days_in_lake(lake: Lake) -> list[date]:
-    """The days that the lake has fills of, or objects of their own (hour 0 alone is there for the day before)."""
+    """The days that the lake has fills of, or objects of their own (those of hour 0 alone are there for the day before), or
+    TWAP statuses.
+    """
     raw = [day for day in list_days(lake, "raw_fills") if any(meta.hour for meta in list_raw_objects(lake, day))]
-    return sorted({*list_days(lake, "fills"), *raw})
+    return sorted({*list_days(lake, "fills"), *list_days(lake, "twap_statuses"), *raw})
 
 
 def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
@@ -21,6 +24,9 @@ def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
     for object_date in list_days(lake, "raw_fills"):
         for meta in list_raw_objects(lake, object_date):
             record_fetched(connection, meta, keep_error=True)
+    for object_date in list_days(lake, "raw_twap_statuses"):
+        for meta in list_status_objects(lake, object_date):
+            record_statuses_fetched(connection, meta, keep_error=True)
 
 
 def days_left_alone(connection: psycopg.Connection, days: list[date]) -> list[date]:

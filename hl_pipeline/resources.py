@@ -10,7 +10,7 @@ import psycopg
 from dagster import ConfigurableResource
 
 from hl_pipeline.lake import Lake, open_lake
-from hl_pipeline.settings import Settings
+from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.sources.buckets import Bucket, open_bucket
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.migrate import migrate
@@ -26,7 +26,19 @@ class NodeData(ConfigurableResource):
     region: str
 
     def open(self) -> Bucket:
-        return open_bucket(self.url, lambda: s3_client(self.region))
+        return open_bucket(self.url, lambda: s3_client(self.region), variable("node_data_url"))
+
+
+class TwapData(ConfigurableResource):
+    """The bucket with the statuses of TWAPs, or a directory of the same layout, or `none`."""
+
+    url: str
+    region: str
+
+    def open(self) -> Bucket | None:
+        if self.url == NONE:
+            return None
+        return open_bucket(self.url, lambda: s3_client(self.region), variable("twap_data_url"))
 
 
 class LakeStorage(ConfigurableResource):

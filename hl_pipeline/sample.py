@@ -1,4 +1,4 @@
-"""A seeded sample bucket of fills as large as wanted, in the datasets of its days, and beside it the truth about them.
+"""A seeded sample bucket of fills as large as wanted, in the datasets of its days, one of TWAP statuses, and the truth.
 
 Imports nothing of the pipeline but its own `sample_*`, so that the decoder is tested against an independent account: the
 truth is summed from the integers the fills were made of, never read back from the JSON. Nothing here decodes.
@@ -11,6 +11,12 @@ in the fills, and both in `node_trades`, which in turn has no dust and no other 
 The truth is about what can be had: the union of all objects, each leg once, from the best source that has it (by_block,
 else `node_fills`, else `node_trades`). Of a leg that is in `node_trades` alone tid, dir, fee, pnl, liquidation and the like
 are unknown: they are in no sum, it is in no count of them, and not in `fees.parquet`.
+
+Statuses of TWAPs exist from 2025-08-17 on: those of times from `first_day` 00:00 to the last block, each in the objects of the
+day of its time. In which layout a day is written, and what else is in which object, is in `sample_status_objects`; beside
+the first Parquet object lies a junk file that is no data. An `activated` has the time of its TWAP's first slice. What an
+end says was executed is the exact sum of what all its slices did, those too whose legs are in no object; of a TWAP begun
+before the sample the slices from before have prices that are nowhere else.
 
 `truth/fills.parquet`: a row per `date` (UTC day of the fill's time), `coin`, `wallet`, sorted so: `rows`, `taker_rows`,
 `twap_rows` (with a twapId), `liquidation_rows`, `non_market_rows` (dust, Settlement, Split/Merge/Negate Outcome; a dir
@@ -30,6 +36,17 @@ has ms only), `block_number` (null but in by_block), `coin`, `wallet`, `side` (B
 `counterparty_oid` (of the trade's other leg, only from `node_trades`), `tid` (the true one, from `node_trades` too),
 `twap_id`, `fee_token`, `builder`, `liquidated_user`, `liquidation_mark_px` (Decimal), `trade` (the generator's number of the
 trade, null if none), `is_market`. Null is what a row does not have, or from `node_trades` cannot tell.
+`truth/statuses.parquet`: a row per status that is in an object, by time: `twap_id`, `time_ns` (whole ms where only a pathed
+object has it), `status`, `error` (its message, or null), `wallet` (lower case), `coin`, `side` (B, A), `size_requested`,
+`size_executed`, `notional_executed`: Decimal(38,10), `duration_minutes`, `reduce_only`, `randomize`, `started_at_ms`
+(`state.timestamp`), `keys`: every object that has it, relative to the directory of the statuses.
+`truth/twaps.json`: `status_objects` by key: rows (events), layout, bytes; and by kind the ids of the TWAPs that begin in the
+sample and not before there were statuses: `ordinary` (it has finished, all slices and statuses are there, and it did not
+wait), `terminated`, `error_at_once` (no slice, activated or not), `error_after_slices`, `running` (no end until the last
+block): none is in two of these, but it may be in others too: `over_midnight` (slices on more than one day), `three_days` (on
+three), `no_last_status` (finished, but no object says so), `no_status` (in no object), `missing_slices` (the owner's legs of
+some slices are in no object of fills, the other legs are there alone), `waited_for_trigger`. `begun_before`: all others with
+a slice in the sample.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,19 +59,21 @@ from numpy.random import Generator
 
 from hl_pipeline.sample_legs import legs_table
 from hl_pipeline.sample_sources import (
-    DAY_NS,
     SOURCES,
     TRADES,
     DrawnHour,
     first_possible_day,
+    ns_of,
     object_key,
     sources_at,
     take_held,
     take_known,
     which_hold,
 )
+from hl_pipeline.sample_statuses import Statuses
 from hl_pipeline.sample_text import World, write_object
 from hl_pipeline.sample_truth import Truth
+from hl_pipeline.sample_twaps import draw_twaps
 from hl_pipeline.sample_values import (
     HOUR_NS,
     Ints,
@@ -62,7 +81,6 @@ from hl_pipeline.sample_values import (
     draw_legs,
     draw_markets,
     draw_orders,
-    draw_twaps,
 )
 
 _FIRST_BLOCK = 923_950_000
@@ -71,9 +89,10 @@ _MOST_BLOCKS_AN_HOUR = 46_800
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was written: where the bucket and the truth are, fills that can be had, objects and compressed bytes."""
+    """What was written: where the buckets and the truth are; fills that can be had, their objects and compressed bytes."""
 
     node_data_dir: Path
+    twap_data_dir: Path
     truth_dir: Path
     fills: int
     objects: int
@@ -93,7 +112,8 @@ def write_sample(
 ) -> Sample:
     """Writes the objects of `days` days and hour 0 of the day after, and the truth; the same arguments, the same bytes.
 
-    `target/hl-mainnet-node-data/<dataset>/hourly/YYYYMMDD/H.lz4` and `target/truth/` (see the module).
+    `target/hl-mainnet-node-data/<dataset>/hourly/YYYYMMDD/H.lz4`, `target/artemis-hyperliquid-data/raw/twap_statuses/` and
+    `target/truth/` (see the module).
     With `hours` it ends after so many, for trials of size. Event days `first_day` … `first_day + days - 1` are whole; a few
     rows belong to the day before and after. About `fills_per_hour` rows an hour, three minutes' worth in the last one, and
     the dust of each midnight. What is rare comes about once a day at least, however small the sample. `progress` gets the
@@ -103,14 +123,15 @@ def write_sample(
     if days < 1 or fills_per_hour < 1:
         raise ValueError(f"days and fills_per_hour must be at least 1, got {days} and {fills_per_hour}")
     node_data_dir, truth_dir = target / "hl-mainnet-node-data", target / "truth"
+    twap_data_dir = target / "artemis-hyperliquid-data/raw/twap_statuses"
     if (possible := first_possible_day(first_day)) != first_day:
         raise ValueError(f"the bucket has no object for {first_day}: the first day from there on with one is {possible}")
     truth_dir.mkdir(parents=True, exist_ok=True)
-    start_ns = (first_day - date(1970, 1, 1)).days * DAY_NS
+    start_ns = ns_of(first_day)
     hours = (24 * days if hours is None else hours) + 1
     world = _draw_world(np.random.default_rng([seed, hours]), start_ns, hours, fills_per_hour)
 
-    truth = Truth(truth_dir, world)
+    truth, statuses = Truth(truth_dir, world), Statuses(twap_data_dir, truth_dir, world, start_ns)
     fills = objects = size = 0
     for hour in _draw_hours(world, start_ns, hours, fills_per_hour, seed):
         held = which_hold(hour)
@@ -120,6 +141,7 @@ def write_sample(
                 written = write_object(node_data_dir / object_key(source, hour.hour_ns), source, world, made)
                 truth.add_object(source, made, written)
                 objects, size = objects + 1, size + written
+        statuses.add_hour(hour)
         known = take_known(hour, held)
         truth.add_legs(known)
         if record_legs:
@@ -128,7 +150,8 @@ def write_sample(
         if progress:
             progress(fills)
     truth.close()
-    return Sample(node_data_dir, truth_dir, fills, objects, size)
+    statuses.close()
+    return Sample(node_data_dir, twap_data_dir, truth_dir, fills, objects, size)
 
 
 def _draw_world(rng: Generator, start_ns: int, hours: int, fills_per_hour: int) -> World:

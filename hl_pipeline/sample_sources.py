@@ -1,4 +1,7 @@
-"""Which of the bucket's datasets hold which of an hour's legs, and what is known of a leg from the best that has it."""
+"""Which of the bucket's datasets hold which of an hour's legs, and what is known of a leg from the best that has it.
+
+Also, of the bucket of TWAP statuses: the first day, and the layout of each.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -22,6 +25,9 @@ NODE_TRADES_MISSING_DAYS = frozenset(
     }.items()
     for day in days
 )
+# TWAP statuses exist from this day on, in a layout that goes round with `day.toordinal() % 3`.
+FIRST_STATUS_DAY = date(2025, 8, 17)
+DATED, PATHED, HOURLY = STATUS_LAYOUTS = ("dated", "pathed", "hourly")
 
 
 def _ns(time: str) -> int:
@@ -62,13 +68,21 @@ def sources_at(hour_ns: int) -> list[str]:
 
 def first_possible_day(day: date) -> date:
     """The first from `day` on whose first hour has an object."""
-    while not sources_at((day - date(1970, 1, 1)).days * DAY_NS):
+    while not sources_at(ns_of(day)):
         day += timedelta(days=1)
     return day
 
 
 def day_of(time_ns: int) -> date:
     return date(1970, 1, 1) + timedelta(days=time_ns // DAY_NS)
+
+
+def ns_of(day: date) -> int:
+    return (day - date(1970, 1, 1)).days * DAY_NS
+
+
+def status_layout(day: date) -> str:
+    return STATUS_LAYOUTS[day.toordinal() % len(STATUS_LAYOUTS)]
 
 
 def object_key(source: str, hour_ns: int) -> str:

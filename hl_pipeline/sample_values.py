@@ -31,14 +31,13 @@ FIRST_NON_MARKET_DIR = DIRS.index("Split Outcome")
 
 _TID_BITS = 50
 _FIRST_OID = 350_000_000_000
-_FIRST_TWAP_ID = 1_670_000
 _OIDS_PER_ORDER = 41
 _TRADES_PER_ORDER = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 5, 8])
 _DUST_MARKETS = 20
 _TAKER_RATES = np.array([4.5e-4, 4.05e-4, 3.15e-4, 2.88e-4, 4.5e-4, 0.0, 2.6e-4])
 _MAKER_RATES = np.array([-3e-5, 1.5e-4, -2e-5, 0.0, -3e-5, 8e-5, -1e-5, -2e-5, 1.2e-4])
 # The bounds that keep every number below 1e8 (`sample` writes eight integral digits) and products inside 128 bits.
-_MOST_USD = 2e5
+MOST_USD = 2e5
 _MOST_UNITS_HELD = 4e7
 _MOST_UNITS_TRADED = 5e6
 
@@ -108,7 +107,13 @@ class Markets:
 
 @dataclass(frozen=True, slots=True)
 class Twaps:
-    """All TWAPs of the sample by start, one row each: a slice every 30 s, each of `fills` trades of `sz`."""
+    """All TWAPs of the sample by start, one row each: a slice every 30 s, each of `fills` trades of `sz`.
+
+    Of the `slices` planned the first `stops` go out; of those from `lost_from` to before `lost_to` the owner's legs are in
+    no object. What its statuses say: `placed_ns` (before the start, where it waited for a trigger), whether it `activates`,
+    `end` (a place in `sample_twaps.STATUSES`), `end_ns` when that is due, `at_edge` (in the first block of the hour that
+    begins then), `message` of an error, and `told`, which of them are in an object.
+    """
 
     id: Ints
     wallet: Ints
@@ -120,6 +125,18 @@ class Twaps:
     fills: Ints
     sz: Ints
     position: Ints
+    stops: Ints
+    lost_from: Ints
+    lost_to: Ints
+    placed_ns: Ints
+    activates: Bools
+    end: Ints
+    end_ns: Ints
+    at_edge: Bools
+    message: Ints
+    told: Ints
+    reduce_only: Bools
+    randomize: Bools
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,37 +199,10 @@ def draw_wallets(rng: Generator, n: int, wallets: int) -> Ints:
     return (27 * ((1 - rng.random(n) * most) ** (-1 / 0.75) - 1)).astype(np.int64).clip(max=wallets - 1)
 
 
-def draw_twaps(rng: Generator, markets: Markets, wallets: int, *, start_ns: int, hours: int, fills_per_hour: int) -> Twaps:
-    """TWAPs from a day before `start_ns` on, enough for 6.5 % of the rows, and one that runs across each midnight."""
-    mean_slices = min(max(fills_per_hour // 100, 12), 123)
-    count = rng.poisson((hours + 24) * 0.065 * fills_per_hour / (1.3 * mean_slices))
-    starts = start_ns + ((rng.random(count) * (hours + 24) - 24) * HOUR_NS).astype(np.int64)
-    midnights = start_ns + np.arange(0, hours, 24) * HOUR_NS - 4 * 60 * 10**9 - rng.integers(0, SLICE_NS)
-    starts = np.sort(np.concatenate([starts, midnights]))
-    n = len(starts)
-    slices = 10 + rng.exponential(mean_slices - 10, n).astype(np.int64).clip(max=2_800)
-    coin = _draw_coins(rng, markets, n)
-    fills = 1 + (rng.random(n) < 0.3)
-    usd = np.exp(rng.normal(9.5, 1.2, n)).clip(max=_MOST_USD)
-    step = markets.step[coin]
-    return Twaps(
-        id=_FIRST_TWAP_ID + np.arange(n),
-        wallet=draw_wallets(rng, n, wallets),
-        coin=coin,
-        buy=rng.random(n) < 0.5,
-        closing=rng.random(n) < 0.5,
-        start_ns=starts,
-        slices=slices,
-        fills=fills,
-        sz=np.maximum(1, (usd / (slices * fills) / markets.usd_per_step[coin]).astype(np.int64)) * step,
-        position=_draw_positions(rng, markets, coin),
-    )
-
-
 def draw_orders(rng: Generator, twaps: Twaps, block_ns: Ints, after_ns: int, trades: int) -> Orders:
     """The orders of one object: every TWAP slice due in (`after_ns`, last block], and others up to `trades`."""
     first = np.maximum(0, (after_ns - twaps.start_ns) // SLICE_NS + 1)
-    last = np.minimum(twaps.slices, (block_ns[-1] - twaps.start_ns) // SLICE_NS + 1)
+    last = np.minimum(twaps.stops, (block_ns[-1] - twaps.start_ns) // SLICE_NS + 1)
     due = np.maximum(0, last - first)
     twap = np.repeat(np.arange(len(due)), due)
     part = first[twap] + _within(due)
@@ -245,7 +235,8 @@ def draw_legs(
 ) -> Legs:
     """The rows of an hour in the order of its file, as equally long columns.
 
-    About 2 % of the trades have one leg only. With `whole_trades` their other leg is there too, marked as lost.
+    About 2 % of the trades have one leg only. With `whole_trades` their other leg is there too, marked as lost; and always
+    the owner's of a TWAP's slice that is lost.
 
     block, coin, wallet, token (numbers) · px, sz, start, pnl, fee (1e-10; the fee with everything in it) · builder_fee,
     deployer_fee, priority_gas (1e-10, -1: none) · buy, crossed · dir (in `DIRS`) · oid, tid · hash (0: the zero hash)
@@ -256,7 +247,7 @@ def draw_legs(
     n = len(orders.block)
     is_twap = orders.twap >= 0
     special = _draw_specials(rng, is_twap, rare)
-    coin = np.where(is_twap, twaps.coin[orders.twap], _draw_coins(rng, markets, n))
+    coin = np.where(is_twap, twaps.coin[orders.twap], draw_coins(rng, markets, n))
     outcomes = np.flatnonzero(markets.kind == OUTCOME)
     coin = np.where(special >= NON_MARKET, outcomes[coin % len(outcomes)], coin)
     special[((special == LIQUIDATED) | (special == DELEVERAGED)) & (markets.kind[coin] >= SPOT)] = PLAIN
@@ -273,7 +264,7 @@ def draw_legs(
     within = np.arange(len(order)) - first
     trade_coin = coin[order]
     worse = np.where(taker_buys, 1, -1)[order] * within * ~alike[order]
-    px = (_draw_ticks(rng, markets, coin, block_ns[orders.block])[order] + worse) * markets.tick[trade_coin]
+    px = (draw_ticks(rng, markets, coin, block_ns[orders.block])[order] + worse) * markets.tick[trade_coin]
     sz = np.where(is_twap[order], twaps.sz[orders.twap[order]], _draw_sizes(rng, markets, trade_coin))
     sz = np.where(alike[order], sz[first], sz)
     so_far = np.cumsum(sz) - sz
@@ -289,6 +280,7 @@ def draw_legs(
         taker_buys[order],
         may_be_single=may_be_single,
         must_be_single=special[order] >= NON_MARKET,
+        loses_taker=_is_lost(twaps, orders)[order],
         whole=(special[order] != NON_MARKET) & whole_trades,
     )
     o = order[trade]
@@ -318,8 +310,8 @@ def draw_legs(
 
     twap_done = np.where(is_twap, orders.slice * twaps.fills[orders.twap] * twaps.sz[orders.twap], 0)
     twap_total = twaps.slices[orders.twap] * twaps.fills[orders.twap] * twaps.sz[orders.twap]
-    taker_position = np.where(is_twap, twaps.position[orders.twap], _draw_positions(rng, markets, coin))
-    maker_position = _draw_positions(rng, markets, trade_coin)
+    taker_position = np.where(is_twap, twaps.position[orders.twap], draw_positions(rng, markets, coin))
+    maker_position = draw_positions(rng, markets, trade_coin)
     taker_action = _draw_actions(rng, n)
     taker_action = np.where(is_twap, twaps.closing[orders.twap], np.where(count > 1, taker_action % 2, taker_action))
     taker_action[(special == LIQUIDATED) | (special == DELEVERAGED)] = 1
@@ -378,7 +370,7 @@ def _tids(numbers: Ints) -> Ints:
     return x.astype(np.int64)
 
 
-def _draw_coins(rng: Generator, markets: Markets, n: int) -> Ints:
+def draw_coins(rng: Generator, markets: Markets, n: int) -> Ints:
     return markets.chances[rng.integers(0, len(markets.chances), n)]
 
 
@@ -388,32 +380,39 @@ def _draw_specials(rng: Generator, is_twap: Bools, rare: float) -> Ints:
     return np.where(is_twap | (kind > UNKNOWN), PLAIN, kind)
 
 
-def _draw_sides(
-    rng: Generator, taker_buys: Bools, *, may_be_single: Bools, must_be_single: Bools, whole: Bools
-) -> tuple[Ints, Bools, Bools, Bools, Bools]:
-    """Of each leg: its trade, whether it buys, is the taker's, is the trade's only one, is lost (only of `whole` trades).
+def _is_lost(twaps: Twaps, orders: Orders) -> Bools:
+    """Of each order, whether it is a slice of which no object has the owner's leg."""
+    twap, slice_ = orders.twap, orders.slice
+    return (twap >= 0) & (slice_ >= twaps.lost_from[twap]) & (slice_ < twaps.lost_to[twap])
 
-    The buyer's leg stands before the seller's, as in the real files; about 2 % of the trades have one leg only.
+
+def _draw_sides(
+    rng: Generator, taker_buys: Bools, *, may_be_single: Bools, must_be_single: Bools, loses_taker: Bools, whole: Bools
+) -> tuple[Ints, Bools, Bools, Bools, Bools]:
+    """Of each leg: its trade, whether it buys, is the taker's, is the trade's only one, is lost.
+
+    The buyer's leg stands before the seller's, as in the real files; about 2 % of the trades have one leg only. Lost legs
+    are there only of `whole` trades and of those that lose the taker's.
     """
     chance = rng.random(len(taker_buys))
-    keep_taker = ~(may_be_single & (chance < 0.01))
+    keep_taker = ~(may_be_single & (chance < 0.01) | loses_taker)
     keep_maker = ~(may_be_single & (chance > 0.99) | must_be_single)
     trade = np.repeat(np.arange(len(taker_buys)), 2)
     buy = np.arange(len(trade)) % 2 == 0
     crossed = buy == taker_buys[trade]
     lost = ~np.where(crossed, keep_taker[trade], keep_maker[trade])
-    kept = np.flatnonzero(~lost | whole[trade])
+    kept = np.flatnonzero(~lost | (whole | loses_taker)[trade])
     return trade[kept], buy[kept], crossed[kept], ~(keep_taker & keep_maker | whole)[trade[kept]], lost[kept]
 
 
-def _draw_ticks(rng: Generator, markets: Markets, coin: Ints, time_ns: Ints) -> Ints:
+def draw_ticks(rng: Generator, markets: Markets, coin: Ints, time_ns: Ints) -> Ints:
     """A price that wanders by 1.5 % around the market's, as a wave of its own period, with a little noise."""
     wave = np.sin(time_ns / (HOUR_NS * (1 + coin % 7 / 2)) + coin)
     return np.rint(markets.price_ticks[coin] * (1 + 0.015 * wave + rng.normal(0, 2e-4, len(coin)))).astype(np.int64)
 
 
 def _draw_sizes(rng: Generator, markets: Markets, coin: Ints) -> Ints:
-    usd = np.exp(rng.normal(5.3, 1.8, len(coin))).clip(max=_MOST_USD)
+    usd = np.exp(rng.normal(5.3, 1.8, len(coin))).clip(max=MOST_USD)
     step = markets.step[coin]
     steps = np.minimum(usd / markets.usd_per_step[coin], _MOST_UNITS_TRADED * UNIT / step)
     sz = np.maximum(1, steps.astype(np.int64)) * step
@@ -421,7 +420,7 @@ def _draw_sizes(rng: Generator, markets: Markets, coin: Ints) -> Ints:
     return sz + whole_balance * (rng.integers(0, UNIT, len(coin)) % step)
 
 
-def _draw_positions(rng: Generator, markets: Markets, coin: Ints) -> Ints:
+def draw_positions(rng: Generator, markets: Markets, coin: Ints) -> Ints:
     """What a wallet held, without sign: 0 or a heavy tail; spot balances and a few others have digits below a step."""
     n = len(coin)
     steps = np.exp(rng.normal(8.5, 2.2, n)) / markets.usd_per_step[coin]

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 PREFIX = "HL_"
 # Set for the children of `hl`, which hands them every setting: no file is read again, so a demo's never meet a real one's.
 RESOLVED = "HL_SETTINGS_RESOLVED"
+NONE = "none"
+"""The value of HL_TWAP_DATA_URL with which no statuses are looked for."""
 
 
 class Settings(BaseSettings):
@@ -38,6 +40,17 @@ class Settings(BaseSettings):
         description="Where fills come from: s3://bucket/prefix (the requester pays) or a directory of the same layout.",
     )
     node_data_region: str = Field(default="ap-northeast-1", description="AWS region of HL_NODE_DATA_URL.")
+    twap_data_url: str = Field(
+        default="s3://artemis-hyperliquid-data/raw/twap_statuses",
+        description="Where TWAP statuses come from: s3://bucket/prefix (the requester pays), a directory, or none: do without.",
+    )
+    twap_data_region: str = Field(default="us-east-1", description="AWS region of HL_TWAP_DATA_URL.")
+    twap_publish_lag_hours: float = Field(
+        default=48.0,
+        ge=0,
+        le=1_000_000,
+        description="Hours after the end of a day at which its missing TWAP statuses count as a hole, not as yet to come.",
+    )
     publish_lag_hours: float = Field(
         default=3.0,
         ge=0,
@@ -71,6 +84,10 @@ class Settings(BaseSettings):
     )
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
+    api_port: int = Field(
+        default=8000, ge=1, le=65535, description="Port of the REST API that `hl up` and `hl api` start, on 127.0.0.1."
+    )
+
     @field_validator("database_url", "dagster_database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
@@ -78,11 +95,11 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return value
 
-    @field_validator("lake_url", "node_data_url")
+    @field_validator("lake_url", "node_data_url", "twap_data_url")
     @classmethod
     def _is_absolute(cls, value: str | None) -> str | None:
         """A directory keeps its meaning in a process that works elsewhere."""
-        return value if value is None or value.startswith("s3://") else str(Path(value).absolute())
+        return value if value is None or value == NONE or value.startswith("s3://") else str(Path(value).absolute())
 
     @property
     def lake(self) -> str:

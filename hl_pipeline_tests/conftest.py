@@ -37,6 +37,7 @@ def _no_settings_of_the_machine() -> Generator[None]:
             if name.startswith(("HL_", "AWS_", "DAGSTER_")) and name != "AWS_CA_BUNDLE":
                 patch.delenv(name)
         patch.setenv("HL_SETTINGS_RESOLVED", "1")
+        patch.setenv("HL_TWAP_DATA_URL", "none")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("AWS_CONFIG_FILE", "/dev/null")
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
@@ -121,6 +122,7 @@ def world(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) ->
         "HL_DATABASE_URL": database_url,
         "HL_LAKE_URL": str(tmp_path / "lake"),
         "HL_NODE_DATA_URL": str(bucket),
+        "HL_TWAP_DATA_URL": "none",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hl_pipeline.columns import FILL_COLUMNS, FILLS_TABLE_ONLY, LAKE_ONLY, TABLES, Column
+from hl_pipeline.columns import FILL_COLUMNS, FILLS_TABLE_ONLY, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES, Column
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "data-model.md"
 _HEADING = "## Tables and columns\n\nPostgreSQL's types; the lake has the same as Parquet types.\n\n"
@@ -13,17 +13,25 @@ _LAKE = """### The lake's `raw_fills/` and `fills/`
 As `hl.fills` without `object_id` (`time` is a timestamp of ms in UTC, decimals are `Decimal(38, 10)`, `hash` and `cloid`
 binary), and
 """
+_STATUSES_LAKE = """### The lake's `raw_twap_statuses/`, `twap_statuses/` and `twap_slices/`
+
+The first two as `hl.twap_statuses` from `twap_id` to `time_ns` (`started_at` is a timestamp of µs in UTC, decimals are `Decimal(38, 10)`;
+`twap_statuses/` has `object` too), and the columns below. `twap_slices/` has columns of the lake's `fills/`.
+"""
 
 
 def written() -> str:
     """The document as it should be: its own words, then the tables."""
     words, heading, _ = DOCUMENT.read_text().partition(_HEADING)
     parts = [f"### `{name}`\n\n{table.meaning}\n\n{_rows(_columns(name))}" for name, table in TABLES.items()]
-    return words + heading + "\n\n".join([*parts, f"{_LAKE}\n{_rows(LAKE_ONLY)}"]) + "\n"
+    lake = [f"{_LAKE}\n{_rows(LAKE_ONLY)}", f"{_STATUSES_LAKE}\n{_rows(STATUS_LAKE_ONLY)}"]
+    return words + heading + "\n\n".join([*parts, *lake]) + "\n"
 
 
 def _columns(name: str) -> tuple[Column, ...]:
-    """Of fills with the source's own fields, which say more than that the lake has a column of the same name."""
+    """Of fills and statuses with the source's own fields, which say more than that the lake has a column of the same name."""
+    if name == "hl.twap_statuses":
+        return STATUS_COLUMNS + TABLES[name].columns[len(STATUS_COLUMNS) :]
     return FILL_COLUMNS + FILLS_TABLE_ONLY if name == "hl.fills" else TABLES[name].columns
 
 

@@ -137,7 +137,7 @@ def test_a_mistyped_setting_is_told(world: World, tmp_path: Path) -> None:
 def test_statistics_that_are_not_of_the_days_fills_are_told(world: World, tmp_path: Path) -> None:
     with connect(world.database_url) as connection:
         connection.execute("INSERT INTO hl.fills_days (date, rows, duplicates, state) VALUES ('2026-03-15', 5, 0, 'whole')")
-    assert "statistics are not of these fills: run again" in _hl(tmp_path, world.environment, "status").stdout
+    assert "statistics or TWAPs are not of these fills: run again" in _hl(tmp_path, world.environment, "status").stdout
 
 
 def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path: Path) -> None:

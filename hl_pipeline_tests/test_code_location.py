@@ -55,7 +55,9 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
 
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "assets": ["candles", "daily_stats", "fills", "raw_fills", "user_stats"],
+        "assets": [
+            *("candles", "daily_stats", "fills", "raw_fills", "raw_twap_statuses", "twap_statuses", "twaps", "user_stats"),
+        ],
         "checks": [
             "candles: prices_ordered",
             "daily_stats: fills_accounted_for",
@@ -66,6 +68,13 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "raw_fills: blocks_without_holes",
             "raw_fills: hours_present",
             "raw_fills: lines_taken",
+            "raw_twap_statuses: events_near_their_day",
+            "raw_twap_statuses: lines_taken",
+            "raw_twap_statuses: objects_present",
+            "twap_statuses: day_is_there",
+            "twap_statuses: key_unique",
+            "twaps: fills_are_what_was_reported",
+            "twaps: slices_have_statuses",
             "user_stats: fills_accounted_for",
         ],
         "jobs": ["ingest_days", "rebuild_days"],

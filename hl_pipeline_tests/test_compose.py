@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import requests
 import yaml
 
 from hl_pipeline.sample import write_sample
@@ -33,7 +34,7 @@ def _services() -> dict[str, dict[str, Any]]:
 def test_every_service_has_an_image_a_health_check_a_restart_policy_and_waits_for_services_that_are_there() -> None:
     services = _services()
 
-    assert set(services) == {"postgres", "code", "webserver", "daemon"}
+    assert set(services) == {"postgres", "code", "webserver", "daemon", "api"}
     for name, service in services.items():
         assert service["image"], name
         assert service["restart"] == "unless-stopped", name
@@ -60,7 +61,7 @@ def test_the_password_reaches_every_service_and_a_missing_one_is_said(tmp_path: 
         assert len(re.findall(r"\$\{POSTGRES_PASSWORD:\?set it to a password[^}]*\}", text)) == text.count("${POSTGRES_PASSWORD")
         services = yaml.safe_load(re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}", _PASSWORD, text))["services"]
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == _PASSWORD
-    assert {services[name]["environment"]["HL_DATABASE_URL"] for name in ("code", "webserver", "daemon")} == {url}
+    assert {services[name]["environment"]["HL_DATABASE_URL"] for name in ("code", "webserver", "daemon", "api")} == {url}
 
 
 def test_runs_are_handed_every_setting() -> None:
@@ -68,18 +69,22 @@ def test_runs_are_handed_every_setting() -> None:
         "HL_HOME",  # the image's
         "HL_DAGSTER_DATABASE_URL",  # follows from HL_DATABASE_URL
         "HL_PORT",  # the port on this machine, of the webserver
+        "HL_API_PORT",  # the same of the API
     }
 
     handed = {name for name in _services()["code"]["environment"] if name.startswith("HL_")}
+    handed_to_api = {name for name in _services()["api"]["environment"] if name.startswith("HL_API_")}
 
-    assert handed == {variable(name) for name in Settings.model_fields} - elsewhere
+    settings = {variable(name) for name in Settings.model_fields} - elsewhere
+    assert handed_to_api == {name for name in settings if name.startswith("HL_API_")}
+    assert handed == settings - handed_to_api
     assert "HL_HOME=" in (PROJECT / "Dockerfile").read_text()
 
 
-def test_nothing_is_published_but_the_ui_to_this_machine() -> None:
+def test_nothing_is_published_but_the_ui_and_the_api_to_this_machine() -> None:
     published = {name: service["ports"] for name, service in _services().items() if "ports" in service}
 
-    assert published == {"webserver": ["127.0.0.1:${HL_PORT:-3000}:3000"]}
+    assert published == {"webserver": ["127.0.0.1:${HL_PORT:-3000}:3000"], "api": ["127.0.0.1:${HL_API_PORT:-8000}:8000"]}
 
 
 def test_the_server_is_set_as_the_embedded_one(connection: psycopg.Connection) -> None:
@@ -121,7 +126,9 @@ def test_each_command_passes_its_health_check_and_a_run_is_done_where_the_lake_i
         with psycopg.connect(world.database_url) as connection:
             assert connection.execute("SELECT date, rows FROM hl.fills_days").fetchall() == [(date(2025, 9, 1), rows)]
         assert len([*(tmp_path / "lake" / "fills" / "date=2025-09-01").glob("*.parquet")]) == 24
-        for name in ("daemon", "webserver", "code"):
+        health = requests.get(f"http://127.0.0.1:{services['api'].port}/healthz", timeout=10).json()
+        assert (health["status"], health["database"]) == ("healthy", "connected")
+        for name in ("api", "daemon", "webserver", "code"):
             assert _stop(programs[name]) == 0, programs[name].output
 
 
@@ -137,7 +144,7 @@ class _Service:
 
 def _prepare(directory: Path, values: dict[str, str]) -> dict[str, _Service]:
     """The services of the image; each gets of `values` the variables that docker-compose.yml hands to it, and no other."""
-    ports = {"3000": free_port(), "4000": free_port()}
+    ports = {"3000": free_port(), "4000": free_port(), "8000": free_port()}
     home = directory / "dagster"
     home.mkdir()
     shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
@@ -149,7 +156,9 @@ def _prepare(directory: Path, values: dict[str, str]) -> dict[str, _Service]:
     def translate(words: list[str]) -> list[str]:
         here = {"0.0.0.0": "127.0.0.1", "docker/workspace.yaml": str(home / "workspace.yaml")}
         here |= {number: str(port) for number, port in ports.items()}
-        return [here.get(word, word).replace(":3000/", f":{ports['3000']}/") for word in words]
+        return [
+            here.get(word, word).replace(":3000/", f":{ports['3000']}/").replace(":8000/", f":{ports['8000']}/") for word in words
+        ]
 
     of_the_image = {name: value for name, value in os.environ.items() if not name.startswith("HL_")} | {
         "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
@@ -162,7 +171,7 @@ def _prepare(directory: Path, values: dict[str, str]) -> dict[str, _Service]:
             translate(service["command"]),
             translate(service["healthcheck"]["test"][1:]),
             of_the_image | {key: values[key] for key in service["environment"] if key in values},
-            ports["4000" if name == "code" else "3000"],
+            ports[{"code": "4000", "api": "8000"}.get(name, "3000")],
         )
         for name, service in _services().items()
         if name != "postgres"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, materialize
 
-from hl_pipeline.columns import FILL_COLUMNS, LAKE_ONLY, TABLES
+from hl_pipeline.columns import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings
@@ -92,10 +92,14 @@ def test_the_dictionary_has_the_columns_of_the_lake(loaded: Loaded) -> None:
 
 
 def test_each_column_that_another_asset_gives_is_one_of_its_columns() -> None:
-    of_asset = {"fills": {c.name for c in TABLES["hl.fills"].columns}, "raw_fills": {c.name for c in (*FILL_COLUMNS, *LAKE_ONLY)}}
+    of_asset = {name.removeprefix("hl."): {c.name for c in table.columns} for name, table in TABLES.items()}
+    of_asset["raw_fills"] = {c.name for c in (*FILL_COLUMNS, *LAKE_ONLY)}
+    of_asset["raw_twap_statuses"] = {c.name for c in (*STATUS_COLUMNS, *STATUS_LAKE_ONLY)}
     for table in TABLES.values():
-        if table.upstream:
-            assert {name for column in table.columns for name in column.comes_from} <= of_asset[table.upstream]
+        given = [name for column in table.columns if not isinstance(column.comes_from, str) for name in column.comes_from]
+        for name in given if table.upstream else []:
+            asset, _, column = name.rpartition(".")
+            assert column in of_asset[asset or str(table.upstream)], name
 
 
 @pytest.mark.parametrize("query", [text for language, text in _BLOCKS if language == "sql"])

@@ -1,6 +1,5 @@
 """The sample's objects, read back with nothing but lz4, json and Decimal, against the truth written beside them."""
 
-import hashlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -23,7 +22,8 @@ from hl_pipeline.sample import Sample, write_sample
 from hl_pipeline.sample_text import _decimals
 from hl_pipeline.sample_truth import _product
 
-FIRST_DAY, DAYS, FILLS_PER_HOUR = date(2026, 3, 15), 2, 600
+# A seed that draws everything rare: on two days of this size something of it is lacking now and then.
+FIRST_DAY, DAYS, FILLS_PER_HOUR, SEED = date(2026, 3, 15), 2, 600, 2
 REAL = Path(__file__).parents[2] / "shared/samples/node_fills_by_block_20260315_0.jsonl"
 ORDER = (
     *("coin", "px", "sz", "side", "time", "startPosition", "dir", "closedPnl", "hash", "oid", "crossed", "fee"),
@@ -72,7 +72,7 @@ def _exact_decimals() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     target = tmp_path_factory.mktemp("sample")
-    return write_sample(target, first_day=FIRST_DAY, days=DAYS, fills_per_hour=FILLS_PER_HOUR)
+    return write_sample(target, first_day=FIRST_DAY, days=DAYS, fills_per_hour=FILLS_PER_HOUR, seed=SEED)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,14 @@ def slices(rows: list[Row]) -> dict[int, list[Row]]:
         if row.fill.get("twapId") is not None:
             found[row.fill["twapId"]].append(row)
     return found
+
+
+@pytest.fixture(scope="module")
+def whole_slices(sample: Sample, slices: dict[int, list[Row]]) -> dict[int, list[Row]]:
+    """Without the TWAPs of which the owner's legs of some slices are in no object."""
+    lacking = json.loads((sample.truth_dir / "twaps.json").read_text())["missing_slices"]
+    assert lacking
+    return {twap_id: rows for twap_id, rows in slices.items() if twap_id not in lacking}
 
 
 @pytest.fixture(scope="module")
@@ -355,8 +363,8 @@ def test_the_fee_holds_the_builders_part(rows: list[Row]) -> None:
     assert any("builder" in row.fill and "builderFee" not in row.fill for row in rows)
 
 
-def test_a_twap_is_one_wallets_order_in_slices_30_s_apart(slices: dict[int, list[Row]]) -> None:
-    for owner_rows in slices.values():
+def test_a_twap_is_one_wallets_order_in_slices_30_s_apart(whole_slices: dict[int, list[Row]]) -> None:
+    for owner_rows in whole_slices.values():
         assert len({(r.wallet, r.fill["coin"], r.fill["side"], r.fill["sz"]) for r in owner_rows}) == 1
         assert all(r.fill["crossed"] for r in owner_rows)
         start_by_oid = {r.fill["oid"]: r.fill["time"] for r in owner_rows}
@@ -366,8 +374,8 @@ def test_a_twap_is_one_wallets_order_in_slices_30_s_apart(slices: dict[int, list
         assert abs(span - 30_000 * (len(start_by_oid) - 1)) <= longest_gap_of_blocks
 
 
-def test_a_twaps_position_moves_with_its_slices(slices: dict[int, list[Row]]) -> None:
-    for owner_rows in slices.values():
+def test_a_twaps_position_moves_with_its_slices(whole_slices: dict[int, list[Row]]) -> None:
+    for owner_rows in whole_slices.values():
         moves = {b.number("startPosition") - a.number("startPosition") for a, b in pairwise(owner_rows)}
         sz = owner_rows[0].number("sz") * (1 if owner_rows[0].fill["side"] == "B" else -1)
         assert moves <= {sz}
@@ -376,7 +384,9 @@ def test_a_twaps_position_moves_with_its_slices(slices: dict[int, list[Row]]) ->
 def test_both_legs_of_a_slice_have_the_zero_hash_and_the_owner_alone_the_id(trades: dict[Any, list[Row]]) -> None:
     for legs in trades.values():
         ids = [leg.fill["twapId"] for leg in legs if leg.fill.get("twapId") is not None]
-        assert {leg.fill["hash"] == ZERO_HASH for leg in legs} == {bool(ids)}
+        # Of a slice that lost its owner's leg the other one is there alone.
+        is_slice = bool(ids) or (len(legs) == 1 and not legs[0].fill["crossed"] and legs[0].fill["hash"] == ZERO_HASH)
+        assert {leg.fill["hash"] == ZERO_HASH for leg in legs} == {is_slice}
         assert len(ids) <= 1
 
 
@@ -470,39 +480,3 @@ def test_a_few_blocks_are_empty_and_the_others_hold_about_four_fills(blocks: lis
     empty = sum(not block["events"] for block in blocks) / len(blocks)
     assert 0.03 < empty < 0.12
     assert 3.8 < sum(len(block["events"]) for block in blocks) / len(blocks) < 4.8
-
-
-def digests(sample: Sample) -> dict[str, str]:
-    root = sample.node_data_dir.parent
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()
-    }
-
-
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
-    one, same, other = (
-        digests(write_sample(tmp_path / name, first_day=FIRST_DAY, days=1, fills_per_hour=100, seed=seed))
-        for name, seed in (("one", 5), ("same", 5), ("other", 6))
-    )
-    assert one == same
-    assert one.keys() == other.keys()
-    assert not set(one.values()) & set(other.values())
-
-
-def test_progress_counts_the_fills_written_so_far(tmp_path: Path) -> None:
-    told: list[int] = []
-    sample = write_sample(tmp_path, first_day=FIRST_DAY, days=1, fills_per_hour=50, progress=told.append)
-    assert told == sorted(told)
-    assert (len(told), told[-1]) == (sample.objects, sample.fills)
-
-
-@pytest.mark.parametrize(("days", "fills_per_hour"), [(0, 100), (1, 0)])
-def test_a_sample_of_nothing_is_refused(tmp_path: Path, days: int, fills_per_hour: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        write_sample(tmp_path, first_day=FIRST_DAY, days=days, fills_per_hour=fills_per_hour)
-
-
-def test_the_smallest_sample_is_whole(tmp_path: Path) -> None:
-    sample = write_sample(tmp_path, first_day=FIRST_DAY, days=1, fills_per_hour=1)
-    assert sample.objects == 25
-    assert pl.read_parquet(sample.truth_dir / "fills.parquet")["rows"].sum() == sample.fills

@@ -463,4 +463,5 @@ def test_a_sample_that_would_begin_with_nothing_is_refused(tmp_path: Path, first
 
 def test_legs_are_recorded_when_asked_for_alone(tmp_path: Path) -> None:
     sample = write_sample(tmp_path, first_day=date(2026, 3, 15), hours=1, fills_per_hour=10)
-    assert {path.name for path in sample.truth_dir.iterdir()} == {"fills.parquet", "fees.parquet", "days.json"}
+    statuses = {"statuses.parquet", "twaps.json"}
+    assert {path.name for path in sample.truth_dir.iterdir()} == {"fills.parquet", "fees.parquet", "days.json"} | statuses

@@ -50,7 +50,7 @@ class Kind:
 
 
 KINDS = {
-    "by_block": Kind(DAY, 150, 34, True),
+    "by_block": Kind(DAY, 150, 12, True),
     "node_trades": Kind(date(2025, 4, 1), 100, 3, None),
     "node_trades_then_node_fills": Kind(date(2025, 5, 25), 100, 1, None),
     "node_trades_beside_node_fills": Kind(date(2025, 6, 10), 100, 2, None),

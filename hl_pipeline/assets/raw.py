@@ -5,6 +5,7 @@ What becomes of their rows is the matter of `fills`.
 
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -34,6 +35,7 @@ from hl_pipeline.formats import by_block, node_fills, node_trades
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
 from hl_pipeline.lake import Lake, ObjectMeta, list_raw_objects, raw_path, read_object_meta, write_raw_object
+from hl_pipeline.lake_twaps import StatusObject
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
 from hl_pipeline.settings import Settings
@@ -90,7 +92,7 @@ def raw_fills(
         check_results=[
             _check_hours(judgement),
             _check_holes(judgement),
-            _check_bad_lines(brought.found, settings.bad_lines_max_share),
+            check_bad_lines(brought.found, settings.bad_lines_max_share),
         ],
     )
 
@@ -246,7 +248,8 @@ def _check_holes(judgement: Judgement) -> AssetCheckResult:
     )
 
 
-def _check_bad_lines(metas: list[ObjectMeta], max_share: float) -> AssetCheckResult:
+def check_bad_lines(metas: Sequence[ObjectMeta | StatusObject], max_share: float) -> AssetCheckResult:
+    """Whether no object has too great a share of its lines in quarantine."""
     bad = [meta for meta in metas if meta.bad_lines]
     count = sum(meta.bad_lines for meta in bad)
     over = [meta for meta in bad if meta.bad_lines > max_share * max(meta.lines, 1)]

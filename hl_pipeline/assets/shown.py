@@ -5,7 +5,7 @@ from typing import Any
 
 from dagster import AssetCheckSpec, PreviewWarning, TableColumn, TableColumnDep, TableColumnLineage, TableSchema
 
-from hl_pipeline.columns import FILL_COLUMNS, LAKE_ONLY, TABLES, Column
+from hl_pipeline.columns import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES, Column
 from hl_pipeline.partitions import DAYS
 
 _COUNTS = ("", "rows", "trades", "wallets", "coins", "TWAPs", "blocks")  # what a count says in its own words
@@ -30,15 +30,27 @@ def lake_metadata() -> dict[str, Any]:
     return {"dagster/column_schema": _schema(FILL_COLUMNS + LAKE_ONLY)}
 
 
+def status_lake_metadata() -> dict[str, Any]:
+    """The columns of raw_twap_statuses, which is in the lake alone."""
+    return {"dagster/column_schema": _schema(STATUS_COLUMNS + STATUS_LAKE_ONLY)}
+
+
 def column_lineage(table: str) -> dict[str, Any]:
     """From which columns of the asset above each column comes."""
     described = TABLES[table]
     assert described.upstream is not None
     deps = {
-        column.name: [TableColumnDep(asset_key=described.upstream, column_name=name) for name in column.comes_from]
+        column.name: [_column_dep(name, described.upstream) for name in column.comes_from]
         for column in described.columns
+        if not isinstance(column.comes_from, str)
     }
     return {"dagster/column_lineage": TableColumnLineage(deps_by_column=deps)}
+
+
+def _column_dep(name: str, upstream: str) -> TableColumnDep:
+    """`name` is a column of the asset `upstream`, or `asset.column` of another one."""
+    asset, _, column = name.rpartition(".")
+    return TableColumnDep(asset_key=asset or upstream, column_name=column)
 
 
 def _schema(columns: tuple[Column, ...]) -> TableSchema:

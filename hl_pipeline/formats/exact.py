@@ -116,13 +116,13 @@ def parse_decimal(value: Json, field: str) -> Decimal | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal) or not _DECIMAL.fullmatch(str(value)):
-        raise BadValueError(f"{field}: {_show(value)} is not a decimal number")
+        raise BadValueError(f"{field}: {show(value)} is not a decimal number")
     number = Decimal(str(value))
     if number.copy_abs() >= _LIMIT:
-        raise BadValueError(f"{field}: {_show(value)} has more than 28 digits before the point")
+        raise BadValueError(f"{field}: {show(value)} has more than 28 digits before the point")
     scaled = number.quantize(_SMALLEST_STEP, context=_WIDE)
     if scaled != number:
-        raise BadValueError(f"{field}: {_show(value)} has more than 10 decimals")
+        raise BadValueError(f"{field}: {show(value)} has more than 10 decimals")
     return scaled
 
 
@@ -136,9 +136,9 @@ def parse_integer(value: Json, field: str) -> int | None:
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BadValueError(f"{field}: {_show(value)} is not an integer")
+        raise BadValueError(f"{field}: {show(value)} is not an integer")
     if not -_INT64 <= value < _INT64:
-        raise BadValueError(f"{field}: {_show(value)} does not fit 64 bits")
+        raise BadValueError(f"{field}: {show(value)} does not fit 64 bits")
     return value
 
 
@@ -148,13 +148,13 @@ def parse_time_ns(value: Json, field: str) -> int | None:
         return None
     match = _ISO.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise BadValueError(f"{field}: {_show(value)} is not a time like 2026-03-15T00:00:00.196239755")
+        raise BadValueError(f"{field}: {show(value)} is not a time like 2026-03-15T00:00:00.196239755")
     try:
         seconds = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
     except ValueError as error:
-        raise BadValueError(f"{field}: {_show(value)}: {error}") from None
+        raise BadValueError(f"{field}: {show(value)}: {error}") from None
     if not _YEARS[0] <= seconds.year <= _YEARS[1]:
-        raise BadValueError(f"{field}: {_show(value)} is not in the years {_YEARS[0]} to {_YEARS[1]}")
+        raise BadValueError(f"{field}: {show(value)} is not in the years {_YEARS[0]} to {_YEARS[1]}")
     return int(seconds.timestamp()) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
 
 
@@ -162,7 +162,7 @@ def parse_address(value: Json, field: str) -> str:
     """A lower-case address. Raises BadValueError."""
     address = value.lower() if isinstance(value, str) else ""
     if not _ADDRESS.fullmatch(address):
-        raise BadValueError(f"{field}: {_show(value)} is not an address (0x and 40 hex digits)")
+        raise BadValueError(f"{field}: {show(value)} is not an address (0x and 40 hex digits)")
     return address
 
 
@@ -172,7 +172,7 @@ def parse_fill(fill: Json, wallet: Json) -> Row:
     Raises BadValueError when a number or a part of the key is not what it must be; anything else that is odd goes to `extra`.
     """
     if not isinstance(fill, dict):
-        raise BadValueError(f"a fill must be an object, this is {_show(fill)}")
+        raise BadValueError(f"a fill must be an object, this is {show(fill)}")
     refuse_doubled_keys(fill)
     row: Row = {"wallet": parse_address(wallet, "user")}
     extra: dict[str, Json] = {}
@@ -206,9 +206,9 @@ def require(value: dict[str, Json], fields: tuple[str, ...]) -> None:
 def check_side_and_coin(value: dict[str, Json]) -> None:
     """Raises BadValueError when the side of a fill or a trade is none, or its coin no name."""
     if value["side"] not in ("A", "B"):
-        raise BadValueError(f"side: {_show(value['side'])} is neither 'A' nor 'B'")
-    if not _storable(value["coin"]):
-        raise BadValueError(f"coin: {_show(value['coin'])} is not a name")
+        raise BadValueError(f"side: {show(value['side'])} is neither 'A' nor 'B'")
+    if not storable(value["coin"]):
+        raise BadValueError(f"coin: {show(value['coin'])} is not a name")
 
 
 def parse_hex(value: Json, width: int) -> bytes | None:
@@ -226,11 +226,11 @@ def _typed(field: str, value: Json) -> Json:
         return parse_hex(value, HEX_FIELDS[field])
     if field == "crossed":
         return value if isinstance(value, bool) else None
-    text = _storable(value)
+    text = storable(value)
     return text.lower() if text is not None and field == "builder" else text
 
 
-def _storable(value: Json) -> str | None:
+def storable(value: Json) -> str | None:
     """A text that PostgreSQL and Parquet can hold; one with a NUL or half a surrogate pair stays in `extra`, escaped."""
     if not isinstance(value, str) or "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         return None
@@ -241,10 +241,10 @@ def _take_liquidation(liquidation: Json, row: Row, extra: dict[str, Json]) -> No
     if not isinstance(liquidation, dict):
         extra["liquidation"] = liquidation
         return
-    user = _storable(liquidation.get("liquidatedUser"))
+    user = storable(liquidation.get("liquidatedUser"))
     row["liquidated_user"] = None if user is None else user.lower()
     row["liquidation_mark_px"] = parse_decimal(liquidation.get("markPx"), "liquidation.markPx")
-    row["liquidation_method"] = _storable(liquidation.get("method"))
+    row["liquidation_method"] = storable(liquidation.get("method"))
     if set(liquidation) != set(LIQUIDATION_FIELDS) or None in (
         row["liquidated_user"],
         row["liquidation_mark_px"],
@@ -312,6 +312,6 @@ def bad_line(line: int, event: int | None, error: Exception, text: bytes) -> Bad
     return BadLine(line, event, reason, text)
 
 
-def _show(value: Json) -> str:
+def show(value: Json) -> str:
     text = dump_json(value)
     return text if len(text) <= 80 else text[:77] + "..."

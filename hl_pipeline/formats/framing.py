@@ -33,10 +33,13 @@ def _new_decompressor(codec: str) -> _Decompressor:
 
 
 def decompress(stream: BinaryIO, codec: str) -> Iterator[bytes]:
-    """The content of an `lz4` or `gz` stream of one frame or several, piece by piece.
+    """The content of an `lz4` or `gz` stream of one frame or several, piece by piece; of any other codec as it is.
 
     Raises UnreadableObjectError when the stream ends within a frame or holds something else.
     """
+    if codec not in ("lz4", "gz"):
+        yield from iter(lambda: stream.read(_READ_BYTES), b"")
+        return
     decompressor = _new_decompressor(codec)
     position, at_frame_start = 0, True
     while data := stream.read(_READ_BYTES):

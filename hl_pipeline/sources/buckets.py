@@ -1,6 +1,7 @@
 """Where objects come from: an S3 bucket whose requester pays, or a directory of the same layout.
 
-Keys are `<source>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. What an object holds is for the formats.
+Keys of fills are `<source>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. Keys of TWAP statuses have the day in
+them, in any of several forms. What an object holds is for the formats.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _HOUR_NAME = re.compile(r"(\d{1,2})\.(lz4|gz)", re.ASCII)
+# The layout of TWAP statuses is not documented: every form that is told of, or usual.
+_DAY_IN_KEY = re.compile(
+    r"date=(\d{4})-(\d\d)-(\d\d)|year=(\d{4})/month=(\d\d?)/day=(\d\d?)|(?<!\d)(\d{4})/(\d\d)/(\d\d)(?!\d)"
+    r"|(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)|(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)",
+    re.ASCII,
+)
+_HOUR_OF_LINES = re.compile(r"(?:.*/)?(\d{1,2})(?:\.jsonl|\.json|\.ndjson)?(?:\.lz4|\.gz)?", re.ASCII)
+_LINES = (".jsonl", ".json", ".ndjson", ".lz4", ".gz")
+_PARQUET = ".parquet"
 _REQUESTER_PAYS = {"RequestPayer": "requester"}
 _DOWNLOAD_PIECE = 1 << 20
 
@@ -47,6 +57,16 @@ class SourceObject:
     def codec(self) -> str:
         return self.key.rpartition(".")[2]
 
+    @property
+    def is_parquet(self) -> bool:
+        return self.key.lower().endswith(_PARQUET)
+
+    @property
+    def hour(self) -> int | None:
+        """The hour of an object of lines that is named by one."""
+        match = _HOUR_OF_LINES.fullmatch(self.key)
+        return int(match[1]) if match and int(match[1]) <= 23 else None
+
 
 class Bucket(Protocol):
     """What the pipeline needs of a bucket; `url` is what people call it."""
@@ -54,8 +74,8 @@ class Bucket(Protocol):
     @property
     def url(self) -> str: ...
 
-    def list_objects(self, prefix: str) -> list[SourceObject]:
-        """Objects whose key begins with `prefix` (ending in a slash). Raises BucketError."""
+    def list_objects(self, prefix: str, *, deep: bool = False) -> list[SourceObject]:
+        """Objects whose key is `prefix` (ending in a slash, or empty) and a name; `deep`: or anything. Raises BucketError."""
         ...
 
     def open(self, found: SourceObject) -> AbstractContextManager[BinaryIO]:
@@ -63,13 +83,15 @@ class Bucket(Protocol):
         ...
 
 
-def open_bucket(url: str, s3_client: Callable[[], BaseClient]) -> Bucket:
-    """The bucket at `url`: `s3://bucket[/prefix]` by the client, or a directory. Raises BucketError for what is neither."""
+def open_bucket(url: str, s3_client: Callable[[], BaseClient], setting: str = "HL_NODE_DATA_URL") -> Bucket:
+    """The bucket at `url`: `s3://bucket[/prefix]` by the client, or a directory. Raises BucketError for what is neither,
+    naming the `setting` that says so.
+    """
     if url.startswith("s3://"):
         name, _, prefix = url.removeprefix("s3://").partition("/")
         return S3Bucket(url, name, prefix.strip("/") + "/" if prefix.strip("/") else "", s3_client)
     if not Path(url).is_dir():
-        raise BucketError(f"HL_NODE_DATA_URL: {url} is neither s3://bucket/prefix nor a directory that is there")
+        raise BucketError(f"{setting}: {url} is neither s3://bucket/prefix nor a directory that is there")
     return DirectoryBucket(url)
 
 
@@ -87,22 +109,49 @@ def list_hours(bucket: Bucket, source: str, day: date) -> dict[int, SourceObject
     return dict(sorted(hours.items()))
 
 
+def list_twap_objects(bucket: Bucket) -> dict[date, list[SourceObject]]:
+    """The objects of TWAP statuses by the day in their key; what has no day, or is of no known kind, is logged and left out."""
+    days: dict[date, list[SourceObject]] = {}
+    for found in sorted(bucket.list_objects("", deep=True), key=lambda found: found.key):
+        name = found.key.rpartition("/")[2]
+        day = day_in_key(found.key)
+        if name.startswith((".", "_")) or not (found.is_parquet or name.endswith(_LINES) or found.hour is not None):
+            emit(_log, "object_ignored", key=found.key, reason="neither Parquet nor JSON lines by its name")
+        elif day is None:
+            emit(_log, "object_ignored", key=found.key, reason="no day in its key (YYYY/MM/DD, date=YYYY-MM-DD or YYYYMMDD)")
+        else:
+            days.setdefault(day, []).append(found)
+    return days
+
+
+def day_in_key(key: str) -> date | None:
+    """The first day (2023 to 2199) that stands in a key."""
+    for match in _DAY_IN_KEY.finditer(key):
+        year, month, day = (int(part) for part in match.groups() if part)
+        with suppress(ValueError):
+            found = date(year, month, day)
+            if 2023 <= found.year <= 2199:
+                return found
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class DirectoryBucket:
     """A directory of the bucket's layout. The ETag is made of size and time of change."""
 
     url: str
 
-    def list_objects(self, prefix: str) -> list[SourceObject]:
+    def list_objects(self, prefix: str, *, deep: bool = False) -> list[SourceObject]:
         directory = Path(self.url) / prefix
         if not directory.is_dir():
             return []
         found: list[SourceObject] = []
-        for path in directory.iterdir():
+        for path in directory.rglob("*") if deep else directory.iterdir():
             if path.is_file():
                 stat = path.stat()
                 modified = datetime.fromtimestamp(stat.st_mtime, UTC)
-                found.append(SourceObject(prefix + path.name, f"{stat.st_size:x}-{stat.st_mtime_ns:x}", stat.st_size, modified))
+                key = prefix + path.relative_to(directory).as_posix()
+                found.append(SourceObject(key, f"{stat.st_size:x}-{stat.st_mtime_ns:x}", stat.st_size, modified))
         return found
 
     @contextmanager
@@ -124,11 +173,12 @@ class S3Bucket:
     prefix: str
     client: Callable[[], BaseClient]
 
-    def list_objects(self, prefix: str) -> list[SourceObject]:
+    def list_objects(self, prefix: str, *, deep: bool = False) -> list[SourceObject]:
         pages = self.client().get_paginator("list_objects_v2")
         found: list[SourceObject] = []
         with self._naming_errors(prefix):
-            for page in pages.paginate(Bucket=self.name, Prefix=self.prefix + prefix, Delimiter="/", **_REQUESTER_PAYS):
+            delimiter = "" if deep else "/"
+            for page in pages.paginate(Bucket=self.name, Prefix=self.prefix + prefix, Delimiter=delimiter, **_REQUESTER_PAYS):
                 for item in page.get("Contents", []):
                     key = item["Key"].removeprefix(self.prefix)
                     found.append(SourceObject(key, item["ETag"].strip('"'), item["Size"], item["LastModified"]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import psycopg
 
+from hl_pipeline.coverage import first_ns, last_ns
 from hl_pipeline.lake import ObjectMeta
+from hl_pipeline.lake_twaps import StatusObject
 
 SOURCE_NUMBERS = {"node_trades": 1, "node_fills": 2, "node_fills_by_block": 3}
 """The millions of an object_id, for ever: it must be the same whenever and wherever the object is recorded."""
@@ -14,12 +16,13 @@ _FIRST_HOUR = date(2023, 1, 1)
 
 _FETCHED = """
 INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, etag, size_bytes, parser, rows, bad_lines,
-                              first_block, last_block, missing_blocks, fetched_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                              first_block, last_block, missing_blocks, first_time, last_time, fetched_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (object_id) DO UPDATE SET
     object_key = EXCLUDED.object_key, etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser,
     rows = EXCLUDED.rows, bad_lines = EXCLUDED.bad_lines, first_block = EXCLUDED.first_block, last_block = EXCLUDED.last_block,
-    missing_blocks = EXCLUDED.missing_blocks, fetched_at = EXCLUDED.fetched_at,
+    missing_blocks = EXCLUDED.missing_blocks, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
+    fetched_at = EXCLUDED.fetched_at,
     error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
 """
 
@@ -29,9 +32,36 @@ VALUES (%s, %s, %s, %s, %s, %s, now())
 ON CONFLICT (object_id) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUDED.error_at
 """
 
+_STATUSES_FETCHED = """
+INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour, etag, size_bytes, parser, rows, bad_lines,
+                              first_time, last_time, fetched_at)
+VALUES (%s, 'twap_statuses', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (source, object_key) DO UPDATE SET
+    etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser, rows = EXCLUDED.rows,
+    bad_lines = EXCLUDED.bad_lines, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
+    fetched_at = EXCLUDED.fetched_at, error = CASE WHEN %s THEN s3_ingest_log.error END,
+    error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
+"""
+
+_STATUSES_FAILED = """
+INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour, error, error_at)
+VALUES (%s, 'twap_statuses', %s, %s, %s, now())
+ON CONFLICT (source, object_key) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUDED.error_at
+"""
+
+_STATUSES_ERRORS = """
+SELECT object_key, error FROM hl.s3_ingest_log WHERE source = 'twap_statuses' AND object_date = %s AND error IS NOT NULL
+"""
+
+_STATUSES_ELSEWHERE = """
+SELECT DISTINCT object_date FROM hl.s3_ingest_log
+WHERE source = 'twap_statuses' AND fetched_at IS NOT NULL AND object_date NOT BETWEEN %(day)s::date - 1 AND %(day)s::date + 1
+  AND first_time < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC' AND last_time >= %(day)s::date::timestamp AT TIME ZONE 'UTC'
+"""
+
 _ERRORS = """
 SELECT source, object_date, object_hour, error FROM hl.s3_ingest_log
-WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL
+WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL AND object_id IS NOT NULL
 """
 
 
@@ -59,6 +89,8 @@ def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_err
             meta.first_block,
             meta.last_block,
             meta.missing_block_count,
+            _moment(first_ns(meta)),
+            _moment(last_ns(meta)),
             meta.fetched_at,
             keep_error,
             keep_error,
@@ -76,3 +108,29 @@ def read_errors(connection: psycopg.Connection, first: date, last: date) -> dict
     """Why objects of these days of the bucket could not be had, by source, date and hour."""
     rows = connection.execute(_ERRORS, [first, last]).fetchall()
     return {(source, object_date, hour): error for source, object_date, hour, error in rows}
+
+
+def record_statuses_fetched(connection: psycopg.Connection, meta: StatusObject, *, keep_error: bool = False) -> None:
+    """As `record_fetched`, of an object of TWAP statuses: these have no hour that would number them."""
+    given = [meta.key, meta.object_date, meta.hour, meta.etag, meta.size, meta.parser, meta.rows, meta.bad_lines]
+    moments = [_moment(meta.first_time_ns), _moment(meta.last_time_ns)]
+    connection.execute(_STATUSES_FETCHED, [*given, *moments, meta.fetched_at, keep_error, keep_error])
+
+
+def record_statuses_error(connection: psycopg.Connection, key: str, object_date: date, hour: int | None, error: str) -> None:
+    """Write why an object of TWAP statuses could not be had."""
+    connection.execute(_STATUSES_FAILED, [key, object_date, hour, error])
+
+
+def read_statuses_errors(connection: psycopg.Connection, object_date: date) -> dict[str, str]:
+    """Why objects of TWAP statuses with that day in their key could not be had, by key."""
+    return dict(connection.execute(_STATUSES_ERRORS, [object_date]).fetchall())
+
+
+def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:
+    """The days in the keys of objects that may have events of `day` though their own is not near it."""
+    return [row[0] for row in connection.execute(_STATUSES_ELSEWHERE, {"day": day})]
+
+
+def _moment(time_ns: int | None) -> datetime | None:
+    return None if time_ns is None else datetime.fromtimestamp(time_ns // 10**9, UTC)

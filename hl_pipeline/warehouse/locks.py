@@ -9,13 +9,20 @@ from typing import Literal
 
 import psycopg
 
-_DAY_OF_FILLS, _OBJECT = 7281, 7282
+_DAY_OF_FILLS, _OBJECT, _DAY_OF_STATUSES = 7281, 7282, 7283
 
 
 @contextmanager
 def lock_fills_day(connection: psycopg.Connection, day: date, *, shared: bool = False) -> Generator[None]:
     """Wait until nobody else loads that day, and keep it so; `shared`: with others that only read it."""
     with _lock(connection, _DAY_OF_FILLS, day.toordinal(), "_shared" if shared else ""):
+        yield
+
+
+@contextmanager
+def lock_statuses_day(connection: psycopg.Connection, day: date) -> Generator[None]:
+    """Wait until nobody else loads that day's TWAP statuses, and keep it so."""
+    with _lock(connection, _DAY_OF_STATUSES, day.toordinal()):
         yield
 
 

@@ -12,9 +12,12 @@ ALTER TABLE hl.s3_ingest_log
     DROP CONSTRAINT s3_ingest_log_object_key_key,
     ALTER COLUMN object_id DROP NOT NULL,
     ALTER COLUMN object_hour DROP NOT NULL,
+    ADD COLUMN first_time timestamptz,
+    ADD COLUMN last_time timestamptz,
     ADD PRIMARY KEY (source, object_key),
     ADD UNIQUE (object_id);
 ALTER TABLE hl.fills_day_objects ADD FOREIGN KEY (object_id) REFERENCES hl.s3_ingest_log (object_id);
+COMMENT ON COLUMN hl.s3_ingest_log.first_time IS 'The first moment that the object tells of; last_time: the last';
 COMMENT ON COLUMN hl.s3_ingest_log.object_id IS
     'Of objects of fills: source (1 node_trades, 2 node_fills, 3 node_fills_by_block) in millions, and the hours since 2023';
 
@@ -125,6 +128,14 @@ COMMENT ON TABLE hl.twaps IS
     'One row per TWAP: what was asked for, what was reported, what its slices show, and the market meanwhile (docs/twaps.md)';
 """
 
+RATIO = """
+CREATE FUNCTION hl.ratio(a numeric, b numeric, digits integer) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
+    -- The zeros: a quotient has as many decimals as what is divided, at least.
+    SELECT round((a + 0.000000000000000000000000000000) / nullif(b, 0), digits)
+$$;
+COMMENT ON FUNCTION hl.ratio IS 'a / b rounded to so many digits, NULL where b is 0';
+"""
+
 # Where the user may make roles (a role belongs to all databases of the server, so another may have made it just now).
 READER = """
 DO $$ BEGIN
@@ -154,6 +165,7 @@ DO $$ BEGIN
         REVOKE ALL ON SCHEMA hl FROM hl_reader;
     END IF;
 END $$;
+DROP FUNCTION hl.ratio;
 DROP TABLE hl.twaps, hl.twap_slice_days, hl.twap_statuses, hl.twap_days;
 ALTER TABLE hl.fills_days DROP COLUMN twaps_at;
 DELETE FROM hl.s3_ingest_log WHERE object_id IS NULL;
@@ -162,6 +174,8 @@ ALTER TABLE hl.s3_ingest_log
     DROP CONSTRAINT s3_ingest_log_pkey,
     DROP CONSTRAINT s3_ingest_log_object_id_key,
     ALTER COLUMN object_hour SET NOT NULL,
+    DROP COLUMN first_time,
+    DROP COLUMN last_time,
     ADD PRIMARY KEY (object_id),
     ADD UNIQUE (object_key);
 ALTER TABLE hl.fills_day_objects ADD FOREIGN KEY (object_id) REFERENCES hl.s3_ingest_log;
@@ -169,7 +183,7 @@ ALTER TABLE hl.fills_day_objects ADD FOREIGN KEY (object_id) REFERENCES hl.s3_in
 
 
 def upgrade() -> None:
-    for text in (UPGRADE, READER):
+    for text in (RATIO, UPGRADE, READER):
         op.execute(text)
 
 

@@ -1,0 +1,293 @@
+"""TWAP statuses: the node's JSON lines, or Parquet of columns in whatever types, to one typed frame, row by row and exactly.
+
+A line is a block `{"local_time", "block_time", "block_number", "events": [status, ...]}` or one status by itself, `{"time",
+"twap_id", "state": {"coin", "user", "side", "sz", "executedSz", "executedNtl", "minutes", "reduceOnly", "randomize",
+"timestamp"}, "status"}`. Parquet has the members of `state` as columns `state_coin`, ...; of it no genuine file was ever seen.
+Every plausible form is taken, and where it is not the node's own a note says which one it was.
+"""
+
+# JSON of others has no types.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import polars as pl
+
+from hl_pipeline.formats.exact import (
+    BadValueError,
+    Json,
+    Row,
+    bad_line,
+    dump_json,
+    parse_address,
+    refuse_doubled_keys,
+    require,
+    show,
+    storable,
+    take_line,
+)
+from hl_pipeline.formats.fills import PRICE_TYPE, BadLine
+from hl_pipeline.formats.framing import UnreadableObjectError
+from hl_pipeline.formats.twap_columns import column_paths, open_parquet, read_rows, show_paths
+from hl_pipeline.formats.twap_values import (
+    NotText,
+    parse_flag,
+    parse_minutes,
+    parse_name,
+    parse_side,
+    parse_size,
+    parse_status,
+    parse_time,
+    parse_whole,
+)
+
+PARSER = 1
+"""Version of what this parser makes of an object; a higher one has come to keep more."""
+
+TWAP_STATUS_SCHEMA: dict[str, pl.DataType] = {
+    "twap_id": pl.Int64(),
+    "time_ns": pl.Int64(),
+    "status": pl.String(),
+    "error": pl.String(),
+    "wallet": pl.String(),
+    "coin": pl.String(),
+    "side": pl.String(),
+    "size_requested": PRICE_TYPE,
+    "size_executed": PRICE_TYPE,
+    "notional_executed": PRICE_TYPE,
+    "duration_minutes": pl.Int32(),
+    "reduce_only": pl.Boolean(),
+    "randomize": pl.Boolean(),
+    "started_at": pl.Datetime("us", "UTC"),
+    "block_number": pl.Int64(),
+    "line": pl.Int64(),
+    "raw": pl.String(),
+}
+"""Columns of a decoded status. `time_ns` is the event, in ns since 1970, UTC; `status` its kind and `error` the text that came
+with it; `wallet` is lower case, `side` `B` or `A`; sizes in coin, the notional in quote; `started_at` when the TWAP was placed,
+rounded down to the microsecond; `line` the line, or the row of Parquet, from 1.
+
+`raw` is the whole event or row as compact ASCII JSON: numbers to the last digit, a decimal of Parquet as text, its timestamps
+as ISO texts of what the column says, bytes as text or base64. Unknown fields of the block are under `_block`.
+"""
+
+# Each field and the names it may have, the first that is there counts. Case, `_` and `.` make no difference, and a member of
+# `state` is one of `state_...`. A bare `timestamp` is never when it was placed.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "twap_id": ("twap_id",),
+    "time": ("time", "block_time", "event_time", "timestamp"),
+    "status": ("status",),
+    "user": ("state_user", "user", "wallet", "address"),
+    "coin": ("state_coin", "coin", "asset"),
+    "side": ("state_side", "side"),
+    "sz": ("state_sz", "sz", "size"),
+    "executedSz": ("state_executedSz", "executedSz"),
+    "executedNtl": ("state_executedNtl", "executedNtl"),
+    "minutes": ("state_minutes", "minutes"),
+    "state_timestamp": ("state_timestamp",),
+    "reduceOnly": ("state_reduceOnly", "reduceOnly"),
+    "randomize": ("state_randomize", "randomize"),
+    "block_number": ("block_number",),
+    "_metadata": ("_metadata",),
+}
+_MAY_LACK = ("reduceOnly", "randomize", "block_number", "_metadata")  # of the columns of a file
+_VALUES_NEEDED = ("twap_id", "time", "status", "user", "coin", "side")
+_BLOCK_KEYS = ("local_time", "block_time", "block_number", "events")
+
+_Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedStatuses:
+    """Statuses (TWAP_STATUS_SCHEMA) and what was bad, both in the order of the source; its lines or rows, of any content.
+
+    `notes` are the forms met that are not the node's own, from a bounded set of texts.
+    """
+
+    statuses: pl.DataFrame
+    bad: list[BadLine]
+    lines: int
+    notes: frozenset[str]
+
+
+def decode_json_lines(chunk: bytes, first_line: int) -> DecodedStatuses:
+    """Decode whole lines (each ends in a newline), of which the first has the number `first_line`. Empty ones are passed over."""
+    rows: list[Row] = []
+    bad: list[BadLine] = []
+    notes: set[str] = set()
+    lines = chunk.split(b"\n")[:-1]
+    for line, text in enumerate(lines, first_line):
+        if not text.strip():
+            continue
+        taken = take_line(text, line, _take_line)
+        if isinstance(taken, BadLine):
+            bad.append(taken)
+            continue
+        line_rows, line_bad, line_notes = taken
+        rows += line_rows
+        bad += line_bad
+        notes |= line_notes
+    return _decoded(rows, bad, len(lines), notes)
+
+
+def decode_parquet(file: BinaryIO) -> Iterator[DecodedStatuses]:
+    """Decode a Parquet file by batches of rows.
+
+    Raises UnreadableObjectError when it is no Parquet file, or not whole, or lacks a column: what was given of it before that
+    is not to be used. Errors of the file itself (OSError) pass through.
+    """
+    parquet = open_parquet(file)
+    paths = _find_columns(column_paths(parquet))
+    layout = {"layout: struct state"} if any(len(path) > 1 for path in paths.values()) else set[str]()
+    first_row = 1
+    for batch in read_rows(parquet):
+        rows: list[Row] = []
+        bad: list[BadLine] = []
+        notes = set(layout)
+        for number, values in enumerate(batch, first_row):
+            try:
+                rows += _take_status(values, paths, number, dump_json(values), notes)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a row, it is the row's matter and stops no other
+                bad.append(bad_line(number, None, error, dump_json(values).encode()))
+        yield _decoded(rows, bad, len(batch), notes)
+        first_row += len(batch)
+
+
+def _decoded(rows: list[Row], bad: list[BadLine], lines: int, notes: set[str]) -> DecodedStatuses:
+    schema = TWAP_STATUS_SCHEMA | {"started_at": pl.Int64()}
+    frame = pl.DataFrame({name: [row.get(name) for row in rows] for name in schema}, schema=schema)
+    return DecodedStatuses(frame.cast({"started_at": TWAP_STATUS_SCHEMA["started_at"]}), bad, lines, frozenset(notes))
+
+
+def _find_columns(columns: list[_Path]) -> dict[str, _Path]:
+    """Where each field stands in a file. Raises UnreadableObjectError when one is lacking or stands twice."""
+    try:
+        paths = _find_fields(columns)
+    except BadValueError as error:
+        raise UnreadableObjectError(f"has columns {show_paths(columns)}; {error}") from None
+    if lacking := [field for field in _FIELDS if field not in (*paths, *_MAY_LACK)]:
+        raise UnreadableObjectError(f"has columns {show_paths(columns)}; lacks {', '.join(lacking)}")
+    return paths
+
+
+def _take_line(value: Json, line: int) -> tuple[list[Row], list[BadLine], set[str]]:
+    """The statuses of a block, or the one that a line is, its bad events, the notes. Raises BadValueError when it is neither."""
+    notes: set[str] = set()
+    if not isinstance(value, dict):
+        raise BadValueError("a line must be an object: a block with events, or a status")
+    if "events" not in value:
+        return _take_event(value, {}, {}, line, notes), [], notes
+    refuse_doubled_keys(value, but="events")
+    events = value["events"]
+    if not isinstance(events, list):
+        raise BadValueError(f"events: {show(events)} is not a list")
+    block = {key: value[key] for key in ("block_time", "block_number") if value.get(key) is not None}
+    unknown = {key: item for key, item in value.items() if key not in _BLOCK_KEYS}
+    rows: list[Row] = []
+    bad: list[BadLine] = []
+    for position, event in enumerate(events, 1):
+        try:
+            if isinstance(event, dict) and "_block" in event:
+                raise BadValueError("_block is a name of ours, the event has it too")
+            rows += _take_event(event, block, unknown, line, notes)
+        except Exception as error:  # noqa: BLE001 - as in take_line: it is the event's matter and stops no other
+            bad.append(bad_line(line, position, error, dump_json(event).encode()))
+    return rows, bad, notes
+
+
+def _take_event(event: Json, block: dict[str, Json], unknown: dict[str, Json], line: int, notes: set[str]) -> list[Row]:
+    """The row of an object of JSON, in which a null is as good as nothing; what it lacks it has of its `block`."""
+    if not isinstance(event, dict):
+        raise BadValueError(f"an event of TWAP statuses must be an object, this is {show(event)}")
+    refuse_doubled_keys(event)
+    values = block | {key: value for key, value in event.items() if value is not None}
+    members = [
+        (key, name) for key, state in values.items() if isinstance(state, dict) for name in state if state[name] is not None
+    ]
+    paths = _find_fields([*((key,) for key in values), *members])
+    raw = dump_json(event | {"_block": unknown} if unknown else event)
+    rows = _take_status(values, paths, line, raw, notes)
+    if rows and all(len(path) == 1 for path in paths.values()):
+        notes.add("layout: flat object")
+    return rows
+
+
+def _find_fields(paths: Iterable[_Path]) -> dict[str, _Path]:
+    """Which of the names (of an object, or of a member of an object in it) is which field; `state_x` comes before `state.x`.
+
+    Raises BadValueError when two are the same name.
+    """
+    found: dict[str, _Path] = {}
+    for path in paths:
+        name = _plain(".".join(path))
+        if name not in _KNOWN or (len(path) > 1 and _plain(path[0]) != "state"):
+            continue
+        other = found.get(name)
+        if other is not None and len(other) == len(path):
+            raise BadValueError(f"{'.'.join(other)} and {'.'.join(path)} both are {_KNOWN[name]}")
+        if other is None or len(path) < len(other):
+            found[name] = path
+    names = {field: next((name for name in map(_plain, names) if name in found), None) for field, names in _FIELDS.items()}
+    return {field: found[name] for field, name in names.items() if name is not None}
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace(".", "").lower()
+
+
+_KNOWN = {_plain(name): name for names in _FIELDS.values() for name in names}
+
+
+def _take_status(values: dict[str, Json], paths: dict[str, _Path], line: int, raw: str, notes: set[str]) -> list[Row]:
+    """The row of a status, or none where `_metadata` is true. Raises BadValueError; then `notes` stay as they were."""
+    status = {field: _at(values, path) for field, path in paths.items()}
+    if _is_metadata(status.get("_metadata")):
+        notes.add("rows with _metadata = true")
+        return []
+    require(status, _VALUES_NEEDED)
+    for field, value in status.items():
+        if isinstance(value, NotText):
+            raise BadValueError(f"{field}: the bytes {show(value)} (in base64) are not UTF-8")
+    met: set[str] = set()
+    name = _KNOWN[_plain(".".join(paths["time"]))]
+    if name != "time":
+        met.add(f"time: of {name}")
+    kind, error = parse_status(status["status"], met)
+    started_ns = parse_time(status.get("state_timestamp"), "state_timestamp", "integers in ms", met)
+    row: Row = {
+        "twap_id": parse_whole(status["twap_id"], "twap_id", met),
+        "time_ns": parse_time(status["time"], "time", "texts", met),
+        "status": kind,
+        "error": storable(error) or None,
+        "wallet": parse_address(status["user"], "user"),
+        "coin": parse_name(status["coin"], "coin"),
+        "side": parse_side(status["side"], met),
+        "size_requested": parse_size(status.get("sz"), "sz", met),
+        "size_executed": parse_size(status.get("executedSz"), "executedSz", met),
+        "notional_executed": parse_size(status.get("executedNtl"), "executedNtl", met),
+        "duration_minutes": parse_minutes(status.get("minutes"), met),
+        "reduce_only": parse_flag(status.get("reduceOnly"), "reduceOnly", met),
+        "randomize": parse_flag(status.get("randomize"), "randomize", met),
+        "started_at": None if started_ns is None else started_ns // 1000,
+        "block_number": parse_whole(status.get("block_number"), "block_number", met),
+        "line": line,
+        "raw": raw,
+    }
+    notes |= met
+    return [row]
+
+
+def _is_metadata(value: Json) -> bool:
+    try:
+        return bool(parse_flag(value, "_metadata", set()))
+    except BadValueError:
+        return False
+
+
+def _at(values: Json, path: _Path) -> Json:
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values

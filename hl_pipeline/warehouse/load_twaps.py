@@ -1,0 +1,168 @@
+"""TWAPs into PostgreSQL: a day's statuses, and the rows of hl.twaps that a day has to do with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from hl_pipeline.coverage_twaps import StatusJudgement
+from hl_pipeline.lake_twaps import SLICE_COLUMNS
+from hl_pipeline.once_statuses import OnceStatuses
+from hl_pipeline.warehouse.copy_binary import write_binary
+from hl_pipeline.warehouse.load_fills import LakeLacksError
+
+_LOCK_OF_TWAPS = 7_281_002
+_STATUS_COLUMNS = (
+    *("twap_id", "time", "status", "error", "wallet", "coin", "side", "size_requested", "size_executed", "notional_executed"),
+    *("duration_minutes", "reduce_only", "randomize", "started_at", "object", "time_ns", "raw"),
+)
+_CREATE_EVENTS = """
+CREATE TEMP TABLE events (LIKE hl.twap_statuses) ON COMMIT DROP;
+ALTER TABLE events ADD COLUMN raw text, ALTER COLUMN raw_payload DROP NOT NULL, ALTER COLUMN inserted_at DROP NOT NULL,
+    ALTER COLUMN date DROP NOT NULL, ALTER COLUMN place DROP NOT NULL;
+"""
+_COPY_EVENTS = sql.SQL("COPY events ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, _STATUS_COLUMNS)))
+# A JSON text that jsonb does not take (a NUL, half a surrogate pair, a number beyond all bounds) is kept as a text.
+_INSERT_EVENTS = """
+INSERT INTO hl.twap_statuses (twap_id, time, status, error, wallet, coin, side, size_requested, size_executed, notional_executed,
+                              duration_minutes, reduce_only, randomize, started_at, object, raw_payload, time_ns, date)
+SELECT twap_id, time, status, error, wallet, coin, side, size_requested, size_executed, notional_executed,
+       duration_minutes, reduce_only, randomize, started_at, object,
+       CASE WHEN pg_input_is_valid(raw, 'jsonb') THEN raw::jsonb ELSE jsonb_build_object('_raw', raw) END, time_ns, %s
+FROM events
+"""
+_RECORD_DAY = """
+INSERT INTO hl.twap_days (date, state, explanation, objects, rows, duplicates, conflicts) VALUES (%s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (date) DO UPDATE SET state = EXCLUDED.state, explanation = EXCLUDED.explanation, objects = EXCLUDED.objects,
+    rows = EXCLUDED.rows, duplicates = EXCLUDED.duplicates, conflicts = EXCLUDED.conflicts, loaded_at = now(), twaps_at = NULL
+"""
+_RECORD_LOADED = """
+UPDATE hl.s3_ingest_log SET loaded_at = now() WHERE source = 'twap_statuses' AND object_key = ANY(%s)
+"""
+_CREATE_TOUCHED = (
+    "CREATE TEMP TABLE touched_twaps (twap_id bigint PRIMARY KEY) ON COMMIT DROP",
+    "CREATE TEMP TABLE twap_slices (twap_id bigint, time timestamptz, wallet text, coin text, side text, px numeric, sz numeric, "
+    "oid bigint, crossed boolean, fee numeric, fee_token text, closed_pnl numeric) ON COMMIT DROP",
+)
+_FIND_TOUCHED = """
+INSERT INTO touched_twaps
+SELECT twap_id FROM hl.twap_statuses WHERE date = %(day)s
+UNION SELECT twap_id FROM hl.twap_slice_days WHERE date = %(day)s
+UNION SELECT twap_id FROM hl.twaps WHERE seen_from < %(end)s AND seen_to >= %(start)s
+"""
+_DAYS_OF_TOUCHED = "SELECT DISTINCT date FROM hl.twap_slice_days JOIN touched_twaps USING (twap_id) ORDER BY date"
+_COPY_SLICES = sql.SQL("COPY twap_slices ({}) FROM STDIN (FORMAT binary)").format(
+    sql.SQL(", ").join(map(sql.Identifier, SLICE_COLUMNS))
+)
+_MAKE_TWAPS = (Path(__file__).parent / "twaps.sql").read_bytes()
+
+_VERDICTS = """
+SELECT verdict, count(*) FROM hl.twaps WHERE ended_at >= %(start)s AND ended_at < %(end)s GROUP BY verdict ORDER BY verdict
+"""
+_COUNTS = """
+SELECT count(*) FILTER (WHERE begins_at >= %(start)s AND begins_at < %(end)s),
+       count(*) FILTER (WHERE statuses = 0 AND last_slice_at >= %(start)s AND first_slice_at < %(end)s
+                        AND NOT EXISTS (SELECT FROM hl.twap_days WHERE date = %(day)s AND state = 'no source'))
+FROM hl.twaps WHERE seen_from < %(end)s AND seen_to >= %(start)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeTwaps:
+    """What was made of a day: rows of hl.twaps made again, TWAPs that begin on it, those with slices on it and no status at all
+    though there is a source of statuses, and the verdicts on those that ended on it.
+    """
+
+    made: int
+    begun: int
+    without_status: int
+    verdicts: dict[str, int]
+
+
+def refuse_lost_status_objects(connection: psycopg.Connection, day: date, keys: set[str], lake: str) -> None:
+    """Raises LakeLacksError when an object that gave hl.twap_statuses rows of `day` is not among `keys`, those of the lake."""
+    rows = connection.execute("SELECT DISTINCT object FROM hl.twap_statuses WHERE date = %s", [day]).fetchall()
+    if lost := sorted({key for (key,) in rows} - keys):
+        raise LakeLacksError(
+            f"{day}: the lake ({lake}) lacks {len(lost)} objects that hl.twap_statuses has rows of ({lost[0]}, ...). "
+            f"Is HL_LAKE_URL right, and mounted? "
+            f"To load what is there all the same: DELETE FROM hl.twap_statuses WHERE date = '{day}', run again"
+        )
+
+
+def refuse_lost_fills(connection: psycopg.Connection, day: date, lake: str, *, is_there: bool) -> None:
+    """Raises LakeLacksError when fills of `day` were loaded and the lake has none."""
+    loaded = connection.execute("SELECT rows FROM hl.fills_days WHERE date = %s AND rows > 0", [day]).fetchone()
+    if loaded and not is_there:
+        raise LakeLacksError(f"{day}: {loaded[0]} fills were loaded, and the lake ({lake}) has none. Is HL_LAKE_URL right?")
+
+
+def load_statuses(connection: psycopg.Connection, day: date, once: OnceStatuses, judgement: StatusJudgement) -> None:
+    """Make these events all that hl.twap_statuses has of `day`, in one transaction with what is noted of the day."""
+    objects = once.statuses["object"].unique().to_list()
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(_CREATE_EVENTS)
+        with cursor.copy(_COPY_EVENTS) as copy:
+            for row in once.statuses.iter_rows(named=True):
+                told = row | {"time": _moment(row["time_ns"])}
+                copy.write_row([told[name] for name in _STATUS_COLUMNS])
+        cursor.execute("DELETE FROM hl.twap_statuses WHERE date = %s", [day])
+        cursor.execute(_INSERT_EVENTS, [day])
+        figures = [len(objects), once.statuses.height, once.duplicates, once.conflicts]
+        cursor.execute(_RECORD_DAY, [day, judgement.state, judgement.explanation, *figures])
+        cursor.execute(_RECORD_LOADED, [objects])
+
+
+def _moment(time_ns: int) -> datetime:
+    """To the microsecond, rounded down."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC) + timedelta(microseconds=time_ns % 10**9 // 1000)
+
+
+def make_twaps(
+    connection: psycopg.Connection,
+    day: date,
+    take_slices: Callable[[], pl.Series],
+    read_slices: Callable[[date, pl.Series], pl.DataFrame],
+) -> MadeTwaps:
+    """Make again every row of hl.twaps that `day` has to do with, in one transaction, one at a time: then neither the order of
+    the days matters, nor how many are made at once.
+
+    `take_slices` gives the ids of the TWAPs with slices on the day, `read_slices` the slices (SLICE_COLUMNS) of some on a day.
+    """
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    span = {"day": day, "start": start, "end": start + timedelta(days=1)}
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_OF_TWAPS])
+        ids = take_slices()
+        cursor.execute("DELETE FROM hl.twap_slice_days WHERE date = %s", [day])
+        cursor.execute(
+            "INSERT INTO hl.twap_slice_days (twap_id, date) SELECT unnest(%s::bigint[]), %s", [ids.unique().to_list(), day]
+        )
+        for statement in _CREATE_TOUCHED:
+            cursor.execute(statement)
+        cursor.execute(_FIND_TOUCHED, span)
+        touched = pl.Series([row[0] for row in cursor.execute("SELECT twap_id FROM touched_twaps")], dtype=pl.Int64)
+        days = [row[0] for row in cursor.execute(_DAYS_OF_TOUCHED).fetchall()]
+        _copy_slices(cursor, (read_slices(other, touched) for other in days))
+        cursor.execute("ANALYZE touched_twaps, twap_slices")
+        cursor.execute("DELETE FROM hl.twaps USING touched_twaps WHERE twaps.twap_id = touched_twaps.twap_id")
+        made = cursor.execute(_MAKE_TWAPS).rowcount
+        for table in ("fills_days", "twap_days"):
+            cursor.execute(sql.SQL("UPDATE hl.{} SET twaps_at = now() WHERE date = %s").format(sql.Identifier(table)), [day])
+        verdicts = dict(cursor.execute(_VERDICTS, span).fetchall())
+        begun, without_status = cursor.execute(_COUNTS, span).fetchall()[0]
+    return MadeTwaps(made, begun, without_status, verdicts)
+
+
+def _copy_slices(cursor: psycopg.Cursor, frames: Iterable[pl.DataFrame]) -> None:
+    schema: dict[str, pl.DataType] | None = None
+    for frame in frames:
+        schema = dict(frame.schema)
+        with cursor.copy(_COPY_SLICES) as copy:
+            write_binary(copy, schema, [frame.select(SLICE_COLUMNS)])

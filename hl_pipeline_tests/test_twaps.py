@@ -1,0 +1,830 @@
+"""TWAPs: the second way to them by hand-computed examples, and every column of hl.twaps against it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from itertools import count, permutations
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+from dagster import AssetsDefinition, DagsterInstance, ExecuteInProcessResult, materialize
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+
+from hl_pipeline.assets.fills import fills
+from hl_pipeline.assets.raw import raw_fills
+from hl_pipeline.assets.stats import candles
+from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
+from hl_pipeline.assets.twaps import twaps
+from hl_pipeline.definitions import ASSETS, build_resources
+from hl_pipeline.sample import write_sample
+from hl_pipeline.settings import Settings
+from hl_pipeline_tests import naive_twaps
+from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.naive_stats import Leg, Row, grouped, read_legs
+from hl_pipeline_tests.naive_twaps import Days, Loaded, Status
+
+# By hand: a few rows each, and what follows from them.
+
+DAY = date(2025, 9, 2)
+NEXT = DAY + timedelta(days=1)
+BOTH_DAYS = {DAY: Loaded(), NEXT: Loaded()}
+OWNER, OTHER = "0x" + 40 * "a", "0x" + 40 * "b"
+
+
+def _ms(clock: str, day: date = DAY) -> int:
+    """`clock` is HH:MM:SS or HH:MM:SS.mmm."""
+    moment = datetime.combine(day, datetime.strptime(clock, "%H:%M:%S.%f" if "." in clock else "%H:%M:%S").time(), UTC)  # noqa: DTZ007
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+STATUS: Status = {
+    "twap_id": 1,
+    "error": None,
+    "wallet": OWNER,
+    "coin": "BTC",
+    "side": "B",
+    "size_requested": Decimal(10),
+    "size_executed": Decimal(0),
+    "notional_executed": Decimal(0),
+    "duration_minutes": 5,
+    "reduce_only": False,
+    "randomize": False,
+    "started_at_ms": None,
+}
+LEG: Leg = {
+    "wallet": OTHER,
+    "coin": "BTC",
+    "side": "B",
+    "dir": "Open Long",
+    "crossed": True,
+    "twap_id": None,
+    "fee": Decimal(0),
+    "fee_token": "USDC",
+    "closed_pnl": Decimal(0),
+    "source": "node_fills_by_block",
+    "builder": None,
+    "liquidated_user": None,
+}
+_numbers = count(1)
+
+
+def _status(clock: str, status: str, day: date = DAY, ns: int = 0, **other: Any) -> Status:
+    """Of a TWAP that buys 10 BTC in five minutes unless told otherwise, `ns` after `clock`."""
+    return {**STATUS, "time_ns": _ms(clock, day) * 10**6 + ns, "status": status, **other}
+
+
+def _ended(clock: str, size: int | None, status: str = "finished", **other: Any) -> Status:
+    return _status(clock, status, size_executed=None if size is None else Decimal(size), notional_executed=Decimal(1000), **other)
+
+
+def _trade(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> Leg:
+    """The taker's leg of a trade of which no other leg is there; none of a TWAP."""
+    numbered = dict.fromkeys(("tid", "oid", "trade"), next(_numbers))
+    return {**LEG, **numbered, "time": _ms(clock, day), "px": Decimal(px), "sz": Decimal(sz), **other}
+
+
+def _slice(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> Leg:
+    return _trade(clock, px, sz, day, **{"wallet": OWNER, "twap_id": 1, **other})
+
+
+def _every_30_s(clocks: str, px: str = "100") -> list[Leg]:
+    return [_slice(clock, px) for clock in clocks.split()]
+
+
+FIVE_MINUTES = "12:00:23 12:00:53 12:01:23 12:01:53 12:02:23 12:02:53 12:03:23 12:03:53 12:04:23 12:04:53"
+
+
+def _twap(statuses: list[Status], legs: list[Leg], days: Days = BOTH_DAYS) -> Row:
+    [(twap_id, row)] = naive_twaps.twaps(statuses, legs, days).items()
+    assert twap_id == 1
+    return row
+
+
+def _has(row: Row, **expected: Any) -> None:
+    """Numbers may be given as text."""
+    numbers = {
+        name: Decimal(value) for name, value in expected.items() if isinstance(value, str) and isinstance(row[name], Decimal)
+    }
+    assert {name: row[name] for name in expected} == {**expected, **numbers}
+
+
+def _utc(clock: str, day: date = DAY, microseconds: int = 0) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=_ms(clock, day), microseconds=microseconds)
+
+
+def test_a_twap_of_five_minutes_by_hand() -> None:
+    statuses = [
+        _status("12:00:22.500", "activated", ns=123_456, started_at_ms=_ms("12:00:22")),
+        _ended("12:05:20", 10, ns=999_999, started_at_ms=_ms("12:00:22")),
+    ]
+    # Ten slices at 100, but one at 110; the market at 98 and 102, before 12:01 and from 12:05 on at prices that must not matter.
+    slices = _every_30_s(FIVE_MINUTES.removesuffix(" 12:04:53"))
+    slices.append(_slice("12:04:53", "110", crossed=False, fee=Decimal("-0.10")))
+    others = [
+        _trade("12:00:59.999", "1"),
+        _trade("12:01:00", "98", "2"),
+        _trade("12:04:59.999", "102", "2"),
+        _trade("12:05:00", "1"),
+    ]
+    _has(
+        _twap(statuses, slices + others),
+        wallet=OWNER,
+        status="finished",
+        verdict="match",
+        started_at=_utc("12:00:22"),
+        begins_at=_utc("12:00:22.500"),
+        planned_end=_utc("12:05:22.500"),
+        ended_at=_utc("12:05:20"),
+        seen_from=_utc("11:00:22.500"),
+        seen_to=_utc("12:05:20", microseconds=999),
+        statuses=2,
+        fills=10,
+        slices=10,
+        slices_due=10,  # 297.5 s after the begin ten were due: at 0, 30, … 270 s
+        size_observed="10",
+        notional_observed="1010",
+        vwap="101",
+        first_slice_at=_utc("12:00:23"),
+        last_slice_at=_utc("12:04:53"),
+        schedule_deviation="0",  # each slice half a second after it is due
+        maker_share="0.1",
+        fees={"USDC": "-0.1"},
+        closed_pnl=0,
+        whole_minutes=4,  # 12:01, 12:02, 12:03, 12:04
+        market_volume="12",  # 2 + 2, and eight slices
+        market_notional="1210",  # 196 + 204 + 700 + 110
+        own_volume="8",
+        own_notional="810",
+        market_vwap="100.8333333333",
+        market_vwap_without_own="100",  # 400 / 4
+        participation="0.6666666667",
+        slippage_bps="16.5289",  # 101 / (1210 / 12) - 1
+        slippage_without_own_bps="100",
+        arrival_px=None,
+        slippage_arrival_bps=None,
+        is_complete=True,
+    )
+
+
+def test_a_twap_that_ended_within_its_first_minute_has_no_market_figures() -> None:
+    statuses = [_status("12:00:22", "activated"), _ended("12:00:59.999", 1, "terminated")]
+    row = _twap(statuses, [_slice("12:00:22", "100"), _trade("12:00:30", "100")])
+    _has(row, verdict="match", whole_minutes=0, own_volume="0", own_notional="0", slices_due=2, vwap="100")
+    _has(row, **dict.fromkeys(("market_volume", "market_notional", "market_vwap", "market_vwap_without_own", "participation")))
+    _has(row, **dict.fromkeys(("slippage_bps", "slippage_without_own_bps", "slippage_arrival_bps")))
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "minutes"),
+    [
+        ("12:00:00", "12:01:00", 1),
+        ("12:00:00.001", "12:02:00", 1),
+        ("12:00:00", "12:00:59.999", 0),
+        ("12:00:00.001", "12:01:59.999", 0),
+        ("12:00:30", "12:00:31", 0),
+    ],
+)
+def test_a_minute_is_whole_when_its_first_and_its_last_moment_lie_within(begin: str, end: str, minutes: int) -> None:
+    _has(_twap([_status(begin, "activated"), _ended(end, 0)], []), whole_minutes=minutes)
+
+
+def test_a_coin_without_other_trades_by_hand() -> None:
+    statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 10)]
+    slices = [_slice(f"12:0{n // 2}:{n % 2 * 30:02d}", str(100 + n)) for n in range(10)]
+    row = _twap(statuses, [*slices, _trade("12:01:00", "7", coin="ETH")])
+    _has(row, whole_minutes=5, market_volume="10", own_volume="10", market_vwap="104.5", vwap="104.5", participation="1")
+    _has(row, slippage_bps="0", market_vwap_without_own=None, slippage_without_own_bps=None)
+
+
+def test_a_twap_in_a_market_that_stands_still_has_no_market_price() -> None:
+    row = _twap([_status("12:00:00", "activated"), _ended("12:05:00", 0, "terminated")], [])
+    _has(row, market_volume="0", market_notional="0", market_vwap=None, participation=None, slippage_bps=None, vwap=None)
+    _has(row, fees={}, closed_pnl=0, maker_share=None, schedule_deviation="1", first_slice_at=None, verdict="match")
+
+
+def _over_midnight() -> tuple[list[Status], list[Leg]]:
+    """From 23:50 for twenty minutes, a slice a minute on each side of midnight."""
+    activated = _status("23:50:00", "activated", duration_minutes=20)
+    ended = _ended("00:10:00", 2, day=NEXT, duration_minutes=20)
+    legs = [
+        _slice("23:55:00", "100"),
+        _trade("23:56:00", "90"),
+        _slice("00:05:00", "110", day=NEXT),
+        _trade("00:06:00", "90", day=NEXT),
+    ]
+    return [activated, ended], legs
+
+
+WITHOUT_MARKET: dict[str, Any] = {
+    **dict.fromkeys(("market_volume", "market_notional", "market_vwap", "participation")),
+    "slippage_bps": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        (
+            Loaded(),
+            {"verdict": "match", "is_complete": True, "size_observed": "2", "market_volume": "4", "slippage_bps": "769.2308"},
+        ),
+        # Without the fills of the second day: a hole, and no market though the minutes are the same.
+        (
+            Loaded(None, False),
+            {
+                "verdict": "hole",
+                "is_complete": False,
+                "size_observed": "1",
+                "own_volume": "1",
+                "whole_minutes": 20,
+                **WITHOUT_MARKET,
+            },
+        ),
+        # All of them in an incomplete day: the market is what is there.
+        (Loaded("incomplete"), {"verdict": "match", "is_complete": False, "market_volume": "4"}),
+        (Loaded("pending"), {"verdict": "match", "is_complete": False, "market_volume": "4"}),
+        (Loaded(quarantined=True), {"verdict": "match", "is_complete": False, "market_volume": "4"}),
+        (Loaded("unprovable"), {"verdict": "match", "is_complete": None, "market_volume": "4"}),
+        (Loaded("no source"), {"verdict": "match", "is_complete": None, "market_volume": "4"}),
+        # Fills but no candles yet; then no statuses: the end is not known.
+        (Loaded(candles=False), {"verdict": "match", "is_complete": True, "size_observed": "2", **WITHOUT_MARKET}),
+        (
+            Loaded(statuses=None),
+            {"verdict": "running", "size_observed": "2", "size_reported": None, "ended_at": None, "market_volume": "4"},
+        ),
+    ],
+)
+def test_a_twap_over_a_hole_by_hand(second: Loaded, expected: dict[str, Any]) -> None:
+    _has(_twap(*_over_midnight(), {DAY: Loaded(), NEXT: second}), **expected)
+
+
+def test_what_lacks_in_a_day_that_is_not_wholly_known_is_no_hole() -> None:
+    statuses, legs = _over_midnight()
+    for state, verdict in (("incomplete", "hole"), ("unprovable", "missing_fills"), ("whole", "missing_fills")):
+        _has(_twap(statuses, legs[:2], {DAY: Loaded(), NEXT: Loaded(state)}), verdict=verdict)
+
+
+def test_the_day_of_an_end_at_midnight_belongs_to_the_window() -> None:
+    statuses = [_status("23:55:00", "activated"), _ended("00:00:00", 0, day=NEXT)]
+    _has(_twap(statuses, [], {DAY: Loaded(), NEXT: Loaded(None, False)}), is_complete=False, market_volume=None, whole_minutes=5)
+    _has(
+        _twap([statuses[0], _ended("23:59:59.999", 0)], [], {DAY: Loaded()}), is_complete=True, market_volume="0", whole_minutes=4
+    )
+
+
+def _deviation(clocks: str, end: str = "12:05:00", **other: Any) -> Row:
+    statuses = [_status("12:00:00", "activated", **other), _ended(end, 10, **other)]
+    return _twap(statuses, _every_30_s(clocks))
+
+
+ON_TIME = "12:00:00 12:00:30 12:01:00 12:01:30 12:02:00 12:02:30 12:03:00 12:03:30 12:04:00 12:04:30"
+
+
+@pytest.mark.parametrize(
+    ("clocks", "share"),
+    [
+        (ON_TIME, "0"),
+        # Without the fifth: at 12:02:30 five of six. Without the last: at the end nine of ten.
+        (ON_TIME.replace("12:02:00 ", ""), "0.1"),
+        (ON_TIME.removesuffix(" 12:04:30"), "0.1"),
+        # Two less, and so on until the end; two at once 30 s late; and 60 s early.
+        (ON_TIME.replace("12:02:00 12:02:30 ", ""), "0.2"),
+        (ON_TIME.replace("12:02:00", "12:02:30"), "0"),
+        (ON_TIME.replace("12:03:00", "12:02:00"), "0.1"),
+        # Before the begin nothing is due, at the begin the first.
+        (ON_TIME.replace("12:00:00", "11:59:59.999"), "0.1"),
+        (ON_TIME.replace("12:00:00 12:00:30", "11:59:59.999 11:59:59.999"), "0.2"),
+        # A millisecond before its time a slice is early.
+        (ON_TIME.replace("12:00:30", "12:00:29.999"), "0.1"),
+        ("", "1"),
+        # After the end nothing more is due, and what comes then is only late.
+        (ON_TIME.replace("12:04:30", "12:06:00"), "0.1"),
+        (ON_TIME + " 12:06:00 12:06:30", "0.2"),
+    ],
+)
+def test_the_distance_from_the_schedule_by_hand(clocks: str, share: str) -> None:
+    _has(_deviation(clocks), schedule_deviation=share)
+
+
+def test_the_distance_from_the_schedule_where_it_ended_early_or_nothing_is_known() -> None:
+    # Ended after 2:00 with four slices of five that were due: 4/10 of 5/10.
+    _has(_deviation(ON_TIME[:35], "12:02:00"), schedule_deviation="0.1", slices_due=5)
+    _has(_deviation(ON_TIME, size_requested=None), schedule_deviation=None, slices_due=10)
+    _has(_deviation(ON_TIME, size_requested=Decimal(0)), schedule_deviation=None, slices_due=10)
+    _has(_deviation(ON_TIME, duration_minutes=None), schedule_deviation=None, slices_due=None, planned_end=None)
+    _has(_deviation(ON_TIME, duration_minutes=0), schedule_deviation=None, slices_due=0)
+    # Of 7 asked for: at 12:04:30 and later 10/7 - 1.
+    _has(_deviation(ON_TIME, size_requested=Decimal(7)), schedule_deviation="0.4285714286")
+
+
+@pytest.mark.parametrize(("side", "sign"), [("B", 1), ("A", -1)])
+def test_slippage_is_positive_where_a_buyer_paid_more_or_a_seller_got_less(side: str, sign: int) -> None:
+    statuses = [_status("12:00:00", "activated", side=side), _ended("12:05:00", 10, side=side)]
+    legs = [_trade("11:59:30", "80"), _slice("12:01:00", "102", side=side), _trade("12:02:00", "98"), _trade("12:03:00", "100")]
+    row = _twap(statuses, legs)
+    # 102 against 300 / 3, 198 / 2 = 99, and 80.
+    _has(row, market_vwap="100", market_vwap_without_own="99", arrival_px="80", vwap="102")
+    _has(row, slippage_bps=str(200 * sign), slippage_without_own_bps=str(Decimal("303.0303") * sign))
+    _has(row, slippage_arrival_bps=str(2750 * sign))
+
+
+def test_slippage_follows_from_prices_that_are_not_rounded() -> None:
+    # Paid 1 / 3 × 10⁻¹⁰ on average (of 3 × 10⁻¹⁰ units 10⁻¹⁰ for one): rounded to 10 decimals that would be 0.
+    statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 10)]
+    cheap, free = _slice("12:01:00", "0.0000000001"), _slice("12:01:30", "0", "2")
+    _has(_twap(statuses, [cheap, free, _trade("12:02:00", "0.0000000001", "3")]), vwap="0", market_vwap="0.0000000001")
+    # (1/3) / (4/6) - 1
+    _has(_twap(statuses, [cheap, free, _trade("12:02:00", "0.0000000001", "3")]), slippage_bps="-5000")
+
+
+@pytest.mark.parametrize(
+    ("number", "digits", "expected"),
+    [
+        (Fraction(1, 2), 0, "1"),
+        (Fraction(-1, 2), 0, "-1"),
+        (Fraction(1, 20_000), 4, "0.0001"),
+        (Fraction(-1, 20_000), 4, "-0.0001"),
+        (Fraction(-1, 20_001), 4, "0"),
+        (Fraction(2, 3), 10, "0.6666666667"),
+        (Fraction(-5, 2), 0, "-3"),
+        (Fraction(10**30 + 1, 3), 2, "333333333333333333333333333333.67"),
+    ],
+)
+def test_halves_are_rounded_away_from_zero(number: Fraction, digits: int, expected: str) -> None:
+    with naive_twaps.localcontext(naive_twaps.Context(prec=200)):
+        assert naive_twaps.rounded(number, digits) == Decimal(expected)
+
+
+@pytest.mark.parametrize(
+    ("traded_at", "begin", "px"),
+    [
+        ("11:00:59", "12:00:00", "50"),  # its candle began exactly 60 minutes before
+        ("11:00:59", "12:00:00.001", None),
+        ("10:59:59.999", "12:00:00", None),
+        ("11:59:59.999", "12:00:00", "50"),  # its candle ended just then
+        ("11:59:59.999", "12:00:59.999", "50"),
+        ("12:00:00", "12:00:59.999", None),  # its candle has not ended
+        ("12:00:00", "12:01:00", "50"),
+    ],
+)
+def test_the_price_on_arrival_is_of_a_candle_that_has_ended_within_an_hour(traded_at: str, begin: str, px: str | None) -> None:
+    statuses = [_status(begin, "activated"), _ended("12:10:00", 1)]
+    legs = [_trade(traded_at, "49"), _trade(traded_at, "50"), _trade("11:55:00", "7", coin="ETH"), _slice("12:05:00", "100")]
+    bps = None if px is None else Decimal(10_000)
+    _has(_twap(statuses, legs), arrival_px=px, slippage_arrival_bps=bps)
+
+
+def test_the_price_on_arrival_comes_from_the_day_before_where_that_is_there() -> None:
+    statuses = [_status("00:10:00", "activated", day=NEXT), _ended("00:10:30", 0, day=NEXT)]
+    earlier = _trade("23:30:00", "50")
+    _has(_twap(statuses, [earlier]), arrival_px="50", seen_from=_utc("23:10:00"))
+    _has(_twap(statuses, [earlier], {NEXT: Loaded()}), arrival_px=None)
+
+
+@pytest.mark.parametrize(
+    ("said", "last"),
+    [
+        (("finished", "activated"), "finished"),
+        (("activated", "waitingForTrigger"), "activated"),
+        (("waitingForTrigger", "error"), "error"),
+        (("terminated", "finished"), "terminated"),  # of two ends the greater text
+        (("finished", "error"), "finished"),
+        (("activated", "aNewOne"), "aNewOne"),
+    ],
+)
+def test_of_statuses_of_the_same_moment_the_one_further_on_is_the_last(said: tuple[str, str], last: str) -> None:
+    for names in (said, said[::-1]):
+        assert _twap([_status("12:00:00", name) for name in names], [])["status"] == last
+    first, second = (_status("12:00:00", name, ns=ns) for name, ns in zip(said, (0, 1), strict=True))
+    assert _twap([second, first], [])["status"] == said[1]
+
+
+def test_what_is_known_is_taken_from_the_last_status_that_knows_it() -> None:
+    unknown: dict[str, Any] = dict.fromkeys(("size_requested", "duration_minutes", "reduce_only", "randomize"))
+    statuses = [
+        _status("12:00:00", "activated", randomize=True, started_at_ms=_ms("11:59:59")),
+        _status("12:00:01", "changed", **unknown | {"size_requested": Decimal(8), "reduce_only": True}),
+        _ended("12:05:00", None, **unknown, error="text"),
+    ]
+    row = _twap(statuses, [])
+    _has(row, size_requested="8", duration_minutes=5, reduce_only=True, randomize=True, started_at=_utc("11:59:59"), statuses=3)
+    _has(row, size_reported=None, error="text", verdict="unreported", notional_reported="1000")
+
+
+PLACED = _ms("12:00:00")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "placed", "begin"),
+    [
+        ([("12:00:01", "waitingForTrigger"), ("12:00:02", "activated"), ("12:00:03", "activated")], PLACED, "12:00:02"),
+        ([("12:00:01", "waitingForTrigger"), ("12:00:02", "finished")], PLACED, "12:00:00"),
+        ([("12:00:01", "waitingForTrigger"), ("12:00:02", "finished")], None, "12:00:01"),
+        ([], None, "12:00:30"),
+    ],
+)
+def test_a_twap_begins_with_its_first_activated_or_else_as_early_as_is_known(
+    statuses: list[tuple[str, str]], placed: int | None, begin: str
+) -> None:
+    said = [_status(*each, started_at_ms=placed) for each in statuses]
+    _has(_twap(said, [_slice("12:00:31", "100"), _slice("12:00:30", "100")]), begins_at=_utc(begin))
+
+
+def test_slices_alone_are_a_twap_too() -> None:
+    row = _twap([], [_slice("12:03:00", "100", oid=7), _slice("12:01:30", "100", oid=7), _trade("12:02:00", "50", "3")])
+    _has(row, verdict="status_missing", status=None, wallet=OWNER, begins_at=_utc("12:01:30"), ended_at=None, planned_end=None)
+    # The window goes to the last slice: one whole minute, 12:02.
+    _has(row, statuses=0, fills=2, slices=1, whole_minutes=1, market_volume="3", own_volume="0", participation="0")
+    _has(
+        row,
+        seen_from=_utc("11:01:30"),
+        seen_to=_utc("12:02:30", DAY + timedelta(days=3)),
+    )
+
+
+def test_what_one_fill_does_not_say_is_unknown_of_the_twap() -> None:
+    statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 2)]
+    known = _slice("12:00:00", "100", fee=Decimal("0.5"), fee_token="USDC", closed_pnl=Decimal("1.50"), crossed=False)
+    _has(_twap(statuses, [known]), fees={"USDC": "0.5"}, closed_pnl=Decimal("1.5"), maker_share="1")
+    _has(_twap(statuses, [known, _slice("12:00:30", "100", fee=None)]), fees=None, closed_pnl=Decimal("1.5"), maker_share="0.5")
+    _has(_twap(statuses, [known, _slice("12:00:30", "100", closed_pnl=None)]), closed_pnl=None, fees={"USDC": "0.5"})
+    _has(_twap(statuses, [known, _slice("12:00:30", "100", crossed=None)]), maker_share=None)
+    other = _slice("12:00:30", "100", fee=Decimal("-0.0000001"), fee_token="HYPE")
+    _has(_twap(statuses, [known, other]), fees={"USDC": "0.5", "HYPE": "-0.0000001"})
+
+
+ACTIVATED = _status("12:00:00", "activated")
+WAITING = _status("12:00:00", "waitingForTrigger")
+ONE = _slice("12:00:00", "100")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "legs", "days", "verdict"),
+    [
+        # They do not agree; that comes before all else.
+        ([ACTIVATED, _ended("12:05:00", 1)], [{**ONE, "wallet": OTHER}], {DAY: Loaded()}, "conflict"),
+        ([ACTIVATED, _ended("12:05:00", 1)], [{**ONE, "coin": "ETH"}], {DAY: Loaded()}, "conflict"),
+        ([ACTIVATED], [{**ONE, "side": "A"}], {DAY: Loaded()}, "conflict"),
+        ([WAITING], [{**ONE, "side": "A"}], {DAY: Loaded()}, "conflict"),
+        # Waiting is no lack, however long; with a slice it is no waiting.
+        ([WAITING], [], {DAY: Loaded()}, "waiting"),
+        ([WAITING], [ONE], {DAY: Loaded()}, "status_missing"),
+        # Running until the day by which its end must be known is there.
+        ([ACTIVATED], [], {DAY: Loaded()}, "status_missing"),
+        ([ACTIVATED], [], {DAY: Loaded(statuses="incomplete")}, "status_missing"),
+        ([ACTIVATED], [], {DAY: Loaded(statuses="pending")}, "running"),
+        ([_status("23:53:59.999", "activated")], [], {DAY: Loaded()}, "status_missing"),
+        ([_status("23:54:00", "activated")], [], {DAY: Loaded()}, "running"),
+        ([_status("23:54:00", "activated")], [], BOTH_DAYS, "status_missing"),
+        ([{**ACTIVATED, "duration_minutes": None}], [], BOTH_DAYS, "running"),
+        ([{**ACTIVATED, "duration_minutes": None}], [], {DAY: Loaded(), DAY + timedelta(days=3): Loaded()}, "status_missing"),
+        ([], [ONE], {}, None),
+        ([], [ONE], {DAY: Loaded(statuses=None)}, "status_missing"),
+        # Ended.
+        ([ACTIVATED, _ended("12:05:00", None)], [ONE], {DAY: Loaded()}, "unreported"),
+        ([_ended("12:05:00", None, "error")], [], {DAY: Loaded()}, "unreported"),
+        ([_ended("12:05:00", 0, "error")], [], {DAY: Loaded()}, "failed"),
+        ([_ended("12:05:00", 1, "error")], [ONE], {DAY: Loaded()}, "match"),
+        ([_ended("12:05:00", 0, "error")], [ONE], {DAY: Loaded()}, "excess_fills"),
+        ([_ended("12:05:00", 0, "terminated")], [], {DAY: Loaded()}, "match"),
+        ([_ended("12:05:00", 1)], [ONE], {DAY: Loaded("incomplete")}, "match"),
+        ([_ended("12:05:00", 0)], [ONE], {DAY: Loaded("incomplete")}, "excess_fills"),
+        ([_ended("12:05:00", 2)], [ONE], {DAY: Loaded("incomplete")}, "hole"),
+        ([_ended("12:05:00", 2)], [ONE], {DAY: Loaded("unprovable")}, "missing_fills"),
+        ([_ended("12:05:00", 2, "error")], [ONE], {DAY: Loaded()}, "missing_fills"),
+    ],
+)
+def test_the_first_verdict_that_applies_is_the_verdict(
+    statuses: list[Status], legs: list[Leg], days: Days, verdict: str | None
+) -> None:
+    found = naive_twaps.twaps(statuses, legs, days)
+    assert [row["verdict"] for row in found.values()] == ([] if verdict is None else [verdict])
+
+
+# By the pipeline: generated days through the assets.
+
+DAYS = (date(2025, 9, 2), date(2025, 9, 3), date(2025, 9, 4))
+IN_1970 = (date(2025, 8, 29), date(2025, 8, 30))
+RAW = [raw_fills, raw_twap_statuses]
+FROM_LAKE = [fills, candles, twap_statuses, twaps]
+VERDICTS = {
+    "ordinary": {"match"},
+    "terminated": {"match"},
+    "error_at_once": {"failed"},
+    "error_after_slices": {"match"},
+    "running": {"running"},
+    "over_midnight": {"match", "running"},
+    "three_days": {"match"},
+    "no_last_status": {"status_missing"},
+    "no_status": {"status_missing"},
+    "missing_slices": {"missing_fills"},
+    "waited_for_trigger": {"match"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A generated bucket of each kind, and what it was made of."""
+
+    days: tuple[date, ...]
+    fills: Path
+    statuses: Path
+    legs: list[Leg]
+    told: list[Status]
+    kinds: dict[str, list[int]]
+
+    def naive(self, days: Iterable[date]) -> dict[int, Row]:
+        return _naive(self, self.told, days)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A lake and a database."""
+
+    lake: Path
+    database_url: str
+
+
+Copy = Callable[[Place], Place]
+After = Callable[[tuple[date, ...]], Place]
+
+
+def _naive(written: Written, told: Iterable[Status], days: Iterable[date]) -> dict[int, Row]:
+    return naive_twaps.twaps(told, written.legs, dict.fromkeys(days, Loaded()))
+
+
+def _write(directory: Path, days: tuple[date, ...], fills_per_hour: int, seed: int) -> Written:
+    sample = write_sample(
+        directory, first_day=days[0], days=len(days), fills_per_hour=fills_per_hour, seed=seed, record_legs=True
+    )
+    legs = [leg for day in days for leg in read_legs(sample.truth_dir, day)]
+    told = pl.read_parquet(sample.truth_dir / "statuses.parquet").to_dicts()
+    kinds = json.loads((sample.truth_dir / "twaps.json").read_text())
+    return Written(days, sample.node_data_dir, sample.twap_data_dir, legs, told, kinds)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return _write(tmp_path_factory.mktemp("twaps"), DAYS, 350, 5)
+
+
+@pytest.fixture(scope="module")
+def new_place(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Place]:
+    return lambda: Place(tmp_path_factory.mktemp("lake"), new_database())
+
+
+@pytest.fixture(scope="module")
+def copy(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """The same lake and database again, to go another way from there."""
+
+    def make(place: Place) -> Place:
+        lake = tmp_path_factory.mktemp("lake")
+        shutil.copytree(place.lake, lake, dirs_exist_ok=True)
+        return Place(lake, new_database(str(conninfo_to_dict(place.database_url)["dbname"])))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def in_order(written: Written, new_place: Callable[[], Place], instance: DagsterInstance) -> Place:
+    """All days through all assets, one after the other."""
+    place = new_place()
+    for day in DAYS:
+        _materialize(place, written, day, instance)
+    return place
+
+
+@pytest.fixture(scope="module")
+def after(written: Written, new_place: Callable[[], Place], copy: Copy, instance: DagsterInstance) -> After:
+    """What is there after days were materialized in an order, when all objects were in the lake before."""
+    places: dict[tuple[date, ...], Place] = {(): new_place()}
+    for day in DAYS:
+        _materialize(places[()], written, day, instance, RAW)
+
+    def get(order: tuple[date, ...]) -> Place:
+        if order not in places:
+            place = copy(get(order[:-1]))
+            _materialize(place, written, order[-1], instance, FROM_LAKE)
+            places[order] = place
+        return places[order]
+
+    return get
+
+
+def _environment(place: Place, written: Written) -> dict[str, str]:
+    return {
+        "HL_HOME": str(place.lake.with_name("home")),
+        "HL_DATABASE_URL": place.database_url,
+        "HL_LAKE_URL": str(place.lake),
+        "HL_NODE_DATA_URL": str(written.fills),
+        "HL_TWAP_DATA_URL": str(written.statuses),
+    }
+
+
+def _materialize(
+    place: Place, written: Written, day: date, instance: DagsterInstance, assets: Sequence[AssetsDefinition] = ASSETS
+) -> ExecuteInProcessResult:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _environment(place, written).items():
+            patch.setenv(name, value)
+        resources = build_resources(Settings())
+        return materialize(ASSETS, selection=[*assets], partition_key=str(day), instance=instance, resources=resources)
+
+
+def _query(place: Place, query: str) -> list[Row]:
+    with psycopg.connect(place.database_url, options="-c timezone=UTC") as connection:
+        return connection.cursor(row_factory=dict_row).execute(query.encode()).fetchall()
+
+
+def _stored(place: Place) -> dict[int, Row]:
+    rows = _query(place, "SELECT * FROM hl.twaps ORDER BY twap_id")
+    return {row.pop("twap_id"): row for row in rows}
+
+
+def _assert_equal(stored: dict[Any, Row], expected: dict[Any, Row]) -> None:
+    assert sorted(stored) == sorted(expected)
+    assert all(row.keys() == expected[twap_id].keys() for twap_id, row in stored.items())
+    both = [(twap_id, name, row[name], expected[twap_id][name]) for twap_id, row in stored.items() for name in row]
+    assert [found for found in both if found[2] != found[3]] == []
+
+
+def test_every_column_of_every_twap_is_what_the_second_way_gives(written: Written, in_order: Place) -> None:
+    _assert_equal(_stored(in_order), written.naive(DAYS))
+
+
+def test_every_status_is_there_once_with_every_value(written: Written, in_order: Place) -> None:
+    _assert_equal(*_statuses(in_order, written))
+
+
+def _statuses(place: Place, written: Written) -> tuple[dict[Any, Row], dict[Any, Row]]:
+    """Those that are stored and those that are expected, by what identifies them."""
+    rows = _query(place, "SELECT * FROM hl.twap_statuses")
+    stored = {_key(row): row for row in rows}
+    assert len(stored) == len(rows)
+    told = {_key(told): told for told in written.told if naive_twaps.day_at(told["time_ns"] // 10**6) in written.days}
+    unlike = [key for key, row in stored.items() if key in told and row["object"] not in told[key]["keys"]]
+    assert unlike == []
+    for row in rows:
+        for name in ("raw_payload", "inserted_at", "object"):
+            del row[name]
+    return stored, {key: _as_stored(one) for key, one in told.items()}
+
+
+def _key(status: Row) -> Any:
+    return status["twap_id"], status["time_ns"], status["status"]
+
+
+def _as_stored(told: Status) -> Row:
+    """The row of hl.twap_statuses that a status becomes."""
+    time = naive_twaps.at_microsecond(told["time_ns"] // 1000)
+    started_at = naive_twaps.at(told["started_at_ms"])
+    values = {name: value for name, value in told.items() if name not in ("started_at_ms", "keys")}
+    place = naive_twaps.PLACES.get(told["status"], 2)
+    return {**values, "time": time, "date": time.date(), "started_at": started_at, "place": place}
+
+
+@pytest.mark.parametrize("kind", VERDICTS)
+def test_the_verdicts_are_what_the_twaps_were_made_to_be(written: Written, in_order: Place, kind: str) -> None:
+    stored, ids = _stored(in_order), written.kinds[kind]
+    assert {stored[twap_id]["verdict"] for twap_id in ids if twap_id in stored} == VERDICTS[kind]
+
+
+@pytest.mark.parametrize("order", [*permutations(DAYS)], ids=lambda order: "-".join(str(day.day) for day in order))
+def test_the_order_of_the_days_does_not_matter_and_each_step_is_what_the_days_so_far_give(
+    written: Written, in_order: Place, after: After, order: tuple[date, ...]
+) -> None:
+    for length in (1, 2, 3):
+        _assert_equal(_stored(after(order[:length])), written.naive(order[:length]))
+    assert _stored(after(order)) == _stored(in_order)
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_days_that_are_made_at_once_give_the_same(
+    written: Written, in_order: Place, after: After, copy: Copy, round_: int
+) -> None:
+    place = copy(after(()))
+    processes = [_start(place, written, day) for day in (*DAYS[round_:], *DAYS[:round_])]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert _stored(place) == _stored(in_order)
+
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["hl_pipeline_tests.runs", "hl_pipeline_tests.test_twaps"])
+
+
+def _start(place: Place, written: Written, day: date) -> BaseProcess:
+    process = _context.Process(target=_run, args=(_environment(place, written), day))
+    process.start()
+    return process
+
+
+def _run(environment: dict[str, str], day: date) -> None:
+    os.environ.update(environment)
+    with DagsterInstance.ephemeral() as instance:
+        materialize(ASSETS, selection=FROM_LAKE, partition_key=str(day), instance=instance, resources=build_resources(Settings()))
+
+
+def test_a_day_that_lacks_is_a_hole_until_it_is_there(
+    written: Written, in_order: Place, new_place: Callable[[], Place], instance: DagsterInstance
+) -> None:
+    first, lacking, last = DAYS
+    place = new_place()
+    for day in (first, last):
+        _materialize(place, written, day, instance)
+    stored = _stored(place)
+    _assert_equal(stored, written.naive((first, last)))
+    assert {(stored[twap_id]["verdict"], stored[twap_id]["market_volume"]) for twap_id in written.kinds["three_days"]} == {("hole", None)}
+    _materialize(place, written, lacking, instance)
+    assert _stored(place) == _stored(in_order)
+
+
+def test_materializing_again_changes_nothing(written: Written, in_order: Place, copy: Copy, instance: DagsterInstance) -> None:
+    place = copy(in_order)
+    before = [_query(place, query) for query in EVERYTHING]
+    for day in DAYS:
+        _materialize(place, written, day, instance, [twaps])
+    assert [_query(place, query) for query in EVERYTHING] == before
+    _materialize(place, written, DAYS[1], instance)
+    assert [_query(place, query) for query in EVERYTHING] == before
+
+
+STATUSES = ", ".join(("object", "raw_payload::text AS raw_payload", *STATUS, "time_ns", "status")).replace("_at_ms", "_at")
+EVERYTHING = (
+    "SELECT * FROM hl.twaps ORDER BY twap_id",
+    f"SELECT {STATUSES} FROM hl.twap_statuses ORDER BY twap_id, time_ns, status",
+)
+
+
+@pytest.fixture(scope="module")
+def in_1970(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return _write(tmp_path_factory.mktemp("1970"), IN_1970, 100, 7)
+
+
+def test_days_whose_statuses_read_as_1970_are_what_the_second_way_gives(
+    in_1970: Written, new_place: Callable[[], Place], instance: DagsterInstance
+) -> None:
+    place = new_place()
+    times = [
+        time for path in in_1970.statuses.rglob("twap_statuses.parquet") for time in pl.read_parquet(path)["time"].drop_nulls()
+    ]
+    assert {time.year for time in times} == {1970}
+    for day in IN_1970:
+        _materialize(place, in_1970, day, instance)
+    _assert_equal(_stored(place), in_1970.naive(IN_1970))
+    _assert_equal(*_statuses(place, in_1970))
+
+
+def test_statuses_that_an_object_has_no_more_disappear_with_all_that_followed_from_them(
+    written: Written, in_order: Place, copy: Copy, instance: DagsterInstance, tmp_path: Path
+) -> None:
+    place, bucket = copy(in_order), tmp_path / "statuses"
+    shutil.copytree(written.statuses, bucket)
+    spoilt = replace(written, statuses=bucket)
+    of_day = _of_one_object(written, DAYS[1])
+    [failed] = [twap_id for twap_id in of_day if twap_id in written.kinds["error_at_once"]][:1]
+    without_end, without_any, larger = [twap_id for twap_id in of_day if twap_id in written.kinds["ordinary"]][:3]
+
+    def is_left(status: Row) -> bool:
+        gone = status["twap_id"] in (failed, without_any) or (status["twap_id"], status["status"]) == (without_end, "finished")
+        return not gone
+
+    told = [status for status in written.told if is_left(status)]
+    told = [{**status, **({"size_executed": Decimal(10**6)} if _key(status)[0] == larger else {})} for status in told]
+    for path in bucket.glob(f"date={DAYS[1]}/part-*.parquet"):
+        rows = [row for row in pl.read_parquet(path).to_dicts() if is_left(row)]
+        pl.DataFrame(
+            [{**row, **({"state_executedSz": "1000000.0"} if row["twap_id"] == larger else {})} for row in rows]
+        ).write_parquet(path)
+    _materialize(place, spoilt, DAYS[1], instance)
+    stored = _stored(place)
+    _assert_equal(stored, _naive(spoilt, told, DAYS))
+    assert failed not in stored
+    verdicts = [stored[twap_id]["verdict"] for twap_id in (without_end, without_any, larger)]
+    assert verdicts == ["status_missing", "status_missing", "missing_fills"]
+
+    _materialize(place, written, DAYS[1], instance)
+    assert _stored(place) == _stored(in_order)
+
+
+def _of_one_object(written: Written, day: date) -> list[int]:
+    """The TWAPs all of whose statuses are in one object of `day`."""
+    keys = {
+        twap_id: {key for one in told for key in one["keys"]}
+        for twap_id, told in grouped(written.told, lambda told: told["twap_id"]).items()
+    }
+    return [twap_id for twap_id, of_twap in keys.items() if len(of_twap) == 1 and min(of_twap).startswith(f"date={day}/")]
