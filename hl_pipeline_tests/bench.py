@@ -79,6 +79,7 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
             database_url=SecretStr(embedded_url(home, name)),
             lake_url=str(home / f"lake-{what}-{number}"),
             node_data_url=str(bucket),
+            twap_data_url=str(bucket.parent / "artemis-hyperliquid-data" / "raw" / "twap_statuses"),
         )
         done = subprocess.run(
             [sys.executable, "-m", "hl_pipeline_tests.bench", "--one", what],
@@ -93,7 +94,7 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
 
 
 def measure_stages() -> dict[str, float]:
-    """Fills a second: decoding into the lake, loading from there into both tables with indexes, the three statistics."""
+    """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs."""
     from hl_pipeline.assets.stats import hours_of_lake
     from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
     from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
@@ -111,7 +112,24 @@ def measure_stages() -> dict[str, float]:
             ("user_stats", USER_STATS_COLUMNS, user_stats_of),
         ):
             replace_day(connection, table, DAY, make(hours_of_lake(lake, DAY, columns)))
-    return figures | {"candles and statistics": rows / (time.perf_counter() - started)}
+    made = time.perf_counter()
+    _make_twaps(lake)
+    ended = time.perf_counter()
+    return figures | {"candles and statistics": rows / (made - started), "TWAPs": rows / (ended - made)}
+
+
+def _make_twaps(lake: Lake) -> None:
+    """The day's statuses from the bucket, and its TWAPs."""
+    from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
+    from hl_pipeline.assets.twaps import make_twaps_of_day
+    from hl_pipeline.resources import TwapData
+    from hl_pipeline.warehouse.connect import connect, find_database_url
+
+    settings = Settings()
+    with connect(find_database_url(settings)) as connection:
+        bring_statuses(DAY, TwapData(url=settings.twap_data_url, region="none"), lake, settings)
+        load_day_of_statuses(DAY, lake, connection, settings)
+        make_twaps_of_day(DAY, lake, connection)
 
 
 def measure_older() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`hl up` as a user starts it: PostgreSQL, webserver and daemon of its own, asked as the UI asks, and stopped with Ctrl-C."""
+"""`hl up` as a user starts it: PostgreSQL, webserver, daemon and API of its own, asked as the UI asks, stopped with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import polars as pl
 import psutil
 import psycopg
 import pytest
+import requests
 
 from hl_pipeline.sample import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url, hold
@@ -39,6 +40,9 @@ _CHECKS = {
     "candles": {"prices_ordered"},
     "daily_stats": {"fills_accounted_for"},
     "user_stats": {"fills_accounted_for"},
+    "raw_twap_statuses": {"objects_present", "lines_taken", "events_near_their_day"},
+    "twap_statuses": {"key_unique", "day_is_there"},
+    "twaps": {"fills_are_what_was_reported", "slices_have_statuses"},
 }
 _HL = program("hl")
 
@@ -66,6 +70,7 @@ class _Up:
     program: Program
     ui: Ui
     home: Path
+    api: str
 
 
 @pytest.fixture
@@ -78,14 +83,16 @@ def directory() -> Generator[Path]:
 @contextmanager
 def _up(directory: Path, environment: dict[str, str] | None = None, **settings: str) -> Generator[_Up]:
     """`hl up` in `directory`, whose `.env` has `settings`, ready to be used; whatever is left at the end is killed."""
-    port, home = free_port(), directory / "home"
-    settings |= {"HL_HOME": "home", "HL_PORT": str(port)}
+    port, api_port, home = free_port(), free_port(), directory / "home"
+    settings |= {"HL_HOME": "home", "HL_PORT": str(port), "HL_API_PORT": str(api_port)}
     (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     with started([_HL, "up"], users_environment(**(environment or {})), directory, directory / "up.log") as up:
         try:
             ui = Ui(port)
             wait_until(lambda: up.answers(ui.health), 90, "the UI answers")
-            yield _Up(up, ui, home)
+            api = f"http://127.0.0.1:{api_port}"
+            wait_until(lambda: up.answers(f"{api}/healthz"), 30, "the API answers")
+            yield _Up(up, ui, home, api)
         finally:
             for left in _of_home(home):
                 left.kill()
@@ -108,6 +115,7 @@ def _assert_ctrl_c_leaves_nothing(up: _Up) -> None:
     names = {" ".join(process.cmdline()[1:3]) for process in working}
     assert any("dagster-webserver" in name for name in names), names
     assert any("dagster-daemon" in name for name in names), names
+    assert any("uvicorn" in name for name in names), names
     assert (up.home / "postgres" / "postmaster.pid").exists()
 
     code = up.program.interrupt(30)
@@ -137,7 +145,8 @@ def _backfill(ui: Ui, days: list[date]) -> set[str]:
 def test_a_backfill_from_the_ui_brings_just_what_the_days_hold_and_ctrl_c_leaves_nothing_behind(directory: Path) -> None:
     sample = write_sample(directory / "sample", first_day=_DAYS[0], days=len(_DAYS), fills_per_hour=300)
     # The environment goes before .env, in the runs too.
-    with _up(directory, {"HL_LAKE_URL": "lake"}, HL_LAKE_URL="elsewhere", HL_NODE_DATA_URL="sample/hl-mainnet-node-data") as up:
+    environment = {"HL_LAKE_URL": "lake", "HL_TWAP_DATA_URL": str(sample.twap_data_dir)}
+    with _up(directory, environment, HL_LAKE_URL="elsewhere", HL_NODE_DATA_URL="sample/hl-mainnet-node-data") as up:
         runs = _backfill(up.ui, _DAYS)
 
         assert len(runs) == len(_DAYS)
@@ -145,8 +154,11 @@ def test_a_backfill_from_the_ui_brings_just_what_the_days_hold_and_ctrl_c_leaves
             for check in checks:
                 executions = up.ui.ask(_CHECK_EXECUTIONS, asset={"path": [asset]}, check=check)["assetCheckExecutions"]
                 assert {execution["runId"] for execution in executions} == runs, check
-                assert {execution["status"] for execution in executions} == {"SUCCEEDED"}, executions
+                # Of each day's TWAPs the sample withholds slices of one and the statuses of another: `twaps` warns.
+                expected = "FAILED" if asset == "twaps" else "SUCCEEDED"
+                assert {execution["status"] for execution in executions} == {expected}, executions
         _assert_the_tables_hold(sample.truth_dir, embedded_url(up.home))
+        _assert_the_api_knows_the_twaps(sample.truth_dir, up.api)
         assert {path.name for path in (directory / "lake" / "fills").iterdir()} == {f"date={day}" for day in _DAYS}
         assert not (directory / "elsewhere").exists()
         _assert_ctrl_c_leaves_nothing(up)
@@ -172,6 +184,24 @@ def _assert_the_tables_hold(truth: Path, url: str) -> None:
     assert sorted(sums) == expected.select("date", "coin", "wallet", "rows", "sz_sum", "fee_sum").sort(pl.all()).rows()
 
 
+def _assert_the_api_knows_the_twaps(truth: Path, api: str) -> None:
+    """Of the wallet with the most TWAPs: each one's last status on the days, the newest first."""
+    of_days = pl.col("time_ns") // (86_400 * 10**9) + date(1970, 1, 1).toordinal()
+    statuses = pl.read_parquet(truth / "statuses.parquet").filter(of_days.is_in([day.toordinal() for day in _DAYS]))
+    wallet = statuses["wallet"].mode().sort()[0]
+    last = statuses.filter(pl.col("wallet") == wallet).sort("time_ns").group_by("twap_id", maintain_order=True).last()
+    asked = {"wallet": wallet.upper().replace("X", "x"), "start": str(_DAYS[0]), "end": str(_DAYS[-1]), "limit": "5000"}
+
+    answer = requests.get(f"{api}/api/v1/twaps", params=asked, timeout=10).json()
+
+    assert answer["wallet"] == wallet
+    assert {(item["twap_id"], item["status"], item["asset"]) for item in answer["twaps"]} == {
+        (str(row["twap_id"]), row["status"], row["coin"]) for row in last.iter_rows(named=True)
+    }
+    assert len(answer["twaps"]) == last.height > 1
+    assert [run["state"] for run in answer["coverage"]] == ["unprovable"]
+
+
 def test_ctrl_c_ends_a_run_in_progress_which_is_then_known_to_have_failed(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(90)
@@ -191,11 +221,15 @@ def test_what_is_in_the_way_of_hl_up_is_said_and_what_runs_runs_on(directory: Pa
     with _up(directory) as up:
         again = run([_HL, "up", "--port", str(free_port())], users_environment(), directory)
         other = run([_HL, "up"], users_environment(HL_HOME="other", HL_PORT=str(up.ui.port)), directory)
+        api_port = up.api.rpartition(":")[2]
+        beside = users_environment(HL_HOME="other", HL_PORT=str(free_port()), HL_API_PORT=api_port)
+        same_api = run([_HL, "up"], beside, directory)
 
         assert again.returncode == 1
         assert f"hl up is running already in {up.home}" in again.stdout
         assert other.returncode == 1
         assert f"port {up.ui.port} is in use; choose another with --port or HL_PORT" in other.stdout
+        assert f"port {api_port} is in use; choose another with --api-port or HL_API_PORT" in same_api.stdout
         assert not (directory / "other" / "postgres" / "postmaster.pid").exists()
         assert up.program.answers(up.ui.health)
         up.program.process.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ import time
 from datetime import date
 
 import polars as pl
+import psycopg
 from dagster import AssetCheckResult, AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.fills import fills
@@ -13,7 +14,7 @@ from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table
 from hl_pipeline.assets.stats import candles
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.events import emit
-from hl_pipeline.lake import list_files
+from hl_pipeline.lake import Lake, list_files
 from hl_pipeline.lake_twaps import extract_slices, read_slices, write_slices
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
@@ -48,6 +49,26 @@ def twaps(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
     lake = lake_storage.open()
     started = time.perf_counter()
 
+    with warehouse.connect("hl twaps") as connection:
+        made = make_twaps_of_day(day, lake, connection)
+    emit(_log, "table_loaded", day=day, table="twaps", rows=made.made)
+    return MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": made.begun,
+            "made": made.made,
+            **{f"ended_{verdict}": count for verdict, count in made.verdicts.items()},
+            "seconds": round(time.perf_counter() - started, 3),
+        },
+        check_results=[_check_reports(made), _check_statuses(made)],
+    )
+
+
+def make_twaps_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> MadeTwaps:
+    """Make again every row of hl.twaps that `day` has to do with, and the day's slices in the lake.
+
+    Raises LakeLacksError when fills or slices that were there before are in the lake no more.
+    """
+
     def take_slices() -> pl.Series:
         slices = extract_slices(lake, day)
         write_slices(lake, day, slices)
@@ -59,19 +80,9 @@ def twaps(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
             raise LakeLacksError(f"the lake ({lake.root}) lacks slices of {other} that were there before. Is HL_LAKE_URL right?")
         return slices
 
-    with warehouse.connect("hl twaps") as connection, lock_fills_day(connection, day, shared=True):
+    with lock_fills_day(connection, day, shared=True):
         refuse_lost_fills(connection, day, lake.root, is_there=bool(list_files(lake, f"fills/date={day}")))
-        made = make_twaps(connection, day, take_slices, read_known_slices)
-    emit(_log, "table_loaded", day=day, table="twaps", rows=made.made)
-    return MaterializeResult(
-        metadata={
-            "dagster/partition_row_count": made.begun,
-            "made": made.made,
-            **{f"ended_{verdict}": count for verdict, count in made.verdicts.items()},
-            "seconds": round(time.perf_counter() - started, 3),
-        },
-        check_results=[_check_reports(made), _check_statuses(made)],
-    )
+        return make_twaps(connection, day, take_slices, read_known_slices)
 
 
 def _check_reports(made: MadeTwaps) -> AssetCheckResult:

@@ -125,10 +125,8 @@ def _temporal(value: int, kind: pa.DataType) -> str:
     """ISO text with all the digits of the unit; a duration as its number and unit."""
     if pa.types.is_duration(kind):
         return f"{value} {kind.unit}"
-    if pa.types.is_date32(kind):
+    if pa.types.is_date32(kind):  # the only kind of date that Parquet has
         return _iso(value, "D")
-    if pa.types.is_date64(kind):
-        return _iso(value, "ms")
     if pa.types.is_time(kind):
         return _iso(value, kind.unit).partition("T")[2]
     stamp = Stamp(_iso(value, kind.unit) + ("" if kind.tz is None else "Z"))
