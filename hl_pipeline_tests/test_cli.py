@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import lz4.frame
 import pytest
+import requests
 
 from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings, as_environment
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.processes_in_tests import free_port, started, still_there, wait_until
 from hl_pipeline_tests.s3_server import REGION, S3Server
 
 HL = str(Path(sys.executable).parent / "hl")
@@ -35,7 +38,7 @@ def _hl(cwd: Path, environment: dict[str, str], *arguments: str) -> subprocess.C
 def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict[str, str]) -> None:
     done = _hl(tmp_path, users_environment, "--help")
     assert done.returncode == 0
-    for command in ("up", "demo", "ingest", "rebuild", "drop", "status", "sample", "show"):
+    for command in ("up", "api", "demo", "ingest", "rebuild", "drop", "status", "sample", "show"):
         assert f"\u2502 {command} " in done.stdout
 
 
@@ -93,7 +96,8 @@ def test_settings_come_from_the_environment_before_the_env_file_before_the_toml_
 
 def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_path: Path) -> None:
     made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=60)
-    environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}
+    sources = {"HL_NODE_DATA_URL": str(made.node_data_dir), "HL_TWAP_DATA_URL": str(made.twap_data_dir)}
+    environment = {**world.environment, **sources}
 
     done = _hl(tmp_path, environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-16")
 
@@ -124,6 +128,24 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     assert wallet.startswith("0x")
     one = _hl(tmp_path, environment, "show", "user-stats", "--period", "all", "--wallet", wallet.upper().replace("X", "x", 1))
     assert one.stdout.splitlines()[1].split() == users.stdout.splitlines()[1].split()
+    assert "statuses  2 days, " in status.stdout
+    kinds = json.loads((made.truth_dir / "twaps.json").read_text())
+    failed = _hl(tmp_path, environment, "show", "twaps", "--verdict", "failed", "--limit", "1000")
+    assert {int(line.split()[0]) for line in failed.stdout.splitlines()[1:]} == set(kinds["error_at_once"])
+    wrong = _hl(tmp_path, environment, "show", "twaps", "--verdict", "fine")
+    assert (wrong.returncode, "--verdict is 'fine', must be one of match, missing_fills" in wrong.stderr) == (2, True)
+
+
+def test_the_api_alone_answers_until_ctrl_c(world: World, tmp_path: Path) -> None:
+    port = free_port()
+    with started([HL, "api", "--port", str(port)], world.environment, tmp_path, tmp_path / "api.log") as api:
+        wait_until(lambda: api.answers(f"http://127.0.0.1:{port}/healthz"), 60, "the API answers")
+        health = requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).json()
+        working = api.tree()
+        assert health["database"] == "connected"
+        assert api.interrupt(30) == 0, api.output
+        wait_until(lambda: not still_there(working), 5, "the API is gone")
+    assert f"REST API: http://127.0.0.1:{port}" in api.output
 
 
 def test_a_mistyped_setting_is_told(world: World, tmp_path: Path) -> None:

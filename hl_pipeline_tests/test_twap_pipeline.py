@@ -19,15 +19,22 @@ from dagster import AssetCheckEvaluation, DagsterInstance, ExecuteInProcessResul
 from psycopg.rows import dict_row
 
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
-from hl_pipeline.definitions import ASSETS, build_resources
+from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
+from hl_pipeline.lake import open_lake
+from hl_pipeline.rebuild import record_objects
+from hl_pipeline.sample import Sample, write_sample
 from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.load_fills import LakeLacksError
-from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests import runs
+from hl_pipeline_tests.conftest import NewDatabase, World
+from hl_pipeline_tests.runs import Death, Place
 from hl_pipeline_tests.s3_server import REGION, S3Server
 
 STATUSES = [raw_twap_statuses, twap_statuses]
 DAYS_OF_REAL = {2018017: date(2026, 7, 9), 2017981: date(2026, 7, 9), 1430699: date(2025, 12, 4), 1544034: date(2026, 1, 28)}
 DAY = date(2025, 11, 3)
+FIRST = date(2025, 9, 2)
 Row = dict[str, Any]
 Run = Callable[..., ExecuteInProcessResult]
 
@@ -335,3 +342,68 @@ def test_without_a_source_the_days_say_so_and_twaps_come_from_slices_alone(
         {"state": "no source", "explanation": "No source has the statuses of this day: HL_TWAP_DATA_URL is none."}
     ]
     assert _query(world, "SELECT count(*), min(verdict) AS verdict FROM hl.twaps") == [{"count": 8, "verdict": "status_missing"}]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """Two days, the first of which has statuses in objects of an hour and, in part, in Parquet."""
+    return write_sample(tmp_path_factory.mktemp("twaps"), first_day=FIRST, days=2, fills_per_hour=60)
+
+
+@pytest.fixture
+def sampled(sample: Sample, world: World, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings with which that sample is read."""
+    del world
+    monkeypatch.setenv("HL_NODE_DATA_URL", str(sample.node_data_dir))
+    monkeypatch.setenv("HL_TWAP_DATA_URL", str(sample.twap_data_dir))
+    return Settings()
+
+
+def _dump(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All that is known of TWAPs, but for when it was loaded."""
+    queries = {
+        "twaps": "SELECT t::text FROM hl.twaps t ORDER BY twap_id",
+        "statuses": "SELECT (to_jsonb(s) - 'inserted_at')::text FROM hl.twap_statuses s ORDER BY 1",
+        "slice_days": "SELECT * FROM hl.twap_slice_days ORDER BY 1, 2",
+        "days": "SELECT date, state, explanation, objects, rows, duplicates, conflicts FROM hl.twap_days ORDER BY 1",
+        "ledger": "SELECT (to_jsonb(l) - 'loaded_at' - 'fetched_at')::text FROM hl.s3_ingest_log l ORDER BY 1",
+    }
+    with psycopg.connect(url, options="-c timezone=UTC") as connection:
+        return {name: connection.execute(query.encode()).fetchall() for name, query in queries.items()}
+
+
+def test_a_database_made_again_from_the_lake_has_the_same_twaps(
+    sampled: Settings, world: World, new_database: NewDatabase, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (FIRST, FIRST + timedelta(days=1)):
+        assert materialize(ASSETS, partition_key=str(day), instance=instance, resources=build_resources(sampled)).success
+    before = _dump(world.database_url)
+    assert len(before["twaps"]) > 20
+
+    again = new_database()
+    monkeypatch.setenv("HL_DATABASE_URL", again)
+    monkeypatch.setenv("HL_TWAP_DATA_URL", "s3://a-bucket-that-nobody-may-ask")
+    with connect(again) as connection:
+        record_objects(connection, open_lake(sampled.lake))
+    for day in (FIRST, FIRST + timedelta(days=1)):
+        resources = build_resources(Settings())
+        assert materialize(ASSETS, selection=DERIVED, partition_key=str(day), instance=instance, resources=resources).success
+
+    assert _dump(again) == before
+
+
+def test_a_day_killed_anywhere_and_run_again_has_the_same_twaps(
+    sampled: Settings, sample: Sample, world: World, new_database: NewDatabase, instance: DagsterInstance, tmp_path: Path
+) -> None:
+    assert materialize(ASSETS, partition_key=str(FIRST), instance=instance, resources=build_resources(sampled)).success
+    expected = _dump(world.database_url)
+    place = Place(sample.node_data_dir, tmp_path / "killed-lake", new_database(), sample.twap_data_dir)
+    # While objects come, and at moments after the statuses are in: while the TWAPs are made.
+    moments = [Death("table_loaded", 1, seconds) for seconds in (0, 0.01, 0.03, 0.06)]
+
+    ends = [runs.run(place, FIRST, death) for death in (Death("object_fetched", 30), Death("object_done", 10), *moments)]
+
+    assert ends[:4] == [-9] * 4
+    assert runs.run(place, FIRST) == 0
+
+    assert _dump(place.database_url) == expected

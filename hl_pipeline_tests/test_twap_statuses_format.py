@@ -509,7 +509,7 @@ def test_timestamps_of_96_bits() -> None:
         (_stamps(-TIME_NS, "ns"), 'time: "1913-12-04T08:59:54.576177319" is not a time of the years'),
         (_stamps(10**17, "us", "UTC"), 'time: "5138-11-16T09:46:40.000000Z" is not a time of the years'),
         (pa.array([date(2026, 1, 28)]), 'time: "2026-01-28" is not a time'),
-        (pa.array([date(2026, 1, 28)], pa.date64()), 'time: "2026-01-28'),
+        (pa.array([date(2026, 1, 28)], pa.date64()), 'time: "2026-01-28" is not a time'),
         (pa.array([1769 * 10**9], pa.time64("ns")), 'time: "00:29:29.000000000" is not a time'),
         (pa.array([_S * 1000], pa.duration("ms")), 'time: "1769612405000 ms" is not a time'),
         (pa.array([float(_S)], pa.float32()), "time: 1.7696124E+9 is a float of 32 bits or less"),
@@ -647,6 +647,11 @@ def test_every_form_of_a_side(side: str) -> None:
     expected = EXPECTED | {"side": "B" if side[0] in "Bb" else "A"}
     for decoded in (_json(_changed({"side": side})), _parquet({"state_side": [side]})):
         assert (_row(decoded), decoded.notes) == (expected, set() if side in ("A", "B") else {"side: words"})
+
+
+def test_the_most_minutes() -> None:
+    assert _row(_json(_changed({"minutes": 2**31 - 1}))) == EXPECTED | {"duration_minutes": 2**31 - 1}
+    assert _row(_json(_changed({"minutes": 0}))) == EXPECTED | {"duration_minutes": 0}
 
 
 def test_a_wallet_is_lower_case_and_numbers_of_json_are_exact() -> None:
@@ -794,12 +799,12 @@ def test_a_bad_row_is_quarantined_alone_with_all_that_it_says() -> None:
 
 def test_rows_are_numbered_through_all_batches_and_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(twap_columns, "BATCH_ROWS", 3)
-    columns = {name: [value] * 10 for name, value in FLAT.items()} | {"twap_id": [*range(9), None]}
+    columns = {name: [value] * 10 for name, value in FLAT.items()} | {"twap_id": [0, None, *range(2, 9), None]}
     parts = list(decode_parquet(_file(columns, row_group_size=4)))
     assert len(parts) > 3
     assert all(part.lines <= 3 for part in parts)
-    assert [line for part in parts for line in part.statuses["line"]] == list(range(1, 10))
-    assert [bad.line for part in parts for bad in part.bad] == [10]
+    assert [line for part in parts for line in part.statuses["line"]] == [1, *range(3, 10)]
+    assert [bad.line for part in parts for bad in part.bad] == [2, 10]
     assert sum(part.lines for part in parts) == 10
 
 
@@ -859,6 +864,19 @@ def test_a_file_that_is_not_whole_is_said_to_be_not_whole() -> None:
     for cut in (len(content) - 1, len(content) // 2, 10):
         with pytest.raises(UnreadableObjectError, match=r"^no whole Parquet file: "):
             list(decode_parquet(io.BytesIO(content[:cut])))
+
+
+def test_a_file_that_has_not_as_many_rows_as_it_says_is_not_whole() -> None:
+    content = _file({name: [value] * 50 for name, value in FLAT.items()}).getvalue()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    said: set[str] = set()
+    # Thrift has 50 as the byte 100: one of these is the number of rows.
+    for place in [at for at in range(footer, len(content)) if content[at] == 100]:
+        try:
+            list(decode_parquet(io.BytesIO(content[:place] + bytes([98]) + content[place + 1 :])))
+        except UnreadableObjectError as error:
+            said.add(str(error))
+    assert "no whole Parquet file: has 50 of its 49 rows; fetch it again" in said
 
 
 def test_an_error_of_the_system_is_no_matter_of_the_bytes() -> None:
