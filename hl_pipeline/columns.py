@@ -285,6 +285,23 @@ TABLES: dict[str, TableOf] = {
             Column("error_at", "timestamptz", "UTC", "When that was.", "the clock"),
         ),
     ),
+    "hl.s3_requests": TableOf(
+        None,
+        "The ledger of money: one row per request to a bucket whose requester pays, retries and broken ones too.",
+        (
+            Column("id", "bigint", "", "In their order.", "made here"),
+            Column("at", "timestamptz", "UTC", "Just before it was sent.", "the clock"),
+            Column("bucket", "text", "", "The bucket's name.", "HL_NODE_DATA_URL, HL_TWAP_DATA_URL"),
+            Column("method", "text", "", "`LIST` (a page) or `GET`.", "made here"),
+            Column("key", "text", "", "The object, or the prefix that was listed.", "made here"),
+            Column("status", "smallint", "", "HTTP status. NULL: no answer came.", "the answer"),
+            Column("bytes", "bigint", "bytes", "Of the body, as received; the expected ones while `error` is `not finished`.", "counted"),
+            Column("dollars", "numeric", "USD", "By the prices of the settings; written before the request with what it can cost.", "made here"),
+            Column("error", "text", "", "What went wrong; `not finished`: under way, or killed. NULL: nothing.", "made here"),
+            Column("seconds", "double precision", "s", "How long it took.", "the clock"),
+            Column("run_id", "text", "", "Dagster's run.", "Dagster"),
+        ),
+    ),
     "hl.fills_days": TableOf(
         None,
         "The days that were loaded.",
