@@ -16,7 +16,7 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.migrate import migrate
 
 if TYPE_CHECKING:
-    from botocore.client import BaseClient
+    from hl_pipeline.sources.s3 import Meter
 
 
 class NodeData(ConfigurableResource):
@@ -25,8 +25,9 @@ class NodeData(ConfigurableResource):
     url: str
     region: str
 
-    def open(self) -> Bucket:
-        return open_bucket(self.url, lambda: s3_client(self.region), variable("node_data_url"))
+    def open(self, settings: Settings, meter: Meter) -> Bucket:
+        """Raises BucketError when it is neither s3:// nor a directory that is there; `meter` is told of each request to S3."""
+        return open_bucket(self.url, lambda: _open_s3(self.url, self.region, settings, meter), variable("node_data_url"))
 
 
 class TwapData(ConfigurableResource):
@@ -35,10 +36,11 @@ class TwapData(ConfigurableResource):
     url: str
     region: str
 
-    def open(self) -> Bucket | None:
+    def open(self, settings: Settings, meter: Meter) -> Bucket | None:
+        """As NodeData.open."""
         if self.url == NONE:
             return None
-        return open_bucket(self.url, lambda: s3_client(self.region), variable("twap_data_url"))
+        return open_bucket(self.url, lambda: _open_s3(self.url, self.region, settings, meter), variable("twap_data_url"))
 
 
 class LakeStorage(ConfigurableResource):
@@ -62,9 +64,15 @@ class Warehouse(ConfigurableResource):
             yield connection
 
 
-def s3_client(region: str) -> BaseClient:
-    """An S3 client by dagster-aws: credentials, profiles, roles and endpoint as AWS's own variables say, retries with backoff."""
-    # Imported here: dagster_aws takes two seconds, and a directory needs none of it.
-    from dagster_aws.s3 import S3Resource
+def _open_s3(url: str, region: str, settings: Settings, meter: Meter) -> Bucket:
+    # Imported here: boto3 takes its time, and a directory needs none of it.
+    from hl_pipeline.sources.s3 import open_s3_bucket
 
-    return S3Resource(region_name=region, max_attempts=8).get_client()
+    return open_s3_bucket(
+        url,
+        region,
+        meter,
+        attempts=settings.s3_attempts,
+        backoff_seconds=settings.s3_backoff_seconds,
+        timeout_seconds=settings.s3_timeout_seconds,
+    )

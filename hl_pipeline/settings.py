@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -50,6 +51,37 @@ class Settings(BaseSettings):
         ge=0,
         le=1_000_000,
         description="Hours after the end of a day at which its missing TWAP statuses count as a hole, not as yet to come.",
+    )
+    node_data_price_per_gb: Decimal = Field(
+        default=Decimal("0.114"),
+        ge=0,
+        description="USD for a GB (10^9 bytes) out of HL_NODE_DATA_URL; 0 within its region.",
+    )
+    twap_data_price_per_gb: Decimal = Field(
+        default=Decimal("0.09"),
+        ge=0,
+        description="USD for a GB (10^9 bytes) out of HL_TWAP_DATA_URL; 0 within its region.",
+    )
+    s3_price_per_1000_lists: Decimal = Field(
+        default=Decimal("0.0047"), ge=0, description="USD for 1,000 LIST requests, each a page of up to 1,000 objects."
+    )
+    s3_price_per_1000_gets: Decimal = Field(default=Decimal("0.00037"), ge=0, description="USD for 1,000 GET requests.")
+    s3_budget_usd: Decimal | None = Field(
+        default=None,
+        ge=0,
+        description="USD that all runs may spend on S3 a UTC month: a request that would go over is not made. Unset: none.",
+    )
+    s3_attempts: int = Field(
+        default=6, ge=1, le=100, description="How often a request to S3 is tried that fails in passing, the first time included."
+    )
+    s3_backoff_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        description="Longest wait before the second attempt, in seconds; doubles with each to 30. A random part of it is waited.",
+    )
+    s3_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds without a byte from S3 after which an attempt is given up."
     )
     publish_lag_hours: float = Field(
         default=3.0,

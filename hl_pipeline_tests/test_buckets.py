@@ -19,7 +19,8 @@ from hl_pipeline.sources.buckets import (
     list_hours,
     open_bucket,
 )
-from hl_pipeline_tests.s3_server import REGION, S3Server
+from hl_pipeline.sources.s3 import S3Bucket, open_s3_bucket
+from hl_pipeline_tests.s3_server import REGION, FreeMeter, S3Server
 
 PREFIX = "node_fills_by_block/hourly/20260315/"
 SOURCE = "node_fills_by_block"
@@ -36,13 +37,13 @@ def lay_out(s3: S3Server, tmp_path: Path, request: pytest.FixtureRequest) -> Cal
                 path = tmp_path / PREFIX / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(name.encode())
-            return open_bucket(str(tmp_path), lambda: pytest.fail("a directory needs no client"))
+            return open_bucket(str(tmp_path), lambda: pytest.fail("a directory needs no S3"))
         client = s3.client()
         bucket = f"b{abs(hash(request.node.name))}"
         client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         for name in names:
             client.put_object(Bucket=bucket, Key=f"mirror/{PREFIX}{name}", Body=name.encode())
-        return open_bucket(f"s3://{bucket}/mirror", lambda: _paying_nothing(s3))
+        return S3Bucket(f"s3://{bucket}/mirror", _paying_nothing(s3), FreeMeter())
 
     return make
 
@@ -103,7 +104,7 @@ def test_refused_is_never_taken_for_empty(s3: S3Server) -> None:
     # A bucket of an S3 server that refuses: here because this client takes the header away again.
     mean = _paying_nothing(s3)
     mean.meta.events.register("before-sign.s3", lambda request, **_: request.headers.__delitem__("x-amz-request-payer"))
-    bucket = open_bucket("s3://refusing", lambda: mean)
+    bucket = S3Bucket("s3://refusing", mean, FreeMeter())
     with pytest.raises(
         BucketDeniedError, match=r"access denied .* Check the credentials .* region; the requester-pays flag was sent"
     ):
@@ -112,7 +113,7 @@ def test_refused_is_never_taken_for_empty(s3: S3Server) -> None:
 
 def test_without_credentials_it_says_which_variables_to_set(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
-    bucket = open_bucket("s3://real", lambda: boto3.client("s3", region_name=REGION))
+    bucket = open_s3_bucket("s3://real", REGION, FreeMeter(), attempts=6, backoff_seconds=1, timeout_seconds=5)
     with pytest.raises(BucketDeniedError, match="no AWS credentials found; set AWS_PROFILE"):
         list_hours(bucket, SOURCE, DAY)
 
@@ -128,7 +129,7 @@ def test_every_call_says_that_the_requester_pays(lay_out: Callable[[str, list[st
 
 def test_a_url_that_is_nothing_is_refused_by_name() -> None:
     with pytest.raises(BucketError, match="HL_NODE_DATA_URL: /nowhere is neither s3://bucket/prefix nor a directory"):
-        open_bucket("/nowhere", lambda: pytest.fail("no client"))
+        open_bucket("/nowhere", lambda: pytest.fail("no S3"))
 
 
 def test_a_changed_file_of_a_directory_has_another_etag(tmp_path: Path) -> None:

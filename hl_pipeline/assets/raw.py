@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import psycopg
 from dagster import (
@@ -39,11 +40,12 @@ from hl_pipeline.lake_twaps import StatusObject
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, SourceObject, list_hours
+from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_hours
 from hl_pipeline.space import require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.ledger import read_errors, record_error, record_fetched
 from hl_pipeline.warehouse.locks import lock_object
+from hl_pipeline.warehouse.spending import Spending
 
 _log = logging.getLogger(__name__)
 _OBJECTS_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
@@ -57,10 +59,12 @@ _CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What was done for a day: its objects that are in the lake, and which of them were fetched now."""
+    """What was done for a day: its objects that are in the lake, which of them were fetched now, and what S3 asked for it."""
 
     found: list[ObjectMeta]
     fetched: list[ObjectMeta]
+    requests: int
+    dollars: Decimal
 
 
 @asset(
@@ -84,7 +88,7 @@ def raw_fills(
     lake = lake_storage.open()
     started = time.perf_counter()
     with warehouse.connect("hl raw_fills") as connection:
-        brought = bring_day(day, node_data, lake, settings)
+        brought = bring_day(day, node_data, lake, settings, context.run.run_id)
         seconds = time.perf_counter() - started
         judgement = judge(day, objects_around(lake, day), connection, settings)
     return MaterializeResult(
@@ -97,17 +101,27 @@ def raw_fills(
     )
 
 
-def bring_day(day: date, node_data: NodeData, lake: Lake, settings: Settings) -> Brought:
+def bring_day(day: date, node_data: NodeData, lake: Lake, settings: Settings, run_id: str | None = None) -> Brought:
     """Bring the objects that `day` wants into the lake; what could not be had is in the ledger with its error.
 
-    Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed, NoSpaceError before a download.
+    Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed; BudgetError and NoSpaceError
+    before a download.
     """
-    sources = [source for source in SOURCES if wanted_hours(day, source)]
-    brought = [_bring_source(day, source, node_data.open(), lake, settings) for source in sources]
-    return Brought([meta for one in brought for meta in one.found], [meta for one in brought for meta in one.fetched])
+    spending = Spending(settings, settings.node_data_price_per_gb, run_id)
+    found: list[ObjectMeta] = []
+    fetched: list[ObjectMeta] = []
+    for source in SOURCES:
+        if wanted_hours(day, source):
+            of_source, new = _bring_source(day, source, node_data.open(settings, spending), lake, settings)
+            found += of_source
+            fetched += new
+    return Brought(found, fetched, spending.requests, spending.dollars)
 
 
-def _bring_source(day: date, source: Source, bucket: Bucket, lake: Lake, settings: Settings) -> Brought:
+def _bring_source(
+    day: date, source: Source, bucket: Bucket, lake: Lake, settings: Settings
+) -> tuple[list[ObjectMeta], list[ObjectMeta]]:
+    """The objects that are in the lake in the end, and which of them were fetched now."""
     url = find_database_url(settings)
     found: dict[datetime, ObjectMeta] = {}
     fetched: list[ObjectMeta] = []
@@ -136,7 +150,7 @@ def _bring_source(day: date, source: Source, bucket: Bucket, lake: Lake, setting
         found |= {hour: meta for hour, (meta, _) in brought.items() if meta is not None}
         fetched += [meta for meta, is_new in brought.values() if meta is not None and is_new]
         wanted = extra_hours(day, source, found)
-    return Brought([*found.values()], fetched)
+    return [*found.values()], fetched
 
 
 def _bring_object(
@@ -173,7 +187,7 @@ def _bring_object(
                     hour=hour.hour,
                     parser=form.PARSER,
                 )
-        except BucketDeniedError:
+        except (BucketDeniedError, BudgetError):
             raise
         except (BucketError, UnreadableObjectError) as error:
             emit(_log, "object_failed", level=logging.WARNING, key=listed.key, error=str(error), bytes=listed.size)
@@ -208,6 +222,8 @@ def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[st
         "objects_fetched": len(brought.fetched),
         "bytes": sum(meta.size for meta in metas),
         "bytes_fetched": sum(meta.size for meta in brought.fetched),
+        "requests": brought.requests,
+        "dollars": float(brought.dollars),
         "bad_lines": sum(meta.bad_lines for meta in metas),
         "missing_blocks": judgement.missing_blocks,
         "missing_hours": sum(state.state != "present" for state in judgement.hours),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import BinaryIO
 
 import polars as pl
@@ -36,7 +37,7 @@ from hl_pipeline.once_statuses import OnceStatuses, count_statuses_once
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, TwapData, Warehouse
 from hl_pipeline.settings import NONE, Settings
-from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, SourceObject, list_twap_objects
+from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_twap_objects
 from hl_pipeline.space import require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.ledger import (
@@ -47,6 +48,7 @@ from hl_pipeline.warehouse.ledger import (
 )
 from hl_pipeline.warehouse.load_twaps import load_statuses, refuse_lost_status_objects
 from hl_pipeline.warehouse.locks import lock_object, lock_statuses_day
+from hl_pipeline.warehouse.spending import Spending
 
 _log = logging.getLogger(__name__)
 _OBJECTS_AT_ONCE = 4
@@ -64,10 +66,12 @@ _CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class BroughtStatuses:
-    """What was done for a day: its objects (and the next day's) that are in the lake, and which were fetched now."""
+    """As `Brought`, of a day's objects and the next day's."""
 
     found: list[StatusObject]
     fetched: list[StatusObject]
+    requests: int
+    dollars: Decimal
 
 
 @asset(
@@ -91,7 +95,7 @@ def raw_twap_statuses(
     lake = lake_storage.open()
     started = time.perf_counter()
     with warehouse.connect("hl raw_twap_statuses") as connection:
-        brought = bring_statuses(day, twap_data, lake, settings)
+        brought = bring_statuses(day, twap_data, lake, settings, context.run.run_id)
         seconds = time.perf_counter() - started
         judgement = _judge(day, lake, connection, settings)
     own = [meta for meta in brought.found if meta.object_date == str(day)]
@@ -104,6 +108,8 @@ def raw_twap_statuses(
             "objects_fetched": len(brought.fetched),
             "bytes": sum(meta.size for meta in own),
             "bytes_fetched": sum(meta.size for meta in brought.fetched),
+            "requests": brought.requests,
+            "dollars": float(brought.dollars),
             "bad_lines": sum(meta.bad_lines for meta in own),
             "forms_met": MetadataValue.json(sorted({note for meta in own for note in meta.notes})),
             "seconds": round(seconds, 3),
@@ -153,13 +159,15 @@ def twap_statuses(context: AssetExecutionContext, lake_storage: LakeStorage, war
     )
 
 
-def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Settings) -> BroughtStatuses:
+def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Settings, run_id: str | None = None) -> BroughtStatuses:
     """Bring the objects of `day` and of the day after into the lake; what could not be had is in the ledger with its error.
 
-    Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed, NoSpaceError before a download.
+    Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed; BudgetError and NoSpaceError
+    before a download.
     """
-    bucket = twap_data.open()
+    spending = Spending(settings, settings.twap_data_price_per_gb, run_id)
     try:
+        bucket = twap_data.open(settings, spending)
         wanted = [] if bucket is None else _list_wanted(bucket, day)
     except BucketDeniedError as error:
         raise BucketDeniedError(f"{error}. Or do without: HL_TWAP_DATA_URL=none") from error
@@ -177,7 +185,8 @@ def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Setting
     with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="object") as pool:
         brought = list(pool.map(bring, wanted))
     found = [meta for meta, _ in brought if meta is not None]
-    return BroughtStatuses(found, [meta for meta, is_new in brought if meta is not None and is_new])
+    fetched = [meta for meta, is_new in brought if meta is not None and is_new]
+    return BroughtStatuses(found, fetched, spending.requests, spending.dollars)
 
 
 def _list_wanted(bucket: Bucket, day: date) -> list[tuple[date, SourceObject]]:
@@ -207,7 +216,7 @@ def _bring_object(
                     object_date=object_date,
                     hour=listed.hour,
                 )
-        except BucketDeniedError:
+        except (BucketDeniedError, BudgetError):
             raise
         except (BucketError, UnreadableObjectError) as error:
             emit(_log, "object_failed", level=logging.WARNING, key=listed.key, error=str(error), bytes=listed.size)

@@ -1,4 +1,4 @@
-"""Where objects come from: an S3 bucket whose requester pays, or a directory of the same layout.
+"""Where objects come from: a bucket, and what is in one. A directory of a bucket's layout is here; S3 is in `s3`.
 
 Keys of fills are `<source>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. Keys of TWAP statuses have the day in
 them, in any of several forms. What an object holds is for the formats.
@@ -13,13 +13,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from hl_pipeline.events import emit
-
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
 
 _log = logging.getLogger(__name__)
 _HOUR_NAME = re.compile(r"(\d{1,2})\.(lz4|gz)", re.ASCII)
@@ -32,8 +28,6 @@ _DAY_IN_KEY = re.compile(
 _HOUR_OF_LINES = re.compile(r"(?:.*/)?(\d{1,2})(?:\.jsonl|\.json|\.ndjson)?(?:\.lz4|\.gz)?", re.ASCII)
 _LINES = (".jsonl", ".json", ".ndjson", ".lz4", ".gz")
 _PARQUET = ".parquet"
-_REQUESTER_PAYS = {"RequestPayer": "requester"}
-_DOWNLOAD_PIECE = 1 << 20
 
 
 class BucketError(RuntimeError):
@@ -42,6 +36,10 @@ class BucketError(RuntimeError):
 
 class BucketDeniedError(BucketError):
     """The bucket refuses us: nothing of it can be had until that is mended."""
+
+
+class BudgetError(BucketError):
+    """A request was not made: there is no money for it. Nothing more is to be had until there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +81,12 @@ class Bucket(Protocol):
         ...
 
 
-def open_bucket(url: str, s3_client: Callable[[], BaseClient], setting: str = "HL_NODE_DATA_URL") -> Bucket:
-    """The bucket at `url`: `s3://bucket[/prefix]` by the client, or a directory. Raises BucketError for what is neither,
+def open_bucket(url: str, open_s3: Callable[[], Bucket], setting: str = "HL_NODE_DATA_URL") -> Bucket:
+    """The bucket at `url`: by `open_s3` where that begins with s3://, else a directory. Raises BucketError for what is neither,
     naming the `setting` that says so.
     """
     if url.startswith("s3://"):
-        name, _, prefix = url.removeprefix("s3://").partition("/")
-        return S3Bucket(url, name, prefix.strip("/") + "/" if prefix.strip("/") else "", s3_client)
+        return open_s3()
     if not Path(url).is_dir():
         raise BucketError(f"{setting}: {url} is neither s3://bucket/prefix nor a directory that is there")
     return DirectoryBucket(url)
@@ -162,66 +159,3 @@ class DirectoryBucket:
             raise BucketError(f"{found.key}: {error.strerror} in {self.url}") from error
         with file:
             yield file
-
-
-@dataclass(frozen=True, slots=True)
-class S3Bucket:
-    """An S3 bucket whose requester pays: every call says so, or it is refused."""
-
-    url: str
-    name: str
-    prefix: str
-    client: Callable[[], BaseClient]
-
-    def list_objects(self, prefix: str, *, deep: bool = False) -> list[SourceObject]:
-        pages = self.client().get_paginator("list_objects_v2")
-        found: list[SourceObject] = []
-        with self._naming_errors(prefix):
-            delimiter = "" if deep else "/"
-            for page in pages.paginate(Bucket=self.name, Prefix=self.prefix + prefix, Delimiter=delimiter, **_REQUESTER_PAYS):
-                for item in page.get("Contents", []):
-                    key = item["Key"].removeprefix(self.prefix)
-                    found.append(SourceObject(key, item["ETag"].strip('"'), item["Size"], item["LastModified"]))
-        return found
-
-    @contextmanager
-    def open(self, found: SourceObject) -> Generator[BinaryIO]:
-        with TemporaryDirectory(prefix="hl-fetch-") as directory:
-            path = Path(directory) / "object"
-            with self._naming_errors(found.key):
-                answer = self.client().get_object(
-                    Bucket=self.name, Key=self.prefix + found.key, IfMatch=f'"{found.etag}"', **_REQUESTER_PAYS
-                )
-                with path.open("wb") as file:
-                    for piece in answer["Body"].iter_chunks(_DOWNLOAD_PIECE):
-                        file.write(piece)
-            if path.stat().st_size != found.size:
-                raise BucketError(
-                    f"{found.key}: {path.stat().st_size} bytes came of the {found.size} that were listed; run again"
-                )
-            with path.open("rb") as file:
-                yield file
-
-    @contextmanager
-    def _naming_errors(self, key: str) -> Generator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-        try:
-            yield
-        except NoCredentialsError as error:
-            raise BucketDeniedError(
-                f"{self.url}: no AWS credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            ) from error
-        except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            code = error.response.get("Error", {}).get("Code", "")
-            if status == 403 or code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"):
-                raise BucketDeniedError(
-                    f"{self.url}: access denied ({code}) to {key}. Check the credentials (aws sts get-caller-identity), that "
-                    "they may call s3:ListBucket and s3:GetObject on this bucket, its region; the requester-pays flag was sent"
-                ) from error
-            if status == 412:
-                raise BucketError(f"{key}: it changed between listing and download; run again") from error
-            raise BucketError(f"{key}: {self.url} answered {status} {code}: {error}; run again") from error
-        except (BotoCoreError, OSError) as error:
-            raise BucketError(f"{key}: {self.url}: {error}; run again") from error

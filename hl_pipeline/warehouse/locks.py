@@ -9,7 +9,7 @@ from typing import Literal
 
 import psycopg
 
-_DAY_OF_FILLS, _OBJECT, _DAY_OF_STATUSES = 7281, 7282, 7283
+_DAY_OF_FILLS, _OBJECT, _DAY_OF_STATUSES, _MONEY = 7281, 7282, 7283, 7284
 
 
 @contextmanager
@@ -32,6 +32,13 @@ def lock_object(connection: psycopg.Connection, key: str) -> Generator[None]:
     row = connection.execute("SELECT hashtext(%s)", [key]).fetchone()
     assert row is not None
     with _lock(connection, _OBJECT, row[0]):
+        yield
+
+
+@contextmanager
+def lock_money(connection: psycopg.Connection) -> Generator[None]:
+    """Wait until nobody else sets money apart, and keep it so."""
+    with _lock(connection, _MONEY, 0):
         yield
 
 

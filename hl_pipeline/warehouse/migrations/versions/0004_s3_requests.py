@@ -21,7 +21,7 @@ CREATE TABLE hl.s3_requests (
 );
 CREATE INDEX s3_requests_at ON hl.s3_requests (at);
 COMMENT ON TABLE hl.s3_requests IS
-    'Every request to a bucket whose requester pays, retries and broken ones too. Written before the request with what it can cost';
+    'Every request to a bucket whose requester pays, retries and broken ones too; written before it with what it can cost';
 COMMENT ON COLUMN hl.s3_requests.status IS 'Of HTTP; NULL: no answer came';
 COMMENT ON COLUMN hl.s3_requests.bytes IS 'Of the body, as received; while error is ''not finished'', as expected';
 """

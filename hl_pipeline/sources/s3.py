@@ -1,0 +1,324 @@
+"""An S3 bucket whose requester pays: listings, and objects whole or not at all. What fails in passing is tried again, and every
+request goes through a meter before and after, since each is paid for. What it costs and who may spend it is for the meter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeVar
+
+import boto3
+import tenacity
+import urllib3.exceptions
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
+
+from hl_pipeline.events import emit
+from hl_pipeline.sources.buckets import BucketDeniedError, BucketError, SourceObject
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_REQUESTER_PAYS = {"RequestPayer": "requester"}
+_PIECE = 1 << 20
+_LONGEST_WAIT_SECONDS = 30
+_SLOWEST_BYTES_A_SECOND = 1_000
+# A page has 1,000 keys at most; those of these buckets take 300 bytes each.
+_PAGE_BYTES = 1_000_000
+_DENIED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "PermanentRedirect", "AuthorizationHeaderMalformed"}
+_PASSING = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "RequestLimitExceeded"}
+_NO_CREDENTIALS = (PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, SSOError, ProfileNotFound)
+_BODY_BYTES = "BodyBytes"
+_AGAIN = "Run again: it retries just what is not there"
+
+Method = Literal["LIST", "GET"]
+
+
+class Meter(Protocol):
+    """Who pays. Every request, retries and broken ones too, is told before it is made and after."""
+
+    def begin(self, method: Method, bucket: str, key: str, expected_bytes: int) -> int:
+        """Allow a request whose body will have so many bytes; its number. Raises BudgetError when there is no money for it."""
+        ...
+
+    def end(self, request: int, status: int | None, received_bytes: int, error: str | None) -> None:
+        """What came of it: the HTTP status (None: no answer) and the bytes of the body."""
+        ...
+
+
+class _PassingError(BucketError):
+    """A failure that may pass: worth another attempt."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What came of a request so far."""
+
+    status: int | None = None
+    received: int = 0
+
+
+class _Part:
+    """As much of an object as has come, from its beginning."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.corrupted = 0
+        self.restart()
+
+    def restart(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        self._file.write(piece)
+        self._md5.update(piece)
+        self.size += len(piece)
+
+    @property
+    def md5(self) -> str:
+        return self._md5.hexdigest()
+
+
+def open_s3_bucket(
+    url: str, region: str, meter: Meter, *, attempts: int, backoff_seconds: float, timeout_seconds: float
+) -> S3Bucket:
+    """The bucket at `url`, `s3://bucket[/prefix]`: credentials, profile, role and endpoint are as AWS's own variables say.
+
+    Raises BucketDeniedError when these name what is not there.
+    """
+    # botocore's own retries are off: each attempt is ours to count and to pay.
+    config = Config(
+        retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=timeout_seconds, read_timeout=timeout_seconds
+    )
+    with _naming_errors(url, "", _Answer()):
+        # A session of its own: boto3's shared one must not be used by several threads.
+        client = boto3.Session().client("s3", region_name=region, config=config)
+    return S3Bucket(url, client, meter, attempts, backoff_seconds, timeout_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Bucket:
+    """Every call says that the requester pays, or it is refused. A wait between attempts is a random part of
+    `backoff_seconds`, doubled from each to the next; a body that stalls for `timeout_seconds` is given up.
+    """
+
+    url: str
+    client: BaseClient
+    meter: Meter
+    attempts: int = 6
+    backoff_seconds: float = 1.0
+    timeout_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        self.client.meta.events.register("before-parse.s3", _note_body_bytes, unique_id="hl-body-bytes")
+
+    @property
+    def name(self) -> str:
+        return self.url.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def prefix(self) -> str:
+        inner = self.url.removeprefix("s3://").partition("/")[2].strip("/")
+        return f"{inner}/" if inner else ""
+
+    def list_objects(self, prefix: str, *, deep: bool = False) -> list[SourceObject]:
+        found: list[SourceObject] = []
+        asked = {"Bucket": self.name, "Prefix": self.prefix + prefix, "Delimiter": "" if deep else "/", **_REQUESTER_PAYS}
+        while True:
+            page = self._retried(prefix, partial(self._list_page, prefix, asked))
+            for item in page.get("Contents", []):
+                key = item["Key"].removeprefix(self.prefix)
+                found.append(SourceObject(key, item["ETag"].strip('"'), item["Size"], item["LastModified"]))
+            if not page["IsTruncated"]:
+                return found
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+
+    @contextmanager
+    def open(self, found: SourceObject) -> Generator[BinaryIO]:
+        with tempfile.TemporaryFile(prefix="hl-fetch-") as file:
+            try:
+                part = _Part(file)
+                self._retried(found.key, partial(self._get, found, part))
+                file.seek(0)
+            except OSError as error:
+                raise BucketError(f"{found.key}: cannot be kept in {tempfile.gettempdir()}: {error}; see TMPDIR") from error
+            yield file
+
+    def _list_page(self, prefix: str, asked: dict[str, str]) -> dict[str, Any]:
+        with self._request("LIST", prefix, _PAGE_BYTES) as answer:
+            page = self.client.list_objects_v2(**asked)
+            answer.status = page["ResponseMetadata"]["HTTPStatusCode"]
+            answer.received = page[_BODY_BYTES]
+        return page
+
+    def _get(self, found: SourceObject, part: _Part) -> None:
+        """Bring what `part` lacks of the object. Raises _PassingError when it lacks something still."""
+        with self._request("GET", found.key, found.size - part.size) as answer:
+            since = {"Range": f"bytes={part.size}-"} if part.size else {}
+            got = self.client.get_object(
+                Bucket=self.name, Key=self.prefix + found.key, IfMatch=f'"{found.etag}"', **since, **_REQUESTER_PAYS
+            )
+            answer.status = got["ResponseMetadata"]["HTTPStatusCode"]
+            # A server that knows no ranges sends all of it once more.
+            if part.size and not got.get("ContentRange", "").startswith(f"bytes {part.size}-"):
+                part.restart()
+            with got["Body"] as body:
+                for piece in _pieces(body, self.timeout_seconds):
+                    answer.received += len(piece)
+                    part.add(piece)
+            _check_whole(found, part, is_md5=_is_md5(found.etag) and not _is_encrypted(got))
+
+    def _retried(self, key: str, attempt: Callable[[], _T]) -> _T:
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_PassingError),
+            stop=tenacity.stop_after_attempt(self.attempts),
+            wait=tenacity.wait_random_exponential(multiplier=self.backoff_seconds, max=_LONGEST_WAIT_SECONDS),
+            before_sleep=partial(_log_retry, key),
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except _PassingError as error:
+            raise BucketError(f"{key}: {self.url}: {error}, at the last of {self.attempts} attempts. {_AGAIN}") from error
+
+    @contextmanager
+    def _request(self, method: Method, key: str, expected_bytes: int) -> Generator[_Answer]:
+        """One request: metered, its errors in our terms."""
+        request = self.meter.begin(method, self.name, key, expected_bytes)
+        answer = _Answer()
+        try:
+            with _naming_errors(self.url, key, answer):
+                yield answer
+        except BaseException as error:
+            self.meter.end(request, answer.status, answer.received, str(error) or type(error).__name__)
+            raise
+        self.meter.end(request, answer.status, answer.received, None)
+
+
+def _pieces(body: urllib3.BaseHTTPResponse, timeout_seconds: float) -> Iterator[bytes]:
+    """The bytes as they come. Raises _PassingError when they only drip: a timeout of the socket does not see that."""
+    began, came = time.monotonic(), 0
+    # Not read(): it waits for the whole piece, and what it has of one is lost when the connection breaks.
+    while piece := body.read1(_PIECE):
+        yield piece
+        came += len(piece)
+        if (seconds := time.monotonic() - began) > timeout_seconds:
+            if came < _SLOWEST_BYTES_A_SECOND * seconds:
+                raise _PassingError(f"slow: {came} bytes in {seconds:.0f} s")
+            began, came = time.monotonic(), 0
+
+
+def _check_whole(found: SourceObject, part: _Part, *, is_md5: bool) -> None:
+    if part.size > found.size:
+        came = part.size
+        part.restart()
+        raise _PassingError(f"{came} bytes came where {found.size} were listed")
+    if part.size < found.size:
+        raise _PassingError(f"{part.size} bytes came of the {found.size} that were listed")
+    if is_md5 and part.md5 != found.etag:
+        wrong = f"its bytes have the MD5 {part.md5}, not that of its ETag, {found.etag}"
+        part.restart()
+        part.corrupted += 1
+        if part.corrupted > 1:
+            raise BucketError(f"{found.key}: {wrong}, twice; nothing of it was taken. Run again, by another network if you can")
+        raise _PassingError(wrong)
+
+
+def _is_md5(etag: str) -> bool:
+    """That of an object which was put at once; of several parts it has a dash."""
+    return re.fullmatch("[0-9a-f]{32}", etag) is not None
+
+
+def _is_encrypted(got: dict[str, Any]) -> bool:
+    """With a key of KMS or of the customer: then the ETag is no MD5, though it looks like one."""
+    return got.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in got
+
+
+def _note_body_bytes(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    """Leave the size of a body that botocore has read in the answer, of an error too; a stream is counted as it is read."""
+    if isinstance(body := response_dict["body"], bytes):
+        customized_response_dict[_BODY_BYTES] = len(body)
+
+
+def _log_retry(key: str, state: tenacity.RetryCallState) -> None:
+    assert state.outcome is not None
+    emit(
+        _log,
+        "request_failed",
+        level=logging.WARNING,
+        key=key,
+        attempt=state.attempt_number,
+        error=state.outcome.exception(),
+        wait_seconds=round(state.upcoming_sleep, 3),
+    )
+
+
+@contextmanager
+def _naming_errors(url: str, key: str, answer: _Answer) -> Generator[None]:
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise BucketDeniedError(
+            f"{url}: no AWS credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from error
+    except _NO_CREDENTIALS as error:
+        raise BucketDeniedError(f"{url}: no AWS credentials: {error}") from error
+    except ClientError as error:
+        answer.status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        answer.received = error.response.get(_BODY_BYTES, 0)
+        raise _error_of_answer(url, key, answer.status or 0, error) from error
+    except (BotoConnectionError, HTTPClientError, ResponseParserError, urllib3.exceptions.HTTPError) as error:
+        answer.received = max(answer.received, _bytes_before(error))
+        raise _PassingError(str(error)) from error
+    except BotoCoreError as error:
+        raise BucketError(f"{key}: {url}: {error}") from error
+
+
+def _bytes_before(error: BaseException | None) -> int:
+    """How much of a body had come when the connection broke, where botocore was reading it."""
+    while error is not None and not isinstance(error, urllib3.exceptions.IncompleteRead):
+        error = error.__context__
+    return 0 if error is None else error.partial
+
+
+def _error_of_answer(url: str, key: str, status: int, error: ClientError) -> BucketError:
+    code = error.response.get("Error", {}).get("Code", "")
+    if status == 403 or code in _DENIED:
+        return BucketDeniedError(
+            f"{url}: access denied ({code}) to {key}. Check the credentials (aws sts get-caller-identity), that "
+            "they may call s3:ListBucket and s3:GetObject on this bucket, its region; the requester-pays flag was sent"
+        )
+    if code == "NoSuchBucket":
+        return BucketDeniedError(f"{url}: there is no such bucket")
+    if status == 404:
+        return BucketError(f"{key}: it was listed in {url}, but is not there ({status} {code}). {_AGAIN}")
+    if status == 412:
+        return BucketError(f"{key}: it changed between listing and download. {_AGAIN}")
+    if status >= 500 or status == 429 or code in _PASSING:
+        return _PassingError(f"it answered {status} {code}")
+    return BucketError(f"{key}: {url} answered {status} {code}: {error}. {_AGAIN}")

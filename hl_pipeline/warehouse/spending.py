@@ -1,0 +1,101 @@
+"""hl.s3_requests: what each request to a bucket costs, set apart before it is made, so that no run, no two runs and no killed
+run spend more than HL_S3_BUDGET_USD in a month. Money is known before there are rows of data: the ledger of objects is another.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from decimal import Decimal
+
+import psycopg
+
+from hl_pipeline.settings import Settings
+from hl_pipeline.sources.buckets import BudgetError
+from hl_pipeline.warehouse.connect import connect, find_database_url
+from hl_pipeline.warehouse.locks import lock_money
+
+_BYTES_OF_GB = 10**9
+
+_RESERVE = """
+INSERT INTO hl.s3_requests (bucket, method, key, bytes, dollars, error, run_id)
+SELECT %(bucket)s, %(method)s, %(key)s, %(bytes)s, %(dollars)s::numeric, 'not finished', %(run_id)s
+WHERE %(budget)s::numeric IS NULL
+   OR %(budget)s::numeric >= %(dollars)s::numeric
+      + (SELECT coalesce(sum(dollars), 0) FROM hl.s3_requests WHERE at >= date_trunc('month', now(), 'UTC'))
+RETURNING id
+"""
+
+_FINISH = """
+UPDATE hl.s3_requests
+SET status = %s, bytes = %s, dollars = %s, error = %s, seconds = extract(epoch FROM clock_timestamp() - at)
+WHERE id = %s
+"""
+
+_SPENT = """
+SELECT count(*), coalesce(sum(dollars), 0), to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM'),
+       to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month', 'YYYY-MM-DD')
+FROM hl.s3_requests WHERE at >= date_trunc('month', now(), 'UTC')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Of this month (`month` like 2026-03, UTC; the next begins on `next_month`), by all runs, in USD."""
+
+    requests: int
+    dollars: Decimal
+    month: str
+    next_month: str
+
+
+def read_spent(connection: psycopg.Connection) -> Spent:
+    """What this month has cost so far; what is under way counts with what it can cost."""
+    row = connection.execute(_SPENT).fetchone()
+    assert row is not None
+    return Spent(*row)
+
+
+class Spending:
+    """The meter of one bucket's requests in one run: writes each to the ledger, and sums them up in `requests` and `dollars`."""
+
+    def __init__(self, settings: Settings, price_per_gb: Decimal, run_id: str | None = None) -> None:
+        self._url = find_database_url(settings)
+        self._price_per_byte = price_per_gb / _BYTES_OF_GB
+        self._prices = {"LIST": settings.s3_price_per_1000_lists / 1000, "GET": settings.s3_price_per_1000_gets / 1000}
+        self._budget = settings.s3_budget_usd
+        self._run_id = run_id
+        self._under_way: dict[int, str] = {}
+        self._lock = threading.Lock()
+        self.requests = 0
+        self.dollars = Decimal(0)
+
+    def begin(self, method: str, bucket: str, key: str, expected_bytes: int) -> int:
+        """Set apart what the request can cost; its number in the ledger. Raises BudgetError."""
+        dollars = self._cost(method, expected_bytes)
+        asked = {"bucket": bucket, "method": method, "key": key, "bytes": expected_bytes, "dollars": dollars}
+        # A connection each time: threads share this, and a request takes far longer.
+        with connect(self._url, "hl spending") as connection, lock_money(connection):
+            row = connection.execute(_RESERVE, {**asked, "budget": self._budget, "run_id": self._run_id}).fetchone()
+            if row is None:
+                spent = read_spent(connection)
+                raise BudgetError(
+                    f"HL_S3_BUDGET_USD: ${spent.dollars:.6f} of ${self._budget} for {spent.month} (UTC) are spent, and {method} "
+                    f"{key} ({expected_bytes / 1e6:,.1f} MB) can cost ${dollars:.6f}: it was not asked for. What has come is in "
+                    f"the lake. Raise HL_S3_BUDGET_USD, or wait for {spent.next_month}, and run again: it goes on from here"
+                )
+        with self._lock:
+            self._under_way[row[0]] = method
+        return row[0]
+
+    def end(self, request: int, status: int | None, received_bytes: int, error: str | None) -> None:
+        """Write what came of the request, and what it has cost."""
+        with self._lock:
+            dollars = self._cost(self._under_way.pop(request), received_bytes)
+            self.requests += 1
+            self.dollars += dollars
+        with connect(self._url, "hl spending") as connection:
+            connection.execute(_FINISH, [status, received_bytes, dollars, error, request])
+
+    def _cost(self, method: str, size: int) -> Decimal:
+        return self._prices[method] + size * self._price_per_byte
