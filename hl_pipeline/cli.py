@@ -45,6 +45,7 @@ app = typer.Typer(
 app.add_typer(show_app, name="show")
 
 _SIZE = "SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) name"
+_DATASETS = ("node_trades", "node_fills", "node_fills_by_block", "twap_statuses")
 _DEMO_DAYS = 2
 _DEMO_FILLS_PER_HOUR = 4_000
 _DEMO_FIRST = date(2025, 9, 1)
@@ -198,9 +199,52 @@ def drop(
 
 
 @app.command()
-def status(demo: Demo = False) -> None:
-    """Settings (secrets hidden), whether database and lake can be reached, and which days are there."""
+def acknowledge(
+    source: Annotated[str, typer.Option(help="The dataset: " + ", ".join(_DATASETS) + ".")],
+    first: FromDay,
+    last: ToDay,
+    demo: Demo = False,
+    hour: Annotated[int | None, typer.Option(help="Hour of the object, 0 to 23. Without: whatever lacks of the day.")] = None,
+    note: Annotated[str, typer.Option(help="Why, for those who come after you.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
+) -> None:
+    """Say of holes that they are known and cannot be mended: their checks warn, no more. No day is called whole by it."""
+    from hl_pipeline.warehouse.coverage_rows import acknowledge_holes, undo_acknowledge
+
+    check_order(first, last)
+    if source not in _DATASETS:
+        fail(f"--source is {source!r}, must be one of {', '.join(_DATASETS)}", code=2)
+    if hour is not None and not 0 <= hour <= 23:
+        fail(f"--hour is {hour}, must be 0 to 23 (UTC, of the object)", code=2)
+    if undo == bool(note.strip()):
+        fail("--note TEXT (why it is known) or --undo must be given, not both", code=2)
+    said = f"{source} {first} to {last}" + ("" if hour is None else f", hour {hour}")
+    with reading(load_settings(demo)) as url, connect(url, "hl acknowledge") as connection:
+        if undo:
+            days = undo_acknowledge(connection, source, first, last, hour)
+        else:
+            days = acknowledge_holes(connection, source, first, last, hour, note.strip())
+    if not days:
+        what = "nothing was acknowledged" if undo else "nothing that is known there is a hole"
+        fail(f"{said}: {what}; see `{program()} status --from {first} --to {last}`")
+    others = (last - first).days + 1 - len(days)
+    left = f"; of {others} other days there is {'no note' if undo else 'no hole'}" if others else ""
+    console.print(
+        f"{source}: {'taken back' if undo else 'acknowledged'} on {len(days)} days, {days[0]} to {days[-1]}{left}. "
+        f"Checks follow when the days are materialized again: `{program()} ingest --from {days[0]} --to {days[-1]}`",
+        highlight=False,
+    )
+
+
+@app.command()
+def status(demo: Demo = False, first: FirstDay = None, last: LastDay = None) -> None:
+    """Settings (secrets hidden), whether database and lake can be reached, and which days are there. With --from and --to: what
+    is there of those days, hour by hour, and what lacks.
+    """
     settings = load_settings(demo)
+    if first is not None or last is not None:
+        _print_calendar(settings, first, last)
+        return
     table = Table("setting", "value", box=None, header_style="bold")
     for name in Settings.model_fields:
         value = getattr(settings, name)
@@ -289,6 +333,17 @@ def main() -> None:
             name = variable(".".join(map(str, item["loc"])))
             errors.print(f"[red]error:[/] {name}: {item['msg']} (it is {item.get('input')!r}); see .env.example")
         sys.exit(2)
+
+
+def _print_calendar(settings: Settings, first: date | None, last: date | None) -> None:
+    from hl_pipeline.coverage_calendar import read_calendar
+
+    if first is None or last is None:
+        fail(f"{'--from' if first is None else '--to'} lacks: both days are needed", code=2)
+    check_order(first, last)
+    with reading(settings) as url, connect(url, "hl status") as connection:
+        for line in read_calendar(connection, first, last):
+            console.print(line, highlight=False)
 
 
 def _open_lake(settings: Settings) -> Lake:

@@ -2,7 +2,8 @@
 
 Hours are cut by the node's local time, so a day's last fills stand in the first object of the next day: a day wants the objects
 of its 24 hours and the one after. While what they hold does not reach over an edge of the day, up to three more objects are
-asked for on that side. Each source is judged by itself; a day is as good as the worst of what it needs.
+asked for on that side. Each source is judged by itself; a day is as good as the worst of what it needs. What is said of an hour
+does not depend on the day that asks: two days share the hour between them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Literal
 
 from hl_pipeline.lake import ObjectMeta
 
 HOUR = timedelta(hours=1)
 MORE_HOURS = 3
+_NEAR = MORE_HOURS * HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,48 +65,94 @@ Errors = Mapping[Hour, str]
 FoundHours = Mapping[datetime, ObjectMeta]
 """The objects of one source that the lake has, by hour."""
 
+Acknowledged = Mapping[tuple[str, date, int | None], str]
+"""What people know of holes and can do nothing about: their note by source, date and hour of the object; None: all its hours."""
+
+NOTHING: Acknowledged = MappingProxyType({})
+
 State = Literal["present", "not due", "missing", "failed"]
+Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
+"""What hl.coverage says of an hour. unprovable: it is there, of a format that cannot show whether it lacks a row."""
 DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source"]
 """whole: proven by block numbers; unprovable: every object is there, of a format that cannot prove more; pending: what lacks is
 not due yet; incomplete: an object, blocks or an edge of the day lack."""
 
 
 @dataclass(frozen=True, slots=True)
-class HourState:
-    """What became of one object: `why` says more of what is not there."""
-
-    source: str
-    hour: datetime
-    state: State
-    why: str
-    meta: ObjectMeta | None
-
-
-@dataclass(frozen=True, slots=True)
 class Hole:
-    """Block numbers that are missing, from `first` to `last`, within an object or before it."""
+    """Block numbers that are missing, from `first` to `last`, within the object of `hour` or before it."""
 
     first: int
     last: int
     where: str
+    hour: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HourState:
+    """What became of one object: `why` says more of what is not there, `holes` are the blocks missing in it or before it,
+    `note` is there when people have acknowledged what is wrong with it.
+    """
+
+    source: Source
+    hour: datetime
+    state: State
+    why: str
+    meta: ObjectMeta | None
+    holes: list[Hole]
+    note: str | None
+
+    @property
+    def expected(self) -> bool:
+        """Whether it is a hole when the object is not there."""
+        return is_needed(self.source, self.hour)
+
+    @property
+    def found(self) -> Found:
+        if self.state != "present":
+            return self.state
+        if self.holes:
+            return "blocks missing"
+        return "present" if self.source.has_blocks else "unprovable"
+
+    @property
+    def is_hole(self) -> bool:
+        return self.found in ("failed", "blocks missing") or (self.found == "missing" and self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge of the day that no object crosses, in words. `hour`: of the object that should have; `follows`: it is not there,
+    so that nothing is wrong but this; `note` as of an hour.
+    """
+
+    hour: datetime
+    said: str
+    follows: bool
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached."""
+    """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
+
+    `hours`: those the day needs or has; `coverage`: all that was looked at, also the hours beside the day's of which the lake has
+    objects, since what is said of these may have changed with it.
+    """
 
     day: date
     sources: list[Source]
     hours: list[HourState]
     holes: list[Hole]
-    edges: list[str]
+    edges: list[Edge]
+    coverage: list[HourState]
 
     @property
     def state(self) -> DayState:
         lacking = {h.state for h in self.hours} - {"present"}
         if not self.sources:
             return "no source"
-        if self.holes or lacking - {"not due"} or (self.edges and not lacking):
+        if self.holes or lacking - {"not due"} or any(not edge.follows for edge in self.edges):
             return "incomplete"
         if lacking:
             return "pending"
@@ -115,8 +164,19 @@ class Judgement:
 
     @property
     def is_harmless(self) -> bool:
-        """Nothing is known to be wrong, though the day may not be proven whole."""
-        return self.state != "incomplete"
+        """Nothing is known to be wrong that nobody has acknowledged, though the day may not be proven whole."""
+        return self.hours_are_harmless and self.holes_are_harmless and all(e.follows or e.note is not None for e in self.edges)
+
+    @property
+    def hours_are_harmless(self) -> bool:
+        """Every object that lacks is not due yet, or acknowledged."""
+        return all(hour.state in ("present", "not due") or hour.note is not None for hour in self.hours)
+
+    @property
+    def holes_are_harmless(self) -> bool:
+        """Every hole in the block numbers is acknowledged."""
+        notes = {hour.hour: hour.note for hour in self.hours if hour.source.has_blocks}
+        return all(notes[hole.hour] is not None for hole in self.holes)
 
     @property
     def missing_blocks(self) -> int:
@@ -125,7 +185,7 @@ class Judgement:
     @property
     def source_names(self) -> str:
         """The datasets that the day has objects of, or should have."""
-        return " + ".join(dict.fromkeys(hour.source for hour in self.hours)) or "none"
+        return " + ".join(dict.fromkeys(hour.source.name for hour in self.hours)) or "none"
 
     @property
     def _needed(self) -> set[str]:
@@ -155,7 +215,11 @@ class Judgement:
         if self.holes:
             where = "; ".join(f"{h.first}-{h.last} {h.where}" for h in self.holes[:3])
             said.append(f"{self.missing_blocks} blocks missing: {where}")
-        return ". ".join(said + self.edges) + "."
+        said += [edge.said for edge in self.edges]
+        notes = {hour.note: None for hour in self.hours if hour.is_hole} | {edge.note: None for edge in self.edges}
+        if known := [note for note in notes if note is not None]:
+            said.append(f"{'Acknowledged' if self.is_harmless else 'Acknowledged in part'}: {'; '.join(known)}")
+        return ". ".join(said) + "."
 
 
 def start_of(day: date) -> datetime:
@@ -190,47 +254,71 @@ def extra_hours(day: date, source: Source, found: FoundHours) -> list[datetime]:
     return [hour for hour in hours if source.last is None or hour <= source.last]
 
 
-def judge_day(day: date, metas: Sequence[ObjectMeta], errors: Errors, now: datetime, lag: timedelta) -> Judgement:
-    """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, and the time it is."""
+def judge_day(
+    day: date, metas: Sequence[ObjectMeta], errors: Errors, now: datetime, lag: timedelta, acknowledged: Acknowledged = NOTHING
+) -> Judgement:
+    """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, the time it is, and the
+    holes that are acknowledged.
+    """
     sources = [source for source in SOURCES if wanted_hours(day, source)]
     found = {source.name: {hour_of(meta): meta for meta in metas if meta.source == source.name} for source in sources}
     hours: list[HourState] = []
     holes: list[Hole] = []
-    edges: list[str] = []
+    edges: list[Edge] = []
+    coverage: list[HourState] = []
     for source in sources:
         there = found[source.name]
         used = sorted({*wanted_hours(day, source), *extra_hours(day, source, there)})
-        states = [_state_of(source, hour, there.get(hour), errors, now, lag) for hour in used]
-        hours += [state for state in states if state.state not in ("missing", "not due") or _is_needed(source, state.hour)]
-        holes += find_holes([state.meta for state in states if state.meta is not None])
-        edges += _find_edges(day, source, [there[hour] for hour in used if hour in there])
+        beside = [hour for hour in there if hour not in used and used[0] - _NEAR <= hour <= used[-1] + _NEAR]
+        missing = find_holes(list(there.values()))
+        states = [
+            HourState(
+                source,
+                hour,
+                *_state_of(source, hour, there.get(hour), errors, now, lag),
+                there.get(hour),
+                [hole for hole in missing if hole.hour == hour],
+                find_note(acknowledged, source.name, hour.date(), hour.hour),
+            )
+            for hour in [*used, *beside]
+        ]
+        coverage += states
+        own = states[: len(used)]
+        hours += [state for state in own if state.state not in ("missing", "not due") or state.expected]
+        # Before its first object nothing lacks of the day: that one begins before midnight, or an edge is said.
+        first = there[used[0]].first_block if used[0] in there else None
+        holes += [hole for state in own for hole in state.holes if hole.hour > used[0] or first is None or hole.first > first]
+        edges += _find_edges(day, source, own, acknowledged)
     for poorer, better in pairwise(sources):
-        edges += _find_seam(day, better, found[poorer.name], found[better.name])
-    return Judgement(day, sources, hours, holes, edges)
+        edges += _find_seam(day, poorer, better, found, hours, acknowledged)
+    return Judgement(day, sources, hours, holes, edges, coverage)
 
 
-def _is_needed(source: Source, hour: datetime) -> bool:
-    return source.needed_until is None or hour <= source.needed_until
+def find_note(acknowledged: Acknowledged, source: str, object_date: date, hour: int | None) -> str | None:
+    """What people have noted of an hour, or of all the hours of its day."""
+    return acknowledged.get((source, object_date, hour), acknowledged.get((source, object_date, None)))
+
+
+def is_needed(source: Source, hour: datetime) -> bool:
+    """Whether it is a hole when the source's object of that hour is not there."""
+    return source.first <= hour and (source.needed_until is None or hour <= source.needed_until)
 
 
 def _state_of(
     source: Source, hour: datetime, meta: ObjectMeta | None, errors: Errors, now: datetime, lag: timedelta
-) -> HourState:
-    def said(state: State, why: str = "") -> HourState:
-        return HourState(source.name, hour, state, why, meta)
-
+) -> tuple[State, str]:
     failed = errors.get((source.name, hour.date(), hour.hour))
     if failed is not None:
-        return said("failed", failed)
+        return "failed", failed
     if meta is not None and not (meta.blocks if source.has_blocks else meta.rows):
-        return said("failed", f"{meta.key}: the object is there but has no {'blocks' if source.has_blocks else 'fills'}")
+        return "failed", f"{meta.key}: the object is there but has no {'blocks' if source.has_blocks else 'fills'}"
     if meta is not None and (strays := _find_strays(meta)):
-        return said("failed", strays)
+        return "failed", strays
     if meta is not None:
-        return said("present")
+        return "present", ""
     if now < hour + HOUR + lag:
-        return said("not due", f"due at {hour + HOUR + lag:%Y-%m-%d %H:%M} UTC")
-    return said("missing", f"no such object in {source.name}")
+        return "not due", f"due at {hour + HOUR + lag:%Y-%m-%d %H:%M} UTC"
+    return "missing", f"no such object in {source.name}"
 
 
 def _find_strays(meta: ObjectMeta) -> str:
@@ -247,17 +335,18 @@ def _find_strays(meta: ObjectMeta) -> str:
 
 
 def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
-    """Block numbers missing within the objects, and between those of hours that follow each other, that no object has."""
-    filled = [meta for meta in metas if meta.first_block is not None]
-    holes = [Hole(first, last, f"in {meta.key}") for meta in filled for first, last in meta.missing_blocks]
-    for before, after in pairwise(filled):
-        assert before.last_block is not None
-        assert after.first_block is not None
-        if hour_of(after) - hour_of(before) == HOUR and after.first_block > before.last_block + 1:
-            holes.append(Hole(before.last_block + 1, after.first_block - 1, f"between {before.key} and {after.key}"))
-    there = [run for meta in filled for run in _block_runs(meta)]
-    left = [Hole(first, last, hole.where) for hole in holes for first, last in _without(hole.first, hole.last, there)]
-    return sorted(left, key=lambda hole: hole.first)
+    """Block numbers missing within the objects, and between those of hours that follow each other, that no object near has."""
+    filled = {hour_of(meta): meta for meta in metas if meta.first_block is not None}
+    holes: list[Hole] = []
+    for hour, meta in filled.items():
+        lacking = [(first, last, f"in {meta.key}") for first, last in meta.missing_blocks]
+        before = filled.get(hour - HOUR)
+        if before is not None and before.last_block is not None and meta.first_block is not None:
+            lacking.append((before.last_block + 1, meta.first_block - 1, f"between {before.key} and {meta.key}"))
+        near = [other for step in range(-MORE_HOURS, MORE_HOURS + 1) if (other := filled.get(hour + HOUR * step)) is not None]
+        there = [run for other in near for run in _block_runs(other)] if lacking else []
+        holes += [Hole(*left, where, hour) for first, last, where in lacking for left in _without(first, last, there)]
+    return sorted(holes, key=lambda hole: hole.first)
 
 
 def _block_runs(meta: ObjectMeta) -> list[tuple[int, int]]:
@@ -271,7 +360,7 @@ def _block_runs(meta: ObjectMeta) -> list[tuple[int, int]]:
 
 def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """What is left of `first` to `last` without the runs."""
-    left = [(first, last)]
+    left = [(first, last)] if first <= last else []
     for start, end in runs:
         if start <= last and end >= first:
             parts = [((low, min(high, start - 1)), (max(low, end + 1), high)) for low, high in left]
@@ -279,27 +368,41 @@ def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tup
     return left
 
 
-def _find_edges(day: date, source: Source, used: list[ObjectMeta]) -> list[str]:
+def _find_edges(day: date, source: Source, own: list[HourState], acknowledged: Acknowledged) -> list[Edge]:
     start, end = start_of(day), start_of(day) + timedelta(days=1)
     what = "block" if source.has_blocks else "fill"
-    edges: list[str] = []
-    firsts = [first for meta in used if (first := first_ns(meta)) is not None]
-    lasts = [last for meta in used if (last := last_ns(meta)) is not None]
-    if firsts and start > source.first and _is_needed(source, start) and _reaches(min(firsts), start):
-        edges.append(f"no {what} before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack")
-    if lasts and (source.last is None or end <= source.last) and _is_needed(source, end) and not _reaches(max(lasts), end):
-        edges.append(f"no {what} from {end:%Y-%m-%d %H:%M} on was seen, so the last fills of the day may lack")
+    edges: list[Edge] = []
+    firsts = [first for state in own if state.meta is not None and (first := first_ns(state.meta)) is not None]
+    lasts = [last for state in own if state.meta is not None and (last := last_ns(state.meta)) is not None]
+    if firsts and start > source.first and is_needed(source, start) and _reaches(min(firsts), start):
+        said = f"no {what} before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack"
+        follows = any(state.state != "present" for state in own if state.hour <= start)
+        edges.append(Edge(start, said, follows, find_note(acknowledged, source.name, day, 0)))
+    if lasts and (source.last is None or end <= source.last) and is_needed(source, end) and not _reaches(max(lasts), end):
+        said = f"no {what} from {end:%Y-%m-%d %H:%M} on was seen, so the last fills of the day may lack"
+        follows = any(state.state != "present" for state in own if state.hour >= end)
+        edges.append(Edge(end, said, follows, find_note(acknowledged, source.name, end.date(), 0)))
     return edges
 
 
-def _find_seam(day: date, source: Source, before: FoundHours, after: FoundHours) -> list[str]:
-    """On the day on which `source` begins: whether the source before it reaches to there."""
+def _find_seam(
+    day: date,
+    poorer: Source,
+    better: Source,
+    found: Mapping[str, FoundHours],
+    hours: Sequence[HourState],
+    acknowledged: Acknowledged,
+) -> list[Edge]:
+    """On the day on which `better` begins: whether the source before it reaches to there."""
+    before, after = found[poorer.name], found[better.name]
     last = max((ns for meta in before.values() if (ns := last_ns(meta)) is not None), default=None)
-    first = first_ns(after[source.first]) if source.first in after else None
+    first = first_ns(after[better.first]) if better.first in after else None
     # Fills are known to the ms, blocks to the ns.
-    if source.first.date() != day or last is None or first is None or last // 10**6 >= first // 10**6:
+    if better.first.date() != day or last is None or first is None or last // 10**6 >= first // 10**6:
         return []
-    return [f"the older format ends at {_show_ns(last)} and {source.name} begins at {_show_ns(first)}: the fills between lack"]
+    said = f"the older format ends at {_show_ns(last)} and {better.name} begins at {_show_ns(first)}: the fills between lack"
+    follows = any(state.state != "present" for state in hours if state.hour == better.first)
+    return [Edge(better.first, said, follows, find_note(acknowledged, better.name, day, better.first.hour))]
 
 
 def first_ns(meta: ObjectMeta) -> int | None:

@@ -36,7 +36,7 @@ def sources(connection: psycopg.Connection) -> dict[str, SourceOfDay]:
 def _load(
     connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5
 ) -> None:
-    load_day(connection, day, [Once(fills, 0, 0)], sources, Verdict("whole", ""), wait)
+    load_day(connection, day, [Once(fills, 0, 0)], sources, Verdict("whole", "", []), wait)
 
 
 def _count(url: str) -> int:

@@ -142,7 +142,7 @@ def test_where_there_is_an_object_an_hour_each_hour_and_the_next_days_first_are_
 
 
 def test_an_object_that_could_not_be_had_makes_the_day_incomplete_by_name() -> None:
-    judged = judge_status_day(DAY, [_meta()], {"date=2025-11-03/b.parquet": "truncated"}, NOW, LAG)
+    judged = judge_status_day(DAY, [_meta()], {("date=2025-11-03/b.parquet", None): "truncated"}, NOW, LAG)
     assert judged.state == "incomplete"
     assert judged.explanation == "1 objects could not be had: date=2025-11-03/b.parquet: truncated."
 

@@ -41,7 +41,7 @@ from hl_pipeline.space import require_space_to_load
 from hl_pipeline.thinning import is_thinned, oldest_kept, thin_old_days
 from hl_pipeline.warehouse.ledger import record_fetched
 from hl_pipeline.warehouse.load_fills import LoadedDay, SourceOfDay, Verdict, load_day, refuse_lost_objects
-from hl_pipeline.warehouse.locks import lock_fills_day
+from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
 from hl_pipeline.warehouse.totals import HourTotals, read_totals
 
 _log = logging.getLogger(__name__)
@@ -110,14 +110,15 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
     """
     with lock_fills_day(connection, day):
         for tries_left in (2, 1, 0):
-            around = objects_around(lake, day)
+            with lock_judging(connection, day):
+                around = objects_around(lake, day)
+                hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
+                refuse_lost_objects(connection, day, hours_there, objects_of_fills(lake, day), lake.root)
+                judgement = judge(day, around, connection, settings)
             metas = overlapping(day, around)
-            hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
-            refuse_lost_objects(connection, day, hours_there, objects_of_fills(lake, day), lake.root)
             sources = {meta.key: SourceOfDay(record_fetched(connection, meta, keep_error=True), meta.etag) for meta in metas}
             require_space_to_load(settings, day, sum(meta.rows for meta in metas))
-            judgement = judge(day, around, connection, settings)
-            verdict = Verdict(judgement.state, judgement.explain())
+            verdict = Verdict(judgement.state, judgement.explain(), [edge.said for edge in judgement.edges])
             hours = _ahead(hours_of_day(day, lake, metas))
             thin = day < oldest_kept(settings)
             try:

@@ -43,8 +43,9 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_hours
 from hl_pipeline.space import require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
+from hl_pipeline.warehouse.coverage_rows import read_acknowledged, record_hours
 from hl_pipeline.warehouse.ledger import read_errors, record_error, record_fetched
-from hl_pipeline.warehouse.locks import lock_object
+from hl_pipeline.warehouse.locks import lock_judging, lock_object
 from hl_pipeline.warehouse.spending import Spending
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ def raw_fills(
     with warehouse.connect("hl raw_fills") as connection:
         brought = bring_day(day, node_data, lake, settings, context.run.run_id)
         seconds = time.perf_counter() - started
-        judgement = judge(day, objects_around(lake, day), connection, settings)
+        with lock_judging(connection, day):
+            judgement = judge(day, objects_around(lake, day), connection, settings)
     return MaterializeResult(
         metadata=_describe(brought, judgement, seconds),
         check_results=[
@@ -204,10 +206,15 @@ def objects_around(lake: Lake, day: date) -> list[ObjectMeta]:
 
 
 def judge(day: date, metas: list[ObjectMeta], connection: psycopg.Connection, settings: Settings) -> Judgement:
-    """Whether `day` is whole with these objects, by what the ledger knows now."""
-    errors = read_errors(connection, day - timedelta(days=1), day + timedelta(days=1))
+    """Whether `day` is whole with these objects, by what the ledger knows now; hl.coverage says the same. The caller has held
+    lock_judging since before it read what objects there are.
+    """
+    span = day - timedelta(days=1), day + timedelta(days=1)
     lag = timedelta(hours=settings.publish_lag_hours)
-    return judge_day(day, metas, errors, datetime.now(UTC), lag)
+    acknowledged = read_acknowledged(connection, *span)
+    judgement = judge_day(day, metas, read_errors(connection, *span), datetime.now(UTC), lag, acknowledged)
+    record_hours(connection, judgement.coverage)
+    return judgement
 
 
 def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[str, MetadataValue | int | float | str]:
@@ -239,13 +246,19 @@ def _check_hours(judgement: Judgement) -> AssetCheckResult:
     return AssetCheckResult(
         check_name="hours_present",
         passed=not lacking,
-        severity=severity(all(state.state == "not due" for state in lacking)),
+        severity=severity(judgement.hours_are_harmless),
         description=judgement.explain() if lacking or not judgement.hours else f"All {len(judgement.hours)} objects are there.",
         metadata={"missing_hours": len(lacking)}
         | _listed(
             "missing_objects",
             [
-                {"source": state.source, "hour": state.hour.isoformat(), "state": state.state, "why": state.why}
+                {
+                    "source": state.source.name,
+                    "hour": state.hour.isoformat(),
+                    "state": state.state,
+                    "why": state.why,
+                    "acknowledged": state.note or "",
+                }
                 for state in lacking
             ],
         ),
@@ -254,11 +267,14 @@ def _check_hours(judgement: Judgement) -> AssetCheckResult:
 
 def _check_holes(judgement: Judgement) -> AssetCheckResult:
     lacking = sum(state.state != "present" for state in judgement.hours)
+    known = ", all acknowledged" if judgement.holes_are_harmless else ""
+    said = f"{judgement.missing_blocks} blocks missing in {len(judgement.holes)} holes{known}."
     none = "No block missing" + (f" within the objects that are there; {lacking} are not." if lacking else ".")
     return AssetCheckResult(
         check_name="blocks_without_holes",
         passed=not judgement.holes,
-        description=f"{judgement.missing_blocks} blocks missing in {len(judgement.holes)} holes." if judgement.holes else none,
+        severity=severity(judgement.holes_are_harmless),
+        description=said if judgement.holes else none,
         metadata={"missing_blocks": judgement.missing_blocks}
         | _listed("holes", [{"first": hole.first, "last": hole.last, "where": hole.where} for hole in judgement.holes[:1000]]),
     )

@@ -40,6 +40,7 @@ from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_twap_objects
 from hl_pipeline.space import require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
+from hl_pipeline.warehouse.coverage_rows import read_acknowledged, record_status_hours
 from hl_pipeline.warehouse.ledger import (
     days_of_stray_statuses,
     read_statuses_errors,
@@ -47,7 +48,7 @@ from hl_pipeline.warehouse.ledger import (
     record_statuses_fetched,
 )
 from hl_pipeline.warehouse.load_twaps import load_statuses, refuse_lost_status_objects
-from hl_pipeline.warehouse.locks import lock_object, lock_statuses_day
+from hl_pipeline.warehouse.locks import lock_judging_statuses, lock_object, lock_statuses_day
 from hl_pipeline.warehouse.spending import Spending
 
 _log = logging.getLogger(__name__)
@@ -272,15 +273,19 @@ def _events_of(day: date, objects: Sequence[StatusObject], lake: Lake) -> pl.Dat
 
 
 def _judge(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> StatusJudgement:
-    objects = [meta for step in (0, 1) for meta in list_status_objects(lake, day + timedelta(days=step))]
-    return judge_status_day(
-        day,
-        objects,
-        read_statuses_errors(connection, day),
-        datetime.now(UTC),
-        timedelta(hours=settings.twap_publish_lag_hours),
-        is_wanted=settings.twap_data_url != NONE,
-    )
+    """Whether the day's objects are in the lake, by what the ledger knows now; hl.coverage says the same."""
+    with lock_judging_statuses(connection, day):
+        judgement = judge_status_day(
+            day,
+            [meta for step in (0, 1) for meta in list_status_objects(lake, day + timedelta(days=step))],
+            read_statuses_errors(connection, day),
+            datetime.now(UTC),
+            timedelta(hours=settings.twap_publish_lag_hours),
+            is_wanted=settings.twap_data_url != NONE,
+            acknowledged=read_acknowledged(connection, day, day + timedelta(days=1)),
+        )
+        record_status_hours(connection, day, judgement.hours)
+    return judgement
 
 
 def _check_there(judgement: StatusJudgement, name: str) -> AssetCheckResult:
@@ -288,7 +293,7 @@ def _check_there(judgement: StatusJudgement, name: str) -> AssetCheckResult:
         check_name=name,
         # What nothing can prove, or what no source has, is no fault of the day.
         passed=judgement.state in ("unprovable", "no source"),
-        severity=severity(judgement.state != "incomplete"),
+        severity=severity(judgement.is_harmless),
         description=judgement.explanation,
     )
 

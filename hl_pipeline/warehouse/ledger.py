@@ -50,7 +50,8 @@ ON CONFLICT (source, object_key) DO UPDATE SET error = EXCLUDED.error, error_at 
 """
 
 _STATUSES_ERRORS = """
-SELECT object_key, error FROM hl.s3_ingest_log WHERE source = 'twap_statuses' AND object_date = %s AND error IS NOT NULL
+SELECT object_key, object_hour, error FROM hl.s3_ingest_log
+WHERE source = 'twap_statuses' AND object_date = %s AND error IS NOT NULL
 """
 
 _STATUSES_ELSEWHERE = """
@@ -122,9 +123,10 @@ def record_statuses_error(connection: psycopg.Connection, key: str, object_date:
     connection.execute(_STATUSES_FAILED, [key, object_date, hour, error])
 
 
-def read_statuses_errors(connection: psycopg.Connection, object_date: date) -> dict[str, str]:
-    """Why objects of TWAP statuses with that day in their key could not be had, by key."""
-    return dict(connection.execute(_STATUSES_ERRORS, [object_date]).fetchall())
+def read_statuses_errors(connection: psycopg.Connection, object_date: date) -> dict[tuple[str, int | None], str]:
+    """Why objects of TWAP statuses with that day in their key could not be had, by key and hour."""
+    rows = connection.execute(_STATUSES_ERRORS, [object_date]).fetchall()
+    return {(key, hour): error for key, hour, error in rows}
 
 
 def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:

@@ -55,8 +55,8 @@ ALTER TABLE {final} DROP CONSTRAINT in_day
 _DETACH = "ALTER TABLE hl.fills DETACH PARTITION {final}; DROP TABLE {final}"
 _FORGET_DAY = "DELETE FROM hl.fills_days WHERE date = %s"
 _RECORD_DAY = """
-INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, thinned_at)
-VALUES (%s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
+INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, edges, thinned_at)
+VALUES (%s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
 """
 _RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, rows) VALUES (%s, %s, %s, %s)"
 _OBJECTS_OF_DAY = """
@@ -89,10 +89,11 @@ class SourceOfDay:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a day was judged (coverage.DayState), and in words."""
+    """How a day was judged (coverage.DayState), in words, and its edges that no object crosses."""
 
     state: str
     explanation: str
+    edges: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,8 @@ def _record(
     thin: bool,
 ) -> None:
     connection.execute(_FORGET_DAY, [day])
-    connection.execute(_RECORD_DAY, [day, counts.rows, counts.duplicates, verdict.state, verdict.explanation, thin])
+    judged = [verdict.state, verdict.explanation, verdict.edges]
+    connection.execute(_RECORD_DAY, [day, counts.rows, counts.duplicates, *judged, thin])
     given = [(day, source.object_id, source.etag, counts.of_object[key]) for key, source in sources.items()]
     with connection.cursor() as cursor:
         cursor.executemany(_RECORD_OBJECT, given)

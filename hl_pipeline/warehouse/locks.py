@@ -11,6 +11,8 @@ import psycopg
 
 _DAY_OF_FILLS, _OBJECT, _DAY_OF_STATUSES, _MONEY = 7281, 7282, 7283, 7284
 
+_JUDGING, _JUDGING_STATUSES = 7285, 7286
+
 
 @contextmanager
 def lock_fills_day(connection: psycopg.Connection, day: date, *, shared: bool = False) -> Generator[None]:
@@ -23,6 +25,22 @@ def lock_fills_day(connection: psycopg.Connection, day: date, *, shared: bool = 
 def lock_statuses_day(connection: psycopg.Connection, day: date) -> Generator[None]:
     """Wait until nobody else loads that day's TWAP statuses, and keep it so."""
     with _lock(connection, _DAY_OF_STATUSES, day.toordinal()):
+        yield
+
+
+@contextmanager
+def lock_judging(connection: psycopg.Connection, day: date) -> Generator[None]:
+    """Wait until nobody else looks at the objects of that day's fills, or of its neighbours', to judge them, and keep it so: what
+    is written of the hour between two days is then what was there when the last of them was judged.
+    """
+    with _lock(connection, _JUDGING, day.toordinal()), _lock(connection, _JUDGING, day.toordinal() + 1):
+        yield
+
+
+@contextmanager
+def lock_judging_statuses(connection: psycopg.Connection, day: date) -> Generator[None]:
+    """As `lock_judging`, of the objects with that day in their key."""
+    with _lock(connection, _JUDGING_STATUSES, day.toordinal()):
         yield
 
 
