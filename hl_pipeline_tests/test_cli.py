@@ -23,6 +23,7 @@ from hl_pipeline_tests.processes_in_tests import free_port, started, still_there
 from hl_pipeline_tests.s3_server import REGION, S3Server
 
 HL = str(Path(sys.executable).parent / "hl")
+_ACKNOWLEDGE = ["acknowledge", "--from", "2026-03-15", "--to", "2026-03-15", "--source"]
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def _hl(cwd: Path, environment: dict[str, str], *arguments: str) -> subprocess.C
 def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict[str, str]) -> None:
     done = _hl(tmp_path, users_environment, "--help")
     assert done.returncode == 0
-    for command in ("up", "api", "demo", "ingest", "rebuild", "drop", "status", "sample", "show"):
+    for command in ("up", "api", "demo", "ingest", "rebuild", "drop", "acknowledge", "status", "sample", "show"):
         assert f"\u2502 {command} " in done.stdout
 
 
@@ -55,6 +56,16 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         (["show", "fills", "--wallet", "0x12"], {}, "--wallet is '0x12', must be 0x and 40 hex digits"),
         (["show", "daily-stats", "--period", "decade"], {}, "must be one of day, week, month, year, all"),
         (["drop", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
+        (["status", "--from", "2026-03-15"], {}, "--to lacks: both days are needed"),
+        (["status", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
+        (
+            [*_ACKNOWLEDGE, "fills", "--note", "x"],
+            {},
+            "--source is 'fills', must be one of node_trades, node_fills, node_fills_by_block, twap_statuses",
+        ),
+        ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--hour", "24"], {}, "--hour is 24, must be 0 to 23"),
+        ([*_ACKNOWLEDGE, "node_fills"], {}, "--note TEXT (why it is known) or --undo must be given"),
+        ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--undo"], {}, "or --undo must be given, not both"),
         (["status"], {"HL_PORT": "many"}, "HL_PORT: Input should be a valid integer"),
         (["status"], {"HL_PORT": "70000"}, "HL_PORT: Input should be less than or equal to 65535 (it is '70000')"),
         (["status"], {"HL_DATABASE_URL": "mysql://x"}, "HL_DATABASE_URL: Value error, must begin with postgresql://"),
@@ -134,6 +145,32 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     assert {int(line.split()[0]) for line in failed.stdout.splitlines()[1:]} == set(kinds["error_at_once"])
     wrong = _hl(tmp_path, environment, "show", "twaps", "--verdict", "fine")
     assert (wrong.returncode, "--verdict is 'fine', must be one of match, missing_fills" in wrong.stderr) == (2, True)
+
+
+def test_holes_are_shown_acknowledged_and_taken_back(world: World, tmp_path: Path) -> None:
+    with connect(world.database_url) as connection:
+        connection.execute(
+            "INSERT INTO hl.coverage (source, object_date, object_hour, expected, found, why, missing_ranges, missing_blocks) "
+            "SELECT 'node_fills_by_block', '2026-03-15', h, true, CASE h WHEN 3 THEN 'missing' ELSE 'present' END, '', '{}', 0 "
+            "FROM generate_series(0, 23) h"
+        )
+
+    def hour_three() -> str:
+        done = _hl(tmp_path, world.environment, "status", "--from", "2026-03-15", "--to", "2026-03-15")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[1].split()[2][3]
+
+    assert hour_three() == "X"
+    by_block = [*_ACKNOWLEDGE, "node_fills_by_block"]
+    none = _hl(tmp_path, world.environment, *by_block, "--hour", "4", "--note", "the node was down")
+    assert none.returncode == 1
+    assert "2026-03-15 to 2026-03-15, hour 4: nothing that is known there is a hole; see" in none.stderr
+    done = _hl(tmp_path, world.environment, *by_block, "--hour", "3", "--note", "the node was down")
+    assert "node_fills_by_block: acknowledged on 1 days, 2026-03-15 to 2026-03-15. Checks follow when" in done.stdout
+    assert hour_three() == "a"
+    assert "taken back on 1 days" in _hl(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stdout
+    assert hour_three() == "X"
+    assert "nothing was acknowledged" in _hl(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stderr
 
 
 def test_the_api_alone_answers_until_ctrl_c(world: World, tmp_path: Path) -> None:

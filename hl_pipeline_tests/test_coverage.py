@@ -13,6 +13,7 @@ from hl_pipeline.coverage import (
     HOUR,
     NODE_FILLS,
     NODE_TRADES,
+    Acknowledged,
     Judgement,
     Source,
     extra_hours,
@@ -182,7 +183,46 @@ def test_an_object_that_failed_is_told_with_its_reason() -> None:
     lost = metas.pop(3)
     judged = _judge(metas, {(BY_BLOCK.name, DAY, 3): f"{lost.key}: truncated"})
     assert judged.explain() == f"1 of 25 objects failed: 2026-03-15 03 h ({lost.key}: truncated)."
+    assert [hour.found for hour in judged.coverage].count("failed") == 1
     assert judged.state == "incomplete"
+
+
+def test_what_is_acknowledged_is_harmless_and_not_whole_and_all_that_is_wrong_must_be() -> None:
+    metas = _day()
+    del metas[3]
+    metas[8] = _meta(START + HOUR * 9, missing_blocks=[(109_010, 109_012)])
+    by_hour: Acknowledged = {(BY_BLOCK.name, DAY, 3): "down"}
+    by_day: Acknowledged = {(BY_BLOCK.name, DAY, None): "the whole day"}
+    cases: list[tuple[Acknowledged, tuple[bool, bool, bool]]] = [
+        ({}, (False, False, False)),
+        (by_hour, (True, False, False)),
+        ({(BY_BLOCK.name, DAY, 9): "lost"}, (False, True, False)),
+        (by_day, (True, True, True)),
+        ({(NODE_FILLS.name, DAY, None): "of another dataset"}, (False, False, False)),
+    ]
+    for known, harmless in cases:
+        judged = judge_day(DAY, metas, {}, NOW, LAG, known)
+        assert judged.state == "incomplete"
+        assert (judged.hours_are_harmless, judged.holes_are_harmless, judged.is_harmless) == harmless
+    judged = judge_day(DAY, metas, {}, NOW, LAG, {**by_hour, **by_day})
+    assert judged.explain().endswith("Acknowledged: down; the whole day.")
+    assert judge_day(DAY, _day(), {}, NOW, LAG, by_day).is_whole
+
+
+def test_an_edge_is_acknowledged_by_the_hour_that_should_have_crossed_it_and_not_by_another() -> None:
+    slow = timedelta(hours=-3.9)
+    ends = int((START + HOUR * 24).timestamp()) * 10**9 - 1
+    late = [_meta(START + HOUR * n, late=slow) for n in range(-3, 27)]
+    late.append(_meta(START + HOUR * 27, late=slow, last_block_time_ns=ends, last_time_ms=ends // 10**6))
+    for hour, harmless in ((DAY, False), (DAY + timedelta(days=1), True)):
+        judged = judge_day(DAY, late, {}, NOW, LAG, {(BY_BLOCK.name, hour, 0): "the node was late"})
+        assert [(edge.hour, edge.follows) for edge in judged.edges] == [(START + HOUR * 24, False)]
+        assert (judged.state, judged.is_harmless) == ("incomplete", harmless)
+    # Where the object of the edge lacks, that one is acknowledged, and the edge with it; a hole elsewhere excuses no edge.
+    without = _judge(_day()[:-1])
+    assert [edge.follows for edge in without.edges] == [True]
+    elsewhere = judge_day(DAY, [m for m in late if m.hour != 7], {}, NOW, LAG, {(BY_BLOCK.name, DAY, 7): "down"})
+    assert (elsewhere.hours_are_harmless, elsewhere.is_harmless) == (True, False)
 
 
 def test_fills_far_from_the_hour_of_their_object_are_told() -> None:
