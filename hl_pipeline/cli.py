@@ -31,6 +31,7 @@ from hl_pipeline.terminal import (
     working,
 )
 from hl_pipeline.warehouse.connect import NoDatabaseError, connect, hide_password
+from hl_pipeline.warehouse.spending import read_spent
 
 if TYPE_CHECKING:
     from hl_pipeline.ingest import Day
@@ -262,10 +263,14 @@ def status(demo: Demo = False, first: FirstDay = None, last: LastDay = None) -> 
         statuses = connection.execute(
             "SELECT date, rows, state, explanation, twaps_at IS NULL FROM hl.twap_days ORDER BY date"
         ).fetchall()
+        spent = read_spent(connection)
         failed = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
         stale = connection.execute(
             "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
         ).fetchall()
+    if spent.requests or settings.s3_budget_usd is not None:
+        budget = "" if settings.s3_budget_usd is None else f" of ${settings.s3_budget_usd:,}"
+        console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {spent.requests:,} requests", highlight=False)
     console.print(f"days      {len(rows)}, {sum(row[1] for row in rows):,} fills")
     for day, count, duplicates, loaded_at, state, thinned_at, lacks_statistics in rows:
         place = "  [dim]in the lake alone[/]" if thinned_at else ""

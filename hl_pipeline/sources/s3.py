@@ -50,7 +50,7 @@ _PAGE_BYTES = 1_000_000
 _DENIED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "PermanentRedirect", "AuthorizationHeaderMalformed"}
 _PASSING = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "RequestLimitExceeded"}
 _NO_CREDENTIALS = (PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, SSOError, ProfileNotFound)
-_BODY_BYTES = "BodyBytes"
+_RECEIVED = "Received"
 _AGAIN = "Run again: it retries just what is not there"
 
 Method = Literal["LIST", "GET"]
@@ -135,7 +135,7 @@ class S3Bucket:
     timeout_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        self.client.meta.events.register("before-parse.s3", _note_body_bytes, unique_id="hl-body-bytes")
+        self.client.meta.events.register("before-parse.s3", _note_received, unique_id="hl-received")
 
     @property
     def name(self) -> str:
@@ -172,12 +172,14 @@ class S3Bucket:
     def _list_page(self, prefix: str, asked: dict[str, str]) -> dict[str, Any]:
         with self._request("LIST", prefix, _PAGE_BYTES) as answer:
             page = self.client.list_objects_v2(**asked)
-            answer.status = page["ResponseMetadata"]["HTTPStatusCode"]
-            answer.received = page[_BODY_BYTES]
+            answer.status, answer.received = page[_RECEIVED]
         return page
 
     def _get(self, found: SourceObject, part: _Part) -> None:
         """Bring what `part` lacks of the object. Raises _PassingError when it lacks something still."""
+        if part.size == found.size:
+            # All came, but not as it should have: nothing is left that could be asked for.
+            part.restart()
         with self._request("GET", found.key, found.size - part.size) as answer:
             since = {"Range": f"bytes={part.size}-"} if part.size else {}
             got = self.client.get_object(
@@ -259,10 +261,13 @@ def _is_encrypted(got: dict[str, Any]) -> bool:
     return got.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in got
 
 
-def _note_body_bytes(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
-    """Leave the size of a body that botocore has read in the answer, of an error too; a stream is counted as it is read."""
+def _note_received(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    """Leave status and size of a body that botocore has read in the answer or its error; a stream is counted as it is read.
+
+    A listing whose XML is cut off has status 500 here: botocore has seen to that, so that it is no success.
+    """
     if isinstance(body := response_dict["body"], bytes):
-        customized_response_dict[_BODY_BYTES] = len(body)
+        customized_response_dict[_RECEIVED] = response_dict["status_code"], len(body)
 
 
 def _log_retry(key: str, state: tenacity.RetryCallState) -> None:
@@ -289,9 +294,9 @@ def _naming_errors(url: str, key: str, answer: _Answer) -> Generator[None]:
     except _NO_CREDENTIALS as error:
         raise BucketDeniedError(f"{url}: no AWS credentials: {error}") from error
     except ClientError as error:
-        answer.status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        answer.received = error.response.get(_BODY_BYTES, 0)
-        raise _error_of_answer(url, key, answer.status or 0, error) from error
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        answer.status, answer.received = error.response.get(_RECEIVED, (status, 0))
+        raise _error_of_answer(url, key, status, error) from error
     except (BotoConnectionError, HTTPClientError, ResponseParserError, urllib3.exceptions.HTTPError) as error:
         answer.received = max(answer.received, _bytes_before(error))
         raise _PassingError(str(error)) from error
