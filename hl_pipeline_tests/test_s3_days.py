@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Generator
@@ -161,3 +162,14 @@ def test_a_directory_costs_nothing(made: Path, world: World, run: Run, monkeypat
     metadata = _metadata(run())
     assert (metadata["objects_fetched"], metadata["requests"], metadata["dollars"]) == (25, 0, 0.0)
     assert _ledger(world) == []
+
+
+def test_the_queries_about_money_in_the_operations_document_run(flaky: FlakyS3, world: World, run: Run) -> None:
+    flaky.faults.append(Fault("500", key="/3.lz4"))
+    run()
+    text = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    [block] = [block for block in re.findall(r"```sql\n(.*?)```", text, flags=re.DOTALL) if "hl.s3_requests" in block]
+    with connect(world.database_url) as connection:
+        by_month, failed = (connection.execute(query.encode()).fetchall() for query in block.strip().rstrip(";").split(";"))
+    assert [(row[2], row[4]) for row in by_month] == [("GET", 1), ("LIST", 0)]
+    assert [row[5] for row in failed] == ["it answered 500 InternalError"]
