@@ -59,7 +59,8 @@ def _lacking(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObj
     if not own:
         return "No object of statuses has this day in its key"
     hours = {meta.hour for meta in own if meta.hour is not None}
-    if not hours:
+    # Hour 0 may be there for the last events of the day before alone, beside objects of another layout.
+    if hours <= {0} and len(own) > len(hours):
         return ""
     next_day = day + timedelta(days=1)
     lacking = [start_of(day) + hour * HOUR for hour in range(24) if hour not in hours]
