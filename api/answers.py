@@ -26,6 +26,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.QueryCanceled, _on_slow)
     # One that the pool raises when it has none to give is one of these.
     app.add_exception_handler(OperationalError, _on_absent)
+    app.add_exception_handler(errors.FeatureNotSupported, _on_changed)
     for kind in (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName, errors.InsufficientPrivilege):
         app.add_exception_handler(kind, _on_unprepared)
 
@@ -56,16 +57,19 @@ def _say(request: Request, error: dict[str, Any]) -> dict[str, Any]:
     return {"type": error["type"], "loc": error["loc"], "msg": message, "input": error["input"]}
 
 
-def _on_slow(request: Request, _error: Exception) -> Response:
-    limit = request.app.state.settings.api_statement_timeout_seconds
-    return answer(
-        {"detail": f"the query took longer than {limit:g} s: ask for less between start and end, or name a wallet"}, 504
-    )
+def _on_slow(_request: Request, _error: Exception) -> Response:
+    return answer({"detail": "the query took too long: ask for less between start and end, or name a wallet"}, 504)
 
 
 def _on_absent(_request: Request, error: Exception) -> Response:
     _log.warning("no answer from the database: %s", " ".join(str(error).split()))
     return answer({"detail": "the database is away or busy; try again in a moment"}, 503, _RETRY)
+
+
+async def _on_changed(request: Request, error: Exception) -> Response:
+    # A migration has changed a table that prepared statements know: new connections know the new one.
+    await request.app.state.pool.drain()
+    return _on_absent(request, error)
 
 
 def _on_unprepared(_request: Request, error: Exception) -> Response:

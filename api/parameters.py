@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Path, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
+_Moment = TypeVar("_Moment", date, datetime)
 Format = Literal["json", "csv", "parquet"]
 
 FIRST = datetime(2023, 1, 1, tzinfo=UTC)
@@ -104,6 +105,12 @@ def _instant(text: str, of_day: time) -> datetime:
     return instant
 
 
+def _not_before_start(end: _Moment, info: ValidationInfo) -> _Moment:
+    if "start" in info.data and end < info.data["start"]:
+        raise PydanticCustomError("range", "must not be before start")
+    return end
+
+
 def _say_nothing_of_null(schema: dict[str, Any]) -> None:
     """A parameter can be left out, not be null."""
     [kept] = [one for one in schema.pop("anyOf") if one != {"type": "null"}]
@@ -142,6 +149,7 @@ End = Annotated[
     BeforeValidator(_last_instant),
     WithJsonSchema(_INSTANT_SCHEMA),
     Field(description=f"Its last moment, in it: an instant (without a zone: UTC), or a day, all of it, {_SPAN}."),
+    AfterValidator(_not_before_start),
 ]
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date", "examples": ["2025-11-03"]})]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="At most so many."), BeforeValidator(_plain_integer)]
@@ -177,24 +185,10 @@ class _Range(Parameters):
     start: Start
     end: End
 
-    @field_validator("end")
-    @classmethod
-    def _is_not_before_start(cls, end: datetime, info: ValidationInfo) -> datetime:
-        if "start" in info.data and end < info.data["start"]:
-            raise PydanticCustomError("range", "must not be before start")
-        return end
-
 
 class _Days(Parameters):
     start: Annotated[Day, Field(description=f"First day, {_SPAN}.")]
-    end: Annotated[Day, Field(description="Last day, in it.")]
-
-    @field_validator("end")
-    @classmethod
-    def _is_not_before_start(cls, end: date, info: ValidationInfo) -> date:
-        if "start" in info.data and end < info.data["start"]:
-            raise PydanticCustomError("range", "must not be before start")
-        return end
+    end: Annotated[Day, Field(description="Last day, in it."), AfterValidator(_not_before_start)]
 
 
 class _OfWallet(Parameters):

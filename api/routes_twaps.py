@@ -110,7 +110,9 @@ async def _read_analytics(connection: AsyncConnection, twap_ids: list[int]) -> d
     """Rows of hl.twaps by twap_id."""
     cursor = connection.cursor(row_factory=dict_row)
     rows = await (await cursor.execute(_ANALYTICS, {"twap_ids": twap_ids})).fetchall()
-    return {(text := str(row["twap_id"])): {**row, "twap_id": text} for row in rows}
+    for row in rows:
+        row["twap_id"] = str(row["twap_id"])
+    return {row["twap_id"]: row for row in rows}
 
 
 def _not_found(twap_id: int) -> HTTPException:

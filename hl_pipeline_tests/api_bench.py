@@ -11,15 +11,14 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 
 from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline.warehouse.migrate import migrate
-from hl_pipeline_tests.processes_in_tests import free_port, started, users_environment, wait_until
+from hl_pipeline_tests.api_serving import serving
 
 WALLET = "0x" + "ab" * 20
 RANGE = f"wallet={WALLET}&start=2025-11-01&end=2025-12-31"
@@ -80,7 +79,9 @@ def measure(home: Path) -> dict[str, float]:
         connection.execute(_FILL.encode())
         connection.execute("VACUUM ANALYZE")
     figures: dict[str, float] = {}
-    with _serving(url, home) as port:
+    with serving(url, home) as api:
+        port = urlsplit(api.url).port
+        assert port is not None
         for what, path in PATHS.items():
             asyncio.run(_run(port, path, clients=_CLIENTS, seconds=1.0))
             one = asyncio.run(_run(port, path, clients=1, requests=_ONE_CLIENT_REQUESTS))
@@ -92,16 +93,6 @@ def measure(home: Path) -> dict[str, float]:
     with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
     return figures
-
-
-@contextmanager
-def _serving(url: str, home: Path) -> Generator[int]:
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "api.app:app", "--port", str(port), "--no-access-log"]
-    environment = users_environment(HL_SETTINGS_RESOLVED="1", HL_API_DATABASE_URL=url)
-    with started(command, environment, Path(__file__).parent.parent, home / "api_bench.log") as server:
-        wait_until(lambda: server.answers(f"http://127.0.0.1:{port}/healthz"), 30, "the API answers")
-        yield port
 
 
 async def _run(port: int, path: str, *, clients: int, requests: int = sys.maxsize, seconds: float = 3600.0) -> list[float]:
