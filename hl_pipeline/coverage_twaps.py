@@ -90,7 +90,7 @@ def _judge_hours(
 ) -> list[StatusHour]:
     """Every hour, where the objects are one an hour; and the day (None) where objects have no hour, or there is none."""
     hours = {meta.hour for meta in own} | {hour for _, hour in errors}
-    if any(meta.hour is not None for meta in own):
+    if _is_hourly(own):
         hours |= set(range(24))
 
     def judge_hour(hour: int | None) -> StatusHour:
@@ -112,16 +112,21 @@ def _lacking(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObj
     if not own:
         return "No object of statuses has this day in its key"
     hours = {meta.hour for meta in own if meta.hour is not None}
-    lacking = [start_of(day) + hour * HOUR for hour in range(24) if hours and hour not in hours]
+    lacking = [start_of(day) + hour * HOUR for hour in range(24) if _is_hourly(own) and hour not in hours]
     if _lacks_next(day, own, objects):
         lacking.append(start_of(day + timedelta(days=1)))
     return f"{len(lacking)} of 25 hourly objects of statuses lack: {show_hours(lacking)}" if lacking else ""
 
 
+def _is_hourly(own: Sequence[StatusObject]) -> bool:
+    """Whether a day has an object an hour. Beside objects of another layout, hour 0 alone has the last events of the day before."""
+    hours = {meta.hour for meta in own if meta.hour is not None}
+    return bool(hours) and not (hours == {0} and len(own) > 1)
+
+
 def _lacks_next(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> bool:
     """Whether the last events of a day of hourly objects may lack: they stand in the next day's first."""
-    is_hourly = any(meta.hour is not None for meta in own)
-    return is_hourly and not any(meta.object_date == str(day + timedelta(days=1)) for meta in objects)
+    return _is_hourly(own) and not any(meta.object_date == str(day + timedelta(days=1)) for meta in objects)
 
 
 def find_strays(objects: Sequence[StatusObject]) -> list[str]:

@@ -52,7 +52,7 @@ def api_command(host: str, port: int) -> list[str]:
 
 def give_api_its_database(url: str) -> None:
     """Tell the API, a child of this process, of the database at `url`, unless the user has named it one."""
-    os.environ.setdefault("HL_API_DATABASE_URL", url)
+    os.environ["HL_API_DATABASE_URL"] = os.environ.get("HL_API_DATABASE_URL") or url
 
 
 def run_api(host: str, port: int) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from api.settings import ApiOptions
+
 PREFIX = "HL_"
 # Set for the children of `hl`, which hands them every setting: no file is read again, so a demo's never meet a real one's.
 RESOLVED = "HL_SETTINGS_RESOLVED"
@@ -18,7 +20,7 @@ NONE = "none"
 """The value of HL_TWAP_DATA_URL with which no statuses are looked for."""
 
 
-class Settings(BaseSettings):
+class Settings(ApiOptions, BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True)
 
     home: Path = Field(
@@ -120,7 +122,7 @@ class Settings(BaseSettings):
         default=8000, ge=1, le=65535, description="Port of the REST API that `hl up` and `hl api` start, on 127.0.0.1."
     )
 
-    @field_validator("database_url", "dagster_database_url")
+    @field_validator("database_url", "dagster_database_url", "api_database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):

@@ -1,4 +1,5 @@
-"""`make bench`: fills a second from generated objects of a real hour's size, stage by stage and the whole way. No test.
+"""`make bench`: fills a second from generated objects of a real hour's size, stage by stage and the whole way; and the API
+under load (`api_bench`). No test.
 
 Each run is a process of its own with a new lake and a new database; the medians of all runs count, the machine is noisy.
 """
@@ -27,6 +28,7 @@ from rich.table import Table
 
 from hl_pipeline.settings import Settings, as_environment
 from hl_pipeline.warehouse.embedded import embedded_url, hold
+from hl_pipeline_tests.api_bench import measure as measure_api
 
 if TYPE_CHECKING:
     from hl_pipeline.lake import Lake
@@ -54,6 +56,7 @@ def main() -> None:
             for number in range(chosen.runs):
                 measured = [_run(what, home, bucket, number) for what in _MEASURES]
                 results.append({name: value for one in measured for name, value in one.items()})
+                results[-1] |= measure_api(home)
                 console.print(f"run {number + 1}: " + ", ".join(f"{name} {value:,.0f}" for name, value in results[-1].items()))
     _print_medians(console, results)
 
@@ -195,7 +198,8 @@ def _print_medians(console: Console, results: list[dict[str, float]]) -> None:
     for name in results[0]:
         values = [result[name] for result in results]
         target = f"{TARGETS[name]:,}" if name in TARGETS else "1,536" if name == "peak MiB" else ""
-        table.add_row(name, *(f"{value:,.0f}" for value in (statistics.median(values), min(values), max(values))), target)
+        digits = 1 if " ms" in name else 0
+        table.add_row(name, *(f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values))), target)
     console.print(table)
 
 

@@ -15,8 +15,8 @@ binary), and
 """
 _STATUSES_LAKE = """### The lake's `raw_twap_statuses/`, `twap_statuses/` and `twap_slices/`
 
-The first two as `hl.twap_statuses` from `twap_id` to `time_ns` (`started_at` is a timestamp of µs in UTC, decimals are `Decimal(38, 10)`;
-`twap_statuses/` has `object` too), and the columns below. `twap_slices/` has columns of the lake's `fills/`.
+The first two as `hl.twap_statuses` from `twap_id` to `time_ns` (`started_at` is a timestamp of µs in UTC, decimals are
+`Decimal(38, 10)`; `twap_statuses/` has `object` too), and the columns below. `twap_slices/` has columns of the lake's `fills/`.
 """
 
 

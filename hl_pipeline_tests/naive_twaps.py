@@ -148,7 +148,7 @@ def ended(told: Sequence[Status]) -> int | None:
 
 def seen(told: Sequence[Status], fills: Sequence[Leg], window: Window) -> Row:
     moments = [status["time_ns"] // 1000 for status in told] + [fill["time"] * 1000 for fill in fills]
-    last = [*moments, window.end * 1000]
+    last = [*moments, window.begin * 1000, window.end * 1000]
     if ended(told) is None:
         last.append(due_by(told, window.begin) * 1000)
     return {

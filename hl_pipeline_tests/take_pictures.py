@@ -94,9 +94,10 @@ _END = f"""
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The bucket that was made, its days, and first and last of each run of days to be ingested, in their order."""
+    """The buckets that were made, their days, and first and last of each run of days to be ingested, in their order."""
 
     bucket: Path
+    statuses: Path
     days: list[date]
     ingested: list[tuple[date, date]]
 
@@ -114,6 +115,15 @@ class Picture:
     clicks: tuple[str, ...] = ()
     until: str | None = None
     height: int = 1400
+    is_of_api: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the UI and the REST API answer."""
+
+    ui: str
+    api: str
 
 
 class Page:
@@ -188,11 +198,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hl-pics-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         sample = make_sample(directory)
-        with _serving(directory, sample) as ui, _browsing(browser, directory) as page:
+        with _serving(directory, sample) as served, _browsing(browser, directory) as page:
             PICTURES.mkdir(parents=True, exist_ok=True)
             for picture in pictures(sample):
                 file = PICTURES / f"{picture.name}.png"
-                file.write_bytes(take(page, ui, picture))
+                file.write_bytes(take(page, served, picture))
                 _say(f"{file.relative_to(PROJECT)}  {file.stat().st_size / 1000:.0f} kB")
 
 
@@ -203,7 +213,7 @@ def pictures(sample: Sample) -> list[Picture]:
         Picture(
             "asset-graph",
             "/asset-groups",
-            ("raw_fills", "user_stats", "Passed"),
+            ("raw_fills", "user_stats", "raw_twap_statuses", "Passed"),
             clicks=("panel_show_right", "settings", "Expand all groups"),
             height=640,
         ),
@@ -217,13 +227,14 @@ def pictures(sample: Sample) -> list[Picture]:
         ),
         Picture("checks", "/assets/fills?view=checks&checkDetail=day_is_whole", ("Latest execution", "Failed"), until="Plots"),
         Picture("plots", "/assets/daily_stats", ("Description",), clicks=("Plots",), height=884),
+        Picture("api", "/docs", ("/api/v1/twaps", "/api/v1/candles"), height=760, is_of_api=True),
     ]
 
 
-def take(page: Page, ui: Ui, picture: Picture) -> bytes:
+def take(page: Page, served: Served, picture: Picture) -> bytes:
     """The picture as a PNG file."""
     page.resize(picture.height)
-    page.open(f"http://127.0.0.1:{ui.port}{picture.path}")
+    page.open((served.api if picture.is_of_api else served.ui) + picture.path)
     for label in picture.clicks:
         page.settle(picture.height)  # what is still to be loaded would move the button away
         page.click(label)
@@ -243,7 +254,7 @@ def make_sample(directory: Path) -> Sample:
     others = [n for n in range(_DAYS) if n not in (_INCOMPLETE, *_SKIPPED)]
     # The incomplete day comes last: the tab of the checks shows what was checked last.
     ingested = [(days[a], days[b]) for a, b in [*_runs(others), (_INCOMPLETE, _INCOMPLETE)]]
-    return Sample(made.node_data_dir, days, ingested)
+    return Sample(made.node_data_dir, made.twap_data_dir, days, ingested)
 
 
 def _runs(numbers: list[int]) -> list[tuple[int, int]]:
@@ -253,10 +264,11 @@ def _runs(numbers: list[int]) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def _serving(directory: Path, sample: Sample) -> Generator[Ui]:
+def _serving(directory: Path, sample: Sample) -> Generator[Served]:
     """`hl up` with the sample's days ingested, in a home of its own, deaf to the user's settings."""
-    port = free_port()
-    own = {"HL_HOME": "home", "HL_PORT": str(port), "HL_NODE_DATA_URL": str(sample.bucket)}
+    port, api_port = free_port(), free_port()
+    own = {"HL_HOME": "home", "HL_PORT": str(port), "HL_API_PORT": str(api_port), "HL_NODE_DATA_URL": str(sample.bucket)}
+    own |= {"HL_TWAP_DATA_URL": str(sample.statuses)}
     environment = {name: value for name, value in users_environment().items() if not name.startswith("HL_")} | own
     for first, last in sample.ingested:
         done = run([program("hl"), "ingest", "--from", str(first), "--to", str(last)], environment, directory, 300)
@@ -267,7 +279,7 @@ def _serving(directory: Path, sample: Sample) -> Generator[Ui]:
             ui = Ui(port)
             wait_until(lambda: up.answers(ui.health), 90, "the UI answers")
             ui.ask("mutation { setNuxSeen }")
-            yield ui
+            yield Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{api_port}")
         finally:
             up.interrupt(60)
 

@@ -407,3 +407,22 @@ def test_a_day_killed_anywhere_and_run_again_has_the_same_twaps(
     assert runs.run(place, FIRST) == 0
 
     assert _dump(place.database_url) == expected
+
+
+def test_a_duration_beyond_all_reason_fails_no_day(source: Path, world: World, run: Run) -> None:
+    long = _event(1)["state"] | {"minutes": 2**31 - 1}
+    _put(source / "20251103/12.jsonl", _lines(_event(1, state=long), _event(2)))
+    assert run(DAY, ASSETS).success
+    rows = _query(world, "SELECT twap_id, duration_minutes, slices_due FROM hl.twaps ORDER BY 1")
+    assert [(row["twap_id"], row["duration_minutes"]) for row in rows] == [(1, 2**31 - 1), (2, 30)]
+    assert rows[1]["slices_due"] == 60
+
+
+def test_an_event_in_an_object_of_the_day_before_is_there_whichever_day_comes_first(source: Path, world: World, run: Run) -> None:
+    _put(source / "20251102/12.jsonl", _lines(_event(1), _event(2, time="2025-11-02T23:00:00")))
+    for day in (DAY, DAY - timedelta(days=1)):
+        run(day)
+    assert _query(world, "SELECT twap_id, date FROM hl.twap_statuses ORDER BY 1") == [
+        {"twap_id": 1, "date": DAY},
+        {"twap_id": 2, "date": DAY - timedelta(days=1)},
+    ]

@@ -141,6 +141,14 @@ def test_where_there_is_an_object_an_hour_each_hour_and_the_next_days_first_are_
     assert judged.explanation == "2 of 25 hourly objects of statuses lack: 2025-11-03 05 h, 2025-11-04 00 h."
 
 
+def test_beside_an_object_of_the_day_hour_0_is_but_the_end_of_the_day_before() -> None:
+    first = _meta("hourly/20251103/0.jsonl", hour=0)
+    assert judge_status_day(DAY, [_meta(), first], {}, NOW, LAG).state == "unprovable"
+    assert judge_status_day(DAY, [first], {}, NOW, LAG).state == "incomplete"
+    second = _meta("hourly/20251103/1.jsonl", hour=1)
+    assert judge_status_day(DAY, [_meta(), first, second], {}, NOW, LAG).state == "incomplete"
+
+
 def test_an_object_that_could_not_be_had_makes_the_day_incomplete_by_name() -> None:
     judged = judge_status_day(DAY, [_meta()], {("date=2025-11-03/b.parquet", None): "truncated"}, NOW, LAG)
     assert judged.state == "incomplete"

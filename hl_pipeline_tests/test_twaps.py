@@ -7,13 +7,14 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import count, permutations
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import polars as pl
@@ -33,8 +34,9 @@ from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline_tests import naive_twaps
 from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.naive import write_object
 from hl_pipeline_tests.naive_stats import Leg, Row, grouped, read_legs
-from hl_pipeline_tests.naive_twaps import Days, Loaded, Status
+from hl_pipeline_tests.naive_twaps import MINUTE, Days, Loaded, Status
 
 # By hand: a few rows each, and what follows from them.
 
@@ -277,6 +279,19 @@ def test_what_lacks_in_a_day_that_is_not_wholly_known_is_no_hole() -> None:
         _has(_twap(statuses, legs[:2], {DAY: Loaded(), NEXT: Loaded(state)}), verdict=verdict)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "complete"),
+    [
+        ("whole", "whole", True),
+        ("whole", "unprovable", None),
+        ("no source", "incomplete", False),
+        ("pending", "unprovable", False),
+    ],
+)
+def test_one_incomplete_day_is_enough_and_else_one_that_cannot_be_proven(first: str, second: str, complete: bool | None) -> None:
+    _has(_twap(*_over_midnight(), {DAY: Loaded(first), NEXT: Loaded(second)}), is_complete=complete)
+
+
 def test_the_day_of_an_end_at_midnight_belongs_to_the_window() -> None:
     statuses = [_status("23:55:00", "activated"), _ended("00:00:00", 0, day=NEXT)]
     _has(_twap(statuses, [], {DAY: Loaded(), NEXT: Loaded(None, False)}), is_complete=False, market_volume=None, whole_minutes=5)
@@ -307,7 +322,9 @@ ON_TIME = "12:00:00 12:00:30 12:01:00 12:01:30 12:02:00 12:02:30 12:03:00 12:03:
         # Before the begin nothing is due, at the begin the first.
         (ON_TIME.replace("12:00:00", "11:59:59.999"), "0.1"),
         (ON_TIME.replace("12:00:00 12:00:30", "11:59:59.999 11:59:59.999"), "0.2"),
-        # A millisecond before its time a slice is early.
+        (ON_TIME.replace("12:00:00", "11:58:59"), "0.1"),
+        # A millisecond before its time a slice is early; at the end it is still counted.
+        (ON_TIME.replace("12:04:30", "12:05:00"), "0"),
         (ON_TIME.replace("12:00:30", "12:00:29.999"), "0.1"),
         ("", "1"),
         # After the end nothing more is due, and what comes then is only late.
@@ -479,6 +496,8 @@ ONE = _slice("12:00:00", "100")
         ([ACTIVATED, _ended("12:05:00", 1)], [{**ONE, "coin": "ETH"}], {DAY: Loaded()}, "conflict"),
         ([ACTIVATED], [{**ONE, "side": "A"}], {DAY: Loaded()}, "conflict"),
         ([WAITING], [{**ONE, "side": "A"}], {DAY: Loaded()}, "conflict"),
+        ([{**ACTIVATED, "coin": "ETH"}, _ended("12:05:00", 1)], [ONE], {DAY: Loaded()}, "conflict"),
+        ([{**ACTIVATED, "wallet": OTHER}, _ended("12:05:00", 0, "error")], [], {DAY: Loaded()}, "conflict"),
         # Waiting is no lack, however long; with a slice it is no waiting.
         ([WAITING], [], {DAY: Loaded()}, "waiting"),
         ([WAITING], [ONE], {DAY: Loaded()}, "status_missing"),
@@ -545,9 +564,14 @@ class Written:
     legs: list[Leg]
     told: list[Status]
     kinds: dict[str, list[int]]
+    found: dict[frozenset[date], dict[int, Row]] = field(default_factory=dict)
 
     def naive(self, days: Iterable[date]) -> dict[int, Row]:
-        return _naive(self, self.told, days)
+        """The TWAPs as they are when these days are loaded; made once."""
+        key = frozenset(days)
+        if key not in self.found:
+            self.found[key] = naive_twaps.twaps(self.told, self.legs, dict.fromkeys(key, Loaded()))
+        return self.found[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -559,11 +583,6 @@ class Place:
 
 
 Copy = Callable[[Place], Place]
-After = Callable[[tuple[date, ...]], Place]
-
-
-def _naive(written: Written, told: Iterable[Status], days: Iterable[date]) -> dict[int, Row]:
-    return naive_twaps.twaps(told, written.legs, dict.fromkeys(days, Loaded()))
 
 
 def _write(directory: Path, days: tuple[date, ...], fills_per_hour: int, seed: int) -> Written:
@@ -578,7 +597,7 @@ def _write(directory: Path, days: tuple[date, ...], fills_per_hour: int, seed: i
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return _write(tmp_path_factory.mktemp("twaps"), DAYS, 350, 5)
+    return _write(tmp_path_factory.mktemp("twaps"), DAYS, 200, 5)
 
 
 @pytest.fixture(scope="module")
@@ -608,20 +627,12 @@ def in_order(written: Written, new_place: Callable[[], Place], instance: Dagster
 
 
 @pytest.fixture(scope="module")
-def after(written: Written, new_place: Callable[[], Place], copy: Copy, instance: DagsterInstance) -> After:
-    """What is there after days were materialized in an order, when all objects were in the lake before."""
-    places: dict[tuple[date, ...], Place] = {(): new_place()}
+def raw(written: Written, new_place: Callable[[], Place], instance: DagsterInstance) -> Place:
+    """All objects in the lake, and nothing made of them."""
+    place = new_place()
     for day in DAYS:
-        _materialize(places[()], written, day, instance, RAW)
-
-    def get(order: tuple[date, ...]) -> Place:
-        if order not in places:
-            place = copy(get(order[:-1]))
-            _materialize(place, written, order[-1], instance, FROM_LAKE)
-            places[order] = place
-        return places[order]
-
-    return get
+        _materialize(place, written, day, instance, RAW)
+    return place
 
 
 def _environment(place: Place, written: Written) -> dict[str, str]:
@@ -698,24 +709,27 @@ def _as_stored(told: Status) -> Row:
 
 @pytest.mark.parametrize("kind", VERDICTS)
 def test_the_verdicts_are_what_the_twaps_were_made_to_be(written: Written, in_order: Place, kind: str) -> None:
-    stored, ids = _stored(in_order), written.kinds[kind]
-    assert {stored[twap_id]["verdict"] for twap_id in ids if twap_id in stored} == VERDICTS[kind]
+    stored = _stored(in_order)
+    end_later = {told["twap_id"] for told in written.told if naive_twaps.day_at(told["time_ns"] // 10**6) not in DAYS}
+    verdicts = {twap_id: stored[twap_id]["verdict"] for twap_id in written.kinds[kind] if twap_id in stored}
+    assert {verdict for twap_id, verdict in verdicts.items() if twap_id not in end_later} == VERDICTS[kind]
+    assert {verdict for twap_id, verdict in verdicts.items() if twap_id in end_later} <= {"running"}
 
 
 @pytest.mark.parametrize("order", [*permutations(DAYS)], ids=lambda order: "-".join(str(day.day) for day in order))
 def test_the_order_of_the_days_does_not_matter_and_each_step_is_what_the_days_so_far_give(
-    written: Written, in_order: Place, after: After, order: tuple[date, ...]
+    written: Written, in_order: Place, raw: Place, copy: Copy, instance: DagsterInstance, order: tuple[date, ...]
 ) -> None:
-    for length in (1, 2, 3):
-        _assert_equal(_stored(after(order[:length])), written.naive(order[:length]))
-    assert _stored(after(order)) == _stored(in_order)
+    place = copy(raw)
+    for number, day in enumerate(order, start=1):
+        _materialize(place, written, day, instance, FROM_LAKE)
+        _assert_equal(_stored(place), written.naive(order[:number]))
+    assert _stored(place) == _stored(in_order)
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_days_that_are_made_at_once_give_the_same(
-    written: Written, in_order: Place, after: After, copy: Copy, round_: int
-) -> None:
-    place = copy(after(()))
+def test_days_that_are_made_at_once_give_the_same(written: Written, in_order: Place, raw: Place, copy: Copy, round_: int) -> None:
+    place = copy(raw)
     processes = [_start(place, written, day) for day in (*DAYS[round_:], *DAYS[:round_])]
     for process in processes:
         process.join(120)
@@ -748,7 +762,9 @@ def test_a_day_that_lacks_is_a_hole_until_it_is_there(
         _materialize(place, written, day, instance)
     stored = _stored(place)
     _assert_equal(stored, written.naive((first, last)))
-    assert {(stored[twap_id]["verdict"], stored[twap_id]["market_volume"]) for twap_id in written.kinds["three_days"]} == {("hole", None)}
+    assert {(stored[twap_id]["verdict"], stored[twap_id]["market_volume"]) for twap_id in written.kinds["three_days"]} == {
+        ("hole", None)
+    }
     _materialize(place, written, lacking, instance)
     assert _stored(place) == _stored(in_order)
 
@@ -812,13 +828,24 @@ def test_statuses_that_an_object_has_no_more_disappear_with_all_that_followed_fr
         ).write_parquet(path)
     _materialize(place, spoilt, DAYS[1], instance)
     stored = _stored(place)
-    _assert_equal(stored, _naive(spoilt, told, DAYS))
+    _assert_equal(stored, replace(spoilt, told=told, found={}).naive(DAYS))
     assert failed not in stored
     verdicts = [stored[twap_id]["verdict"] for twap_id in (without_end, without_any, larger)]
     assert verdicts == ["status_missing", "status_missing", "missing_fills"]
 
     _materialize(place, written, DAYS[1], instance)
     assert _stored(place) == _stored(in_order)
+
+
+def test_statuses_of_an_object_that_the_bucket_has_no_more_stay_as_the_lake_has_them(
+    written: Written, in_order: Place, copy: Copy, instance: DagsterInstance, tmp_path: Path
+) -> None:
+    place, bucket = copy(in_order), tmp_path / "statuses"
+    shutil.copytree(written.statuses, bucket)
+    (bucket / f"date={DAYS[1]}/part-00001.parquet").unlink()
+    _materialize(place, replace(written, statuses=bucket), DAYS[1], instance, [raw_twap_statuses, twap_statuses, twaps])
+    assert _stored(place) == _stored(in_order)
+    _assert_equal(*_statuses(place, written))
 
 
 def _of_one_object(written: Written, day: date) -> list[int]:
@@ -828,3 +855,203 @@ def _of_one_object(written: Written, day: date) -> list[int]:
         for twap_id, told in grouped(written.told, lambda told: told["twap_id"]).items()
     }
     return [twap_id for twap_id, of_twap in keys.items() if len(of_twap) == 1 and min(of_twap).startswith(f"date={day}/")]
+
+
+# Odd ones: of all that a TWAP may be, at random, on days of all kinds; moments that lie on, before and after an edge.
+
+ODD_DAYS = tuple(date(2025, 10, 10) + timedelta(days=number) for number in range(5))
+LACKS_AN_HOUR, WITHOUT_CANDLES, QUARANTINED, WITHOUT_STATUSES = ODD_DAYS[1:]
+ODD: Days = {
+    ODD_DAYS[0]: Loaded(),
+    LACKS_AN_HOUR: Loaded("incomplete"),
+    WITHOUT_CANDLES: Loaded(candles=False),
+    QUARANTINED: Loaded(quarantined=True),
+    WITHOUT_STATUSES: Loaded(statuses=None),
+}
+ODD_BEGIN, ODD_END = (_ms("00:00:00", day) for day in (ODD_DAYS[0], ODD_DAYS[-1] + timedelta(days=1)))
+HOUR = 60 * MINUTE
+EVERY_VERDICT = set(
+    "conflict waiting status_missing running unreported failed match excess_fills hole missing_fills".split()  # noqa: SIM905
+)
+SEQUENCES = (
+    *(
+        "activated finished",
+        "activated finished",
+        "activated terminated",
+        "activated error",
+        "waitingForTrigger activated finished",
+    ),
+    *("activated", "error", "error", "finished", "waitingForTrigger", "waitingForTrigger terminated", "activated newKind", ""),
+    *("activated activated finished", "activated finished finished", "waitingForTrigger activated"),
+)
+UNKNOWN = (
+    "size_requested",
+    "duration_minutes",
+    "reduce_only",
+    "randomize",
+    "started_at_ms",
+    "size_executed",
+    "notional_executed",
+)
+
+
+def _odd_twap(random: Random, twap_id: int) -> tuple[list[Status], list[Leg]]:
+    owner = {"wallet": random.choice((OWNER, OTHER)), "coin": random.choice(("BTC", "ETH", "@107")), "side": random.choice("AB")}
+    day = random.randrange(ODD_BEGIN, ODD_END, naive_twaps.DAY)
+    begin = max(
+        ODD_BEGIN, day + random.choice((0, 30_000, -30_000, random.randrange(1440) * MINUTE)) + random.choice((0, 0, 1, -1, 500))
+    )
+    minutes = random.choice((5, 5, 7, 30, 1440, 4320))
+    runs = random.choice(
+        (0, 1, 29_999, 30_000, MINUTE - 1, MINUTE, 2 * MINUTE + 1, *4 * (minutes * MINUTE,), random.randrange(minutes * MINUTE))
+    )
+    requested = random.choice((Decimal(10), Decimal("0.0000000007"), Decimal(0), Decimal("7000")))
+    slices = [leg for at in _odd_moments(random, begin, runs) for leg in _odd_slice(random, owner, twap_id, at, requested)]
+    asked = {**owner, "twap_id": twap_id, "duration_minutes": minutes, "size_requested": requested}
+    placed = random.choice((begin, begin - 1, begin - HOUR, None))
+    told = _odd_statuses(random, {**asked, "started_at_ms": placed}, begin, begin + runs, slices)
+    return told, _spoilt(random, slices) if random.random() < 0.2 else slices
+
+
+def _odd_moments(random: Random, begin: int, runs: int) -> list[int]:
+    """When its slices go out: on time or a little beside it, or over the whole of its time, and now and then before it."""
+    apart = random.choice((30_000, max(30_000, runs // 10)))
+    moments = [
+        begin + apart * number + random.choice((0, 0, 0, 1, -1, 29_999)) for number in range(random.choice((0, 1, 5, 10, 10, 12)))
+    ]
+    if random.random() < 0.1:
+        moments.append(begin - random.choice((1, MINUTE, HOUR + 1)))
+    return [at for at in moments if ODD_BEGIN <= at < ODD_END and random.random() < 0.95]
+
+
+def _odd_slice(random: Random, owner: Row, twap_id: int, at: int, requested: Decimal) -> list[Leg]:
+    sz = (requested / 10 or Decimal(1)).quantize(Decimal("1e-10")) or Decimal("1e-10")
+    order = {**owner, "oid": next(_numbers), "twap_id": twap_id, "sz": sz}
+    moments = [at + random.choice((0, 0, 1)) for _ in range(random.choice((1, 1, 2)))]
+    return [
+        _leg_at(moment, _odd_px(random), **order, crossed=random.choice((True, False))) for moment in moments if moment < ODD_END
+    ]
+
+
+def _odd_px(random: Random) -> Decimal:
+    return Decimal(random.choice(("100", "101", "99.9999999999", "0.01", "123.456789")))
+
+
+def _leg_at(moment: int, px: Decimal, **other: Any) -> Leg:
+    return {**_trade("00:00:00", "1"), "time": moment, "px": px, **other}
+
+
+def _spoilt(random: Random, slices: list[Leg]) -> list[Leg]:
+    """Fills of which one says too little or other things than the first."""
+    oddities: tuple[Row, ...] = (
+        *({"fee": None}, {"fee_token": None}, {"closed_pnl": None}, {"crossed": None}, {"dir": "Settlement"}),
+        *({"fee": Decimal("-0.5"), "fee_token": "HYPE"}, {"closed_pnl": Decimal("-3.0000000001")}),
+        *({"wallet": "0x" + 40 * "c"}, {"coin": "SOL"}, {"side": "A"}),
+    )
+    first = min((leg["time"] for leg in slices), default=0)
+    return [{**leg, **(random.choice(oddities) if leg["time"] > first and random.random() < 0.3 else {})} for leg in slices]
+
+
+def _odd_statuses(random: Random, asked: Row, begin: int, end: int, slices: list[Leg]) -> list[Status]:
+    names = random.choice(SEQUENCES).split()
+    size, notional = naive_twaps.sums(slices)
+    reported = random.choice((size, size, size, size + 1, size / 2, Decimal(0))).quantize(Decimal("1e-10"))
+    told: list[Status] = []
+    for number, name in enumerate(names):
+        is_last = number == len(names) - 1 and name != "activated"
+        at = end if is_last else begin - random.choice((0, MINUTE)) if name == "waitingForTrigger" else begin + number
+        executed = {"size_executed": reported, "notional_executed": notional.quantize(Decimal("1e-10"))} if is_last else {}
+        unknown = dict.fromkeys(random.sample(UNKNOWN, 2)) if random.random() < 0.15 else {}
+        odd = {"coin": "SOL"} if random.random() < 0.02 else {}
+        time_ns = at * 10**6 + random.choice((0, 999_999, 123_456))
+        told.append({**STATUS, **asked, "time_ns": time_ns, "status": name, **executed, **unknown, **odd})
+    return list({_key(status): status for status in told if status["time_ns"] // 10**6 < ODD_END}.values())
+
+
+def _odd_market(random: Random, legs: list[Leg]) -> list[Leg]:
+    """The other legs of the slices, and trades of others around them, on the minutes' edges too."""
+    found = [
+        {**leg, "wallet": "0x" + 40 * "d", "side": "AB"[leg["side"] == "A"], "twap_id": None, "crossed": not leg["crossed"]}
+        for leg in legs
+        if leg["tid"]
+    ]
+    for leg in random.sample(legs, len(legs) // 2):
+        at = leg["time"] + random.choice((0, MINUTE, -MINUTE, -HOUR, -HOUR - 1, 1 - HOUR, random.randrange(-HOUR, HOUR)))
+        at = random.choice((at, at // MINUTE * MINUTE, at // MINUTE * MINUTE - 1))
+        if ODD_BEGIN <= at < ODD_END and leg["coin"] != "@107":
+            found.append(
+                _leg_at(at, _odd_px(random), coin=leg["coin"], sz=Decimal(random.choice(("1", "0.0000000001", "12345.6"))))
+            )
+    return found
+
+
+def _write_fills(bucket: Path, legs: list[Leg]) -> list[Leg]:
+    """As the node would: blocks in objects by hour, cut 50 ms late. The legs that are in an object."""
+    frame = {
+        moment for start in range(ODD_BEGIN - HOUR, ODD_END + HOUR, HOUR) for moment in (start - 20, start + 5, start + HOUR // 2)
+    }
+    by_moment = grouped(legs, lambda leg: leg["time"])
+    blocks = [(moment, by_moment.get(moment, [])) for moment in sorted(frame | by_moment.keys())]
+    lines: dict[datetime, list[bytes]] = {}
+    left: list[Leg] = []
+    for number, (moment, of_block) in enumerate(blocks):
+        hour = naive_twaps.at_microsecond((moment + 50) // HOUR * HOUR * 1000)
+        if (hour.date(), hour.hour) != (LACKS_AN_HOUR, 13):
+            events: list[Any] = [[leg["wallet"], _fill_json(leg)] for leg in of_block]
+            events += [["0x12", {}]] if (hour.date(), hour.hour) == (QUARANTINED, 14) else []
+            block = {"local_time": _iso((moment + 50) * 10**6), "block_time": _iso(moment * 10**6 + 5), "block_number": number}
+            lines.setdefault(hour, []).append(json.dumps({**block, "events": events}).encode() + b"\n")
+            left += of_block
+    for hour, of_hour in lines.items():
+        write_object(bucket, hour, b"".join(of_hour))
+    return left
+
+
+def _fill_json(leg: Leg) -> Row:
+    usual = {"startPosition": "0.0", "hash": "0x" + 64 * "0", "time": leg["time"], "twapId": leg["twap_id"]}
+    names = {"closed_pnl": "closedPnl", "fee_token": "feeToken"}
+    said = {
+        names.get(name, name): leg[name] for name in ("coin", "px", "sz", "side", "dir", "oid", "tid", "crossed", "fee", *names)
+    }
+    return {**usual, **_as_text({name: value for name, value in said.items() if value is not None})}
+
+
+def _write_statuses(bucket: Path, told: list[Status]) -> None:
+    names = {"coin": "coin", "user": "wallet", "side": "side", "sz": "size_requested", "executedSz": "size_executed"}
+    names |= {"executedNtl": "notional_executed", "minutes": "duration_minutes", "reduceOnly": "reduce_only"}
+    names |= {"randomize": "randomize", "timestamp": "started_at_ms"}
+    for day, of_day in grouped(told, lambda status: naive_twaps.day_at(status["time_ns"] // 10**6)).items():
+        path = bucket / f"{day:%Y/%m/%d}" / "statuses.jsonl"
+        path.parent.mkdir(parents=True)
+        with path.open("w") as file:
+            for status in of_day:
+                state = {name: status[column] for name, column in names.items() if status[column] is not None}
+                event = {"time": _iso(status["time_ns"]), "twap_id": status["twap_id"], "status": status["status"]}
+                file.write(json.dumps({**event, "state": _as_text(state)}) + "\n")
+
+
+def _as_text(values: Row) -> Row:
+    return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
+
+
+def _iso(time_ns: int) -> str:
+    return f"{naive_twaps.at_microsecond(time_ns // 1000):%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09}"
+
+
+def test_odd_twaps_on_days_of_all_kinds_are_what_the_second_way_gives(
+    new_place: Callable[[], Place], instance: DagsterInstance, tmp_path: Path
+) -> None:
+    random = Random(1)
+    made = [_odd_twap(random, twap_id) for twap_id in range(1, 301)]
+    told, slices = [status for of_twap, _ in made for status in of_twap], [leg for _, of_twap in made for leg in of_twap]
+    legs = _write_fills(tmp_path / "fills", [*slices, *_odd_market(random, slices)])
+    _write_statuses(tmp_path / "statuses", told)
+    odd = Written(ODD_DAYS, tmp_path / "fills", tmp_path / "statuses", legs, told, {})
+    place = new_place()
+    for day in random.sample(ODD_DAYS, len(ODD_DAYS)):
+        without = {WITHOUT_CANDLES: [candles], WITHOUT_STATUSES: [raw_twap_statuses, twap_statuses]}.get(day, [])
+        _materialize(place, odd, day, instance, [asset for asset in (*RAW, *FROM_LAKE) if asset not in without])
+    stored, expected = _stored(place), naive_twaps.twaps(told, legs, ODD)
+    _assert_equal(stored, expected)
+    assert {row["verdict"] for row in stored.values()} == EVERY_VERDICT
+    assert {row["is_complete"] for row in stored.values()} == {True, False}

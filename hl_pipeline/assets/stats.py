@@ -23,9 +23,7 @@ from hl_pipeline.warehouse.locks import lock_fills_day
 
 _log = logging.getLogger(__name__)
 _DAY = """
-SELECT d.rows, d.state, coalesce(sum(l.bad_lines), 0) FROM hl.fills_days d
-LEFT JOIN hl.fills_day_objects o USING (date) LEFT JOIN hl.s3_ingest_log l USING (object_id)
-WHERE date = %s GROUP BY d.date
+SELECT rows, state, hl.has_bad_lines(date) FROM hl.fills_days WHERE date = %s
 """
 _COMPLETE = {"whole": True, "incomplete": False, "pending": False}
 

@@ -67,7 +67,7 @@ _CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class BroughtStatuses:
-    """As `Brought`, of a day's objects and the next day's."""
+    """What was done for a day: its objects (and its neighbours') that are in the lake, and which were fetched now."""
 
     found: list[StatusObject]
     fetched: list[StatusObject]
@@ -88,8 +88,8 @@ def raw_twap_statuses(
 ) -> MaterializeResult:
     """TWAP statuses of the bucket, as Parquet.
 
-    The objects with the day, or the day after, in their key (an hour's last events may stand in the next one's object), each a
-    file in the lake, lossless. An object that the lake has is not downloaded again; what cannot be read is quarantined beside it.
+    The objects with the day, or a day beside it, in their key (events at an edge may stand in the neighbour's), each a file in
+    the lake, lossless. An object that the lake has is not downloaded again; what cannot be read is quarantined beside it.
     """
     settings = Settings()
     day = date.fromisoformat(context.partition_key)
@@ -161,7 +161,7 @@ def twap_statuses(context: AssetExecutionContext, lake_storage: LakeStorage, war
 
 
 def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Settings, run_id: str | None = None) -> BroughtStatuses:
-    """Bring the objects of `day` and of the day after into the lake; what could not be had is in the ledger with its error.
+    """Bring the objects of `day` and of the days beside it into the lake; what could not be had is in the ledger with its error.
 
     Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed; BudgetError and NoSpaceError
     before a download.
@@ -172,7 +172,7 @@ def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Setting
         wanted = [] if bucket is None else _list_wanted(bucket, day)
     except BucketDeniedError as error:
         raise BucketDeniedError(f"{error}. Or do without: HL_TWAP_DATA_URL=none") from error
-    known = {(meta.key, meta.etag) for step in (0, 1) for meta in list_status_objects(lake, day + timedelta(days=step))}
+    known = {(meta.key, meta.etag) for own in _around(day) for meta in list_status_objects(lake, own)}
     new = [item.size for _, item in wanted if (item.key, item.etag) not in known]
     emit(_log, "objects_wanted", day=day, objects=len(wanted), bytes=sum(item.size for _, item in wanted))
     require_space_to_fetch(settings, day, sum(new))
@@ -192,7 +192,12 @@ def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Setting
 
 def _list_wanted(bucket: Bucket, day: date) -> list[tuple[date, SourceObject]]:
     days = list_twap_objects(bucket)
-    return [(own, item) for own in (day, day + timedelta(days=1)) for item in days.get(own, [])]
+    return [(own, item) for own in _around(day) for item in days.get(own, [])]
+
+
+def _around(day: date) -> list[date]:
+    """The days in whose objects events of `day` may stand: at an edge of the day, or where days are cut in another zone."""
+    return [day + timedelta(days=step) for step in (-1, 0, 1)]
 
 
 def _bring_object(
@@ -246,8 +251,7 @@ def load_day_of_statuses(
     Raises LakeLacksError when objects that gave the day its rows are in the lake no more.
     """
     with lock_statuses_day(connection, day):
-        around = [day + timedelta(days=step) for step in (-1, 0, 1)]
-        dates = [*around, *days_of_stray_statuses(connection, day)]
+        dates = [*_around(day), *days_of_stray_statuses(connection, day)]
         objects = [meta for object_date in dates for meta in list_status_objects(lake, object_date)]
         refuse_lost_status_objects(connection, day, {meta.key for meta in objects}, lake.root)
         for meta in objects:

@@ -20,7 +20,7 @@ WITH statuses AS (
            (array_agg(notional_executed ORDER BY time_ns DESC, place DESC, status COLLATE "C" DESC))[1] AS notional_executed,
            (array_agg(started_at ORDER BY time_ns DESC, place DESC, status COLLATE "C" DESC)
                FILTER (WHERE started_at IS NOT NULL))[1] AS started_at,
-           (array_agg(duration_minutes ORDER BY time_ns DESC, place DESC, status COLLATE "C" DESC)
+           (array_agg(duration_minutes::bigint ORDER BY time_ns DESC, place DESC, status COLLATE "C" DESC)
                FILTER (WHERE duration_minutes IS NOT NULL))[1] AS duration_minutes,
            (array_agg(size_requested ORDER BY time_ns DESC, place DESC, status COLLATE "C" DESC)
                FILTER (WHERE size_requested IS NOT NULL))[1] AS size_requested,
@@ -64,8 +64,8 @@ WITH statuses AS (
     FROM touched_twaps
     LEFT JOIN told t USING (twap_id) LEFT JOIN did d USING (twap_id) LEFT JOIN paid p USING (twap_id) JOIN parties USING (twap_id)
 ), planned AS (
-    SELECT *, begins_ms + duration_minutes * 60000::bigint AS planned_ms,
-           begins_ms + (coalesce(duration_minutes, 4320) + 1) * 60000::bigint AS due_ms
+    SELECT *, begins_ms + duration_minutes * 60000 AS planned_ms,
+           begins_ms + (coalesce(duration_minutes, 4320) + 1) * 60000 AS due_ms
     FROM joined
 ), windows AS (
     SELECT *, ceil(begins_ms / 60000.0)::bigint AS first_minute,
@@ -90,11 +90,9 @@ WITH statuses AS (
     GROUP BY p.twap_id, w.size_requested, w.duration_minutes
 ), days AS (
     SELECT d.date, d.candles_at IS NOT NULL AS has_candles,
-           CASE WHEN coalesce(sum(l.bad_lines), 0) > 0 THEN false WHEN d.state = 'whole' THEN true
+           CASE WHEN hl.has_bad_lines(d.date) THEN false WHEN d.state = 'whole' THEN true
                 WHEN d.state IN ('incomplete', 'pending') THEN false END AS is_complete
     FROM hl.fills_days d
-    LEFT JOIN hl.fills_day_objects o USING (date) LEFT JOIN hl.s3_ingest_log l USING (object_id)
-    GROUP BY d.date
 ), seen AS (
     SELECT w.twap_id, bool_and(coalesce(days.has_candles, false)) AS has_candles,
            CASE WHEN bool_or(days.date IS NULL OR NOT days.is_complete) THEN false
@@ -162,5 +160,5 @@ SELECT twap_id, wallet, coin, side, status, error,
        hl.ratio(sign * 10000 * (notional - arrival_px * size), arrival_px * size, 4),
        hl.ratio(most, whole, 10), hl.ratio(maker_size, size, 10), fees, closed_pnl, is_complete,
        least(begins_at, first_status_at, first_slice_at) - interval '60 minutes',
-       greatest(last_status_at, last_slice_at, end_at, CASE WHEN NOT is_end THEN to_timestamp(due_ms / 1000.0) END)
+       greatest(begins_at, last_status_at, last_slice_at, end_at, CASE WHEN NOT is_end THEN to_timestamp(due_ms / 1000.0) END)
 FROM figures

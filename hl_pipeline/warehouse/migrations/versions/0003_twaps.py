@@ -133,6 +133,16 @@ CREATE FUNCTION hl.ratio(a numeric, b numeric, digits integer) RETURNS numeric L
     -- The zeros: a quotient has as many decimals as what is divided, at least.
     SELECT round((a + 0.000000000000000000000000000000) / nullif(b, 0), digits)
 $$;
+
+CREATE FUNCTION hl.has_bad_lines(day date) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM hl.s3_ingest_log l
+        WHERE l.bad_lines > 0 AND l.object_id IS NOT NULL AND (
+            l.object_date = day OR (l.object_date = day + 1 AND l.object_hour = 0)
+            OR l.object_id IN (SELECT o.object_id FROM hl.fills_day_objects o WHERE o.date = day)))
+$$;
+COMMENT ON FUNCTION hl.has_bad_lines IS
+    'Whether an object that gave the day (UTC) its fills, or should have, has lines in quarantine';
 COMMENT ON FUNCTION hl.ratio IS 'a / b rounded to so many digits, NULL where b is 0';
 """
 
@@ -165,7 +175,7 @@ DO $$ BEGIN
         REVOKE ALL ON SCHEMA hl FROM hl_reader;
     END IF;
 END $$;
-DROP FUNCTION hl.ratio;
+DROP FUNCTION hl.ratio, hl.has_bad_lines;
 DROP TABLE hl.twaps, hl.twap_slice_days, hl.twap_statuses, hl.twap_days;
 ALTER TABLE hl.fills_days DROP COLUMN twaps_at;
 DELETE FROM hl.s3_ingest_log WHERE object_id IS NULL;

@@ -1,0 +1,78 @@
+"""Answers in JSON: those of the routes, and what is said when one cannot be given."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from psycopg import OperationalError, errors
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_log = logging.getLogger(__name__)
+_RETRY = {"Retry-After": "2"}
+
+
+def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """`content` as JSON. Stored JSON within it stays as it is, to the last digit."""
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make each error that a request can meet an answer of its own status."""
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(errors.QueryCanceled, _on_slow)
+    # One that the pool raises when it has none to give is one of these.
+    app.add_exception_handler(OperationalError, _on_absent)
+    app.add_exception_handler(errors.FeatureNotSupported, _on_changed)
+    for kind in (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName, errors.InsufficientPrivilege):
+        app.add_exception_handler(kind, _on_unprepared)
+
+
+def answer_head(app: ASGIApp) -> ASGIApp:
+    """Middleware: HEAD is answered as GET; the server leaves the body out."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET", "headers_only": True}
+        await app(scope, receive, send)
+
+    return answered
+
+
+def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return answer({"detail": [_say(request, one) for one in error.errors()]}, 422)
+
+
+def _say(request: Request, error: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI's form. Of a parameter that is not known: those that are."""
+    message = error["msg"]
+    if error["type"] == "extra_forbidden":
+        operation = request.app.openapi()["paths"][request.scope["route"].path]["get"]
+        known = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
+        message = f"is no parameter of this path; there are: {', '.join(known)}" if known else "this path has no parameters"
+    return {"type": error["type"], "loc": error["loc"], "msg": message, "input": error["input"]}
+
+
+def _on_slow(_request: Request, _error: Exception) -> Response:
+    return answer({"detail": "the query took too long: ask for less between start and end, or name a wallet"}, 504)
+
+
+def _on_absent(_request: Request, error: Exception) -> Response:
+    _log.warning("no answer from the database: %s", " ".join(str(error).split()))
+    return answer({"detail": "the database is away or busy; try again in a moment"}, 503, _RETRY)
+
+
+async def _on_changed(request: Request, error: Exception) -> Response:
+    # A migration has changed a table that prepared statements know: new connections know the new one.
+    await request.app.state.pool.drain()
+    return _on_absent(request, error)
+
+
+def _on_unprepared(_request: Request, error: Exception) -> Response:
+    text = str(error).partition("\n")[0]
+    _log.error("the database cannot be read: %s", text)
+    return answer({"detail": f"the database is not ready: {text}; `hl up` or `hl ingest` prepares it"}, 503, _RETRY)

@@ -1,0 +1,54 @@
+"""The application: `uvicorn api.app:app`. Wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
+
+from api import routes_fills, routes_service, routes_stats, routes_twaps
+from api.answers import add_error_handlers, answer_head
+from api.database import make_export_pool, make_pool
+from api.metrics import count_requests, make_metrics
+from api.parameters import refuse_repeated
+from api.settings import ApiSettings, read_settings
+
+_DESCRIPTION = """Hyperliquid's trading history from PostgreSQL: TWAPs, fills, candles, statistics.
+
+Times are UTC; decimals are texts, exact to the last digit; every list says with `coverage` which days of its range are there."""
+
+
+def create_app(settings: ApiSettings | None = None) -> FastAPI:
+    """The application, with the settings of the environment unless given. It starts without its database, and waits for it."""
+    chosen = settings or read_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with make_pool(chosen) as app.state.pool, make_export_pool(chosen) as app.state.exports:
+            yield
+
+    # Its /docs comes from here, not from a CDN.
+    app = FastAPIOffline(
+        title="hl-pipeline",
+        description=_DESCRIPTION,
+        version=routes_service.read_version(),
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings = chosen
+    app.state.metrics = make_metrics()
+    for routes in (routes_twaps, routes_fills, routes_stats, routes_service):
+        app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
+    add_error_handlers(app)
+    app.add_middleware(count_requests, metrics=app.state.metrics)
+    app.add_middleware(answer_head)
+    return app
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`app`, made when it is asked for: importing this module reads no settings."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(name)

@@ -1,0 +1,144 @@
+"""PostgreSQL as the API sees it: connections that only read, values in the API's form. No query of a route stands here."""
+
+from __future__ import annotations
+
+import logging
+from importlib import resources
+
+import orjson
+from psycopg import AsyncConnection, OperationalError
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.numeric import Int8Dumper
+from psycopg.types.string import TextLoader
+from psycopg_pool import AsyncConnectionPool
+
+from api.settings import ApiSettings
+
+Pool = AsyncConnectionPool[AsyncConnection]
+
+_log = logging.getLogger(__name__)
+# A host that has vanished without a word is noticed after half a minute.
+_NETWORK = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+# A pool tries for so long to replace a lost connection; after that the next request makes it try again.
+_RECONNECT_SECONDS = 5.0
+_TAKE_ROLE = """
+SELECT set_config('role', rolname, false) FROM pg_roles WHERE rolname = 'hl_reader' AND pg_has_role(rolname, 'SET')
+"""
+
+
+def read_sql(name: str) -> bytes:
+    """The text of api/sql/`name`.sql."""
+    return (resources.files("api") / "sql" / f"{name}.sql").read_bytes()
+
+
+def make_pool(settings: ApiSettings) -> Pool:
+    """Connections for answers in JSON, not open yet."""
+    timeout, size = settings.api_statement_timeout_seconds, settings.api_pool_size
+    return _pool("requests", settings, timeout, size, size, {**_AS_TEXT, "json": _Json, "jsonb": _Json})
+
+
+def make_export_pool(settings: ApiSettings) -> Pool:
+    """Connections for exports, not open yet: their own, so that a slow download keeps nobody waiting. All values are texts."""
+    timeout, size = settings.api_export_timeout_seconds, settings.api_exports
+    loaders = {**_AS_TEXT, **dict.fromkeys(("int2", "int4", "int8", "json", "jsonb"), TextLoader), "bool": _Boolean}
+    return _pool("exports", settings, timeout, 0, size, loaders)
+
+
+async def explain_absence(settings: ApiSettings) -> str:
+    """Why a pool has no connection to give, in one line without a password."""
+    try:
+        connection = await AsyncConnection.connect(settings.url, connect_timeout=2)
+    except OperationalError as error:
+        return " ".join(str(error).split())
+    await connection.close()
+    return "no connection came free in time"
+
+
+def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: int, loaders: dict[str, type[Loader]]) -> Pool:
+    options = (
+        str(conninfo_to_dict(settings.url).get("options") or ""),
+        "-c default_transaction_read_only=on",
+        # The answer's rows and its coverage are of one moment.
+        r"-c default_transaction_isolation=repeatable\ read",
+        f"-c statement_timeout={round(timeout * 1000)}",
+        # As the loaders expect it, whatever the database's own settings say.
+        "-c timezone=UTC -c datestyle=ISO -c bytea_output=hex",
+        # Each query is planned for its values (0.2 ms): filters that are not asked for and other days' tables fall away. A plan
+        # for all values, made when a table was small, was seen to take 20 s for a page of ten.
+        "-c plan_cache_mode=force_custom_plan -c jit=off",
+        # Where an index has the order of a page, it is walked up to the limit; not all rows sorted.
+        "-c enable_sort=off",
+    )
+
+    async def configure(connection: AsyncConnection) -> None:
+        for type_name, loader in loaders.items():
+            connection.adapters.register_loader(type_name, loader)
+        # By default a number's size decides its type, and each type makes another prepared statement.
+        connection.adapters.register_dumper(int, Int8Dumper)
+        taken = await (await connection.execute(_TAKE_ROLE)).fetchone()
+        if taken is None:
+            _log.warning("role hl_reader is not there or may not be taken: reading as %s, read-only", connection.info.user)
+
+    async def begin(connection: AsyncConnection) -> None:
+        try:
+            await connection.execute("BEGIN")
+        except OperationalError:
+            # The server went away, and all other connections with it.
+            await pool.drain()
+            raise
+
+    pool: Pool = AsyncConnectionPool(
+        settings.url,
+        kwargs={"autocommit": True, "application_name": "hl api", "options": " ".join(options), **_NETWORK},
+        min_size=least,
+        max_size=most,
+        open=False,
+        configure=configure,
+        # A connection is given out in a transaction, which the end of its use commits. It shows too that it is alive.
+        check=begin,
+        name=name,
+        timeout=settings.api_pool_timeout_seconds,
+        reconnect_timeout=_RECONNECT_SECONDS,
+    )
+    return pool
+
+
+class _Number(Loader):
+    """No exponent (PostgreSQL writes none) and no trailing zeros."""
+
+    def load(self, data: Buffer) -> str:
+        text = str(data, "ascii")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+class _Time(Loader):
+    """`2025-11-03 12:30:00.5+00` as `2025-11-03T12:30:00.500Z`: no digits of a fraction, 3 or 6."""
+
+    def load(self, data: Buffer) -> str:
+        text = str(data, "ascii")
+        fraction = text[20:-3]
+        if not fraction:
+            return f"{text[:10]}T{text[11:19]}Z"
+        return f"{text[:10]}T{text[11:19]}.{fraction.ljust(3 if len(fraction) <= 3 else 6, '0')}Z"
+
+
+class _Bytes(Loader):
+    def load(self, data: Buffer) -> str:
+        return "0x" + str(data[2:], "ascii")
+
+
+class _Json(Loader):
+    """JSON as it is stored, to the last digit."""
+
+    def load(self, data: Buffer) -> orjson.Fragment:
+        return orjson.Fragment(bytes(data))
+
+
+class _Boolean(Loader):
+    def load(self, data: Buffer) -> str:
+        return "true" if bytes(data) == b"t" else "false"
+
+
+_AS_TEXT: dict[str, type[Loader]] = {"numeric": _Number, "timestamptz": _Time, "bytea": _Bytes, "date": TextLoader}

@@ -1,0 +1,81 @@
+"""What Prometheus is told: requests by route, the pools, the database."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.database import Pool
+
+_METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Of this process alone: with several workers each has its own, and a scrape meets one of them."""
+
+    registry: CollectorRegistry
+    requests: Counter
+    seconds: Histogram
+    pool: Gauge
+    up: Gauge
+    age: Gauge
+
+
+def make_metrics() -> Metrics:
+    registry = CollectorRegistry()
+    return Metrics(
+        registry,
+        Counter("hl_api_requests", "Requests answered", ["route", "method", "status"], registry=registry),
+        Histogram("hl_api_request_seconds", "Time to the answer's last byte", ["route"], registry=registry, buckets=_BUCKETS),
+        Gauge("hl_api_pool_connections", "Connections to PostgreSQL, and who waits for one", ["pool", "what"], registry=registry),
+        Gauge("hl_api_database_up", "1: the database answers", registry=registry),
+        Gauge("hl_api_last_ingest_age_seconds", "Since an object was last ingested; NaN: never, or unknown", registry=registry),
+    )
+
+
+def show(metrics: Metrics, pools: list[Pool], *, up: bool, age_seconds: float | None) -> bytes:
+    """All of them as text."""
+    for pool in pools:
+        stats = pool.get_stats()
+        for what, name in (("size", "pool_size"), ("available", "pool_available"), ("waiting", "requests_waiting")):
+            metrics.pool.labels(pool.name, what).set(stats.get(name, 0))
+    metrics.up.set(up)
+    metrics.age.set(float("nan") if age_seconds is None else age_seconds)
+    return generate_latest(metrics.registry)
+
+
+def count_requests(app: ASGIApp, metrics: Metrics) -> ASGIApp:
+    """Middleware: `app`, its requests counted and timed by the template of their route."""
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        status = 500
+        started = time.perf_counter()
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        except BaseException:
+            # An export that broke off has begun with 200.
+            status = 500
+            raise
+        finally:
+            # Templates and known methods alone: what a client makes up is no label.
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            metrics.requests.labels(route, method, str(status)).inc()
+            metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+    return counted

@@ -1,0 +1,150 @@
+"""What answers with fills, statistics and candles look like. docs/data-model.md says what each column is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from api.models import Address, Answer, Coin, Day, Decimal, Fees, Hex, Instant, Listed, Side, TwapId
+
+
+class Fill(Answer):
+    """A row of hl.fills."""
+
+    time: Instant
+    block_number: int | None
+    block_time_ns: Annotated[str | None, Field(pattern=r"^\d+$")]
+    coin: Coin
+    wallet: Address
+    side: Side
+    px: Decimal
+    sz: Decimal
+    start_position: Decimal | None
+    dir: str | None
+    closed_pnl: Decimal | None
+    hash: Hex | None
+    oid: int | None
+    counterparty_oid: int | None
+    crossed: bool | None
+    fee: Decimal | None
+    tid: int | None
+    cloid: Hex | None
+    fee_token: str | None
+    builder: str | None
+    builder_fee: Decimal | None
+    deployer_fee: Decimal | None
+    priority_gas: Decimal | None
+    twap_id: TwapId | None
+    liquidated_user: str | None
+    liquidation_mark_px: Decimal | None
+    liquidation_method: str | None
+    extra: Any
+    object_id: int
+
+
+class FillList(Listed):
+    wallet: Address | None
+    coin: Coin | None
+    start: Instant
+    end: Instant
+    fills: list[Fill]
+
+
+class TwapFillList(Listed):
+    twap_id: TwapId
+    fills: list[Fill]
+
+
+class DailyStats(Answer):
+    """A row of hl.daily_stats."""
+
+    date: Day
+    coin: Coin
+    kind: Literal["perp", "spot", "hip3", "outcome"]
+    fills: int
+    non_market_rows: int
+    fees_known: int
+    fees_in_quote: Decimal | None
+    trades: int
+    volume: Decimal | None
+    notional: Decimal | None
+    buys: int | None
+    sells: int | None
+    buy_volume: Decimal | None
+    sell_volume: Decimal | None
+    buy_notional: Decimal | None
+    sell_notional: Decimal | None
+    liquidations: int | None
+    liquidation_notional: Decimal | None
+    twap_volume: Decimal | None
+    twap_notional: Decimal | None
+    builder_volume: Decimal | None
+    builder_notional: Decimal | None
+    wallets: int
+    open: Decimal | None
+    high: Decimal | None
+    low: Decimal | None
+    close: Decimal | None
+    fees: Fees
+    is_complete: bool | None
+    vwap: Decimal | None
+
+
+class DailyStatsList(Listed):
+    start: Day
+    end: Day
+    coin: Coin | None
+    stats: list[DailyStats]
+
+
+class UserStats(Answer):
+    """A row of hl.user_stats."""
+
+    date: Day
+    wallet: Address
+    fills: int
+    non_market_rows: int
+    maker_fills: int | None
+    taker_fills: int | None
+    maker_notional: Decimal | None
+    taker_notional: Decimal | None
+    closed_pnl: Decimal | None
+    closed_pnl_known: int
+    fees_known: int
+    coins: int
+    twaps: int
+    first_fill: Instant
+    last_fill: Instant
+    fees: Fees
+    sources: list[str]
+    is_complete: bool | None
+
+
+class UserStatsList(Listed):
+    start: Day
+    end: Day
+    wallet: Address | None
+    stats: list[UserStats]
+
+
+class Candle(Answer):
+    """A row of hl.candles: one minute."""
+
+    coin: Coin
+    time: Annotated[Instant, Field(description="The minute's beginning.")]
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal | None
+    notional: Decimal | None
+    trades: int
+    date: Day
+
+
+class CandleList(Listed):
+    coin: Coin
+    start: Instant
+    end: Instant
+    candles: list[Candle]

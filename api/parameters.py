@@ -1,0 +1,245 @@
+"""What may be asked: the types of parameters, the parameters of each route, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import Path, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+_Moment = TypeVar("_Moment", date, datetime)
+Format = Literal["json", "csv", "parquet"]
+
+FIRST = datetime(2023, 1, 1, tzinfo=UTC)
+LAST = datetime(2200, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+DEFAULT_LIMIT, MAX_LIMIT, MAX_OFFSET = 500, 5000, 1_000_000
+INT64 = 2**63
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# A plus that is not escaped arrives as a space.
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)([Zz]|[+ -]\d\d:\d\d)?", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SPAN = f"from {FIRST:%Y-%m-%d} to {LAST:%Y-%m-%d}"
+
+
+def wrong(name: str, message: str, value: object) -> RequestValidationError:
+    """The error of a query parameter, in FastAPI's form."""
+    return RequestValidationError([{"type": "value_error", "loc": ("query", name), "msg": message, "input": value}])
+
+
+async def refuse_repeated(request: Request) -> None:
+    """Dependency: a parameter that is given twice is an error, not its last value. Raises RequestValidationError."""
+    seen: set[str] = set()
+    for name, value in request.query_params.multi_items():
+        if name in seen:
+            raise wrong(name, "is given more than once", value)
+        seen.add(name)
+
+
+def nanoseconds(instant: datetime) -> int:
+    """Since 1970."""
+    return (instant - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def iso(instant: datetime) -> str:
+    """As the API writes times: UTC, no digits of a fraction, 3 or 6."""
+    digits = "seconds" if instant.microsecond == 0 else "microseconds" if instant.microsecond % 1000 else "milliseconds"
+    return instant.replace(tzinfo=None).isoformat(timespec=digits) + "Z"
+
+
+def _plain_integer(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,19}", value):
+        raise PydanticCustomError("int_parsing", "must be a whole number")
+    return value
+
+
+def _plain_boolean(value: object) -> object:
+    if isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise PydanticCustomError("bool_parsing", "must be true or false")
+        return value.lower() == "true"
+    return value
+
+
+def _day(value: object) -> date:
+    try:
+        if not _DAY.fullmatch(str(value)):
+            raise ValueError
+        day = date.fromisoformat(str(value))
+    except ValueError:
+        raise PydanticCustomError("day", "must be a day like 2025-11-03") from None
+    if not FIRST.date() <= day <= LAST.date():
+        raise PydanticCustomError("day", f"must be {_SPAN}")  # pyright: ignore[reportArgumentType]
+    return day
+
+
+def _first_instant(value: object) -> datetime:
+    return _instant(str(value), time.min)
+
+
+def _last_instant(value: object) -> datetime:
+    return _instant(str(value), time.max)
+
+
+def _instant(text: str, of_day: time) -> datetime:
+    """In UTC, to the microsecond; a day is its moment `of_day`."""
+    try:
+        if _DAY.fullmatch(text):
+            instant = datetime.combine(date.fromisoformat(text), of_day, UTC)
+        else:
+            parts = _INSTANT.fullmatch(text)
+            if parts is None:
+                raise ValueError
+            zone = (parts[3] or "Z").upper().replace(" ", "+")
+            instant = datetime.fromisoformat(f"{parts[1]}T{parts[2]}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise PydanticCustomError(
+            "instant", "must be a day (2025-11-03) or an instant (2025-11-03T12:30:00Z, 2025-11-03T12:30:00.5+02:00)"
+        ) from None
+    if not FIRST <= instant <= LAST:
+        raise PydanticCustomError("instant", f"must be {_SPAN}")  # pyright: ignore[reportArgumentType]
+    return instant
+
+
+def _not_before_start(end: _Moment, info: ValidationInfo) -> _Moment:
+    if "start" in info.data and end < info.data["start"]:
+        raise PydanticCustomError("range", "must not be before start")
+    return end
+
+
+def _say_nothing_of_null(schema: dict[str, Any]) -> None:
+    """A parameter can be left out, not be null."""
+    [kept] = [one for one in schema.pop("anyOf") if one != {"type": "null"}]
+    schema.update({**kept, **schema})
+
+
+_OPTIONAL = Field(json_schema_extra=_say_nothing_of_null)
+_INSTANT_SCHEMA = {
+    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+    "examples": ["2025-11-03", "2025-11-03T12:30:00Z"],
+}
+# In a cursor: whatever a table may hold.
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Int64 = Annotated[int, Field(ge=-INT64, le=INT64 - 1)]
+Wallet = Annotated[
+    str,
+    Field(pattern=r"^0[xX][0-9a-fA-F]{40}$", examples=["0xb90e02bd0033897061b272186d9f16340f153e87"], description="An address."),
+    AfterValidator(str.lower),
+]
+Coin = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\x00-\x20\x7f]{1,64}$",
+        examples=["SOL"],
+        description="A coin, case matters: `SOL`, spot `PURR/USDC` or `@107`, HIP-3 `xyz:TSLA`, outcome `#1890`.",
+    ),
+]
+Start = Annotated[
+    datetime,
+    BeforeValidator(_first_instant),
+    WithJsonSchema(_INSTANT_SCHEMA),
+    Field(description=f"Its first moment, in it: a day, or an instant (without a zone: UTC), {_SPAN}."),
+]
+End = Annotated[
+    datetime,
+    BeforeValidator(_last_instant),
+    WithJsonSchema(_INSTANT_SCHEMA),
+    Field(description=f"Its last moment, in it: an instant (without a zone: UTC), or a day, all of it, {_SPAN}."),
+    AfterValidator(_not_before_start),
+]
+Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date", "examples": ["2025-11-03"]})]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="At most so many."), BeforeValidator(_plain_integer)]
+TwapId = Annotated[
+    int, Path(ge=-INT64, le=INT64 - 1, examples=[1544034], description="Number of a TWAP."), BeforeValidator(_plain_integer)
+]
+_Cursor = Annotated[
+    str | None,
+    _OPTIONAL,
+    Field(description="`next_cursor` of the page before, with the same parameters otherwise. It goes with this path alone."),
+]
+_Format = Annotated[
+    Format | None,
+    _OPTIONAL,
+    Field(
+        description="Goes before the header `Accept`; without either JSON. CSV and Parquet have the whole range unless limited."
+    ),
+]
+
+
+class Parameters(BaseModel):
+    """None; what is not named is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paged(Parameters):
+    limit: Limit = DEFAULT_LIMIT
+    cursor: _Cursor = None
+
+
+class _Range(Parameters):
+    start: Start
+    end: End
+
+
+class _Days(Parameters):
+    start: Annotated[Day, Field(description=f"First day, {_SPAN}.")]
+    end: Annotated[Day, Field(description="Last day, in it."), AfterValidator(_not_before_start)]
+
+
+class _OfWallet(Parameters):
+    wallet: Wallet
+
+
+class _OfCoin(Parameters):
+    coin: Coin
+
+
+class _PerhapsOfWallet(Parameters):
+    wallet: Annotated[Wallet | None, _OPTIONAL, Field(description="Of this address alone.")] = None
+
+
+class _PerhapsOfCoin(Parameters):
+    coin: Annotated[Coin | None, _OPTIONAL, Field(description="Of this coin alone.", validate_default=True)] = None
+
+
+class TwapsAsked(Paged, _Range, _OfWallet):
+    asset: Annotated[Coin | None, _OPTIONAL, Field(description="TWAPs in this coin alone.")] = None
+    latest_per_twap: Annotated[
+        bool, BeforeValidator(_plain_boolean), Field(description="False: `raw` has all events of the TWAP in the range.")
+    ] = True
+    offset: Annotated[
+        int, Field(ge=0, le=MAX_OFFSET, description="Leave out so many; `cursor` is faster."), BeforeValidator(_plain_integer)
+    ] = 0
+    format: _Format = None
+
+    @field_validator("offset")
+    @classmethod
+    def _is_not_beside_a_cursor(cls, offset: int, info: ValidationInfo) -> int:
+        if info.data.get("cursor") is not None:
+            raise PydanticCustomError("offset", "cannot go with cursor: choose one of them")
+        return offset
+
+
+class FillsAsked(Paged, _Range, _PerhapsOfCoin, _PerhapsOfWallet):
+    format: _Format = None
+
+    @field_validator("coin")
+    @classmethod
+    def _has_a_wallet_or_a_coin(cls, coin: str | None, info: ValidationInfo) -> str | None:
+        if coin is None and info.data.get("wallet", "wrong") is None:
+            raise PydanticCustomError("missing", "at least one of wallet and coin is needed")
+        return coin
+
+
+class DailyStatsAsked(Paged, _Days, _PerhapsOfCoin): ...
+
+
+class UserStatsAsked(Paged, _Days, _PerhapsOfWallet): ...
+
+
+class CandlesAsked(Paged, _Range, _OfCoin): ...

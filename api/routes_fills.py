@@ -1,0 +1,37 @@
+"""/api/v1/fills: the fills of a wallet or a coin."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.answers import answer
+from api.coverage import coverage_of_fills
+from api.export import choose_format, export
+from api.fills import FILLS, fills_asked, fills_page
+from api.models import ERRORS, EXPORTS
+from api.models_fills import FillList
+from api.parameters import FillsAsked, iso
+
+router = APIRouter(prefix="/api/v1", tags=["Fills"])
+
+
+@router.get("/fills", response_model=FillList, responses={**ERRORS, **EXPORTS})
+async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) -> Response:
+    """The fills of a wallet, a coin, or of a wallet in a coin, oldest first.
+
+    A coin without a wallet is read through by the day: ask for a short range.
+    """
+    values = fills_asked(request, asked, asked.start, asked.end, wallet=asked.wallet, coin=asked.coin, twap_id=None)
+    chosen = choose_format(request, asked.format)
+    if chosen != "json":
+        limit = asked.limit if "limit" in asked.model_fields_set else None
+        who = "-".join(part for part in (asked.wallet, asked.coin) if part)
+        name = f"fills-{who}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
+        return await export(request, chosen, name, FILLS, {**values, "limit": limit})
+    async with request.app.state.pool.connection() as connection:
+        coverage = await coverage_of_fills(connection, "fills", asked.start.date(), asked.end.date())
+        page = await fills_page(request, connection, asked, values)
+    head = {"wallet": asked.wallet, "coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}
+    return answer({**head, **page, "coverage": coverage})

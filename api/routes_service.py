@@ -1,0 +1,87 @@
+"""/, /healthz, /metrics: the service itself."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import psycopg
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from psycopg_pool import PoolTimeout
+
+from api.answers import answer
+from api.database import explain_absence, read_sql
+from api.metrics import show
+from api.models import INVALID, Health, Service
+from api.parameters import Parameters
+
+router = APIRouter(tags=["Service"])
+
+_LAST_INGESTED = read_sql("last_ingested")
+_HEALTH_SECONDS = 1.0
+_Nothing = Annotated[Parameters, Query()]
+
+
+@cache
+def read_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("hl-pipeline")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@router.get("/", response_model=Service, responses=INVALID)
+async def get_service(_asked: _Nothing) -> Response:
+    """What this is, and where to go on."""
+    return answer(
+        {
+            "service": "hl-pipeline",
+            "version": read_version(),
+            "docs": "/docs",
+            "openapi": "/openapi.json",
+            "health": "/healthz",
+            "metrics": "/metrics",
+        }
+    )
+
+
+@router.get("/healthz", response_model=Health, responses=INVALID)
+async def get_health(request: Request, _asked: _Nothing) -> Response:
+    """Whether the database answers, and what was last ingested. Always 200: the process itself is well."""
+    error, last = await _ask(request.app)
+    return answer(
+        {
+            "status": "degraded" if error else "healthy",
+            "database": f"error: {error}" if error else "connected",
+            "last_ingested_object": last[0] if last else None,
+            "last_ingested_at": last[1] if last else None,
+        }
+    )
+
+
+@router.get(
+    "/metrics", response_class=Response, responses={**INVALID, 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+)
+async def get_metrics(request: Request, _asked: _Nothing) -> Response:
+    """For Prometheus; of this process alone."""
+    error, last = await _ask(request.app)
+    state = request.app.state
+    text = show(state.metrics, [state.pool, state.exports], up=error is None, age_seconds=last[2] if last else None)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _ask(app: FastAPI) -> tuple[str | None, tuple[Any, ...] | None]:
+    """What is wrong of the database, and the object that was last ingested: key, time, age in seconds."""
+    try:
+        async with asyncio.timeout(2 * _HEALTH_SECONDS), app.state.pool.connection(timeout=_HEALTH_SECONDS) as connection:
+            return None, await (await connection.execute(_LAST_INGESTED)).fetchone()
+    except PoolTimeout:
+        return await explain_absence(app.state.settings), None
+    except TimeoutError:
+        return "no answer in time", None
+    except psycopg.Error as error:
+        return " ".join(str(error).split()), None

@@ -1,0 +1,119 @@
+"""/api/v1/twaps: what became of a wallet's TWAPs, their events, slices and figures."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+from pydantic import TypeAdapter
+
+from api.answers import answer
+from api.coverage import coverage_of_fills, coverage_of_twaps
+from api.database import read_sql
+from api.export import choose_format, export
+from api.fills import fills_asked, fills_page
+from api.models import ERRORS, EXPORTS, NOT_FOUND, Analytics, Twap, TwapList
+from api.models_fills import TwapFillList
+from api.paging import make_cursor, read_cursor, read_rows
+from api.parameters import Int64, Paged, Parameters, TwapId, TwapsAsked, iso, nanoseconds
+
+router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"])
+
+_TWAPS = read_sql("twaps")
+_EXPORT = read_sql("export_twaps")
+_TWAP = read_sql("twap")
+_ANALYTICS = read_sql("twap_analytics")
+_DAYS = read_sql("twap_days")
+_POSITION: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[Int64, Int64])
+
+
+@router.get("", response_model=TwapList, responses={**ERRORS, **EXPORTS})
+async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) -> Response:
+    """A wallet's TWAPs that have an event in the range: the latest one of each, newest first."""
+    end_ns = nanoseconds(asked.end) + 999
+    before_ns, before_id = read_cursor(request, asked, _POSITION, (end_ns + 1, 0))
+    values = {
+        "wallet": asked.wallet,
+        "asset": asked.asset,
+        "start_ns": nanoseconds(asked.start),
+        "end_ns": end_ns,
+        "before_ns": before_ns,
+        "before_id": before_id,
+        "all_rows": not asked.latest_per_twap,
+        "offset": asked.offset,
+    }
+    chosen = choose_format(request, asked.format)
+    if chosen != "json":
+        limit = asked.limit if "limit" in asked.model_fields_set else None
+        name = f"twaps-{asked.wallet}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
+        return await export(request, chosen, name, _EXPORT, {**values, "limit": limit})
+    async with request.app.state.pool.connection() as connection:
+        coverage = await coverage_of_twaps(connection, asked.start.date(), asked.end.date())
+        twaps, more = await read_rows(connection, _TWAPS, values, asked.limit)
+        analytics = await _read_analytics(connection, [int(twap["twap_id"]) for twap in twaps])
+    next_cursor = make_cursor(request, asked, (twaps[-1]["time_ns"], int(twaps[-1]["twap_id"]))) if more else None
+    for twap in twaps:
+        del twap["time_ns"]
+        twap["executed"] = {"size": twap["size_executed"], "notional": twap["notional_executed"]}
+        twap["analytics"] = analytics.get(twap["twap_id"])
+    head = {"wallet": asked.wallet, "start": iso(asked.start), "end": iso(asked.end)}
+    return answer({**head, "twaps": twaps, "next_cursor": next_cursor, "coverage": coverage})
+
+
+@router.get("/{twap_id}", response_model=Twap, responses={**ERRORS, **NOT_FOUND})
+async def get_twap(request: Request, twap_id: TwapId, _asked: Annotated[Parameters, Query()]) -> Response:
+    """All events of a TWAP, newest first."""
+    async with request.app.state.pool.connection() as connection:
+        rows, analytics = await _read_twap(connection, twap_id)
+    return answer({"twap_id": str(twap_id), "rows": rows, "analytics": analytics})
+
+
+@router.get("/{twap_id}/analytics", response_model=Analytics, responses={**ERRORS, **NOT_FOUND})
+async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Parameters, Query()]) -> Response:
+    """What was asked for, reported and executed, and the market meanwhile (docs/twaps.md)."""
+    async with request.app.state.pool.connection() as connection:
+        _, analytics = await _read_twap(connection, twap_id)
+    if analytics is None:
+        raise HTTPException(404, f"TWAP ID {twap_id} has no analytics yet: they were not made of its days")
+    return answer(analytics)
+
+
+@router.get("/{twap_id}/fills", response_model=TwapFillList, responses={**ERRORS, **NOT_FOUND})
+async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Paged, Query()]) -> Response:
+    """The fills of a TWAP's slices, oldest first; its coverage says which days of the TWAP are not in the database."""
+    async with request.app.state.pool.connection() as connection:
+        days = await (await connection.execute(_DAYS, {"twap_id": twap_id})).fetchone()
+        if days is None or days[0] is None:
+            raise _not_found(twap_id)
+        first, last = date.fromisoformat(days[0]), date.fromisoformat(days[1])
+        start, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
+        values = fills_asked(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
+        coverage = await coverage_of_fills(connection, "fills", first, last)
+        page = await fills_page(request, connection, asked, values)
+    return answer({"twap_id": str(twap_id), **page, "coverage": coverage})
+
+
+async def _read_twap(connection: AsyncConnection, twap_id: int) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Its events and its row of hl.twaps. Raises HTTPException when there is neither."""
+    cursor = connection.cursor(row_factory=dict_row)
+    rows = await (await cursor.execute(_TWAP, {"twap_id": twap_id})).fetchall()
+    analytics = (await _read_analytics(connection, [twap_id])).get(str(twap_id))
+    if not rows and analytics is None:
+        raise _not_found(twap_id)
+    return rows, analytics
+
+
+async def _read_analytics(connection: AsyncConnection, twap_ids: list[int]) -> dict[str, dict[str, Any]]:
+    """Rows of hl.twaps by twap_id."""
+    cursor = connection.cursor(row_factory=dict_row)
+    rows = await (await cursor.execute(_ANALYTICS, {"twap_ids": twap_ids})).fetchall()
+    for row in rows:
+        row["twap_id"] = str(row["twap_id"])
+    return {row["twap_id"]: row for row in rows}
+
+
+def _not_found(twap_id: int) -> HTTPException:
+    return HTTPException(404, f"TWAP ID {twap_id} not found")
