@@ -119,7 +119,7 @@ def _lacking(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObj
 
 
 def _is_hourly(own: Sequence[StatusObject]) -> bool:
-    """Whether a day has an object an hour. Beside objects of another layout, hour 0 alone has the last events of the day before."""
+    """Whether a day has an object an hour. Beside another layout, hour 0 alone has the last events of the day before."""
     hours = {meta.hour for meta in own if meta.hour is not None}
     return bool(hours) and not (hours == {0} and len(own) > 1)
 

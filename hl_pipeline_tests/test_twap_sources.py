@@ -16,7 +16,8 @@ from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA
 from hl_pipeline.lake_twaps import StatusObject, status_object_path
 from hl_pipeline.once_statuses import count_statuses_once
 from hl_pipeline.sources.buckets import Bucket, day_in_key, list_twap_objects, open_bucket
-from hl_pipeline_tests.s3_server import REGION, S3Server
+from hl_pipeline.sources.s3 import S3Bucket
+from hl_pipeline_tests.s3_server import REGION, FreeMeter, S3Server
 
 DAY = date(2025, 11, 3)
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
@@ -54,12 +55,12 @@ def lay_out(tmp_path: Path, s3: S3Server) -> Callable[[str, list[str]], Bucket]:
             for key in keys:
                 (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / key).write_bytes(key.encode())
-            return open_bucket(str(tmp_path), s3.client)
+            return open_bucket(str(tmp_path), lambda: pytest.fail("a directory needs no S3"))
         name = f"twaps-{abs(hash(tuple(keys)))}"
         s3.client().create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
         for key in keys:
             s3.client().put_object(Bucket=name, Key=f"raw/twap_statuses/{key}", Body=key.encode())
-        return open_bucket(f"s3://{name}/raw/twap_statuses", s3.client)
+        return S3Bucket(f"s3://{name}/raw/twap_statuses", s3.client(), FreeMeter())
 
     return make
 
