@@ -117,6 +117,8 @@ def load_statuses(connection: psycopg.Connection, day: date, once: OnceStatuses,
         figures = [len(objects), once.statuses.height, once.duplicates, once.conflicts]
         cursor.execute(_RECORD_DAY, [day, judgement.state, judgement.explanation, *figures])
         cursor.execute(_RECORD_LOADED, [objects])
+    # Not a minute later by itself: until then the planner takes the table for what it was.
+    connection.execute("ANALYZE hl.twap_statuses")
 
 
 def _moment(time_ns: int) -> datetime:
