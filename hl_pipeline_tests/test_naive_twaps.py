@@ -89,7 +89,7 @@ def _twap(statuses: list[Status], legs: list[Leg], days: Days = BOTH_DAYS) -> Ro
     return row
 
 
-def _has(row: Row, **expected: Any) -> None:
+def _assert_has(row: Row, **expected: Any) -> None:
     """Numbers may be given as text."""
     numbers = {
         name: Decimal(value) for name, value in expected.items() if isinstance(value, str) and isinstance(row[name], Decimal)
@@ -115,7 +115,7 @@ def test_a_twap_of_five_minutes_by_hand() -> None:
         trade("12:04:59.999", "102", "2"),
         trade("12:05:00", "1"),
     ]
-    _has(
+    _assert_has(
         _twap(statuses, slices + others),
         wallet=OWNER,
         status="finished",
@@ -158,9 +158,11 @@ def test_a_twap_of_five_minutes_by_hand() -> None:
 def test_a_twap_that_ended_within_its_first_minute_has_no_market_figures() -> None:
     statuses = [_status("12:00:22", "activated"), _ended("12:00:59.999", 1, "terminated")]
     row = _twap(statuses, [_slice("12:00:22", "100"), trade("12:00:30", "100")])
-    _has(row, verdict="match", whole_minutes=0, own_volume="0", own_notional="0", slices_due=2, vwap="100")
-    _has(row, **dict.fromkeys(("market_volume", "market_notional", "market_vwap", "market_vwap_without_own", "participation")))
-    _has(row, **dict.fromkeys(("slippage_bps", "slippage_without_own_bps", "slippage_arrival_bps")))
+    _assert_has(row, verdict="match", whole_minutes=0, own_volume="0", own_notional="0", slices_due=2, vwap="100")
+    _assert_has(
+        row, **dict.fromkeys(("market_volume", "market_notional", "market_vwap", "market_vwap_without_own", "participation"))
+    )
+    _assert_has(row, **dict.fromkeys(("slippage_bps", "slippage_without_own_bps", "slippage_arrival_bps")))
 
 
 @pytest.mark.parametrize(
@@ -174,21 +176,21 @@ def test_a_twap_that_ended_within_its_first_minute_has_no_market_figures() -> No
     ],
 )
 def test_a_minute_is_whole_when_its_first_and_its_last_moment_lie_within(begin: str, end: str, minutes: int) -> None:
-    _has(_twap([_status(begin, "activated"), _ended(end, 0)], []), whole_minutes=minutes)
+    _assert_has(_twap([_status(begin, "activated"), _ended(end, 0)], []), whole_minutes=minutes)
 
 
 def test_a_coin_without_other_trades_by_hand() -> None:
     statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 10)]
     slices = [_slice(f"12:0{n // 2}:{n % 2 * 30:02d}", str(100 + n)) for n in range(10)]
     row = _twap(statuses, [*slices, trade("12:01:00", "7", coin="ETH")])
-    _has(row, whole_minutes=5, market_volume="10", own_volume="10", market_vwap="104.5", vwap="104.5", participation="1")
-    _has(row, slippage_bps="0", market_vwap_without_own=None, slippage_without_own_bps=None)
+    _assert_has(row, whole_minutes=5, market_volume="10", own_volume="10", market_vwap="104.5", vwap="104.5", participation="1")
+    _assert_has(row, slippage_bps="0", market_vwap_without_own=None, slippage_without_own_bps=None)
 
 
 def test_a_twap_in_a_market_that_stands_still_has_no_market_price() -> None:
     row = _twap([_status("12:00:00", "activated"), _ended("12:05:00", 0, "terminated")], [])
-    _has(row, market_volume="0", market_notional="0", market_vwap=None, participation=None, slippage_bps=None, vwap=None)
-    _has(row, fees={}, closed_pnl=0, maker_share=None, schedule_deviation="1", first_slice_at=None, verdict="match")
+    _assert_has(row, market_volume="0", market_notional="0", market_vwap=None, participation=None, slippage_bps=None, vwap=None)
+    _assert_has(row, fees={}, closed_pnl=0, maker_share=None, schedule_deviation="1", first_slice_at=None, verdict="match")
 
 
 def _over_midnight() -> tuple[list[Status], list[Leg]]:
@@ -244,13 +246,13 @@ WITHOUT_MARKET: dict[str, Any] = {
     ],
 )
 def test_a_twap_over_a_hole_by_hand(second: Loaded, expected: dict[str, Any]) -> None:
-    _has(_twap(*_over_midnight(), {DAY: Loaded(), NEXT: second}), **expected)
+    _assert_has(_twap(*_over_midnight(), {DAY: Loaded(), NEXT: second}), **expected)
 
 
 def test_what_lacks_in_a_day_that_is_not_wholly_known_is_no_hole() -> None:
     statuses, legs = _over_midnight()
     for state, verdict in (("incomplete", "hole"), ("unprovable", "missing_fills"), ("whole", "missing_fills")):
-        _has(_twap(statuses, legs[:2], {DAY: Loaded(), NEXT: Loaded(state)}), verdict=verdict)
+        _assert_has(_twap(statuses, legs[:2], {DAY: Loaded(), NEXT: Loaded(state)}), verdict=verdict)
 
 
 @pytest.mark.parametrize(
@@ -263,13 +265,15 @@ def test_what_lacks_in_a_day_that_is_not_wholly_known_is_no_hole() -> None:
     ],
 )
 def test_one_incomplete_day_is_enough_and_else_one_that_cannot_be_proven(first: str, second: str, complete: bool | None) -> None:
-    _has(_twap(*_over_midnight(), {DAY: Loaded(first), NEXT: Loaded(second)}), is_complete=complete)
+    _assert_has(_twap(*_over_midnight(), {DAY: Loaded(first), NEXT: Loaded(second)}), is_complete=complete)
 
 
 def test_the_day_of_an_end_at_midnight_belongs_to_the_window() -> None:
     statuses = [_status("23:55:00", "activated"), _ended("00:00:00", 0, day=NEXT)]
-    _has(_twap(statuses, [], {DAY: Loaded(), NEXT: Loaded(None, False)}), is_complete=False, market_volume=None, whole_minutes=5)
-    _has(
+    _assert_has(
+        _twap(statuses, [], {DAY: Loaded(), NEXT: Loaded(None, False)}), is_complete=False, market_volume=None, whole_minutes=5
+    )
+    _assert_has(
         _twap([statuses[0], _ended("23:59:59.999", 0)], [], {DAY: Loaded()}), is_complete=True, market_volume="0", whole_minutes=4
     )
 
@@ -307,18 +311,18 @@ ON_TIME = "12:00:00 12:00:30 12:01:00 12:01:30 12:02:00 12:02:30 12:03:00 12:03:
     ],
 )
 def test_the_distance_from_the_schedule_by_hand(clocks: str, share: str) -> None:
-    _has(_deviation(clocks), schedule_deviation=share)
+    _assert_has(_deviation(clocks), schedule_deviation=share)
 
 
 def test_the_distance_from_the_schedule_where_it_ended_early_or_nothing_is_known() -> None:
     # Ended after 2:00 with four slices of five that were due: 4/10 of 5/10.
-    _has(_deviation(ON_TIME[:35], "12:02:00"), schedule_deviation="0.1", slices_due=5)
-    _has(_deviation(ON_TIME, size_requested=None), schedule_deviation=None, slices_due=10)
-    _has(_deviation(ON_TIME, size_requested=Decimal(0)), schedule_deviation=None, slices_due=10)
-    _has(_deviation(ON_TIME, duration_minutes=None), schedule_deviation=None, slices_due=None, planned_end=None)
-    _has(_deviation(ON_TIME, duration_minutes=0), schedule_deviation=None, slices_due=0)
+    _assert_has(_deviation(ON_TIME[:35], "12:02:00"), schedule_deviation="0.1", slices_due=5)
+    _assert_has(_deviation(ON_TIME, size_requested=None), schedule_deviation=None, slices_due=10)
+    _assert_has(_deviation(ON_TIME, size_requested=Decimal(0)), schedule_deviation=None, slices_due=10)
+    _assert_has(_deviation(ON_TIME, duration_minutes=None), schedule_deviation=None, slices_due=None, planned_end=None)
+    _assert_has(_deviation(ON_TIME, duration_minutes=0), schedule_deviation=None, slices_due=0)
     # Of 7 asked for: at 12:04:30 and later 10/7 - 1.
-    _has(_deviation(ON_TIME, size_requested=Decimal(7)), schedule_deviation="0.4285714286")
+    _assert_has(_deviation(ON_TIME, size_requested=Decimal(7)), schedule_deviation="0.4285714286")
 
 
 @pytest.mark.parametrize(("side", "sign"), [("B", 1), ("A", -1)])
@@ -327,18 +331,18 @@ def test_slippage_is_positive_where_a_buyer_paid_more_or_a_seller_got_less(side:
     legs = [trade("11:59:30", "80"), _slice("12:01:00", "102", side=side), trade("12:02:00", "98"), trade("12:03:00", "100")]
     row = _twap(statuses, legs)
     # 102 against 300 / 3, 198 / 2 = 99, and 80.
-    _has(row, market_vwap="100", market_vwap_without_own="99", arrival_px="80", vwap="102")
-    _has(row, slippage_bps=str(200 * sign), slippage_without_own_bps=str(Decimal("303.0303") * sign))
-    _has(row, slippage_arrival_bps=str(2750 * sign))
+    _assert_has(row, market_vwap="100", market_vwap_without_own="99", arrival_px="80", vwap="102")
+    _assert_has(row, slippage_bps=str(200 * sign), slippage_without_own_bps=str(Decimal("303.0303") * sign))
+    _assert_has(row, slippage_arrival_bps=str(2750 * sign))
 
 
 def test_slippage_follows_from_prices_that_are_not_rounded() -> None:
     # Paid 1 / 3 × 10⁻¹⁰ on average (of 3 × 10⁻¹⁰ units 10⁻¹⁰ for one): rounded to 10 decimals that would be 0.
     statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 10)]
     cheap, free = _slice("12:01:00", "0.0000000001"), _slice("12:01:30", "0", "2")
-    _has(_twap(statuses, [cheap, free, trade("12:02:00", "0.0000000001", "3")]), vwap="0", market_vwap="0.0000000001")
+    _assert_has(_twap(statuses, [cheap, free, trade("12:02:00", "0.0000000001", "3")]), vwap="0", market_vwap="0.0000000001")
     # (1/3) / (4/6) - 1
-    _has(_twap(statuses, [cheap, free, trade("12:02:00", "0.0000000001", "3")]), slippage_bps="-5000")
+    _assert_has(_twap(statuses, [cheap, free, trade("12:02:00", "0.0000000001", "3")]), slippage_bps="-5000")
 
 
 @pytest.mark.parametrize(
@@ -375,14 +379,14 @@ def test_the_price_on_arrival_is_of_a_candle_that_has_ended_within_an_hour(trade
     statuses = [_status(begin, "activated"), _ended("12:10:00", 1)]
     legs = [trade(traded_at, "49"), trade(traded_at, "50"), trade("11:55:00", "7", coin="ETH"), _slice("12:05:00", "100")]
     bps = None if px is None else Decimal(10_000)
-    _has(_twap(statuses, legs), arrival_px=px, slippage_arrival_bps=bps)
+    _assert_has(_twap(statuses, legs), arrival_px=px, slippage_arrival_bps=bps)
 
 
 def test_the_price_on_arrival_comes_from_the_day_before_where_that_is_there() -> None:
     statuses = [_status("00:10:00", "activated", day=NEXT), _ended("00:10:30", 0, day=NEXT)]
     earlier = trade("23:30:00", "50")
-    _has(_twap(statuses, [earlier]), arrival_px="50", seen_from=_utc("23:10:00"))
-    _has(_twap(statuses, [earlier], {NEXT: Loaded()}), arrival_px=None)
+    _assert_has(_twap(statuses, [earlier]), arrival_px="50", seen_from=_utc("23:10:00"))
+    _assert_has(_twap(statuses, [earlier], {NEXT: Loaded()}), arrival_px=None)
 
 
 @pytest.mark.parametrize(
@@ -411,8 +415,10 @@ def test_what_is_known_is_taken_from_the_last_status_that_knows_it() -> None:
         _ended("12:05:00", None, **unknown, error="text"),
     ]
     row = _twap(statuses, [])
-    _has(row, size_requested="8", duration_minutes=5, reduce_only=True, randomize=True, started_at=_utc("11:59:59"), statuses=3)
-    _has(row, size_reported=None, error="text", verdict="unreported", notional_reported="1000")
+    _assert_has(
+        row, size_requested="8", duration_minutes=5, reduce_only=True, randomize=True, started_at=_utc("11:59:59"), statuses=3
+    )
+    _assert_has(row, size_reported=None, error="text", verdict="unreported", notional_reported="1000")
 
 
 PLACED = ms("12:00:00")
@@ -431,15 +437,17 @@ def test_a_twap_begins_with_its_first_activated_or_else_as_early_as_is_known(
     statuses: list[tuple[str, str]], placed: int | None, begin: str
 ) -> None:
     said = [_status(*each, started_at_ms=placed) for each in statuses]
-    _has(_twap(said, [_slice("12:00:31", "100"), _slice("12:00:30", "100")]), begins_at=_utc(begin))
+    _assert_has(_twap(said, [_slice("12:00:31", "100"), _slice("12:00:30", "100")]), begins_at=_utc(begin))
 
 
 def test_slices_alone_are_a_twap_too() -> None:
     row = _twap([], [_slice("12:03:00", "100", oid=7), _slice("12:01:30", "100", oid=7), trade("12:02:00", "50", "3")])
-    _has(row, verdict="status_missing", status=None, wallet=OWNER, begins_at=_utc("12:01:30"), ended_at=None, planned_end=None)
+    _assert_has(
+        row, verdict="status_missing", status=None, wallet=OWNER, begins_at=_utc("12:01:30"), ended_at=None, planned_end=None
+    )
     # The window goes to the last slice: one whole minute, 12:02.
-    _has(row, statuses=0, fills=2, slices=1, whole_minutes=1, market_volume="3", own_volume="0", participation="0")
-    _has(
+    _assert_has(row, statuses=0, fills=2, slices=1, whole_minutes=1, market_volume="3", own_volume="0", participation="0")
+    _assert_has(
         row,
         seen_from=_utc("11:01:30"),
         seen_to=_utc("12:02:30", DAY + timedelta(days=3)),
@@ -449,12 +457,14 @@ def test_slices_alone_are_a_twap_too() -> None:
 def test_what_one_fill_does_not_say_is_unknown_of_the_twap() -> None:
     statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 2)]
     known = _slice("12:00:00", "100", fee=Decimal("0.5"), fee_token="USDC", closed_pnl=Decimal("1.50"), crossed=False)
-    _has(_twap(statuses, [known]), fees={"USDC": "0.5"}, closed_pnl=Decimal("1.5"), maker_share="1")
-    _has(_twap(statuses, [known, _slice("12:00:30", "100", fee=None)]), fees=None, closed_pnl=Decimal("1.5"), maker_share="0.5")
-    _has(_twap(statuses, [known, _slice("12:00:30", "100", closed_pnl=None)]), closed_pnl=None, fees={"USDC": "0.5"})
-    _has(_twap(statuses, [known, _slice("12:00:30", "100", crossed=None)]), maker_share=None)
+    _assert_has(_twap(statuses, [known]), fees={"USDC": "0.5"}, closed_pnl=Decimal("1.5"), maker_share="1")
+    _assert_has(
+        _twap(statuses, [known, _slice("12:00:30", "100", fee=None)]), fees=None, closed_pnl=Decimal("1.5"), maker_share="0.5"
+    )
+    _assert_has(_twap(statuses, [known, _slice("12:00:30", "100", closed_pnl=None)]), closed_pnl=None, fees={"USDC": "0.5"})
+    _assert_has(_twap(statuses, [known, _slice("12:00:30", "100", crossed=None)]), maker_share=None)
     other = _slice("12:00:30", "100", fee=Decimal("-0.0000001"), fee_token="HYPE")
-    _has(_twap(statuses, [known, other]), fees={"USDC": "0.5", "HYPE": "-0.0000001"})
+    _assert_has(_twap(statuses, [known, other]), fees={"USDC": "0.5", "HYPE": "-0.0000001"})
 
 
 ACTIVATED = _status("12:00:00", "activated")

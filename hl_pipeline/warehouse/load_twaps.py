@@ -163,8 +163,7 @@ def make_twaps(
 
 
 def _copy_slices(cursor: psycopg.Cursor, frames: Iterable[pl.DataFrame]) -> None:
-    schema: dict[str, pl.DataType] | None = None
     for frame in frames:
-        schema = dict(frame.schema)
+        slices = frame.select(SLICE_COLUMNS)
         with cursor.copy(_COPY_SLICES) as copy:
-            write_binary(copy, schema, [frame.select(SLICE_COLUMNS)])
+            write_binary(copy, slices.schema, [slices])
