@@ -46,7 +46,8 @@ def commands(port: int, api_port: int) -> dict[str, list[str]]:
 
 def api_command(host: str, port: int) -> list[str]:
     """The command of the REST API; which database is in the environment (`give_api_its_database`)."""
-    listening = ["--host", host, "--port", str(port), "--log-level", "warning"]
+    # An export that is under way does not keep it from stopping.
+    listening = ["--host", host, "--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
     return [str(Path(sys.executable).parent / "uvicorn"), "--factory", "api.app:create_app", *listening]
 
 

@@ -128,7 +128,9 @@ def test_each_command_passes_its_health_check_and_a_run_is_done_where_the_lake_i
         assert len([*(tmp_path / "lake" / "fills" / "date=2025-09-01").glob("*.parquet")]) == 24
         health = requests.get(f"http://127.0.0.1:{services['api'].port}/healthz", timeout=10).json()
         assert (health["status"], health["database"]) == ("healthy", "connected")
-        for name in ("api", "daemon", "webserver", "code"):
+        # Having stopped in order, uvicorn ends by the signal that it was sent.
+        assert _stop(programs["api"]) == -signal.SIGTERM, programs["api"].output
+        for name in ("daemon", "webserver", "code"):
             assert _stop(programs[name]) == 0, programs[name].output
 
 

@@ -202,3 +202,24 @@ def test_migrations_at_once_do_not_disturb_each_other(database_url: str) -> None
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+@pytest.mark.parametrize(
+    ("object_date", "hour", "bad_lines", "expected"),
+    [
+        ("2026-03-15", 13, 3, True),
+        ("2026-03-16", 0, 1, True),
+        ("2026-03-15", 13, 0, False),
+        ("2026-03-16", 1, 3, False),
+        ("2026-03-14", 23, 3, False),
+    ],
+)
+def test_lines_in_quarantine_count_for_the_day_though_their_object_gave_it_no_row(
+    connection: psycopg.Connection, object_date: str, hour: int, bad_lines: int, expected: bool
+) -> None:
+    connection.execute(
+        "INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, rows, bad_lines) "
+        "VALUES (1, 'k', 'node_fills_by_block', %s, %s, 0, %s)",
+        [object_date, hour, bad_lines],
+    )
+    assert connection.execute("SELECT hl.has_bad_lines('2026-03-15')").fetchone() == (expected,)

@@ -117,6 +117,8 @@ def load_statuses(connection: psycopg.Connection, day: date, once: OnceStatuses,
         figures = [len(objects), once.statuses.height, once.duplicates, once.conflicts]
         cursor.execute(_RECORD_DAY, [day, judgement.state, judgement.explanation, *figures])
         cursor.execute(_RECORD_LOADED, [objects])
+    # Not a minute later by itself: until then the planner takes the table for what it was.
+    connection.execute("ANALYZE hl.twap_statuses")
 
 
 def _moment(time_ns: int) -> datetime:
@@ -161,8 +163,7 @@ def make_twaps(
 
 
 def _copy_slices(cursor: psycopg.Cursor, frames: Iterable[pl.DataFrame]) -> None:
-    schema: dict[str, pl.DataType] | None = None
     for frame in frames:
-        schema = dict(frame.schema)
+        slices = frame.select(SLICE_COLUMNS)
         with cursor.copy(_COPY_SLICES) as copy:
-            write_binary(copy, schema, [frame.select(SLICE_COLUMNS)])
+            write_binary(copy, slices.schema, [slices])
