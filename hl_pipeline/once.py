@@ -13,7 +13,7 @@ import polars as pl
 
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
 
-SOURCE_RANKS = ("node_fills_by_block", "node_fills", "node_trades")
+SOURCE_RANKS = ("node_fills_by_block", "node_fills", "api_fills", "node_trades")
 """The best first: what one knows of a fill, the next may not."""
 
 LEG_KEY = ("time", "coin", "wallet", "side", "oid", "counterparty_oid")

@@ -100,6 +100,13 @@ def test_by_block_counts_before_node_fills_and_both_before_node_trades() -> None
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS], 1, 0)
 
 
+def test_the_api_counts_after_both_node_fills_and_before_node_trades() -> None:
+    for source, kept in [(BY_BLOCK, BY_BLOCK), (FILLS, FILLS), (TRADES, "api_fills")]:
+        done = once([leg(1, source=source), leg(1, source="api_fills")])
+        assert (of_source(done), done.duplicates, done.conflicts) == ([kept], 1, 0)
+        assert done.fills["fee"].to_list() == [Decimal("0.5")]
+
+
 def test_legs_that_differ_in_wallet_side_or_tid_alone_all_stay() -> None:
     rows = [leg(1), leg(1, side="A", wallet="0xb"), leg(1, wallet="0xc"), leg(1, tid=5), leg(1, tid=0), leg(1, coin="btc")]
     done = once(rows)

@@ -28,7 +28,7 @@ from hl_pipeline.formats.exact import (
     parse_time_ns,
     refuse_doubled_keys,
     take_line,
-    with_block_extra,
+    with_extra,
 )
 from hl_pipeline.formats.fast_fills import read_fills
 from hl_pipeline.formats.fill_places import Bools
@@ -85,7 +85,7 @@ def _take_block(block: Json, line: int) -> _Taken:
     for position, event in enumerate(events, 1):
         try:
             row = _take_event(event, place)
-            with_block_extra(row, unknown)
+            with_extra(row, "_block", unknown)
             rows.append(row)
         except (BadValueError, RecursionError) as error:
             bad.append(bad_line(line, position, error, dump_json(event).encode()))

@@ -271,10 +271,10 @@ def dump_json(value: Json) -> str:
     return str(value) if isinstance(value, Decimal) else json.dumps(value)
 
 
-def with_block_extra(row: Row, unknown: dict[str, Json]) -> None:
-    """Keep unknown fields of the block that `row` stands in."""
+def with_extra(row: Row, name: str, unknown: dict[str, Json]) -> None:
+    """Keep unknown fields of what `row` stands in (a block, a slice) under a name of OUR_NAMES."""
     if unknown:
-        text = dump_json({"_block": unknown})
+        text = dump_json({name: unknown})
         row["extra"] = text if row["extra"] is None else f"{row['extra'][:-1]},{text[1:]}"
 
 

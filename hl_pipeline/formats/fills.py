@@ -86,7 +86,8 @@ FILL_SCHEMA: dict[str, pl.DataType] = {
 
 `extra` is a JSON object or NULL. It holds what the columns cannot: unknown fields under their own names; known fields whose
 value is not of the known form; a null written out where the field is usually left out; and under `_missing` the regular
-fields that were not there at all (so that `twapId: null` and no `twapId` stay apart); under `_block` unknown fields of the block.
+fields that were not there at all (so that `twapId: null` and no `twapId` stay apart); under `_block` unknown fields of the block,
+under `_slice` those that `userTwapSliceFillsByTime` has around a fill.
 A leg of `node_trades` has there what its own object and its trade have beyond their regular keys: unknown fields of the leg under
 their own names; under `_trade`, on both legs, unknown fields of the trade, a hash that is none and a `trade_dir_override` other
 than "Na"; under `_missing` those of hash, trade_dir_override, start_pos, twap_id and cloid that were not there. What that source
@@ -95,7 +96,7 @@ never has (tid, fee, dir, ...) is NULL in its column and not named in `extra`.
 `counterparty_oid` is the order of a trade's other leg. Only `node_trades` tells it, where it stands in for the tid that is not
 there; elsewhere it is NULL.
 """
-OUR_NAMES = ("_missing", "_block", "_trade")
+OUR_NAMES = ("_missing", "_block", "_slice", "_trade")
 """The keys of `extra` that no field of a source may have."""
 
 SUMMED_BELOW = 10**18

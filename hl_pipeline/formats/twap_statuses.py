@@ -66,7 +66,8 @@ TWAP_STATUS_SCHEMA: dict[str, pl.DataType] = {
     "line": pl.Int64(),
     "raw": pl.String(),
 }
-"""Columns of a decoded status. `time_ns` is the event, in ns since 1970, UTC; `status` its kind and `error` the text that came
+"""Columns of a decoded status. `twap_id` is NULL only in `twapHistory`, which tells of some rows none (they are to be found again
+by wallet, coin and started_at); `time_ns` is the event, in ns since 1970, UTC; `status` its kind and `error` the text that came
 with it; `wallet` is lower case, `side` `B` or `A`; sizes in coin, the notional in quote; `started_at` when the TWAP was placed,
 rounded down to the microsecond; `line` the line, or the row of Parquet, from 1.
 
@@ -131,6 +132,23 @@ def decode_json_lines(chunk: bytes, first_line: int) -> DecodedStatuses:
         bad += line_bad
         notes |= line_notes
     return _decoded(rows, bad, len(lines), notes)
+
+
+def decode_history(page: list[Json], wallet: str, first_line: int = 1) -> DecodedStatuses:
+    """Decode the info API's `twapHistory` of `wallet` (as parse_json gave it): `line` numbers its items from `first_line`.
+
+    `time_ns` is whole seconds, as the API has it; `twap_id` is NULL where it tells none. An item without a user is the wallet's.
+    """
+    rows: list[Row] = []
+    bad: list[BadLine] = []
+    notes: set[str] = set()
+    needed = tuple(name for name in _VALUES_NEEDED if name != "twap_id")
+    for line, item in enumerate(page, first_line):
+        try:
+            rows += _take_event(item, {"user": wallet}, {}, line, notes, needed)
+        except Exception as error:  # noqa: BLE001 - as in take_line: it is the item's matter and stops no other
+            bad.append(bad_line(line, None, error, dump_json(item).encode()))
+    return _decoded(rows, bad, len(page), notes)
 
 
 def decode_parquet(file: BinaryIO) -> Iterator[DecodedStatuses]:
@@ -198,7 +216,14 @@ def _take_line(value: Json, line: int) -> tuple[list[Row], list[BadLine], set[st
     return rows, bad, notes
 
 
-def _take_event(event: Json, block: dict[str, Json], unknown: dict[str, Json], line: int, notes: set[str]) -> list[Row]:
+def _take_event(
+    event: Json,
+    block: dict[str, Json],
+    unknown: dict[str, Json],
+    line: int,
+    notes: set[str],
+    needed: tuple[str, ...] = _VALUES_NEEDED,
+) -> list[Row]:
     """The row of an object of JSON, in which a null is as good as nothing; what it lacks it has of its `block`."""
     if not isinstance(event, dict):
         raise BadValueError(f"an event of TWAP statuses must be an object, this is {show(event)}")
@@ -209,7 +234,7 @@ def _take_event(event: Json, block: dict[str, Json], unknown: dict[str, Json], l
     ]
     paths = _find_fields([*((key,) for key in values), *members])
     raw = dump_json(event | {"_block": unknown} if unknown else event)
-    rows = _take_status(values, paths, line, raw, notes)
+    rows = _take_status(values, paths, line, raw, notes, needed)
     if rows and all(len(path) == 1 for path in paths.values()):
         notes.add("layout: flat object")
     return rows
@@ -241,13 +266,20 @@ def _plain(name: str) -> str:
 _KNOWN = {_plain(name): name for names in _FIELDS.values() for name in names}
 
 
-def _take_status(values: dict[str, Json], paths: dict[str, _Path], line: int, raw: str, notes: set[str]) -> list[Row]:
+def _take_status(
+    values: dict[str, Json],
+    paths: dict[str, _Path],
+    line: int,
+    raw: str,
+    notes: set[str],
+    needed: tuple[str, ...] = _VALUES_NEEDED,
+) -> list[Row]:
     """The row of a status, or none where `_metadata` is true. Raises BadValueError; then `notes` stay as they were."""
     status = {field: _at(values, path) for field, path in paths.items()}
     if _is_metadata(status.get("_metadata")):
         notes.add("rows with _metadata = true")
         return []
-    require(status, _VALUES_NEEDED)
+    require(status, needed)
     for field, value in status.items():
         if isinstance(value, NotText):
             raise BadValueError(f"{field}: the bytes {show(value)} (in base64) are not UTF-8")
@@ -258,7 +290,7 @@ def _take_status(values: dict[str, Json], paths: dict[str, _Path], line: int, ra
     kind, error = parse_status(status["status"], met)
     started_ns = parse_time(status.get("state_timestamp"), "state_timestamp", "integers in ms", met)
     row: Row = {
-        "twap_id": parse_whole(status["twap_id"], "twap_id", met),
+        "twap_id": parse_whole(status.get("twap_id"), "twap_id", met),
         "time_ns": parse_time(status["time"], "time", "texts", met),
         "status": kind,
         "error": storable(error) or None,
