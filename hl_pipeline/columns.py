@@ -302,6 +302,24 @@ TABLES: dict[str, TableOf] = {
             Column("run_id", "text", "", "Dagster's run.", "Dagster"),
         ),
     ),
+    "hl.info_calls": TableOf(
+        None,
+        "Calls to the info API that are under way, or were made within the last minute: what they weigh together stays below HL_INFO_WEIGHT_PER_MINUTE.",
+        (
+            Column("id", "bigint", "", "Their order.", "made here"),
+            Column("egress", "text", "", "The address they were made from.", "HL_EGRESS"),
+            Column("weight", "integer", "", "Of a call under way: what it can weigh.", "20, and 1 for 20 items"),
+            Column("counts_until", "timestamptz", "UTC", "When it is no more of the last minute.", "the clock"),
+        ),
+    ),
+    "hl.info_egresses": TableOf(
+        None,
+        "Addresses that the info API has told to wait.",
+        (
+            Column("egress", "text", "", "The address.", "HL_EGRESS"),
+            Column("blocked_until", "timestamptz", "UTC", "Nobody calls from it before.", "429, `Retry-After`"),
+        ),
+    ),
     "hl.coverage": TableOf(
         None,
         "Is it complete: one row per dataset, day and hour of the bucket that a day has asked for.",

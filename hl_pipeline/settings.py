@@ -85,6 +85,36 @@ class Settings(ApiOptions, BaseSettings):
     s3_timeout_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="Seconds without a byte from S3 after which an attempt is given up."
     )
+    info_url: str = Field(
+        default="https://api.hyperliquid.xyz/info", description="Hyperliquid's info API: fills and TWAPs from before the buckets."
+    )
+    info_weight_per_minute: int = Field(
+        default=1200,
+        ge=120,
+        le=1_000_000,
+        description="Weight that all calls to the info API from one address may have in a minute: a full page has 120.",
+    )
+    egress: str = Field(
+        default="default",
+        min_length=1,
+        max_length=100,
+        description="Name of the IP address from which this machine calls the info API: those of one name share its weight.",
+    )
+    info_attempts: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="How often a call to the info API is tried that fails in passing, the first included.",
+    )
+    info_backoff_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        description="Longest wait before the second attempt, in seconds; doubles with each to 60. A random part of it is waited.",
+    )
+    info_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds in which an answer of the info API must have come as a whole."
+    )
     publish_lag_hours: float = Field(
         default=3.0,
         ge=0,

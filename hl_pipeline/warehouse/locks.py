@@ -12,6 +12,7 @@ import psycopg
 _DAY_OF_FILLS, _OBJECT, _DAY_OF_STATUSES, _MONEY = 7281, 7282, 7283, 7284
 
 _JUDGING, _JUDGING_STATUSES = 7285, 7286
+_INFO_WEIGHT = 7287
 
 
 @contextmanager
@@ -57,6 +58,15 @@ def lock_object(connection: psycopg.Connection, key: str) -> Generator[None]:
 def lock_money(connection: psycopg.Connection) -> Generator[None]:
     """Wait until nobody else sets money apart, and keep it so."""
     with _lock(connection, _MONEY, 0):
+        yield
+
+
+@contextmanager
+def lock_info_weight(connection: psycopg.Connection, egress: str) -> Generator[None]:
+    """Wait for one's turn, after those who came before, to be admitted to the info API from that address, and keep it."""
+    row = connection.execute("SELECT hashtext(%s)", [egress]).fetchone()
+    assert row is not None
+    with _lock(connection, _INFO_WEIGHT, row[0]):
         yield
 
 

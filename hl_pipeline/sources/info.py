@@ -1,0 +1,266 @@
+"""Hyperliquid's info API: one question, one answer. What fails in passing is tried again, and every call waits for room in a
+budget of weight before it is made, and is charged to it after. How a history is walked by pages is the matter of `info_paging`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Protocol
+
+import requests
+import tenacity
+import urllib3.exceptions
+
+from hl_pipeline.events import emit
+from hl_pipeline.formats.exact import BadValueError, Json, parse_json
+from hl_pipeline.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+PAGE_ITEMS = 2000
+"""An answer with as many is a full page: there may be more."""
+CALL_WEIGHT = 20
+_ITEMS_A_WEIGHT = 20
+MOST_WEIGHT = CALL_WEIGHT + PAGE_ITEMS // _ITEMS_A_WEIGHT
+
+_PIECE = 1 << 18
+_LONGEST_WAIT_SECONDS = 60
+_LONGEST_RETRY_AFTER_SECONDS = 3600
+_MOST_SHOWN = 300  # characters of an answer in a message
+_BROKEN = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+    urllib3.exceptions.HTTPError,
+)
+_AGAIN = "Run again: it goes on from there"
+
+
+class InfoError(RuntimeError):
+    """The API gave no answer to a question, or not the one that was asked for. The message names the wallet and the call.
+
+    `requests` and `weight` are what the attempts took of the budget.
+    """
+
+    requests = 0
+    weight = 0
+
+
+class InfoRefusedError(InfoError):
+    """422: the API does not take the question, now or ever. The message has its own words."""
+
+
+class _PassingError(InfoError):
+    """A failure that may pass: worth another attempt, after `retry_after_seconds` if the server said so."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class _TooManyError(_PassingError):
+    """429: whoever else calls from this address is to wait too."""
+
+
+class WeightBudget(Protocol):
+    """What all who call from one address may ask for together."""
+
+    def begin(self, most_weight: int, most_seconds: float) -> int:
+        """Wait for room for a call of at most that weight, that takes no longer than that; its number."""
+        ...
+
+    def end(self, call: int, weight: int) -> None:
+        """What the call weighed."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody begin for so long."""
+        ...
+
+
+@dataclass(slots=True)
+class Answer:
+    """The items of an answer (JSON as parse_json gives it), the calls that it took and their weight."""
+
+    items: list[Json] = field(default_factory=list[Json])
+    requests: int = 0
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def shown(self) -> str:
+        text = self.body.decode(errors="replace").strip()
+        return repr(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "...") if text else "nothing"
+
+
+def weigh(items: int) -> int:
+    """The weight of a call that returned so many items: 20 when empty, 120 for a full page."""
+    return CALL_WEIGHT + items // _ITEMS_A_WEIGHT
+
+
+def open_info_api(settings: Settings, budget: WeightBudget) -> InfoApi:
+    """The API at HL_INFO_URL, asked within `budget`."""
+    return InfoApi(
+        settings.info_url,
+        budget,
+        attempts=settings.info_attempts,
+        backoff_seconds=settings.info_backoff_seconds,
+        timeout_seconds=settings.info_timeout_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InfoApi:
+    """Threads may share it: each has a connection of its own. `timeout_seconds` is how long an answer may take as a whole.
+
+    Every method raises InfoRefusedError for 422, and InfoError when no attempt came to an answer, or the answer is no list.
+    """
+
+    url: str
+    budget: WeightBudget
+    attempts: int = 10
+    backoff_seconds: float = 1.0
+    timeout_seconds: float = 30.0
+    _of_thread: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+
+    def user_fills_by_time(self, wallet: str, start_ms: int, end_ms: int) -> Answer:
+        """The oldest fills of `wallet` from `start_ms` to `end_ms` (ms since 1970, both inclusive), at most PAGE_ITEMS of them,
+        without the slices of its own TWAPs: `[fill, ...]`.
+        """
+        return self._ask({"type": "userFillsByTime", "user": wallet, "startTime": start_ms, "endTime": end_ms})
+
+    def user_twap_slice_fills_by_time(self, wallet: str, start_ms: int, end_ms: int) -> Answer:
+        """The same of the slices of its TWAPs: `[{"fill": fill, "twapId": id}, ...]`."""
+        return self._ask({"type": "userTwapSliceFillsByTime", "user": wallet, "startTime": start_ms, "endTime": end_ms})
+
+    def twap_history(self, wallet: str) -> Answer:
+        """The statuses of its TWAPs, as far back as the API goes: `[{"time": seconds, "state", "status", "twapId"?}, ...]`."""
+        return self._ask({"type": "twapHistory", "user": wallet})
+
+    def _ask(self, question: dict[str, Json]) -> Answer:
+        name = f"{question['user']}: {question['type']}"
+        if "startTime" in question:
+            name += f" from {question['startTime']}"
+        answer = Answer()
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_PassingError),
+            stop=tenacity.stop_after_attempt(self.attempts),
+            wait=self._wait,
+            before_sleep=partial(self._before_sleep, name),
+            reraise=True,
+        )
+        try:
+            retrying(self._attempt, question, answer)
+        except InfoError as error:
+            last = f", at the last of {self.attempts} attempts. {_AGAIN}" if isinstance(error, _PassingError) else ""
+            kind = InfoRefusedError if isinstance(error, InfoRefusedError) else InfoError
+            raised = kind(f"{name}: {self.url}: {error}{last}")
+            raised.requests, raised.weight = answer.requests, answer.weight
+            raise raised from error
+        return answer
+
+    def _attempt(self, question: dict[str, Json], answer: Answer) -> None:
+        call = self.budget.begin(MOST_WEIGHT, 2 * self.timeout_seconds)
+        # Until the server has said how many items it gives, it may have charged for a full page.
+        weight = MOST_WEIGHT
+        try:
+            response = self._post(question)
+            if response.status in (422, 429):
+                weight = CALL_WEIGHT
+            answer.items = _take_items(response)
+            weight = weigh(len(answer.items))
+        finally:
+            answer.requests += 1
+            answer.weight += weight
+            self.budget.end(call, weight)
+
+    def _post(self, question: dict[str, Json]) -> _Response:
+        deadline = time.monotonic() + self.timeout_seconds
+        try:
+            with self._session().post(
+                self.url, json=question, timeout=self.timeout_seconds, stream=True, allow_redirects=False
+            ) as response:
+                body = bytearray()
+                # Not .content: it never ends where bytes only drip.
+                while piece := response.raw.read1(_PIECE, decode_content=True):
+                    body += piece
+                    if time.monotonic() > deadline:
+                        raise _PassingError(f"slow: {len(body)} bytes in {self.timeout_seconds} s (HL_INFO_TIMEOUT_SECONDS)")
+                return _Response(response.status_code, response.headers, bytes(body))
+        except _BROKEN as error:
+            raise _PassingError(str(error)) from error
+        except requests.RequestException as error:
+            raise InfoError(f"{error}; check HL_INFO_URL") from error
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._of_thread, "session"):
+            self._of_thread.session = requests.Session()
+        return self._of_thread.session
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        backoff = tenacity.wait_random_exponential(multiplier=self.backoff_seconds, max=_LONGEST_WAIT_SECONDS)
+        return _error_of(state).retry_after_seconds + backoff(state)
+
+    def _before_sleep(self, name: str, state: tenacity.RetryCallState) -> None:
+        error = _error_of(state)
+        if isinstance(error, _TooManyError):
+            self.budget.pause(state.upcoming_sleep)
+        emit(
+            _log,
+            "info_call_failed",
+            level=logging.WARNING,
+            call=name,
+            attempt=state.attempt_number,
+            error=error,
+            wait_seconds=round(state.upcoming_sleep, 3),
+        )
+
+
+def _error_of(state: tenacity.RetryCallState) -> _PassingError:
+    error = state.outcome and state.outcome.exception()
+    assert isinstance(error, _PassingError)
+    return error
+
+
+def _take_items(response: _Response) -> list[Json]:
+    """The list that an answer is. Raises what the answer means when it is none."""
+    said = f"it answered {response.status}: {response.shown()}"
+    if response.status == 422:
+        raise InfoRefusedError(said)
+    if response.status == 429:
+        raise _TooManyError(said, _retry_after_seconds(response.headers))
+    if response.status >= 500 or response.status == 408:
+        raise _PassingError(said, _retry_after_seconds(response.headers))
+    if response.status != 200:
+        raise InfoError(f"{said}; check HL_INFO_URL, and whether this address may call it")
+    try:
+        items = parse_json(response.body)
+    except BadValueError as error:
+        # Perhaps cut where nothing told its length.
+        raise _PassingError(f"its answer is {error}: {response.shown()}") from error
+    if not isinstance(items, list):
+        raise InfoError(f"its answer is not a list: {response.shown()}")
+    return items
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> float:
+    """Of the header Retry-After, seconds or a date; 0 when it is not there, or neither."""
+    text = headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return 0
+    return min(max(seconds, 0), _LONGEST_RETRY_AFTER_SECONDS)
