@@ -26,7 +26,6 @@ REACHABLE = 10_000
 PAGE = 2_000
 
 Fill = dict[str, Any]
-Window = Literal["sliding", "fixed"]
 Kind = Literal[
     "429",
     "429 after",
@@ -175,7 +174,7 @@ class _Texts:
 
 @dataclass(slots=True)
 class InfoServer:
-    """`limit` of weight in `window_seconds`, which slides or begins anew; `apart`: slices do not count with the 10,000 fills.
+    """`limit` of weight in any `window_seconds`; `apart`: slices do not count with the 10,000 fills.
 
     `faults` are met once each by the first call that they are for; `chance` is that of a random one of `kinds`; `refused` wallets
     get a 422 with that text, always. `seconds` is how long each answer takes.
@@ -184,7 +183,6 @@ class InfoServer:
     users: Mapping[str, User] = field(default_factory=dict[str, User])
     limit: int = 10**9
     window_seconds: float = 60.0
-    window: Window = "sliding"
     apart: bool = False
     seconds: float = 0.0
     faults: list[Fault] = field(default_factory=list[Fault])
@@ -209,8 +207,7 @@ class InfoServer:
 
     def used(self) -> int:
         """What was charged in the window that is now."""
-        now = time.monotonic()
-        since = now - self.window_seconds if self.window == "sliding" else now // self.window_seconds * self.window_seconds
+        since = time.monotonic() - self.window_seconds
         with self._lock:
             while self._charges and self._charges[0][0] <= since:
                 self._charges.popleft()

@@ -1,8 +1,7 @@
 """hl.info_calls: what the calls of one address weigh in the info API's last minute, so that all processes that call from it ask
 for no more together than HL_INFO_WEIGHT_PER_MINUTE. The database's clock counts, nobody else's.
 
-Whether the server's minute slides or begins anew each minute is not known. What every span of a minute has room for, each of
-its minutes has, wherever they begin.
+Whether the server's minute slides or begins anew each minute is not known, so no span of a minute has more, wherever it begins.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.locks import lock_info_weight
 
 MINUTE_SECONDS = 60.0
-_MARGIN = 1.01
+_MARGIN = 1.005
 """A call counts for so much longer than the window: the server may note it a moment after its answer has come."""
 _LOOKS = 20
 """How often in a window whoever waits looks again, should no news come."""
