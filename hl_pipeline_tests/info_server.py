@@ -78,7 +78,8 @@ def make_user(name: str, count: int, *, after: int = 0, crowd: tuple[int, int] |
     times = _crowded(sorted(rng.randrange(START_MS, END_MS + 1) for _ in range(count)), rng)
     if crowd is not None:
         at, size = crowd
-        times[at : at + size] = [times[at]] * size
+        # Of a moment that no other fill has.
+        times[at : at + size] = [times[at] + 1] * size
     times += _crowded(sorted(rng.randrange(END_MS + 1, NOW_MS) for _ in range(after)), rng)
     fills = [_make_fill(time_ms, rng, slices) for time_ms in sorted(times)]
     return User(wallet, fills, [_make_status(wallet, fill, rng) for fill in fills if fill["twapId"] is not None][:50])
@@ -305,6 +306,27 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) if length < 0 else length))
         self.end_headers()
         self.wfile.write(body)
+
+
+@dataclass(slots=True)
+class FreeBudget:
+    """Admits everything, and remembers."""
+
+    begun: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    ended: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    paused: list[float] = field(default_factory=list[float])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, most_weight: int, most_seconds: float) -> int:
+        with self._lock:
+            self.begun.append((most_weight, most_seconds))
+            return len(self.begun)
+
+    def end(self, call: int, weight: int) -> None:
+        self.ended.append((call, weight))
+
+    def pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
 
 
 @contextmanager

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
@@ -17,33 +15,12 @@ import pytest
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources import info
 from hl_pipeline.sources.info import Answer, InfoApi, InfoError, InfoRefusedError, open_info_api, weigh
-from hl_pipeline_tests.info_server import END_MS, START_MS, Fault, InfoServer, Kind, User, make_user, serve_info
+from hl_pipeline_tests.info_server import END_MS, START_MS, Fault, FreeBudget, InfoServer, Kind, User, make_user, serve_info
 from hl_pipeline_tests.processes_in_tests import free_port
 
 USER = make_user("of the client", 2500, slices=0.1)
 OWN = [fill for fill in USER.fills if fill["twapId"] is None]
 _TIMEOUT = 2.0
-
-
-@dataclass(slots=True)
-class FreeBudget:
-    """Admits everything, and remembers."""
-
-    begun: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
-    ended: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    paused: list[float] = field(default_factory=list[float])
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def begin(self, most_weight: int, most_seconds: float) -> int:
-        with self._lock:
-            self.begun.append((most_weight, most_seconds))
-            return len(self.begun)
-
-    def end(self, call: int, weight: int) -> None:
-        self.ended.append((call, weight))
-
-    def pause(self, seconds: float) -> None:
-        self.paused.append(seconds)
 
 
 @pytest.fixture

@@ -1,0 +1,118 @@
+"""A wallet's history from the info API, page by page from the oldest on, and what may be said of it in the end. How a question is
+asked is the matter of `info`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from hl_pipeline.formats.api_fills import decode_fills, decode_twap_slices
+from hl_pipeline.formats.decoding import Decoded
+from hl_pipeline.formats.exact import Json
+from hl_pipeline.formats.fills import FILL_KEY, BadLine, empty_fills
+from hl_pipeline.sources.info import PAGE_ITEMS, Answer, InfoApi, InfoError
+
+Kind = Literal["fills", "twap_slices"]
+REACHABLE_FILLS = 10_000
+"""So many of a wallet's newest fills the API can reach: of its whole history, whatever window is asked for."""
+
+_ASK: dict[Kind, Callable[[InfoApi, str, int, int], Answer]] = {
+    "fills": InfoApi.user_fills_by_time,
+    "twap_slices": InfoApi.user_twap_slice_fills_by_time,
+}
+_DECODE: dict[Kind, Callable[[list[Json], str, int], Decoded]] = {"fills": decode_fills, "twap_slices": decode_twap_slices}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What an answer brought that was not there before: `fills` (FILL_SCHEMA, in the API's order; `line` counts items of the
+    walk), and `bad` items. `next_ms` is from where the next page is asked for, None after the last one.
+
+    `crowded_ms` is a millisecond of which a whole page came: were there more, they could not be had.
+    """
+
+    fills: pl.DataFrame
+    bad: list[BadLine]
+    next_ms: int | None
+    crowded_ms: int | None
+    requests: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether everything of a wallet in the window came, and if not, why; `oldest_ms` is the oldest fill that did."""
+
+    state: Literal["complete", "truncated"]
+    fills: int
+    oldest_ms: int | None
+    reason: str | None
+
+
+def walk(api: InfoApi, kind: Kind, wallet: str, start_ms: int, end_ms: int, seen: pl.DataFrame | None = None) -> Iterator[Page]:
+    """The wallet's fills of a kind from `start_ms` to `end_ms` (ms since 1970, both inclusive), in pages of new ones.
+
+    To go on where a walk was broken off, start at the last page's `next_ms`: that moment comes again, but for the fills in `seen`
+    (columns of FILL_KEY). Raises InfoError, also for a full page that is not in order of time.
+    """
+    if seen is None:
+        seen = empty_fills()
+    seen_bad: set[bytes] = set()
+    line = 1
+    asked_ms = start_ms
+    while True:
+        answer = _ASK[kind](api, wallet, asked_ms, end_ms)
+        decoded = _DECODE[kind](answer.items, wallet, line)
+        line += len(answer.items)
+        next_ms: int | None = None
+        crowded_ms: int | None = None
+        if len(answer.items) >= PAGE_ITEMS:
+            next_ms = _last_ms(decoded, asked_ms, end_ms, f"{wallet}: {kind} from {asked_ms}")
+            if next_ms == asked_ms:
+                crowded_ms, next_ms = asked_ms, (asked_ms + 1 if asked_ms < end_ms else None)
+        once = decoded.fills.unique(FILL_KEY, keep="first", maintain_order=True)
+        new = once.join(seen, on=FILL_KEY, how="anti", maintain_order="left")
+        bad = [item for item in decoded.bad if item.text not in seen_bad]
+        yield Page(new, bad, next_ms, crowded_ms, answer.requests, answer.weight)
+        if next_ms is None:
+            return
+        # What stands at the moment from which the next page is asked for comes again with it.
+        asked_ms = next_ms
+        seen = once.filter(pl.col("time").cast(pl.Int64) == next_ms)
+        seen_bad = {item.text for item in decoded.bad}
+
+
+def _last_ms(decoded: Decoded, asked_ms: int, end_ms: int, name: str) -> int:
+    """The time of the last fill of a full page. Raises InfoError where that does not tell from where to go on."""
+    times = decoded.fills["time"].cast(pl.Int64)
+    if times.is_empty():
+        raise InfoError(f"{name}: none of the {decoded.lines} items of the page can be read: {decoded.bad[0].reason}")
+    if not times.is_sorted() or times[0] < asked_ms or times[-1] > end_ms:
+        raise InfoError(
+            f"{name}: a full page of fills from {times.min()} to {times.max()} is not in order of time, or not in the window "
+            f"asked for, which ends at {end_ms}: what lacks cannot be asked for"
+        )
+    return times[-1]
+
+
+def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[int] = ()) -> Verdict:
+    """Whether a wallet's window is complete: `came` fills and slices of it (bad ones too) from both walks, `after` are in the
+    warehouse from after the window; `oldest_ms` is the oldest that came, `crowded_ms` as the pages said.
+
+    Not known is whether the API reaches 10,000 fills and as many slices, or 10,000 of both. Both are counted together: then what
+    is called complete is so either way.
+    """
+    reasons: list[str] = []
+    if came + after >= REACHABLE_FILLS:
+        reasons.append(
+            f"{came} fills came and {after} are known from after the window: the API reaches no more than {REACHABLE_FILLS} of a "
+            "wallet, older ones may lack"
+        )
+    if crowded_ms:
+        moments = ", ".join(map(str, sorted(crowded_ms)))
+        reasons.append(f"{PAGE_ITEMS} fills, all that a page holds, are of one millisecond each, more may be: {moments}")
+    return Verdict("truncated" if reasons else "complete", came, oldest_ms, "; ".join(reasons) or None)
