@@ -50,8 +50,10 @@ class InfoError(RuntimeError):
     `requests` and `weight` are what the attempts took of the budget.
     """
 
-    requests = 0
-    weight = 0
+    def __init__(self, message: str, requests: int = 0, weight: int = 0) -> None:
+        super().__init__(message)
+        self.requests = requests
+        self.weight = weight
 
 
 class InfoRefusedError(InfoError):
@@ -167,9 +169,7 @@ class InfoApi:
         except InfoError as error:
             last = f", at the last of {self.attempts} attempts. {_AGAIN}" if isinstance(error, _PassingError) else ""
             kind = InfoRefusedError if isinstance(error, InfoRefusedError) else InfoError
-            raised = kind(f"{name}: {self.url}: {error}{last}")
-            raised.requests, raised.weight = answer.requests, answer.weight
-            raise raised from error
+            raise kind(f"{name}: {self.url}: {error}{last}", answer.requests, answer.weight) from error
         return answer
 
     def _attempt(self, question: dict[str, Json], answer: Answer) -> None:

@@ -71,7 +71,7 @@ def walk(api: InfoApi, kind: Kind, wallet: str, start_ms: int, end_ms: int, seen
         next_ms: int | None = None
         crowded_ms: int | None = None
         if len(answer.items) >= PAGE_ITEMS:
-            next_ms = _last_ms(decoded, asked_ms, end_ms, f"{wallet}: {kind} from {asked_ms}")
+            next_ms = _last_ms(decoded, answer, asked_ms, end_ms, f"{wallet}: {kind} from {asked_ms}")
             if next_ms == asked_ms:
                 crowded_ms, next_ms = asked_ms, (asked_ms + 1 if asked_ms < end_ms else None)
         once = decoded.fills.unique(FILL_KEY, keep="first", maintain_order=True)
@@ -86,17 +86,19 @@ def walk(api: InfoApi, kind: Kind, wallet: str, start_ms: int, end_ms: int, seen
         seen_bad = {item.text for item in decoded.bad}
 
 
-def _last_ms(decoded: Decoded, asked_ms: int, end_ms: int, name: str) -> int:
+def _last_ms(decoded: Decoded, answer: Answer, asked_ms: int, end_ms: int, name: str) -> int:
     """The time of the last fill of a full page. Raises InfoError where that does not tell from where to go on."""
     times = decoded.fills["time"].cast(pl.Int64)
     if times.is_empty():
-        raise InfoError(f"{name}: none of the {decoded.lines} items of the page can be read: {decoded.bad[0].reason}")
-    if not times.is_sorted() or times[0] < asked_ms or times[-1] > end_ms:
-        raise InfoError(
-            f"{name}: a full page of fills from {times.min()} to {times.max()} is not in order of time, or not in the window "
-            f"asked for, which ends at {end_ms}: what lacks cannot be asked for"
+        why = f"none of the {decoded.lines} items of the page can be read: {decoded.bad[0].reason}"
+    elif not times.is_sorted() or times[0] < asked_ms or times[-1] > end_ms:
+        why = (
+            f"a full page of fills from {times.min()} to {times.max()} is not in order of time, or not in the window asked for, "
+            f"which ends at {end_ms}: what lacks cannot be asked for"
         )
-    return times[-1]
+    else:
+        return times[-1]
+    raise InfoError(f"{name}: {why}", answer.requests, answer.weight)
 
 
 def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[int] = ()) -> Verdict:
