@@ -7,9 +7,12 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from threading import BoundedSemaphore
+from typing import BinaryIO
 
 import psycopg
 from dagster import (
@@ -49,7 +52,7 @@ from hl_pipeline.warehouse.locks import lock_judging, lock_object
 from hl_pipeline.warehouse.spending import Spending
 
 _log = logging.getLogger(__name__)
-_OBJECTS_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
+_DECODED_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
 _FORMATS = {"node_fills_by_block": by_block, "node_fills": node_fills, "node_trades": node_trades}
 _CHECKS = {
     "hours_present": "Every object that the day wants is in the lake.",
@@ -66,6 +69,18 @@ class Brought:
     fetched: list[ObjectMeta]
     requests: int
     dollars: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How objects of a source come into the lake: so many at once are downloaded, and so many decoded while others download."""
+
+    source: Source
+    bucket: Bucket
+    lake: Lake
+    decode_threads: int
+    downloads: BoundedSemaphore
+    decodes: BoundedSemaphore
 
 
 @asset(
@@ -125,6 +140,14 @@ def _bring_source(
 ) -> tuple[list[ObjectMeta], list[ObjectMeta]]:
     """The objects that are in the lake in the end, and which of them were fetched now."""
     url = find_database_url(settings)
+    way = _Way(
+        source,
+        bucket,
+        lake,
+        settings.decode_threads,
+        BoundedSemaphore(settings.s3_objects_at_once),
+        BoundedSemaphore(_DECODED_AT_ONCE),
+    )
     found: dict[datetime, ObjectMeta] = {}
     fetched: list[ObjectMeta] = []
     wanted = wanted_hours(day, source)
@@ -145,9 +168,9 @@ def _bring_source(
         def bring(item: tuple[datetime, SourceObject | None]) -> tuple[ObjectMeta | None, bool]:
             # A connection each: one that waits for another process's lock must not keep its neighbour from letting go of one.
             with connect(url, "hl raw_fills") as connection:
-                return _bring_object(item[0], item[1], source, bucket, lake, connection, settings.decode_threads)
+                return _bring_object(*item, way, connection)
 
-        with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="object") as pool:
+        with ThreadPoolExecutor(settings.s3_objects_at_once + _DECODED_AT_ONCE, thread_name_prefix="object") as pool:
             brought = dict(zip(listed, pool.map(bring, listed.items()), strict=True))
         found |= {hour: meta for hour, (meta, _) in brought.items() if meta is not None}
         fetched += [meta for meta, is_new in brought.values() if meta is not None and is_new]
@@ -156,17 +179,11 @@ def _bring_source(
 
 
 def _bring_object(
-    hour: datetime,
-    listed: SourceObject | None,
-    source: Source,
-    bucket: Bucket,
-    lake: Lake,
-    connection: psycopg.Connection,
-    decode_threads: int,
+    hour: datetime, listed: SourceObject | None, way: _Way, connection: psycopg.Connection
 ) -> tuple[ObjectMeta | None, bool]:
     """The object of `hour` as the lake has it in the end, and whether it was fetched now."""
+    source, lake = way.source, way.lake
     path = raw_path(hour.date(), hour.hour, source.name)
-    form = _FORMATS[source.name]
     if listed is None:
         return read_object_meta(lake, path), False
     with lock_object(connection, listed.key):
@@ -176,19 +193,12 @@ def _bring_object(
             emit(_log, "object_known", key=listed.key, rows=known.rows, bytes=known.size)
             return known, False
         try:
-            with bucket.open(listed) as stream:
+            with ExitStack() as opened:
+                with way.downloads:
+                    stream = opened.enter_context(way.bucket.open(listed))
                 emit(_log, "object_fetched", key=listed.key, bytes=listed.size)
-                meta = write_raw_object(
-                    lake,
-                    decode(whole_lines(decompress(stream, listed.codec)), form.decode_chunk, decode_threads),
-                    key=listed.key,
-                    etag=listed.etag,
-                    size=listed.size,
-                    source=source.name,
-                    object_date=hour.date(),
-                    hour=hour.hour,
-                    parser=form.PARSER,
-                )
+                with way.decodes:
+                    meta = _decode_object(stream, hour, listed, way)
         except (BucketDeniedError, BudgetError):
             raise
         except (BucketError, UnreadableObjectError) as error:
@@ -198,6 +208,21 @@ def _bring_object(
         record_fetched(connection, meta)
     emit(_log, "object_done", key=meta.key, rows=meta.rows, bytes=meta.size, bad_lines=meta.bad_lines)
     return meta, True
+
+
+def _decode_object(stream: BinaryIO, hour: datetime, listed: SourceObject, way: _Way) -> ObjectMeta:
+    form = _FORMATS[way.source.name]
+    return write_raw_object(
+        way.lake,
+        decode(whole_lines(decompress(stream, listed.codec)), form.decode_chunk, way.decode_threads),
+        key=listed.key,
+        etag=listed.etag,
+        size=listed.size,
+        source=way.source.name,
+        object_date=hour.date(),
+        hour=hour.hour,
+        parser=form.PARSER,
+    )
 
 
 def objects_around(lake: Lake, day: date) -> list[ObjectMeta]:

@@ -52,7 +52,6 @@ from hl_pipeline.warehouse.locks import lock_judging_statuses, lock_object, lock
 from hl_pipeline.warehouse.spending import Spending
 
 _log = logging.getLogger(__name__)
-_OBJECTS_AT_ONCE = 4
 _GROUP = "twaps"
 _RAW_CHECKS = {
     "objects_present": "The day has objects, or all of its hours; none of them could not be had or read.",
@@ -183,7 +182,7 @@ def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Setting
         with connect(url, "hl raw_twap_statuses") as connection:
             return _bring_object(*item, bucket, lake, connection)
 
-    with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="object") as pool:
+    with ThreadPoolExecutor(settings.s3_objects_at_once, thread_name_prefix="object") as pool:
         brought = list(pool.map(bring, wanted))
     found = [meta for meta, _ in brought if meta is not None]
     fetched = [meta for meta, is_new in brought if meta is not None and is_new]
