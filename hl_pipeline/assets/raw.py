@@ -49,7 +49,7 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.coverage_rows import read_acknowledged, record_hours
 from hl_pipeline.warehouse.ledger import read_errors, record_error, record_fetched
 from hl_pipeline.warehouse.locks import lock_judging, lock_object
-from hl_pipeline.warehouse.spending import Spending
+from hl_pipeline.warehouse.spending import Spending, find_prices
 
 _log = logging.getLogger(__name__)
 _DECODED_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
@@ -63,10 +63,14 @@ _CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What was done for a day: its objects that are in the lake, which of them were fetched now, and what S3 asked for it."""
+    """What was done for a day: its objects that are in the lake, which of them were fetched now, and what S3 asked for it;
+    `to_fetch`: the bytes of each object that was listed and not in the lake, `dollars_expected`: what these were to cost.
+    """
 
     found: list[ObjectMeta]
     fetched: list[ObjectMeta]
+    to_fetch: list[int]
+    dollars_expected: Decimal
     requests: int
     dollars: Decimal
 
@@ -127,18 +131,21 @@ def bring_day(day: date, node_data: NodeData, lake: Lake, settings: Settings, ru
     spending = Spending(settings, settings.node_data_price_per_gb, run_id)
     found: list[ObjectMeta] = []
     fetched: list[ObjectMeta] = []
+    to_fetch: list[int] = []
     for source in SOURCES:
         if wanted_hours(day, source):
-            of_source, new = _bring_source(day, source, node_data.open(settings, spending), lake, settings)
+            of_source, new, sizes = _bring_source(day, source, node_data.open(settings, spending), lake, settings)
             found += of_source
             fetched += new
-    return Brought(found, fetched, spending.requests, spending.dollars)
+            to_fetch += sizes
+    prices = find_prices(node_data.url, settings.node_data_price_per_gb, settings)
+    return Brought(found, fetched, to_fetch, prices.of_downloads(to_fetch), spending.requests, spending.dollars)
 
 
 def _bring_source(
     day: date, source: Source, bucket: Bucket, lake: Lake, settings: Settings
-) -> tuple[list[ObjectMeta], list[ObjectMeta]]:
-    """The objects that are in the lake in the end, and which of them were fetched now."""
+) -> tuple[list[ObjectMeta], list[ObjectMeta], list[int]]:
+    """The objects that are in the lake in the end, which of them were fetched now, and the bytes of those that were to be."""
     url = find_database_url(settings)
     way = _Way(
         source,
@@ -148,6 +155,8 @@ def _bring_source(
         BoundedSemaphore(settings.s3_objects_at_once),
         BoundedSemaphore(_DECODED_AT_ONCE),
     )
+    prices = find_prices(bucket.url, settings.node_data_price_per_gb, settings)
+    to_fetch: list[int] = []
     found: dict[datetime, ObjectMeta] = {}
     fetched: list[ObjectMeta] = []
     wanted = wanted_hours(day, source)
@@ -162,6 +171,9 @@ def _bring_source(
         emit(_log, "objects_wanted", day=day, objects=len(sizes), bytes=sum(sizes))
         known = {(meta.key, meta.etag) for object_date in listings for meta in list_raw_objects(lake, object_date)}
         new = [item.size for item in listed.values() if item is not None and (item.key, item.etag) not in known]
+        dollars = prices.of_downloads(new)
+        emit(_log, "objects_to_fetch", day=day, source=source.name, objects=len(new), bytes=sum(new), dollars=dollars)
+        to_fetch += new
         require_space_to_fetch(settings, day, sum(new))
         tried |= listed.keys()
 
@@ -175,7 +187,7 @@ def _bring_source(
         found |= {hour: meta for hour, (meta, _) in brought.items() if meta is not None}
         fetched += [meta for meta, is_new in brought.values() if meta is not None and is_new]
         wanted = extra_hours(day, source, found)
-    return [*found.values()], fetched
+    return [*found.values()], fetched, to_fetch
 
 
 def _bring_object(
@@ -251,10 +263,13 @@ def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[st
         "source": judgement.source_names,
         "dagster/partition_row_count": sum(meta.rows for meta in metas),
         "objects": len(metas),
+        "objects_to_fetch": len(brought.to_fetch),
         "objects_fetched": len(brought.fetched),
         "bytes": sum(meta.size for meta in metas),
+        "bytes_to_fetch": sum(brought.to_fetch),
         "bytes_fetched": sum(meta.size for meta in brought.fetched),
         "requests": brought.requests,
+        "dollars_expected": float(brought.dollars_expected),
         "dollars": float(brought.dollars),
         "bad_lines": sum(meta.bad_lines for meta in metas),
         "missing_blocks": judgement.missing_blocks,

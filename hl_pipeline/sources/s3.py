@@ -174,6 +174,7 @@ class S3Bucket:
             for item in page.get("Contents", []):
                 key = item["Key"].removeprefix(self.prefix)
                 found.append(SourceObject(key, item["ETag"].strip('"'), item["Size"], item["LastModified"]))
+            emit(_log, "page_listed", level=logging.DEBUG, prefix=f"{self.url}/{prefix}", objects=len(found))
             if not page["IsTruncated"]:
                 return found
             asked["ContinuationToken"] = page["NextContinuationToken"]
