@@ -112,7 +112,8 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
     lacks = {"state": "incomplete", "explanation": "1 of 25 objects missing: hour 7. 3 blocks missing in that of hour 9."}
     for hour in range(25):
         _add_hour(connection, at("2026-03-16 00:00") + timedelta(hours=hour))
-    add(connection, "fills_days", {"date": "2026-03-15", **_MADE}, {"date": "2026-03-16", **lacks, **_MADE})
+    loaded = {"loaded_at": at("2026-03-17 02:06:00"), **_MADE}
+    add(connection, "fills_days", {"date": "2026-03-15", **loaded}, {"date": "2026-03-16", **lacks, **loaded})
     day = {"date": "2026-03-15"}
     add(connection, "daily_stats", {**day, "coin": "@107", "kind": "spot", **_STATS})
     wallet = {"wallet": "0x9d097697e5b82a52f6b82c16c148a753bbf5c8ae", "coins": 2, "twaps": 2, "fees": Json({"USDC": "0.031289"})}
