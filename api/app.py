@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import routes_fills, routes_service, routes_stats, routes_twaps
+from api import routes_coverage, routes_fills, routes_service, routes_stats, routes_twaps
 from api.answers import add_error_handlers, answer_head
 from api.database import make_export_pool, make_pool
 from api.metrics import count_requests, make_metrics
@@ -17,7 +17,8 @@ from api.settings import ApiSettings, read_settings
 
 _DESCRIPTION = """Hyperliquid's trading history from PostgreSQL: TWAPs, fills, candles, statistics.
 
-Times are UTC; decimals are texts, exact to the last digit; every list says with `coverage` which days of its range are there."""
+Times are UTC; decimals are texts, exact to the last digit; every list says with `coverage` which days of its range are there,
+and /api/v1/coverage which hours of the bucket."""
 
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
@@ -39,7 +40,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     )
     app.state.settings = chosen
     app.state.metrics = make_metrics()
-    for routes in (routes_twaps, routes_fills, routes_stats, routes_service):
+    for routes in (routes_twaps, routes_fills, routes_stats, routes_coverage, routes_service):
         app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
     add_error_handlers(app)
     app.add_middleware(count_requests, metrics=app.state.metrics)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.export import MEDIA_TYPES
+from api.parameters import Dataset
 
 Decimal = Annotated[str, Field(pattern=r"^-?\d+(\.\d*[1-9])?$", examples=["9050.25"])]
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2025-11-03T12:30:00Z"])]
@@ -38,6 +39,15 @@ class Invalid(Answer):
     detail: list[WrongParameter]
 
 
+class Hole(Answer):
+    """An hour of the bucket in which something lacks."""
+
+    source: Dataset
+    object_date: Day
+    object_hour: Annotated[int | None, Field(description="Not there: all objects of the day that have no hour.")] = None
+    state: Literal["missing", "failed", "blocks missing", "acknowledged"]
+
+
 class Run(Answer):
     """Days, both ends in it, of which the same is to be said."""
 
@@ -48,6 +58,11 @@ class Run(Answer):
         Field(description="unprovable: all objects are there, nothing proves that they lack no row. partial: some lack."),
     ]
     note: Annotated[str, Field(description="Why, where that is the same for all days of the run.")] = ""
+    holes: Annotated[int, Field(description="So many hours of the bucket lack something that nobody has acknowledged.")] = 0
+    acknowledged: Annotated[int, Field(description="So many lack something that people know of.")] = 0
+    hours: Annotated[
+        list[Hole], Field(max_length=24, description="The first of both, what is not acknowledged before what is.")
+    ] = []
 
 
 class Listed(Answer):

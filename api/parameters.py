@@ -14,6 +14,11 @@ from pydantic_core.core_schema import ValidationInfo
 
 _Moment = TypeVar("_Moment", date, datetime)
 Format = Literal["json", "csv", "parquet"]
+Dataset = Literal["node_trades", "node_fills", "node_fills_by_block", "twap_statuses"]
+Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
+HourState = Literal[Found, "acknowledged"]
+Judged = Literal["fills", "twap_statuses"]
+DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source", "not judged", "not loaded", "never asked for"]
 
 FIRST = datetime(2023, 1, 1, tzinfo=UTC)
 LAST = datetime(2200, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
@@ -243,3 +248,21 @@ class UserStatsAsked(Paged, _Days, _PerhapsOfWallet): ...
 
 
 class CandlesAsked(Paged, _Range, _OfCoin): ...
+
+
+class CoverageAsked(Paged, _Days):
+    dataset: Annotated[Dataset | None, _OPTIONAL, Field(description="Of this dataset of the bucket alone.")] = None
+    state: Annotated[HourState | None, _OPTIONAL, Field(description="Hours in this state alone.")] = None
+    is_hole: Annotated[
+        bool | None,
+        BeforeValidator(_plain_boolean),
+        _OPTIONAL,
+        Field(description="True: holes alone, acknowledged or not; false: all others."),
+    ] = None
+    format: _Format = None
+
+
+class CoverageDaysAsked(Paged, _Days):
+    what: Annotated[Judged | None, _OPTIONAL, Field(description="Days of this table alone.")] = None
+    state: Annotated[DayState | None, _OPTIONAL, Field(description="Days in this state alone.")] = None
+    format: _Format = None

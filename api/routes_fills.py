@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.answers import answer
-from api.coverage import coverage_of_fills
+from api.coverage import read_coverage
 from api.export import choose_format, export
 from api.fills import FILLS, fills_asked, fills_page
 from api.models import ERRORS, EXPORTS
@@ -31,7 +31,7 @@ async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) ->
         name = f"fills-{who}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
         return await export(request, chosen, name, FILLS, {**values, "limit": limit})
     async with request.app.state.pool.connection() as connection:
-        coverage = await coverage_of_fills(connection, "fills", asked.start.date(), asked.end.date())
+        coverage = await read_coverage(connection, "fills", asked.start.date(), asked.end.date())
         page = await fills_page(request, connection, asked, values)
     head = {"wallet": asked.wallet, "coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}
     return answer({**head, **page, "coverage": coverage})

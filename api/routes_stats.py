@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, TypeAdapter
 
 from api.answers import answer
-from api.coverage import coverage_of_fills
+from api.coverage import read_coverage
 from api.database import read_sql
 from api.models import ERRORS
 from api.models_fills import CandleList, DailyStatsList, UserStatsList
@@ -31,7 +31,7 @@ async def list_daily_stats(request: Request, asked: Annotated[DailyStatsAsked, Q
     after_date, after_coin = read_cursor(request, asked, _DAY_AND_NAME, (asked.start, ""))
     values = {"start": asked.start, "end": asked.end, "coin": asked.coin, "after_date": after_date, "after_coin": after_coin}
     async with request.app.state.pool.connection() as connection:
-        coverage = await coverage_of_fills(connection, "daily_stats", asked.start, asked.end)
+        coverage = await read_coverage(connection, "daily_stats", asked.start, asked.end)
         rows, more = await read_rows(connection, _DAILY_STATS, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["date"], rows[-1]["coin"])) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "coin": asked.coin}
@@ -50,7 +50,7 @@ async def list_user_stats(request: Request, asked: Annotated[UserStatsAsked, Que
         "after_wallet": after_wallet,
     }
     async with request.app.state.pool.connection() as connection:
-        coverage = await coverage_of_fills(connection, "user_stats", asked.start, asked.end)
+        coverage = await read_coverage(connection, "user_stats", asked.start, asked.end)
         rows, more = await read_rows(connection, _USER_STATS, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["date"], rows[-1]["wallet"])) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "wallet": asked.wallet}
@@ -63,7 +63,7 @@ async def list_candles(request: Request, asked: Annotated[CandlesAsked, Query()]
     [after] = read_cursor(request, asked, _CANDLE, (None,))
     values = {"coin": asked.coin, "start": asked.start, "end": asked.end, "after": after or "-infinity"}
     async with request.app.state.pool.connection() as connection:
-        coverage = await coverage_of_fills(connection, "candles", asked.start.date(), asked.end.date())
+        coverage = await read_coverage(connection, "candles", asked.start.date(), asked.end.date())
         rows, more = await read_rows(connection, _CANDLES, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["time"],)) if more else None
     head = {"coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
 from api.answers import answer
-from api.coverage import coverage_of_fills, coverage_of_twaps
+from api.coverage import read_coverage
 from api.database import read_sql
 from api.export import choose_format, export
 from api.fills import fills_asked, fills_page
@@ -51,7 +51,7 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
         name = f"twaps-{asked.wallet}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
         return await export(request, chosen, name, _EXPORT, {**values, "limit": limit})
     async with request.app.state.pool.connection() as connection:
-        coverage = await coverage_of_twaps(connection, asked.start.date(), asked.end.date())
+        coverage = await read_coverage(connection, "twaps", asked.start.date(), asked.end.date())
         twaps, more = await read_rows(connection, _TWAPS, values, asked.limit)
         analytics = await _read_analytics(connection, [int(twap["twap_id"]) for twap in twaps])
     next_cursor = make_cursor(request, asked, (twaps[-1]["time_ns"], int(twaps[-1]["twap_id"]))) if more else None
@@ -91,7 +91,7 @@ async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Pa
         first, last = date.fromisoformat(days[0]), date.fromisoformat(days[1])
         start, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
         values = fills_asked(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
-        coverage = await coverage_of_fills(connection, "fills", first, last)
+        coverage = await read_coverage(connection, "fills", first, last)
         page = await fills_page(request, connection, asked, values)
     return answer({"twap_id": str(twap_id), **page, "coverage": coverage})
 

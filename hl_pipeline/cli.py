@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
-from hl_pipeline.settings import Settings, variable
+from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.show import show_app
 from hl_pipeline.terminal import (
     Demo,
@@ -28,12 +29,15 @@ from hl_pipeline.terminal import (
     parse_day,
     program,
     reading,
+    showing_listings,
+    wide,
     working,
 )
 from hl_pipeline.warehouse.connect import NoDatabaseError, connect, hide_password
-from hl_pipeline.warehouse.spending import read_spent
+from hl_pipeline.warehouse.spending import Spent, read_spent
 
 if TYPE_CHECKING:
+    from hl_pipeline.cost import Bill
     from hl_pipeline.ingest import Day
     from hl_pipeline.lake import Lake
 
@@ -90,7 +94,8 @@ def api(
 @app.command()
 def demo() -> None:
     """See it work: a small sample bucket, its days through Dagster into lake and database, in a home of its own."""
-    from hl_pipeline.ingest import Outcome, days_between, ingest_days, worst
+    from hl_pipeline.ingest import Outcome, ingest_days, worst
+    from hl_pipeline.partitions import days_between
     from hl_pipeline.sample import write_sample
 
     settings = load_settings(demo=True)
@@ -116,20 +121,34 @@ def demo() -> None:
 @app.command()
 def ingest(first: FromDay, last: ToDay) -> None:
     """Materialize days without a UI. Exit code 0: all whole; 3: loaded, but a day is incomplete; 1: a day failed."""
-    from hl_pipeline.ingest import InterruptedIngestError, days_between, ingest_days, worst
-    from hl_pipeline.partitions import DAYS
+    from hl_pipeline.ingest import InterruptedIngestError, ingest_days, worst
 
-    check_order(first, last)
-    known = DAYS.get_partition_keys()
-    if str(first) < known[0] or str(last) > known[-1]:
-        fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
+    days = _check_days(first, last)
     settings = load_settings()
     with working(settings):
         try:
-            outcome = worst(ingest_days(days_between(first, last), settings, console))
+            outcome = worst(ingest_days(days, settings, console))
         except (InterruptedIngestError, KeyboardInterrupt):
             fail("interrupted; run the same again to go on", code=130)
     raise typer.Exit(int(outcome))
+
+
+@app.command()
+def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
+    """What it costs to ingest days, by listings alone: objects, GiB, dollars, disk, less what the lake has. Downloads nothing."""
+    from hl_pipeline.cost import draw_up_bill
+    from hl_pipeline.sources.buckets import BucketError
+
+    days = _check_days(first, last)
+    settings = load_settings(demo)
+    with (reading if demo else working)(settings) as url:
+        try:
+            with showing_listings():
+                bill = draw_up_bill(days, settings)
+        except BucketError as error:
+            fail(str(error))
+        with connect(url, "hl cost") as connection:
+            _print_bill(bill, settings, read_spent(connection))
 
 
 @app.command()
@@ -338,6 +357,53 @@ def main() -> None:
             name = variable(".".join(map(str, item["loc"])))
             errors.print(f"[red]error:[/] {name}: {item['msg']} (it is {item.get('input')!r}); see .env.example")
         sys.exit(2)
+
+
+def _check_days(first: date, last: date) -> list[date]:
+    """The days from `first` to `last`, which must be days that there can be something of."""
+    from hl_pipeline.partitions import DAYS, days_between
+
+    check_order(first, last)
+    known = DAYS.get_partition_keys()
+    if str(first) < known[0] or str(last) > known[-1]:
+        fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
+    return days_between(first, last)
+
+
+def _print_bill(bill: Bill, settings: Settings, spent: Spent) -> None:
+    table = Table(box=None, header_style="bold")
+    for name in ("dataset", "objects", "GiB", "in the lake", "GiB", "to download", "GiB", "dollars", "not in the bucket"):
+        table.add_column(name, justify="left" if name == "dataset" else "right")
+    for item in bill.costs:
+        amounts = [
+            f for a in (item.wanted, item.in_lake, item.to_download) for f in (f"{a.objects:,}", f"{a.bytes / 2**30:,.3f}")
+        ]
+        lacking = "" if item.hours_not_there is None else f"{item.hours_not_there:,}"
+        table.add_row(item.dataset, *amounts, f"{item.dollars:,.4f}", lacking)
+    wide.print(table, highlight=False)
+    console.print(f"\nto download  ${bill.dollars:,.4f}", highlight=False)
+    console.print(
+        f"listing      ${bill.dollars_of_lists:,.6f} for {bill.lists:,} requests, spent by this command", highlight=False
+    )
+    for name in ("node_data_url", "twap_data_url"):
+        place = getattr(settings, name)
+        if not place.startswith("s3://"):
+            why = "nothing is asked for" if place == NONE else "a directory costs nothing"
+            console.print(f"free         {variable(name)} is {place}: {why}", highlight=False)
+    elsewhere = "" if settings.database_url is None else " in the database of HL_DATABASE_URL, whose disk is not looked at"
+    console.print(f"lake         about {bill.room.lake / 1e9:,.1f} GB more in {settings.lake}", highlight=False)
+    console.print(f"hl.fills     about {(bill.room.database or 0) / 1e9:,.1f} GB more{elsewhere}", highlight=False)
+    for disk in bill.disks:
+        free = f"{max(disk.free, 0) / 1e9:,.1f} GB free beside the {settings.disk_reserve_gb:g} GB of HL_DISK_RESERVE_GB"
+        console.print(f"disk         {disk.path}: about {disk.needed / 1e9:,.1f} GB needed, {free}", highlight=False)
+    budget = settings.s3_budget_usd
+    left = None if budget is None else max(budget - spent.dollars, Decimal(0))
+    of_budget = "HL_S3_BUDGET_USD is not set" if left is None else f"${left:,.4f} of ${budget:,} left for {spent.month} (UTC)"
+    console.print(f"budget       {of_budget}", highlight=False)
+    obstacles = bill.find_obstacles(left)
+    console.print(
+        f"[yellow]it does not fit: {escape('; '.join(obstacles))}[/]" if obstacles else "[green]it fits[/]", highlight=False
+    )
 
 
 def _print_calendar(settings: Settings, first: date | None, last: date | None) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from enum import IntEnum
 from typing import Any
 
@@ -83,10 +83,6 @@ def worst(days: list[Day]) -> Outcome:
     """The outcome of all: failed before incomplete before whole."""
     outcomes = {day.outcome for day in days}
     return next((o for o in (Outcome.FAILED, Outcome.INCOMPLETE) if o in outcomes), Outcome.WHOLE)
-
-
-def days_between(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def _describe(day: date, result: ExecuteInProcessResult) -> Day:

@@ -1,6 +1,12 @@
 """The partitions of the assets: one definition of days for all of them, since a job or a run cannot mix two."""
 
+from datetime import date, timedelta
+
 from dagster import DailyPartitionsDefinition
 
 # With end_offset the current day is there: its objects land while it goes on.
 DAYS = DailyPartitionsDefinition("2023-02-26", end_offset=1)
+
+
+def days_between(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]

@@ -66,7 +66,7 @@ class Warehouse(ConfigurableResource):
 
 def _open_s3(url: str, region: str, settings: Settings, meter: Meter) -> Bucket:
     # Imported here: boto3 takes its time, and a directory needs none of it.
-    from hl_pipeline.sources.s3 import open_s3_bucket
+    from hl_pipeline.sources.s3 import Link, open_s3_bucket
 
     return open_s3_bucket(
         url,
@@ -75,4 +75,5 @@ def _open_s3(url: str, region: str, settings: Settings, meter: Meter) -> Bucket:
         attempts=settings.s3_attempts,
         backoff_seconds=settings.s3_backoff_seconds,
         timeout_seconds=settings.s3_timeout_seconds,
+        link=Link(settings.s3_megabytes_per_second),
     )

@@ -115,6 +115,14 @@ class Settings(ApiOptions, BaseSettings):
     info_timeout_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="Seconds in which an answer of the info API must have come as a whole."
     )
+    s3_objects_at_once: int = Field(
+        default=4, ge=1, le=64, description="Objects downloaded side by side; those that came are decoded meanwhile, two at once."
+    )
+    s3_megabytes_per_second: float | None = Field(
+        default=None,
+        ge=0.1,
+        description="MB (10^6 bytes) a second of the link that the downloads of one asset may take together. Unset: no bound.",
+    )
     publish_lag_hours: float = Field(
         default=3.0,
         ge=0,

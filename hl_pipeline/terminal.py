@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Generator
@@ -13,7 +14,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 
+from hl_pipeline.events import is_event
 from hl_pipeline.settings import PREFIX, RESOLVED, DemoSettings, Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError
 from hl_pipeline.warehouse.embedded import EmbeddedServerError
@@ -90,6 +93,36 @@ def reading(settings: Settings) -> Generator[str]:
         fail(f"there is no installation in {settings.home.absolute()} yet: run `hl up`, `hl ingest` or `hl demo` first")
     with working(settings) as url:
         yield url
+
+
+class _ListingHandler(logging.Handler):
+    """Shows how far the listing of a bucket or of the lake is."""
+
+    def __init__(self, shown: Status) -> None:
+        super().__init__()
+        self._shown = shown
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if is_event(record) and record.event == "page_listed":
+            self._shown.update(escape(f"listing {record.fields['prefix']}: {record.fields['objects']:,} objects"))
+        elif is_event(record) and record.event == "lake_day_read":
+            self._shown.update(f"what the lake has: {record.fields['day']}")
+
+
+@contextmanager
+def showing_listings() -> Generator[None]:
+    """How far listings are, on a terminal."""
+    logger = logging.getLogger("hl_pipeline")
+    level = logger.level
+    with console.status("listing") as shown:
+        handler = _ListingHandler(shown)
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            logger.removeHandler(handler)
 
 
 def check_order(first: date | None, last: date | None) -> None:

@@ -59,6 +59,11 @@ FROM hl.twap_statuses WHERE status = 'finished';
 INSERT INTO hl.twap_days (date, state, explanation, objects, rows, duplicates, conflicts)
 SELECT day::date, CASE WHEN extract(day FROM day) = 7 THEN 'incomplete' ELSE 'unprovable' END, 'bench', 1, 100, 0, 0
 FROM generate_series('2025-08-17'::date, '2026-12-31', '1 day') day;
+INSERT INTO hl.coverage (source, object_date, object_hour, expected, found, why, missing_ranges, missing_blocks)
+SELECT source, day::date, hour, true, CASE WHEN extract(day FROM day) = 7 AND hour < 3 THEN 'missing' ELSE 'unprovable' END, '',
+       '{}', 0
+FROM generate_series('2025-08-17'::date, '2026-12-31', '1 day') day, generate_series(0, 23) hour,
+     (VALUES ('twap_statuses'), ('node_fills_by_block')) sources (source);
 """
 
 

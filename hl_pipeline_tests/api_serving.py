@@ -68,6 +68,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "s3_ingest_log": {"source": "node_fills_by_block"},
     "twap_slice_days": {},
+    "coverage": {
+        "source": "node_fills_by_block",
+        "expected": True,
+        "found": "present",
+        "why": "",
+        "missing_ranges": "{}",
+        "missing_blocks": 0,
+    },
 }
 
 

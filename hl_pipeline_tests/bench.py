@@ -186,10 +186,18 @@ def measure_whole() -> dict[str, float]:
     return {"the whole way": rows / seconds, "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
+def measure_s3() -> dict[str, float]:
+    """Fills a second through S3 connections of a usual speed."""
+    from hl_pipeline_tests.s3_bench import measure
+
+    return measure(DAY)
+
+
 _MEASURES: dict[str, Callable[[], dict[str, float]]] = {
     "stages": measure_stages,
     "older": measure_older,
     "whole": measure_whole,
+    "s3": measure_s3,
 }
 
 

@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,7 +57,10 @@ class Sent:
 
 @dataclass(slots=True)
 class FlakyS3:
-    """`faults` are met once each, in their order, by the first request that they are for; `chance` is that of a random one."""
+    """`faults` are met once each, in their order, by the first request that they are for; `chance` is that of a random one.
+
+    A connection carries `rate` bytes a second (None: all it can); `most_at_once`: GETs that were answered at the same time.
+    """
 
     url: str
     behind: S3Server
@@ -64,8 +68,22 @@ class FlakyS3:
     log: list[Sent] = field(default_factory=list[Sent])
     random: random.Random = field(default_factory=random.Random)
     chance: float = 0.0
+    rate: float | None = None
+    most_at_once: int = 0
     kinds: tuple[Kind, ...] = ("500", "502", "503", "400", "reset", "cut", "short", "long", "extra", "flipped", "no ranges")
+    _at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def answering(self) -> Generator[None]:
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     def fault_of(self, method: str, path: str) -> Fault | None:
         with self._lock:
@@ -90,7 +108,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.close_connection = True
-        method = "LIST" if "list-type=2" in self.path else "GET"
+        if "list-type=2" in self.path:
+            self._do("LIST")
+            return
+        with self.flaky.answering():
+            self._do("GET")
+
+    def _do(self, method: str) -> None:
         fault = self.flaky.fault_of(method, self.path)
         kind = fault.kind if fault else None
         if kind == "reset":
@@ -147,8 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
+        piece = max(len(body), 1) if self.flaky.rate is None else 1 << 18
+        for start in range(0, len(body), piece):
+            if self.flaky.rate is not None:
+                time.sleep(len(body[start : start + piece]) / self.flaky.rate)
+            self.wfile.write(body[start : start + piece])
+            self.wfile.flush()
 
     def _note(self, method: str, status: int | None, size: int) -> None:
         self.flaky.note(Sent(method, self.path, status, size, self.headers.get("Range")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,11 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
     add(connection, "twap_slice_days", {"twap_id": 1671203, "date": "2026-03-15"}, {"twap_id": 1671203, "date": "2026-03-16"})
     add(connection, "twap_days", {"date": "2026-07-09"}, {"date": "2026-07-10", "state": "pending", "explanation": "not due"})
     add(connection, "fills_days", {"date": "2026-03-14", "thinned_at": at("2026-06-01 00:00"), **_MADE})
-    lacks = {"state": "incomplete", "explanation": "1 hour is missing: 7"}
-    add(connection, "fills_days", {"date": "2026-03-15", **_MADE}, {"date": "2026-03-16", **lacks, **_MADE})
+    lacks = {"state": "incomplete", "explanation": "1 of 25 objects missing: hour 7. 3 blocks missing in that of hour 9."}
+    for hour in range(25):
+        _add_hour(connection, at("2026-03-16 00:00") + timedelta(hours=hour))
+    loaded = {"loaded_at": at("2026-03-17 02:06:00"), **_MADE}
+    add(connection, "fills_days", {"date": "2026-03-15", **loaded}, {"date": "2026-03-16", **lacks, **loaded})
     day = {"date": "2026-03-15"}
     add(connection, "daily_stats", {**day, "coin": "@107", "kind": "spot", **_STATS})
     wallet = {"wallet": "0x9d097697e5b82a52f6b82c16c148a753bbf5c8ae", "coins": 2, "twaps": 2, "fees": Json({"USDC": "0.031289"})}
@@ -123,6 +126,22 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
     hour = {"object_date": "2026-03-15", "object_hour": 0, "object_id": 3_028_056}
     key = "node_fills_by_block/hourly/20260315/0.lz4"
     add(connection, "s3_ingest_log", {"object_key": key, "loaded_at": at("2026-03-15 02:04:11.250"), **hour})
+
+
+def _add_hour(connection: psycopg.Connection, hour: datetime) -> None:
+    """Of node_fills_by_block: there, but for one that is missing and one in which blocks are, which is acknowledged."""
+    place = {"object_date": hour.date(), "object_hour": hour.hour, "judged_at": at("2026-03-17 02:06:00")}
+    if (hour.day, hour.hour) == (16, 7):
+        add(connection, "coverage", {**place, "found": "missing", "why": "no such object in node_fills_by_block"})
+        return
+    first = 924_310_000 + (hour.day - 16) * 1_200_000 + hour.hour * 50_000
+    key = f"node_fills_by_block/hourly/{hour:%Y%m%d}/{hour.hour}.lz4"
+    values: dict[str, Any] = {"object_key": key, "etag": "5f363e0e58a95f06cbe9bbc662c5dfb6", "rows": 271_828, "bad_lines": 0}
+    values |= {"first_block": first, "last_block": first + 49_999, "fetched_at": at("2026-03-17 02:04:11.250")}
+    if (hour.day, hour.hour) == (16, 9):
+        lost = {"missing_blocks": 3, "missing_ranges": f"{{[{first + 11},{first + 14})}}", "found": "blocks missing"}
+        values |= {**lost, "why": f"{first + 11}-{first + 13} in {key}", "note": "the node was down"}
+    add(connection, "coverage", {**place, **values})
 
 
 def _fill(block: dict[str, Any], wallet: str, fill: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.api_serving import OTHER, WALLET, add, at, ns, serving, status_row, twap_row
 from hl_pipeline_tests.processes_in_tests import PROJECT, program, run
 
-OPERATIONS, EXAMPLES = 11, 50
+OPERATIONS, EXAMPLES = 13, 50
 
 
 def test_nothing_that_schemathesis_tries_gets_an_answer_that_the_schema_does_not_say(database_url: str, tmp_path: Path) -> None:
@@ -28,6 +28,10 @@ def test_nothing_that_schemathesis_tries_gets_an_answer_that_the_schema_does_not
         made = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at"), time)
         add(connection, "fills_days", {**day, **made}, {"date": "2025-11-05", "state": "incomplete", **made})
         add(connection, "twap_days", day)
+        hours = [{"object_date": "2025-11-05", "object_hour": number} for number in range(3)]
+        lacking = {**hours[2], "found": "blocks missing", "missing_blocks": 3, "missing_ranges": "{[5,8)}"}
+        add(connection, "coverage", hours[0], {**hours[1], "found": "missing"}, {**lacking, "note": "known"})
+        add(connection, "coverage", {"source": "twap_statuses", "object_date": "2025-11-03", "found": "missing"})
         add(connection, "s3_ingest_log", {"object_key": "0.lz4", "object_date": "2025-11-03", "loaded_at": time})
     with serving(database_url, tmp_path) as api:
         command = [program("schemathesis"), "run", f"{api.url}/openapi.json", "--generation-deterministic", "-n", str(EXAMPLES)]

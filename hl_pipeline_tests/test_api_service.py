@@ -311,6 +311,17 @@ def test_its_connections_cannot_write(url: str) -> None:
     asyncio.run(check())
 
 
+def test_the_role_may_read_every_table_and_write_none(url: str) -> None:
+    with connect(url, "test") as connection:
+        tables = connection.execute(
+            "SELECT relname::text, has_table_privilege('hl_reader', oid, 'SELECT'), "
+            "has_table_privilege('hl_reader', oid, 'INSERT, UPDATE, DELETE, TRUNCATE') "
+            "FROM pg_class WHERE relnamespace = 'hl'::regnamespace AND relkind IN ('r', 'p', 'v')"
+        ).fetchall()
+    assert {"coverage", "acknowledged", "s3_requests", "fills_days", "twap_days"} <= {name for name, _, _ in tables}
+    assert [table for table in tables if table[1:] != (True, False)] == []
+
+
 def test_without_the_role_it_reads_as_the_user_it_is(url: str, tmp_path: Path) -> None:
     user = f"reader_{uuid.uuid4().hex[:8]}"
     with connect(url, "test") as connection:

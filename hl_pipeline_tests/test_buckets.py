@@ -19,7 +19,7 @@ from hl_pipeline.sources.buckets import (
     list_hours,
     open_bucket,
 )
-from hl_pipeline.sources.s3 import S3Bucket, open_s3_bucket
+from hl_pipeline.sources.s3 import Link, S3Bucket, open_s3_bucket
 from hl_pipeline_tests.s3_server import REGION, FreeMeter, S3Server
 
 PREFIX = "node_fills_by_block/hourly/20260315/"
@@ -113,7 +113,7 @@ def test_refused_is_never_taken_for_empty(s3: S3Server) -> None:
 
 def test_without_credentials_it_says_which_variables_to_set(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
-    bucket = open_s3_bucket("s3://real", REGION, FreeMeter(), attempts=6, backoff_seconds=1, timeout_seconds=5)
+    bucket = open_s3_bucket("s3://real", REGION, FreeMeter(), attempts=6, backoff_seconds=1, timeout_seconds=5, link=Link())
     with pytest.raises(BucketDeniedError, match="no AWS credentials found; set AWS_PROFILE"):
         list_hours(bucket, SOURCE, DAY)
 

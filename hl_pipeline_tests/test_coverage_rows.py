@@ -27,6 +27,7 @@ from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.coverage_rows import acknowledge_holes, undo_acknowledge
+from hl_pipeline_tests.api_serving import serving
 from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.naive import object_path
 
@@ -268,6 +269,70 @@ def test_an_acknowledged_hole_warns_and_is_never_whole_until_it_is_taken_back_or
         assert undo_acknowledge(connection, BY_BLOCK, DAY, DAY, 9) == []
     assert _states(world.database_url)[9] == "blocks missing"
     assert _severities(run()) == {"blocks_without_holes": "ERROR", "day_is_whole": "ERROR"}
+
+
+def test_the_api_tells_what_is_there_what_lacks_and_what_is_known(bucket: Path, world: World, run: Run, tmp_path: Path) -> None:
+    paths = [object_path(bucket, START + hour * HOUR) for hour in range(25)]
+    blocks = {hour: _blocks(path) for hour, path in enumerate(paths)}
+    paths[3].unlink()
+    paths[5].unlink()
+    lost = {*blocks[9][5:8], blocks[9][20]}
+    _drop_blocks(paths[9], lost)
+    run()
+    assert _acknowledge(world, BY_BLOCK, DAY, DAY, 5, "the node was down") == [DAY]
+    lacking = {3: ("missing", "missing", None), 5: ("acknowledged", "missing", "the node was down")}
+    lacking[9] = ("blocks missing", "blocks missing", None)
+
+    with serving(world.database_url, tmp_path) as api:
+        span = {"start": str(DAY), "end": str(NEXT)}
+        answer = api.get("/api/v1/coverage", **span)
+        lists = {path: api.get(f"/api/v1/{path}", coin="BTC", **span) for path in ("fills", "candles", "stats/daily")}
+        lists["stats/users"] = api.get("/api/v1/stats/users", **span)
+        days = api.get("/api/v1/coverage/days", **span)["days"]
+
+    assert [(hour["source"], hour["object_date"], hour["object_hour"]) for hour in answer["hours"]] == [
+        *((BY_BLOCK, str(DAY), hour) for hour in range(24)),
+        (BY_BLOCK, str(NEXT), 0),
+    ]
+    for number, hour in enumerate(answer["hours"]):
+        present = ("present", "present", None)
+        assert (hour["state"], hour["found"], hour["note"]) == lacking.get(number, present), number
+        assert (hour["expected"], hour["is_hole"]) == (True, number in lacking)
+        there = None if number in (3, 5) else sorted(set(blocks[number]) - (lost if number == 9 else set()))
+        assert (hour["first_block"], hour["last_block"]) == ((there[0], there[-1]) if there else (None, None))
+        fills = (
+            [json.loads(line)["events"] for line in lz4.frame.decompress(paths[number].read_bytes()).splitlines()]
+            if there
+            else []
+        )
+        assert (hour["rows"], hour["bad_lines"]) == ((sum(map(len, fills)), 0) if there else (None, None))
+        ranges = {block for first, last in hour["missing_ranges"] for block in range(first, last + 1)}
+        assert ranges == (lost if number == 9 else set())
+        assert hour["missing_blocks"] == len(ranges)
+        key = f"{BY_BLOCK}/hourly/{hour['object_date'].replace('-', '')}/{hour['object_hour']}.lz4"
+        assert hour["object_key"] == (key if there else None)
+        assert (hour["etag"] is None, hour["fetched_at"] is None) == (there is None, there is None)
+
+    [run_of_day, absent] = answer["days"]["fills"]
+    assert (absent["from"], absent["state"], absent["note"]) == (str(NEXT), "absent", "not loaded")
+    named = [{"source": BY_BLOCK, "object_date": str(DAY), "object_hour": hour, "state": lacking[hour][0]} for hour in (3, 9, 5)]
+    assert (run_of_day["state"], run_of_day["holes"], run_of_day["acknowledged"]) == ("partial", 2, 1)
+    assert run_of_day["hours"] == named
+    assert lists["fills"]["coverage"] == answer["days"]["fills"]
+    for path in ("candles", "stats/daily", "stats/users"):
+        [of_day, _] = lists[path]["coverage"]
+        assert (of_day["note"], of_day["hours"]) == ("not made since its fills were loaded", named)
+    told = [(day["date"], day["what"], day["state"], day["holes"], day["acknowledged"]) for day in days]
+    assert told == [
+        (str(DAY), "fills", "incomplete", 2, 1),
+        (str(DAY), "twap_statuses", "never asked for", 0, 0),
+        # The first hour of the day after was brought for this one: nobody has asked for that day.
+        (str(NEXT), "fills", "never asked for", 0, 0),
+        (str(NEXT), "twap_statuses", "never asked for", 0, 0),
+    ]
+    with connect(world.database_url) as connection:
+        judged = connection.execute("SELECT explanation, rows FROM hl.fills_days").fetchall()
+    assert [(days[0]["explanation"], days[0]["rows"])] == judged
 
 
 def test_what_is_no_hole_is_not_acknowledged(bucket: Path, world: World, run: Run) -> None:

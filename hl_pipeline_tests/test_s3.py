@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import random
@@ -10,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import BucketDeniedError, BucketError, BudgetError, SourceObject
-from hl_pipeline.sources.s3 import S3Bucket, open_s3_bucket
+from hl_pipeline.sources.s3 import Link, S3Bucket, open_s3_bucket
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.spending import Spending, read_spent
 from hl_pipeline_tests.flaky_s3 import Fault, FlakyS3, Kind, serve_flaky
@@ -65,7 +67,8 @@ def bucket(flaky: FlakyS3, name: str, database_url: str) -> S3Bucket:
 
 
 def _open(name: str, meter: Any, attempts: int = 4) -> S3Bucket:
-    return open_s3_bucket(f"s3://{name}/some", REGION, meter, attempts=attempts, backoff_seconds=0.001, timeout_seconds=_TIMEOUT)
+    given = {"attempts": attempts, "backoff_seconds": 0.001, "timeout_seconds": _TIMEOUT, "link": Link()}
+    return open_s3_bucket(f"s3://{name}/some", REGION, meter, **given)
 
 
 def _listed(bucket: S3Bucket, key: str) -> SourceObject:
@@ -269,8 +272,21 @@ def _bring_and_stall(name: str, database_url: str, environment: dict[str, str]) 
         attempts=1,
         backoff_seconds=0,
         timeout_seconds=60,
+        link=Link(),
     )
     _bring(bucket, _listed(bucket, "0.lz4"))
+
+
+def test_downloads_share_the_throughput_that_is_allowed(
+    flaky: FlakyS3, name: str, objects: dict[str, bytes], database_url: str
+) -> None:
+    del flaky
+    bucket = dataclasses.replace(_open(name, Spending(_settings(database_url), PRICE)), link=Link(3))
+    listed = bucket.list_objects("")
+    began = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda found: _bring(bucket, found), listed)) == [objects[found.key] for found in listed]
+    assert time.monotonic() - began >= sum(map(len, objects.values())) / 3e6
 
 
 def test_a_killed_run_leaves_what_its_request_could_have_cost(

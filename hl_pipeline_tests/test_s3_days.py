@@ -156,6 +156,15 @@ def test_a_budget_stops_the_run_keeps_what_came_and_more_of_it_goes_on(
     assert len(gets) == len(set(gets)) == 25
 
 
+def test_downloads_go_side_by_side_and_no_more_than_are_allowed(
+    flaky: FlakyS3, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HL_S3_OBJECTS_AT_ONCE", "3")
+    flaky.rate = 50_000
+    assert run().success
+    assert flaky.most_at_once == 3
+
+
 def test_a_directory_costs_nothing(made: Path, world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HL_S3_BUDGET_USD", "0")
     shutil.copytree(made, world.bucket, dirs_exist_ok=True)

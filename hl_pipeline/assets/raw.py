@@ -7,9 +7,12 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from threading import BoundedSemaphore
+from typing import BinaryIO
 
 import psycopg
 from dagster import (
@@ -46,10 +49,10 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.coverage_rows import read_acknowledged, record_hours
 from hl_pipeline.warehouse.ledger import read_errors, record_error, record_fetched
 from hl_pipeline.warehouse.locks import lock_judging, lock_object
-from hl_pipeline.warehouse.spending import Spending
+from hl_pipeline.warehouse.spending import Spending, find_prices
 
 _log = logging.getLogger(__name__)
-_OBJECTS_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
+_DECODED_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
 _FORMATS = {"node_fills_by_block": by_block, "node_fills": node_fills, "node_trades": node_trades}
 _CHECKS = {
     "hours_present": "Every object that the day wants is in the lake.",
@@ -60,12 +63,28 @@ _CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What was done for a day: its objects that are in the lake, which of them were fetched now, and what S3 asked for it."""
+    """What was done for a day: its objects that are in the lake, which of them were fetched now, and what S3 asked for it;
+    `to_fetch`: the bytes of each object that was listed and not in the lake, `dollars_expected`: what these were to cost.
+    """
 
     found: list[ObjectMeta]
     fetched: list[ObjectMeta]
+    to_fetch: list[int]
+    dollars_expected: Decimal
     requests: int
     dollars: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How objects of a source come into the lake: so many at once are downloaded, and so many decoded while others download."""
+
+    source: Source
+    bucket: Bucket
+    lake: Lake
+    decode_threads: int
+    downloads: BoundedSemaphore
+    decodes: BoundedSemaphore
 
 
 @asset(
@@ -112,19 +131,32 @@ def bring_day(day: date, node_data: NodeData, lake: Lake, settings: Settings, ru
     spending = Spending(settings, settings.node_data_price_per_gb, run_id)
     found: list[ObjectMeta] = []
     fetched: list[ObjectMeta] = []
+    to_fetch: list[int] = []
     for source in SOURCES:
         if wanted_hours(day, source):
-            of_source, new = _bring_source(day, source, node_data.open(settings, spending), lake, settings)
+            of_source, new, sizes = _bring_source(day, source, node_data.open(settings, spending), lake, settings)
             found += of_source
             fetched += new
-    return Brought(found, fetched, spending.requests, spending.dollars)
+            to_fetch += sizes
+    prices = find_prices(node_data.url, settings.node_data_price_per_gb, settings)
+    return Brought(found, fetched, to_fetch, prices.of_downloads(to_fetch), spending.requests, spending.dollars)
 
 
 def _bring_source(
     day: date, source: Source, bucket: Bucket, lake: Lake, settings: Settings
-) -> tuple[list[ObjectMeta], list[ObjectMeta]]:
-    """The objects that are in the lake in the end, and which of them were fetched now."""
+) -> tuple[list[ObjectMeta], list[ObjectMeta], list[int]]:
+    """The objects that are in the lake in the end, which of them were fetched now, and the bytes of those that were to be."""
     url = find_database_url(settings)
+    way = _Way(
+        source,
+        bucket,
+        lake,
+        settings.decode_threads,
+        BoundedSemaphore(settings.s3_objects_at_once),
+        BoundedSemaphore(_DECODED_AT_ONCE),
+    )
+    prices = find_prices(bucket.url, settings.node_data_price_per_gb, settings)
+    to_fetch: list[int] = []
     found: dict[datetime, ObjectMeta] = {}
     fetched: list[ObjectMeta] = []
     wanted = wanted_hours(day, source)
@@ -139,34 +171,31 @@ def _bring_source(
         emit(_log, "objects_wanted", day=day, objects=len(sizes), bytes=sum(sizes))
         known = {(meta.key, meta.etag) for object_date in listings for meta in list_raw_objects(lake, object_date)}
         new = [item.size for item in listed.values() if item is not None and (item.key, item.etag) not in known]
+        dollars = prices.of_downloads(new)
+        emit(_log, "objects_to_fetch", day=day, source=source.name, objects=len(new), bytes=sum(new), dollars=dollars)
+        to_fetch += new
         require_space_to_fetch(settings, day, sum(new))
         tried |= listed.keys()
 
         def bring(item: tuple[datetime, SourceObject | None]) -> tuple[ObjectMeta | None, bool]:
             # A connection each: one that waits for another process's lock must not keep its neighbour from letting go of one.
             with connect(url, "hl raw_fills") as connection:
-                return _bring_object(item[0], item[1], source, bucket, lake, connection, settings.decode_threads)
+                return _bring_object(*item, way, connection)
 
-        with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="object") as pool:
+        with ThreadPoolExecutor(settings.s3_objects_at_once + _DECODED_AT_ONCE, thread_name_prefix="object") as pool:
             brought = dict(zip(listed, pool.map(bring, listed.items()), strict=True))
         found |= {hour: meta for hour, (meta, _) in brought.items() if meta is not None}
         fetched += [meta for meta, is_new in brought.values() if meta is not None and is_new]
         wanted = extra_hours(day, source, found)
-    return [*found.values()], fetched
+    return [*found.values()], fetched, to_fetch
 
 
 def _bring_object(
-    hour: datetime,
-    listed: SourceObject | None,
-    source: Source,
-    bucket: Bucket,
-    lake: Lake,
-    connection: psycopg.Connection,
-    decode_threads: int,
+    hour: datetime, listed: SourceObject | None, way: _Way, connection: psycopg.Connection
 ) -> tuple[ObjectMeta | None, bool]:
     """The object of `hour` as the lake has it in the end, and whether it was fetched now."""
+    source, lake = way.source, way.lake
     path = raw_path(hour.date(), hour.hour, source.name)
-    form = _FORMATS[source.name]
     if listed is None:
         return read_object_meta(lake, path), False
     with lock_object(connection, listed.key):
@@ -176,19 +205,12 @@ def _bring_object(
             emit(_log, "object_known", key=listed.key, rows=known.rows, bytes=known.size)
             return known, False
         try:
-            with bucket.open(listed) as stream:
+            with ExitStack() as opened:
+                with way.downloads:
+                    stream = opened.enter_context(way.bucket.open(listed))
                 emit(_log, "object_fetched", key=listed.key, bytes=listed.size)
-                meta = write_raw_object(
-                    lake,
-                    decode(whole_lines(decompress(stream, listed.codec)), form.decode_chunk, decode_threads),
-                    key=listed.key,
-                    etag=listed.etag,
-                    size=listed.size,
-                    source=source.name,
-                    object_date=hour.date(),
-                    hour=hour.hour,
-                    parser=form.PARSER,
-                )
+                with way.decodes:
+                    meta = _decode_object(stream, hour, listed, way)
         except (BucketDeniedError, BudgetError):
             raise
         except (BucketError, UnreadableObjectError) as error:
@@ -198,6 +220,21 @@ def _bring_object(
         record_fetched(connection, meta)
     emit(_log, "object_done", key=meta.key, rows=meta.rows, bytes=meta.size, bad_lines=meta.bad_lines)
     return meta, True
+
+
+def _decode_object(stream: BinaryIO, hour: datetime, listed: SourceObject, way: _Way) -> ObjectMeta:
+    form = _FORMATS[way.source.name]
+    return write_raw_object(
+        way.lake,
+        decode(whole_lines(decompress(stream, listed.codec)), form.decode_chunk, way.decode_threads),
+        key=listed.key,
+        etag=listed.etag,
+        size=listed.size,
+        source=way.source.name,
+        object_date=hour.date(),
+        hour=hour.hour,
+        parser=form.PARSER,
+    )
 
 
 def objects_around(lake: Lake, day: date) -> list[ObjectMeta]:
@@ -226,10 +263,13 @@ def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[st
         "source": judgement.source_names,
         "dagster/partition_row_count": sum(meta.rows for meta in metas),
         "objects": len(metas),
+        "objects_to_fetch": len(brought.to_fetch),
         "objects_fetched": len(brought.fetched),
         "bytes": sum(meta.size for meta in metas),
+        "bytes_to_fetch": sum(brought.to_fetch),
         "bytes_fetched": sum(meta.size for meta in brought.fetched),
         "requests": brought.requests,
+        "dollars_expected": float(brought.dollars_expected),
         "dollars": float(brought.dollars),
         "bad_lines": sum(meta.bad_lines for meta in metas),
         "missing_blocks": judgement.missing_blocks,

@@ -18,7 +18,7 @@ from dagster import AssetCheckResult, AssetExecutionContext, MaterializeResult, 
 from hl_pipeline.assets.raw import check_bad_lines, severity
 from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, status_lake_metadata, table_metadata
 from hl_pipeline.coverage import start_of
-from hl_pipeline.coverage_twaps import StatusJudgement, find_strays, judge_status_day
+from hl_pipeline.coverage_twaps import STATUSES, StatusJudgement, days_around, find_strays, judge_status_day
 from hl_pipeline.events import emit
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
 from hl_pipeline.formats.twap_statuses import DecodedStatuses, decode_json_lines, decode_parquet
@@ -49,10 +49,9 @@ from hl_pipeline.warehouse.ledger import (
 )
 from hl_pipeline.warehouse.load_twaps import load_statuses, refuse_lost_status_objects
 from hl_pipeline.warehouse.locks import lock_judging_statuses, lock_object, lock_statuses_day
-from hl_pipeline.warehouse.spending import Spending
+from hl_pipeline.warehouse.spending import Spending, find_prices
 
 _log = logging.getLogger(__name__)
-_OBJECTS_AT_ONCE = 4
 _GROUP = "twaps"
 _RAW_CHECKS = {
     "objects_present": "The day has objects, or all of its hours; none of them could not be had or read.",
@@ -67,10 +66,14 @@ _CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class BroughtStatuses:
-    """What was done for a day: its objects (and its neighbours') that are in the lake, and which were fetched now."""
+    """What was done for a day: its objects (and its neighbours') that are in the lake, and which were fetched now; what was to
+    be fetched as in raw.Brought.
+    """
 
     found: list[StatusObject]
     fetched: list[StatusObject]
+    to_fetch: list[int]
+    dollars_expected: Decimal
     requests: int
     dollars: Decimal
 
@@ -106,10 +109,13 @@ def raw_twap_statuses(
             "explanation": judgement.explanation,
             "dagster/partition_row_count": sum(meta.rows for meta in own),
             "objects": len(own),
+            "objects_to_fetch": len(brought.to_fetch),
             "objects_fetched": len(brought.fetched),
             "bytes": sum(meta.size for meta in own),
+            "bytes_to_fetch": sum(brought.to_fetch),
             "bytes_fetched": sum(meta.size for meta in brought.fetched),
             "requests": brought.requests,
+            "dollars_expected": float(brought.dollars_expected),
             "dollars": float(brought.dollars),
             "bad_lines": sum(meta.bad_lines for meta in own),
             "forms_met": MetadataValue.json(sorted({note for meta in own for note in meta.notes})),
@@ -167,14 +173,13 @@ def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Setting
     before a download.
     """
     spending = Spending(settings, settings.twap_data_price_per_gb, run_id)
-    try:
-        bucket = twap_data.open(settings, spending)
-        wanted = [] if bucket is None else _list_wanted(bucket, day)
-    except BucketDeniedError as error:
-        raise BucketDeniedError(f"{error}. Or do without: HL_TWAP_DATA_URL=none") from error
-    known = {(meta.key, meta.etag) for own in _around(day) for meta in list_status_objects(lake, own)}
+    bucket = twap_data.open(settings, spending)
+    wanted = [] if bucket is None else _list_wanted(bucket, day)
+    known = {(meta.key, meta.etag) for own in days_around(day) for meta in list_status_objects(lake, own)}
     new = [item.size for _, item in wanted if (item.key, item.etag) not in known]
     emit(_log, "objects_wanted", day=day, objects=len(wanted), bytes=sum(item.size for _, item in wanted))
+    dollars = find_prices(twap_data.url, settings.twap_data_price_per_gb, settings).of_downloads(new)
+    emit(_log, "objects_to_fetch", day=day, source=STATUSES, objects=len(new), bytes=sum(new), dollars=dollars)
     require_space_to_fetch(settings, day, sum(new))
     url = find_database_url(settings)
 
@@ -183,21 +188,16 @@ def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Setting
         with connect(url, "hl raw_twap_statuses") as connection:
             return _bring_object(*item, bucket, lake, connection)
 
-    with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="object") as pool:
+    with ThreadPoolExecutor(settings.s3_objects_at_once, thread_name_prefix="object") as pool:
         brought = list(pool.map(bring, wanted))
     found = [meta for meta, _ in brought if meta is not None]
     fetched = [meta for meta, is_new in brought if meta is not None and is_new]
-    return BroughtStatuses(found, fetched, spending.requests, spending.dollars)
+    return BroughtStatuses(found, fetched, new, dollars, spending.requests, spending.dollars)
 
 
 def _list_wanted(bucket: Bucket, day: date) -> list[tuple[date, SourceObject]]:
     days = list_twap_objects(bucket)
-    return [(own, item) for own in _around(day) for item in days.get(own, [])]
-
-
-def _around(day: date) -> list[date]:
-    """The days in whose objects events of `day` may stand: at an edge of the day, or where days are cut in another zone."""
-    return [day + timedelta(days=step) for step in (-1, 0, 1)]
+    return [(own, item) for own in days_around(day) for item in days.get(own, [])]
 
 
 def _bring_object(
@@ -251,7 +251,7 @@ def load_day_of_statuses(
     Raises LakeLacksError when objects that gave the day its rows are in the lake no more.
     """
     with lock_statuses_day(connection, day):
-        dates = [*_around(day), *days_of_stray_statuses(connection, day)]
+        dates = [*days_around(day), *days_of_stray_statuses(connection, day)]
         objects = [meta for object_date in dates for meta in list_status_objects(lake, object_date)]
         refuse_lost_status_objects(connection, day, {meta.key for meta in objects}, lake.root)
         for meta in objects:

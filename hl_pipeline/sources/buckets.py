@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -28,6 +28,7 @@ _DAY_IN_KEY = re.compile(
 _HOUR_OF_LINES = re.compile(r"(?:.*/)?(\d{1,2})(?:\.jsonl|\.json|\.ndjson)?(?:\.lz4|\.gz)?", re.ASCII)
 _LINES = (".jsonl", ".json", ".ndjson", ".lz4", ".gz")
 _PARQUET = ".parquet"
+_DAYS_LISTED_EACH = 20
 
 
 class BucketError(RuntimeError):
@@ -95,9 +96,32 @@ def open_bucket(url: str, open_s3: Callable[[], Bucket], setting: str = "HL_NODE
 def list_hours(bucket: Bucket, source: str, day: date) -> dict[int, SourceObject]:
     """The objects of one day of `source`, by hour. What is not named like an hour is no object; `.lz4` goes before `.gz`."""
     prefix = f"{source}/hourly/{day:%Y%m%d}/"
+    return _by_hour(prefix, bucket.list_objects(prefix))
+
+
+def list_days(bucket: Bucket, source: str, first: date, last: date) -> dict[date, dict[int, SourceObject]]:
+    """`list_hours` of each day from `first` to `last` that has any. More than 20 days come from one deep listing of the whole
+    dataset: its requests have 1,000 objects each, those of a day 24.
+    """
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    if len(days) <= _DAYS_LISTED_EACH:
+        hours = {day: list_hours(bucket, source, day) for day in days}
+        return {day: found for day, found in hours.items() if found}
+    dataset = f"{source}/hourly/"
+    named = {f"{dataset}{day:%Y%m%d}/": day for day in days}
+    listed: dict[str, list[SourceObject]] = {}
+    for found in bucket.list_objects(dataset, deep=True):
+        prefix = dataset + found.key.removeprefix(dataset).partition("/")[0] + "/"
+        if prefix in named:
+            listed.setdefault(prefix, []).append(found)
+    hours = {named[prefix]: _by_hour(prefix, objects) for prefix, objects in sorted(listed.items())}
+    return {day: found for day, found in hours.items() if found}
+
+
+def _by_hour(prefix: str, listed: Iterable[SourceObject]) -> dict[int, SourceObject]:
     hours: dict[int, SourceObject] = {}
     # Shorter names last: where `9.lz4` and `09.lz4` both stand, the first is the form that the bucket is known by.
-    for found in sorted(bucket.list_objects(prefix), key=lambda found: (found.codec != "gz", -len(found.key))):
+    for found in sorted(listed, key=lambda found: (found.codec != "gz", -len(found.key))):
         match = _HOUR_NAME.fullmatch(found.key.removeprefix(prefix))
         if match and int(match[1]) <= 23:
             hours[int(match[1])] = found
@@ -109,7 +133,11 @@ def list_hours(bucket: Bucket, source: str, day: date) -> dict[int, SourceObject
 def list_twap_objects(bucket: Bucket) -> dict[date, list[SourceObject]]:
     """The objects of TWAP statuses by the day in their key; what has no day, or is of no known kind, is logged and left out."""
     days: dict[date, list[SourceObject]] = {}
-    for found in sorted(bucket.list_objects("", deep=True), key=lambda found: found.key):
+    try:
+        listed = bucket.list_objects("", deep=True)
+    except BucketDeniedError as error:
+        raise BucketDeniedError(f"{error}. Or do without: HL_TWAP_DATA_URL=none") from error
+    for found in sorted(listed, key=lambda found: found.key):
         name = found.key.rpartition("/")[2]
         day = day_in_key(found.key)
         if name.startswith((".", "_")) or not (found.is_parquet or name.endswith(_LINES) or found.hour is not None):

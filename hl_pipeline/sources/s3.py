@@ -8,10 +8,11 @@ import hashlib
 import logging
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeVar
 
@@ -104,8 +105,26 @@ class _Part:
         return self._md5.hexdigest()
 
 
+class Link:
+    """The throughput that downloads share: `megabytes_per_second` (10^6 bytes) at most, None: all that the link has."""
+
+    def __init__(self, megabytes_per_second: float | None = None) -> None:
+        self._bytes_a_second = None if megabytes_per_second is None else megabytes_per_second * 1e6
+        self._free_at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def wait_for(self, size: int) -> None:
+        """Return when so many bytes, which have come, may have come."""
+        if self._bytes_a_second is None:
+            return
+        with self._lock:
+            self._free_at = max(self._free_at, time.monotonic()) + size / self._bytes_a_second
+            seconds = self._free_at - time.monotonic()
+        time.sleep(max(seconds, 0))
+
+
 def open_s3_bucket(
-    url: str, region: str, meter: Meter, *, attempts: int, backoff_seconds: float, timeout_seconds: float
+    url: str, region: str, meter: Meter, *, attempts: int, backoff_seconds: float, timeout_seconds: float, link: Link
 ) -> S3Bucket:
     """The bucket at `url`, `s3://bucket[/prefix]`: credentials, profile, role and endpoint are as AWS's own variables say.
 
@@ -118,7 +137,7 @@ def open_s3_bucket(
     with _naming_errors(url, "", _Answer()):
         # A session of its own: boto3's shared one must not be used by several threads.
         client = boto3.Session().client("s3", region_name=region, config=config)
-    return S3Bucket(url, client, meter, attempts, backoff_seconds, timeout_seconds)
+    return S3Bucket(url, client, meter, attempts, backoff_seconds, timeout_seconds, link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +152,7 @@ class S3Bucket:
     attempts: int = 6
     backoff_seconds: float = 1.0
     timeout_seconds: float = 30.0
+    link: Link = field(default_factory=Link)
 
     def __post_init__(self) -> None:
         self.client.meta.events.register("before-parse.s3", _note_received, unique_id="hl-received")
@@ -154,6 +174,7 @@ class S3Bucket:
             for item in page.get("Contents", []):
                 key = item["Key"].removeprefix(self.prefix)
                 found.append(SourceObject(key, item["ETag"].strip('"'), item["Size"], item["LastModified"]))
+            emit(_log, "page_listed", level=logging.DEBUG, prefix=f"{self.url}/{prefix}", objects=len(found))
             if not page["IsTruncated"]:
                 return found
             asked["ContinuationToken"] = page["NextContinuationToken"]
@@ -193,6 +214,7 @@ class S3Bucket:
                 for piece in _pieces(body, self.timeout_seconds):
                     answer.received += len(piece)
                     part.add(piece)
+                    self.link.wait_for(len(piece))
             _check_whole(found, part, is_md5=_is_md5(found.etag) and not _is_encrypted(got))
 
     def _retried(self, key: str, attempt: Callable[[], _T]) -> _T:

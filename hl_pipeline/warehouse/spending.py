@@ -5,6 +5,7 @@ run spend more than HL_S3_BUDGET_USD in a month. Money is known before there are
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -49,6 +50,32 @@ class Spent:
     next_month: str
 
 
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a bucket asks, in USD: for a LIST, for a GET, and for each byte that comes."""
+
+    per_list: Decimal
+    per_get: Decimal
+    per_byte: Decimal
+
+    def of_request(self, method: str, size: int) -> Decimal:
+        """Of one LIST or GET whose body has so many bytes."""
+        return (self.per_list if method == "LIST" else self.per_get) + size * self.per_byte
+
+    def of_downloads(self, sizes: Iterable[int]) -> Decimal:
+        """Of objects of so many bytes each, where nothing has to be asked for twice."""
+        return sum((self.of_request("GET", size) for size in sizes), Decimal(0))
+
+
+def find_prices(url: str, price_per_gb: Decimal, settings: Settings) -> Prices:
+    """What the bucket at `url` asks; a directory asks nothing."""
+    return _prices_of_s3(price_per_gb, settings) if url.startswith("s3://") else Prices(Decimal(0), Decimal(0), Decimal(0))
+
+
+def _prices_of_s3(price_per_gb: Decimal, settings: Settings) -> Prices:
+    return Prices(settings.s3_price_per_1000_lists / 1000, settings.s3_price_per_1000_gets / 1000, price_per_gb / _BYTES_OF_GB)
+
+
 def read_spent(connection: psycopg.Connection) -> Spent:
     """What this month has cost so far; what is under way counts with what it can cost."""
     row = connection.execute(_SPENT).fetchone()
@@ -61,8 +88,7 @@ class Spending:
 
     def __init__(self, settings: Settings, price_per_gb: Decimal, run_id: str | None = None) -> None:
         self._url = find_database_url(settings)
-        self._price_per_byte = price_per_gb / _BYTES_OF_GB
-        self._prices = {"LIST": settings.s3_price_per_1000_lists / 1000, "GET": settings.s3_price_per_1000_gets / 1000}
+        self._prices = _prices_of_s3(price_per_gb, settings)
         self._budget = settings.s3_budget_usd
         self._run_id = run_id
         self._under_way: dict[int, str] = {}
@@ -72,7 +98,7 @@ class Spending:
 
     def begin(self, method: str, bucket: str, key: str, expected_bytes: int) -> int:
         """Set apart what the request can cost; its number in the ledger. Raises BudgetError."""
-        dollars = self._cost(method, expected_bytes)
+        dollars = self._prices.of_request(method, expected_bytes)
         asked = {"bucket": bucket, "method": method, "key": key, "bytes": expected_bytes, "dollars": dollars}
         # A connection each time: threads share this, and a request takes far longer.
         with connect(self._url, "hl spending") as connection, lock_money(connection):
@@ -91,11 +117,8 @@ class Spending:
     def end(self, request: int, status: int | None, received_bytes: int, error: str | None) -> None:
         """Write what came of the request, and what it has cost."""
         with self._lock:
-            dollars = self._cost(self._under_way.pop(request), received_bytes)
+            dollars = self._prices.of_request(self._under_way.pop(request), received_bytes)
             self.requests += 1
             self.dollars += dollars
         with connect(self._url, "hl spending") as connection:
             connection.execute(_FINISH, [status, received_bytes, dollars, error, request])
-
-    def _cost(self, method: str, size: int) -> Decimal:
-        return self._prices[method] + size * self._price_per_byte

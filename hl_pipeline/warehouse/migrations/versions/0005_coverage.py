@@ -47,6 +47,7 @@ CREATE TABLE hl.coverage (
     UNIQUE NULLS NOT DISTINCT (source, object_date, object_hour)
 );
 CREATE INDEX coverage_date ON hl.coverage (object_date);
+CREATE INDEX coverage_holes ON hl.coverage (object_date) WHERE is_hole;
 COMMENT ON TABLE hl.coverage IS
     'One row per dataset, day and hour of the bucket: whether its object is there, and what lacks. object_hour NULL: of no hour';
 COMMENT ON COLUMN hl.coverage.expected IS 'Whether it is a hole when the object is not there';

@@ -1,0 +1,81 @@
+"""/api/v1/coverage: which hours of the bucket are there, and how days were judged by them."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import TypeAdapter
+
+from api.answers import answer
+from api.coverage import read_coverage
+from api.database import read_sql
+from api.export import choose_format, export
+from api.models import ERRORS, EXPORTS
+from api.models_coverage import CoverageList, DayList
+from api.paging import make_cursor, read_cursor, read_rows
+from api.parameters import CoverageAsked, CoverageDaysAsked, Int64, Text
+
+router = APIRouter(prefix="/api/v1/coverage", tags=["Coverage"])
+
+_HOURS = read_sql("coverage_hours")
+_DAYS = read_sql("coverage_days")
+_DAY_SOURCE_HOUR: TypeAdapter[tuple[date, str, int]] = TypeAdapter(tuple[date, Text, Int64])
+_DAY_AND_WHAT: TypeAdapter[tuple[date, str]] = TypeAdapter(tuple[date, Text])
+
+
+@router.get("", response_model=CoverageList, responses={**ERRORS, **EXPORTS})
+async def list_hours(request: Request, asked: Annotated[CoverageAsked, Query()]) -> Response:
+    """What became of the objects of the bucket, by day, dataset and hour; `days` says how the days were judged by them.
+
+    An hour that nobody has asked for is not among them: /api/v1/coverage/days names such days.
+    """
+    after_date, after_source, after_hour = read_cursor(request, asked, _DAY_SOURCE_HOUR, (asked.start, "", -2))
+    values = {
+        "start": after_date,
+        "end": asked.end,
+        "dataset": asked.dataset,
+        "state": asked.state,
+        "is_hole": asked.is_hole,
+        "after_source": after_source,
+        "after_hour": after_hour,
+    }
+    chosen = choose_format(request, asked.format)
+    if chosen != "json":
+        return await export(request, chosen, _name("coverage", asked), _HOURS, {**values, "limit": _limit(asked)})
+    async with request.app.state.pool.connection() as connection:
+        fills = await read_coverage(connection, "fills", asked.start, asked.end)
+        statuses = await read_coverage(connection, "twaps", asked.start, asked.end)
+        hours, more = await read_rows(connection, _HOURS, values, asked.limit)
+    next_cursor = make_cursor(request, asked, _position(hours[-1])) if more else None
+    head = {"start": str(asked.start), "end": str(asked.end), "dataset": asked.dataset, "state": asked.state}
+    days = {"fills": fills, "twap_statuses": statuses}
+    return answer({**head, "is_hole": asked.is_hole, "hours": hours, "next_cursor": next_cursor, "days": days})
+
+
+@router.get("/days", response_model=DayList, responses={**ERRORS, **EXPORTS})
+async def list_days(request: Request, asked: Annotated[CoverageDaysAsked, Query()]) -> Response:
+    """Each day of the range, of fills and of statuses, as it was judged when it was loaded; also those never asked for."""
+    after_date, after_what = read_cursor(request, asked, _DAY_AND_WHAT, (asked.start, ""))
+    values = {"start": after_date, "end": asked.end, "what": asked.what, "state": asked.state, "after_what": after_what}
+    chosen = choose_format(request, asked.format)
+    if chosen != "json":
+        return await export(request, chosen, _name("days", asked), _DAYS, {**values, "limit": _limit(asked)})
+    async with request.app.state.pool.connection() as connection:
+        days, more = await read_rows(connection, _DAYS, values, asked.limit)
+    next_cursor = make_cursor(request, asked, (days[-1]["date"], days[-1]["what"])) if more else None
+    head = {"start": str(asked.start), "end": str(asked.end), "what": asked.what, "state": asked.state}
+    return answer({**head, "days": days, "next_cursor": next_cursor})
+
+
+def _position(hour: dict[str, Any]) -> tuple[str, str, int]:
+    return hour["object_date"], hour["source"], -1 if hour["object_hour"] is None else hour["object_hour"]
+
+
+def _name(what: str, asked: CoverageAsked | CoverageDaysAsked) -> str:
+    return f"{what}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
+
+
+def _limit(asked: CoverageAsked | CoverageDaysAsked) -> int | None:
+    return asked.limit if "limit" in asked.model_fields_set else None
