@@ -134,6 +134,40 @@ def ingest(first: FromDay, last: ToDay) -> None:
 
 
 @app.command()
+def backfill(
+    shard: Annotated[list[str] | None, typer.Option(metavar="XX", help="Shards of wallets, 00 to ff; may be repeated.")] = None,
+    worker: Annotated[int | None, typer.Option(min=1, help="This machine's number, from 1: with --of, its part of all.")] = None,
+    of: Annotated[int | None, typer.Option(min=1, max=256, help="How many machines share the shards.")] = None,
+    wallet: Annotated[list[str] | None, typer.Option(metavar="0x...", help="These wallets alone; may be repeated.")] = None,
+    wallets: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Those of a file, an address a line; -: standard input.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every wallet that is known.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="No more wallets than so many.")] = None,
+) -> None:
+    """Fills from before the buckets, from the info API, wallet by wallet; what was asked is not asked again. Exit code 0: all
+    wallets complete; 3: some have more than the API reaches, or were not asked yet; 1: a wallet or a shard failed.
+    """
+    from hl_pipeline.backfill import BadWalletsError, backfill_shards, choose_shards, read_wallets
+    from hl_pipeline.ingest import InterruptedIngestError
+
+    if not (shard or worker or of or wallet or wallets or everything):
+        fail("which wallets? --all, --shard XX, --worker I --of N, --wallet 0x... or --wallets FILE", code=2)
+    try:
+        shards = choose_shards(shard or [], worker, of)
+        chosen = read_wallets(wallet or [], wallets)
+    except BadWalletsError as error:
+        fail(str(error), code=2)
+    settings = load_settings()
+    with working(settings) as url:
+        try:
+            outcome = backfill_shards(shards, chosen, limit, url, settings, console, is_named=bool(shard))
+        except (InterruptedIngestError, KeyboardInterrupt):
+            fail("interrupted; run the same again to go on", code=130)
+    raise typer.Exit(int(outcome))
+
+
+@app.command()
 def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
     """What it costs to ingest days, by listings alone: objects, GiB, dollars, disk, less what the lake has. Downloads nothing."""
     from hl_pipeline.cost import draw_up_bill

@@ -137,7 +137,7 @@ class Judgement:
     """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
 
     `hours`: those the day needs or has; `coverage`: all that was looked at, also the hours beside the day's of which the lake has
-    objects, since what is said of these may have changed with it.
+    objects, since what is said of these may have changed with it; `beside`: what the day has from elsewhere, in words.
     """
 
     day: date
@@ -146,6 +146,7 @@ class Judgement:
     holes: list[Hole]
     edges: list[Edge]
     coverage: list[HourState]
+    beside: str = ""
 
     @property
     def state(self) -> DayState:
@@ -198,6 +199,9 @@ class Judgement:
 
     def explain(self) -> str:
         """One sentence or a few for people."""
+        return self._explain_objects() + self.beside
+
+    def _explain_objects(self) -> str:
         if not self.sources:
             return "No S3 source has this day."
         if self.state == "whole":

@@ -2,17 +2,21 @@
 
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
+from hl_pipeline.assets.api import raw_api_fills
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw import raw_fills
 from hl_pipeline.assets.stats import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
-from hl_pipeline.resources import LakeStorage, NodeData, TwapData, Warehouse
+from hl_pipeline.resources import Info, LakeStorage, NodeData, TwapData, Warehouse
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
 """What is made from the lake's objects, without a bucket."""
 ASSETS = [raw_fills, raw_twap_statuses, *DERIVED]
+"""Those of days."""
+BACKFILL = [raw_api_fills]
+"""Those of shards of wallets."""
 
 
 def build_resources(settings: Settings) -> dict[str, object]:
@@ -20,6 +24,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
     return {
         "node_data": NodeData(url=settings.node_data_url, region=settings.node_data_region),
         "twap_data": TwapData(url=settings.twap_data_url, region=settings.twap_data_region),
+        "info": Info(url=settings.info_url),
         "lake_storage": LakeStorage(url=settings.lake),
         "warehouse": Warehouse(),
     }
@@ -28,7 +33,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
 def build_defs(settings: Settings | None = None) -> Definitions:
     """The code location; tests give settings of their own."""
     return Definitions(
-        assets=ASSETS,
+        assets=[*ASSETS, *BACKFILL],
         jobs=[
             define_asset_job(
                 "ingest_days",
@@ -41,6 +46,12 @@ def build_defs(settings: Settings | None = None) -> Definitions:
                 AssetSelection.assets(*DERIVED),
                 description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. "
                 "Reads no bucket.",
+            ),
+            define_asset_job(
+                "backfill_shards",
+                AssetSelection.assets(*BACKFILL),
+                description="A shard of wallets from the info API: fills from before the buckets, into the lake. A wallet that "
+                "was asked to its end is not asked again.",
             ),
         ],
         resources=build_resources(settings or Settings()),

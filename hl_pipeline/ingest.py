@@ -23,7 +23,7 @@ from hl_pipeline.settings import Settings
 
 _SHARE_OF_RAW, _SHARE_OF_LOAD, _SHARE_OF_TABLE = 0.42, 0.33, 0.05  # of a day's time: decoding, loading, each derived table
 _INTERRUPTED = "DagsterExecutionInterruptedError"
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class InterruptedIngestError(RuntimeError):
@@ -67,12 +67,11 @@ def ingest_days(days: list[date], settings: Settings, console: Console, *, from_
             result = job.execute_in_process(
                 partition_key=str(day),
                 instance=instance,
-                run_config=_QUIET,
+                run_config=QUIET,
                 raise_on_error=False,
                 tags={"hl/started_by": "hl rebuild" if from_lake else "hl ingest"},
             )
-            if any(_INTERRUPTED in _chain(error) for error in _errors(result)):
-                raise InterruptedIngestError
+            raise_if_interrupted(result)
             done.append(_describe(day, result))
             progress.finish()
             console.print(_line(done[-1]), highlight=False)
@@ -86,15 +85,11 @@ def worst(days: list[Day]) -> Outcome:
 
 
 def _describe(day: date, result: ExecuteInProcessResult) -> Day:
-    raw, fills = _metadata(result, "raw_fills"), _metadata(result, "fills")
-    fetched = sum(int(_metadata(result, name).get("bytes_fetched", 0)) for name in ("raw_fills", "raw_twap_statuses"))
-    seconds = sum(float(_metadata(result, asset.key.to_user_string()).get("seconds", 0)) for asset in ASSETS)
+    raw, fills = metadata_of(result, "raw_fills"), metadata_of(result, "fills")
+    fetched = sum(int(metadata_of(result, name).get("bytes_fetched", 0)) for name in ("raw_fills", "raw_twap_statuses"))
+    seconds = sum(float(metadata_of(result, asset.key.to_user_string()).get("seconds", 0)) for asset in ASSETS)
     if not result.success:
-        causes = [error.cause or error for error in _errors(result)]
-        # Without the path of the error's class.
-        said = [re.sub(r"^[\w.]+(?:Error|Exception): ", "", cause.message.strip()) for cause in causes]
-        message = "; ".join(said) or "see the run in the Dagster UI"
-        return Day(day, Outcome.FAILED, "failed", message, 0, fetched, seconds, 0, 0, 0)
+        return Day(day, Outcome.FAILED, "failed", explain_failure(result), 0, fetched, seconds, 0, 0, 0)
     failing = [check for check in result.get_asset_check_evaluations() if not check.passed and not _is_told_by_twaps(check)]
     of_fills = [check for check in failing if not _is_of_twaps(check)]
     if any(check.check_name == "day_is_whole" for check in of_fills) or not of_fills:
@@ -120,6 +115,20 @@ def _describe(day: date, result: ExecuteInProcessResult) -> Day:
     )
 
 
+def raise_if_interrupted(result: ExecuteInProcessResult) -> None:
+    """Raises InterruptedIngestError when a run ended by Ctrl-C."""
+    if any(_INTERRUPTED in _chain(error) for error in _errors(result)):
+        raise InterruptedIngestError
+
+
+def explain_failure(result: ExecuteInProcessResult) -> str:
+    """Why a run failed, in its errors' own words."""
+    causes = [error.cause or error for error in _errors(result)]
+    # Without the path of the error's class.
+    said = [re.sub(r"^[\w.]+(?:Error|Exception): ", "", cause.message.strip()) for cause in causes]
+    return "; ".join(said) or "see the run in the Dagster UI"
+
+
 def _is_told_by_twaps(check: AssetCheckEvaluation) -> bool:
     """Whether a check warns of something that makes no day incomplete: statuses that no source has, TWAPs unlike their slices."""
     return _is_of_twaps(check) and check.severity == AssetCheckSeverity.WARN
@@ -139,7 +148,8 @@ def _errors(result: ExecuteInProcessResult) -> list[SerializableErrorInfo]:
     return [error for error in errors if error is not None]
 
 
-def _metadata(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+def metadata_of(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """The metadata of an asset's materialization in a run; empty, when there was none."""
     for event in result.asset_materializations_for_node(asset):
         return {name: value.value for name, value in event.metadata.items()}
     return {}

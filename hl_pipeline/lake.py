@@ -294,7 +294,7 @@ def _object_meta(file: pa.NativeFile | BinaryIO) -> ObjectMeta:
     return ObjectMeta(**record)
 
 
-def list_days(lake: Lake, table: Literal["raw_fills", "fills", "raw_twap_statuses", "twap_statuses"]) -> list[date]:
+def list_days(lake: Lake, table: Literal["raw_fills", "api_fills", "fills", "raw_twap_statuses", "twap_statuses"]) -> list[date]:
     """The days (`object_date` of raw objects, `date` of events) that the lake has files of."""
     key = "object_date" if table.startswith("raw_") else "date"
     infos = lake.filesystem.get_file_info(pa_fs.FileSelector(f"{lake.root}/{table}", allow_not_found=True, recursive=True))

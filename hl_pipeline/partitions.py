@@ -1,11 +1,16 @@
-"""The partitions of the assets: one definition of days for all of them, since a job or a run cannot mix two."""
+"""The partitions of the assets: one definition of days for all that are of days, since a job or a run cannot mix two; and shards
+of wallets.
+"""
 
 from datetime import date, timedelta
 
-from dagster import DailyPartitionsDefinition
+from dagster import DailyPartitionsDefinition, StaticPartitionsDefinition
+
+from hl_pipeline.lake_api import SHARDS as _SHARDS
 
 # With end_offset the current day is there: its objects land while it goes on.
 DAYS = DailyPartitionsDefinition("2023-02-26", end_offset=1)
+SHARDS = StaticPartitionsDefinition(list(_SHARDS))
 
 
 def days_between(first: date, last: date) -> list[date]:

@@ -7,15 +7,17 @@ from datetime import date
 import psycopg
 
 from hl_pipeline.lake import Lake, list_days, list_raw_objects
+from hl_pipeline.lake_api import list_api_shards
 from hl_pipeline.lake_twaps import list_status_objects
-from hl_pipeline.warehouse.ledger import record_fetched, record_statuses_fetched
+from hl_pipeline.warehouse.ledger import record_fetched, record_shard, record_statuses_fetched
 
 
 def days_in_lake(lake: Lake) -> list[date]:
     """The days that the lake has fills of, or objects of their own (those of hour 0 alone are there for the day before), or
-    TWAP statuses.
+    fills from the info API, or TWAP statuses.
     """
-    raw = [day for day in list_days(lake, "raw_fills") if any(meta.hour for meta in list_raw_objects(lake, day))]
+    raw = list_days(lake, "api_fills")
+    raw += [day for day in list_days(lake, "raw_fills") if any(meta.hour for meta in list_raw_objects(lake, day))]
     return sorted({*list_days(lake, "fills"), *list_days(lake, "twap_statuses"), *raw})
 
 
@@ -24,6 +26,9 @@ def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
     for object_date in list_days(lake, "raw_fills"):
         for meta in list_raw_objects(lake, object_date):
             record_fetched(connection, meta, keep_error=True)
+    for day in list_days(lake, "api_fills"):
+        for meta in list_api_shards(lake, day):
+            record_shard(connection, meta)
     for object_date in list_days(lake, "raw_twap_statuses"):
         for meta in list_status_objects(lake, object_date):
             record_statuses_fetched(connection, meta, keep_error=True)

@@ -12,7 +12,9 @@ from dagster import ConfigurableResource
 from hl_pipeline.lake import Lake, open_lake
 from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.sources.buckets import Bucket, open_bucket
+from hl_pipeline.sources.info import InfoApi, open_info_api
 from hl_pipeline.warehouse.connect import connect, find_database_url
+from hl_pipeline.warehouse.info_weight import InfoWeight
 from hl_pipeline.warehouse.migrate import migrate
 
 if TYPE_CHECKING:
@@ -41,6 +43,15 @@ class TwapData(ConfigurableResource):
         if self.url == NONE:
             return None
         return open_bucket(self.url, lambda: _open_s3(self.url, self.region, settings, meter), variable("twap_data_url"))
+
+
+class Info(ConfigurableResource):
+    """Hyperliquid's info API, asked within the weight of HL_EGRESS."""
+
+    url: str
+
+    def open(self, settings: Settings) -> InfoApi:
+        return open_info_api(settings.model_copy(update={"info_url": self.url}), InfoWeight(settings))
 
 
 class LakeStorage(ConfigurableResource):

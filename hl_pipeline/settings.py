@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from api.settings import ApiOptions
@@ -115,6 +116,14 @@ class Settings(ApiOptions, BaseSettings):
     info_timeout_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="Seconds in which an answer of the info API must have come as a whole."
     )
+    backfill_from: datetime = Field(
+        default=datetime(2023, 2, 26, tzinfo=UTC),
+        description="From when on the info API is asked for fills, in UTC: 2023-02-26T00:00:00Z.",
+    )
+    backfill_to: datetime = Field(
+        default=datetime(2025, 5, 26, tzinfo=UTC),
+        description="Up to when, itself not included. The buckets have every fill from 2025-05-25T14:00:00Z on.",
+    )
     s3_objects_at_once: int = Field(
         default=4, ge=1, le=64, description="Objects downloaded side by side; those that came are decoded meanwhile, two at once."
     )
@@ -172,6 +181,20 @@ class Settings(ApiOptions, BaseSettings):
     def _is_absolute(cls, value: str | None) -> str | None:
         """A directory keeps its meaning in a process that works elsewhere."""
         return value if value is None or value == NONE or value.startswith("s3://") else str(Path(value).absolute())
+
+    @field_validator("backfill_from", "backfill_to")
+    @classmethod
+    def _is_in_utc(cls, value: datetime) -> datetime:
+        """A time without a zone is in UTC."""
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @field_validator("backfill_to")
+    @classmethod
+    def _is_after_its_beginning(cls, value: datetime, others: ValidationInfo) -> datetime:
+        start = others.data.get("backfill_from")
+        if start is not None and value <= start:
+            raise ValueError(f"must be after HL_BACKFILL_FROM, which is {start}")
+        return value
 
     @property
     def lake(self) -> str:

@@ -56,7 +56,8 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "assets": [
-            *("candles", "daily_stats", "fills", "raw_fills", "raw_twap_statuses", "twap_statuses", "twaps", "user_stats"),
+            *("candles", "daily_stats", "fills", "raw_api_fills", "raw_fills", "raw_twap_statuses", "twap_statuses", "twaps"),
+            "user_stats",
         ],
         "checks": [
             "candles: prices_ordered",
@@ -65,6 +66,8 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "fills: key_unique",
             "fills: lake_equals_database",
             "fills: legs_pair",
+            "raw_api_fills: wallets_answered",
+            "raw_api_fills: wallets_complete",
             "raw_fills: blocks_without_holes",
             "raw_fills: hours_present",
             "raw_fills: lines_taken",
@@ -77,7 +80,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "twaps: slices_have_statuses",
             "user_stats: fills_accounted_for",
         ],
-        "jobs": ["ingest_days", "rebuild_days"],
+        "jobs": ["backfill_shards", "ingest_days", "rebuild_days"],
         "slow": [],
     }
 

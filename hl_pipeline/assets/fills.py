@@ -3,21 +3,24 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import polars as pl
 import psycopg
 from dagster import (
+    AllPartitionMapping,
     AssetCheckResult,
+    AssetDep,
     AssetExecutionContext,
     MaterializeResult,
     MetadataValue,
     asset,
 )
 
+from hl_pipeline.assets.api import raw_api_fills
 from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
 from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.coverage import HOUR, Judgement, hour_of, overlapping, start_of
@@ -33,13 +36,15 @@ from hl_pipeline.lake import (
     read_raw_fills,
     write_fills_hour,
 )
+from hl_pipeline.lake_api import SOURCE, ApiShard, list_api_shards, read_api_fills_of_day, read_api_wallets
 from hl_pipeline.once import LEG_KEY, Once, count_once
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.space import require_space_to_load
 from hl_pipeline.thinning import is_thinned, oldest_kept, thin_old_days
-from hl_pipeline.warehouse.ledger import record_fetched
+from hl_pipeline.warehouse.backfill import count_states
+from hl_pipeline.warehouse.ledger import record_fetched, record_shard
 from hl_pipeline.warehouse.load_fills import LoadedDay, SourceOfDay, Verdict, load_day, refuse_lost_objects
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
 from hl_pipeline.warehouse.totals import HourTotals, read_totals
@@ -66,7 +71,8 @@ class Tally:
 
 @asset(
     partitions_def=DAYS,
-    deps=[raw_fills],
+    # Any shard may have fills of any day: hl.dirty_days tells which days are to be loaded again.
+    deps=[raw_fills, AssetDep(raw_api_fills, partition_mapping=AllPartitionMapping())],
     group_name="ingest",
     kinds={"parquet", "postgres"},
     owners=OWNERS,
@@ -112,14 +118,17 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
         for tries_left in (2, 1, 0):
             with lock_judging(connection, day):
                 around = objects_around(lake, day)
+                shards = list_api_shards(lake, day)
                 hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
+                hours_there |= {(SOURCE, day, int(meta.shard, 16)) for meta in shards}
                 refuse_lost_objects(connection, day, hours_there, objects_of_fills(lake, day), lake.root)
-                judgement = judge(day, around, connection, settings)
+                judgement = replace(judge(day, around, connection, settings), beside=_say_shards(connection, lake, shards))
             metas = overlapping(day, around)
             sources = {meta.key: SourceOfDay(record_fetched(connection, meta, keep_error=True), meta.etag) for meta in metas}
-            require_space_to_load(settings, day, sum(meta.rows for meta in metas))
+            sources |= {meta.key: SourceOfDay(record_shard(connection, meta), meta.etag) for meta in shards}
+            require_space_to_load(settings, day, sum(meta.rows for meta in [*metas, *shards]))
             verdict = Verdict(judgement.state, judgement.explain(), [edge.said for edge in judgement.edges])
-            hours = _ahead(hours_of_day(day, lake, metas))
+            hours = _ahead(hours_of_day(day, lake, metas, shards))
             thin = day < oldest_kept(settings)
             try:
                 return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, thin=thin), judgement
@@ -129,10 +138,22 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
     raise AssertionError("the last try returns or raises")
 
 
-def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta]) -> Iterator[Once]:
-    """The day's fills hour by hour, each also written to the lake. In memory are the objects that reach into one hour."""
+def _say_shards(connection: psycopg.Connection, lake: Lake, shards: list[ApiShard]) -> str:
+    """What a day has from the info API, in words; nothing, if it has nothing."""
+    if not shards:
+        return ""
+    wallets = read_api_wallets(lake, shards)
+    complete, truncated = count_states(connection, wallets)
+    rows = sum(meta.rows for meta in shards)
+    return f" From the info API {rows} fills of {len(wallets)} wallets: {complete} complete, {truncated} truncated."
+
+
+def hours_of_day(day: date, lake: Lake, metas: list[ObjectMeta], shards: Sequence[ApiShard] = ()) -> Iterator[Once]:
+    """The day's fills hour by hour, each also written to the lake. In memory are the objects that reach into one hour, and what
+    the info API has of the day.
+    """
     unread = deque(sorted(metas, key=lambda meta: meta.first_time_ms or 0))
-    pending: list[pl.DataFrame] = []
+    pending = [read_api_fills_of_day(lake, shards)] if shards else []
     for hour in range(24):
         start = start_of(day) + HOUR * hour
         while unread and (unread[0].first_time_ms or 0) < (start + HOUR).timestamp() * 1000:

@@ -3,10 +3,18 @@
 import warnings
 from typing import Any
 
-from dagster import AssetCheckSpec, PreviewWarning, TableColumn, TableColumnDep, TableColumnLineage, TableSchema
+from dagster import (
+    AssetCheckSpec,
+    PartitionsDefinition,
+    PreviewWarning,
+    TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+)
 
 from hl_pipeline.columns import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES, Column
-from hl_pipeline.partitions import DAYS
+from hl_pipeline.partitions import DAYS, SHARDS
 
 _COUNTS = ("", "rows", "trades", "wallets", "coins", "TWAPs", "blocks")  # what a count says in its own words
 OWNERS = ["team:hl-pipeline"]
@@ -14,10 +22,19 @@ OWNERS = ["team:hl-pipeline"]
 
 def check_of_day(asset: str, name: str, description: str) -> AssetCheckSpec:
     """A check that has a result for each day: an incomplete day stays red when another one is loaded."""
+    return _check_of(asset, name, description, DAYS)
+
+
+def check_of_shard(asset: str, name: str, description: str) -> AssetCheckSpec:
+    """The same for each shard."""
+    return _check_of(asset, name, description, SHARDS)
+
+
+def _check_of(asset: str, name: str, description: str, partitions: PartitionsDefinition) -> AssetCheckSpec:
     with warnings.catch_warnings():
         # Partitioned checks are in preview in Dagster 1.13, which the lock file pins.
         warnings.simplefilter("ignore", PreviewWarning)
-        return AssetCheckSpec(name, asset=asset, description=description, partitions_def=DAYS)
+        return AssetCheckSpec(name, asset=asset, description=description, partitions_def=partitions)
 
 
 def table_metadata(table: str) -> dict[str, Any]:

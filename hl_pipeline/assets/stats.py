@@ -15,7 +15,8 @@ from hl_pipeline.events import emit
 from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
 from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
 from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, user_stats_of
-from hl_pipeline.lake import Lake, read_fills_hour
+from hl_pipeline.lake import Lake, list_files, read_fills_hour
+from hl_pipeline.lake_api import SOURCE
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.warehouse.load_table import replace_day
@@ -112,19 +113,27 @@ def _make_day(
     columns: Sequence[str],
     make: Callable[[Iterable[pl.DataFrame]], pl.DataFrame],
 ) -> tuple[pl.DataFrame, Metadata, int | None]:
-    """The table's rows of the run's day, which are then in PostgreSQL; metadata; how many fills were loaded, if any were."""
+    """The table's rows of the run's day, which are then in PostgreSQL; metadata; how many fills they are to account for, if any
+    were loaded.
+    """
     started = time.perf_counter()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
     with warehouse.connect(f"hl {table}") as connection, lock_fills_day(connection, day, shared=True):
         loaded, is_complete = _read_day(connection, day)
-        rows = make(hours_of_lake(lake, day, columns))
+        hours = hours_of_lake(lake, day, columns)
+        beside = 0
+        if table != "user_stats" and (unknown := hours_without_objects(lake, day)):
+            beside = count_beside_market(lake, day, unknown)
+            hours = market_of(hours, unknown)
+        rows = make(hours)
         if table != "candles":
             rows = rows.with_columns(is_complete=pl.lit(is_complete, pl.Boolean))
         replace_day(connection, table, day, rows)
     emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
     seconds = round(time.perf_counter() - started, 3)
-    return rows, {"dagster/partition_row_count": rows.height, "seconds": seconds}, loaded
+    metadata: Metadata = {"dagster/partition_row_count": rows.height, "seconds": seconds}
+    return rows, metadata | ({"fills_beside_market": beside} if beside else {}), None if loaded is None else loaded - beside
 
 
 def _read_day(connection: psycopg.Connection, day: date) -> tuple[int | None, bool | None]:
@@ -142,6 +151,30 @@ def hours_of_lake(lake: Lake, day: date, columns: Sequence[str]) -> Iterator[pl.
         frame = read_fills_hour(lake, day, hour, columns)
         if frame.height:
             yield frame
+
+
+def hours_without_objects(lake: Lake, day: date) -> set[int]:
+    """Of a day that has fills from the info API the hours (UTC) of which no bucket's object is in the lake; of others none."""
+    if not list_files(lake, f"{SOURCE}/date={day}"):
+        return set()
+    names = (path.rpartition("/")[2] for path in list_files(lake, f"raw_fills/object_date={day}"))
+    return set(range(24)) - {int(name[5:7]) for name in names if name.endswith(".parquet")}
+
+
+def market_of(hours: Iterable[pl.DataFrame], unknown: set[int]) -> Iterator[pl.DataFrame]:
+    """Fills by hour without those of the info API in the hours of `unknown`: the fills of some wallets are not the market."""
+    for frame in hours:
+        if (market := frame.filter(~_is_beside_market(unknown))).height:
+            yield market
+
+
+def count_beside_market(lake: Lake, day: date, unknown: set[int]) -> int:
+    """How many fills of a day `market_of` leaves out."""
+    return sum(frame.filter(_is_beside_market(unknown)).height for frame in hours_of_lake(lake, day, ("time", "object")))
+
+
+def _is_beside_market(unknown: set[int]) -> pl.Expr:
+    return pl.col("object").str.starts_with(f"{SOURCE}/") & pl.col("time").dt.hour().is_in(sorted(unknown))
 
 
 def _known(figures: dict[str, pl.Series]) -> Metadata:

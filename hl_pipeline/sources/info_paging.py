@@ -101,9 +101,9 @@ def _last_ms(decoded: Decoded, answer: Answer, asked_ms: int, end_ms: int, name:
     raise InfoError(f"{name}: {why}", answer.requests, answer.weight)
 
 
-def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[int] = ()) -> Verdict:
+def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[int] = (), within: int = 0) -> Verdict:
     """Whether a wallet's window is complete: `came` fills and slices of it (bad ones too) from both walks, `after` are in the
-    warehouse from after the window; `oldest_ms` is the oldest that came, `crowded_ms` as the pages said.
+    warehouse from after the window, `within` from within it; `oldest_ms` is the oldest that came, `crowded_ms` as the pages said.
 
     Not known is whether the API reaches 10,000 fills and as many slices, or 10,000 of both. Both are counted together: then what
     is called complete is so either way.
@@ -114,6 +114,8 @@ def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[i
             f"{came} fills came and {after} are known from after the window: the API reaches no more than {REACHABLE_FILLS} of a "
             "wallet, older ones may lack"
         )
+    if came < within:
+        reasons.append(f"{came} fills came, but {within} of the window are known from elsewhere")
     if crowded_ms:
         moments = ", ".join(map(str, sorted(crowded_ms)))
         reasons.append(f"{PAGE_ITEMS} fills, all that a page holds, are of one millisecond each, more may be: {moments}")

@@ -8,11 +8,14 @@ import psycopg
 
 from hl_pipeline.coverage import first_ns, last_ns
 from hl_pipeline.lake import ObjectMeta
+from hl_pipeline.lake_api import SOURCE, ApiShard
 from hl_pipeline.lake_twaps import StatusObject
 
 SOURCE_NUMBERS = {"node_trades": 1, "node_fills": 2, "node_fills_by_block": 3}
 """The millions of an object_id, for ever: it must be the same whenever and wherever the object is recorded."""
 _FIRST_HOUR = date(2023, 1, 1)
+_FIRST_SHARD = 4_000_000
+"""A multiple of 256: the last byte of such a number is the shard."""
 
 _FETCHED = """
 INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, etag, size_bytes, parser, rows, bad_lines,
@@ -24,6 +27,14 @@ ON CONFLICT (object_id) DO UPDATE SET
     missing_blocks = EXCLUDED.missing_blocks, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
     fetched_at = EXCLUDED.fetched_at,
     error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
+"""
+
+_API_FETCHED = """
+INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, etag, parser, rows, first_time, last_time, fetched_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (object_id) DO UPDATE SET
+    etag = EXCLUDED.etag, parser = EXCLUDED.parser, rows = EXCLUDED.rows, first_time = EXCLUDED.first_time,
+    last_time = EXCLUDED.last_time, fetched_at = EXCLUDED.fetched_at
 """
 
 _FAILED = """
@@ -97,6 +108,20 @@ def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_err
             keep_error,
         ],
     )
+    return object_id
+
+
+def shard_number(day: date, shard: str) -> int:
+    """The object_id of what the lake has of a day from the info API, of a shard of wallets: from four million on."""
+    return _FIRST_SHARD + (day - _FIRST_HOUR).days * 256 + int(shard, 16)
+
+
+def record_shard(connection: psycopg.Connection, meta: ApiShard) -> int:
+    """Write what the lake has from the info API of a day and a shard; its object_id."""
+    object_id = shard_number(date.fromisoformat(meta.date), meta.shard)
+    moments = [_moment(ms * 1_000_000) for ms in (meta.first_time_ms, meta.last_time_ms)]
+    known = [meta.key, SOURCE, meta.date, meta.etag, meta.parser, meta.rows, *moments, meta.fetched_at]
+    connection.execute(_API_FETCHED, [object_id, *known])
     return object_id
 
 

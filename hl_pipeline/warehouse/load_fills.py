@@ -22,6 +22,7 @@ from psycopg.abc import Query
 
 from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_SCHEMA
+from hl_pipeline.lake_api import place_of_key
 from hl_pipeline.once import Once
 from hl_pipeline.warehouse.copy_binary import write_binary
 
@@ -60,7 +61,8 @@ VALUES (%s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
 """
 _RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, rows) VALUES (%s, %s, %s, %s)"
 _OBJECTS_OF_DAY = """
-SELECT object_key, source, object_date, object_hour FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
+SELECT object_key, source, object_date, CASE source WHEN 'api_fills' THEN object_id % 256 ELSE object_hour END
+FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
 WHERE o.date = %s AND o.rows > 0 ORDER BY object_date, object_hour
 """
 _RECORD_LOADED = "UPDATE hl.s3_ingest_log SET loaded_at = now() WHERE object_id = ANY(%s)"
@@ -203,7 +205,8 @@ def refuse_lost_objects(
     connection: psycopg.Connection, day: date, hours: AbstractSet[tuple[str, date, int]], in_fills: AbstractSet[str], lake: str
 ) -> None:
     """Raises LakeLacksError when an object that gave `day` its rows, in the database or in the lake's own fills (`in_fills`, by
-    key), is of none of the `hours` (source, date, hour) of raw_fills: a wrong or half a lake must not empty anything.
+    key), is of none of the `hours` (source, date, and hour, or number of the shard) of raw_fills and api_fills: a wrong or half a
+    lake must not empty anything.
     """
     lost = [key for key, *hour in connection.execute(_OBJECTS_OF_DAY, [day]) if tuple(hour) not in hours]
     if lost:
@@ -214,14 +217,17 @@ def refuse_lost_objects(
         )
     gone = sorted(key for key in in_fills if _hour_of_key(key) not in hours)
     if gone:
+        table = "raw_fills" if place_of_key(gone[0]) is None else "api_fills"
         raise LakeLacksError(
-            f"{day}: {lake}/raw_fills lacks {len(gone)} objects that {lake}/fills/date={day} has rows of ({gone[0]}, ...). "
+            f"{day}: {lake}/{table} lacks {len(gone)} objects that {lake}/fills/date={day} has rows of ({gone[0]}, ...). "
             f"Is the lake whole? To load what is there all the same, delete fills/date={day} in it, run again"
         )
 
 
 def _hour_of_key(key: str) -> tuple[str, date, int]:
-    """Source, date and hour of an object by its key, like node_fills/hourly/20250610/7.lz4."""
+    """Source, date and hour of an object by its key, like node_fills/hourly/20250610/7.lz4; or of a shard of the info API."""
+    if (place := place_of_key(key)) is not None:
+        return place
     source, _, day, name = key.split("/")
     return source, datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date(), int(name.partition(".")[0])
 

@@ -12,7 +12,7 @@ import psycopg
 _DAY_OF_FILLS, _OBJECT, _DAY_OF_STATUSES, _MONEY = 7281, 7282, 7283, 7284
 
 _JUDGING, _JUDGING_STATUSES = 7285, 7286
-_INFO_WEIGHT = 7287
+_INFO_WEIGHT, _SHARD = 7287, 7288
 
 
 @contextmanager
@@ -67,6 +67,13 @@ def lock_info_weight(connection: psycopg.Connection, egress: str) -> Generator[N
     row = connection.execute("SELECT hashtext(%s)", [egress]).fetchone()
     assert row is not None
     with _lock(connection, _INFO_WEIGHT, row[0]):
+        yield
+
+
+@contextmanager
+def lock_shard(connection: psycopg.Connection, shard: str) -> Generator[None]:
+    """Wait until nobody else asks the info API for that shard's wallets, and keep it so."""
+    with _lock(connection, _SHARD, int(shard, 16)):
         yield
 
 
