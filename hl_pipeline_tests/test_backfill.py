@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import polars as pl
 import psycopg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, RunConfig, materialize
 
-from hl_pipeline.assets.api import ShardConfig
-from hl_pipeline.definitions import BACKFILL, build_resources
+from hl_pipeline.assets.api import InfoDownError, ShardConfig
+from hl_pipeline.definitions import ASSETS, BACKFILL, build_resources
 from hl_pipeline.lake_api import SHARDS, shard_of
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.backfill import add_wallets
-from hl_pipeline.warehouse.connect import connect
-from hl_pipeline_tests.conftest import NewDatabase, World
+from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.info_server import (
     END_MS,
     REACHABLE,
-    START_MS,
-    Fault,
     Fill,
     InfoServer,
     User,
@@ -51,6 +50,11 @@ _WINDOW = {
     "HL_BACKFILL_FROM": datetime.fromtimestamp(_BEGIN_MS / 1000, UTC).isoformat(),
     "HL_BACKFILL_TO": datetime.fromtimestamp((END_MS + 1) / 1000, UTC).isoformat(),
 }
+_STATISTICS = """
+INSERT INTO hl.user_stats (date, wallet, fills, non_market_rows, closed_pnl_known, fees_known, coins, twaps,
+                           first_fill, last_fill, sources)
+VALUES (%s, %s, %s, 0, 0, 0, 1, 0, %s, %s, %s)
+"""
 Asks = Callable[..., ExecuteInProcessResult]
 
 
@@ -59,11 +63,18 @@ def _user(name: str) -> User:
     return _squeezed(make_user(name, **_HISTORIES[name]))
 
 
-def _squeezed(user: User) -> User:
+def _of_shard(shard: str, counts: Iterable[int], **given: Any) -> list[User]:
+    """Wallets of one shard with so many fills."""
+    names = (f"{shard} {n}" for n in itertools.count())
+    of_shard = (name for name in names if shard_of(make_user(name, 0).wallet) == shard)
+    return [_squeezed(make_user(next(of_shard), count, **given)) for count in counts]
+
+
+def _squeezed(user: User, begin_ms: int = _BEGIN_MS, end_ms: int = END_MS) -> User:
     """The same history in the window here, its moments at even distances; what came after it, a day later."""
     moments = sorted({fill["time"] for fill in user.fills if fill["time"] <= END_MS})
-    step = (END_MS - _BEGIN_MS) // max(len(moments), 1)
-    moved = {moment: _BEGIN_MS + n * step for n, moment in enumerate(moments)}
+    step = (end_ms - begin_ms) // max(len(moments), 1)
+    moved = {moment: begin_ms + n * step for n, moment in enumerate(moments)}
     return User(
         user.wallet, [fill | {"time": moved.get(fill["time"], fill["time"] + 86_400_000)} for fill in user.fills], user.history
     )
@@ -126,11 +137,7 @@ def _know(connection: psycopg.Connection, users: Iterable[User]) -> None:
                 day = datetime.fromtimestamp(fill["time"] / 1000, UTC).date()
                 days[day] = days.get(day, 0) + 1
         for day, count in days.items():
-            connection.execute(
-                "INSERT INTO hl.user_stats (date, wallet, fills, non_market_rows, closed_pnl_known, fees_known, coins, twaps, "
-                "first_fill, last_fill, sources) VALUES (%s, %s, %s, 0, 0, 0, 1, 0, %s, %s, '{node_fills}')",
-                [day, user.wallet, count, day, day],
-            )
+            connection.execute(_STATISTICS, [day, user.wallet, count, day, day, ["node_fills"]])
 
 
 def _states(connection: psycopg.Connection) -> dict[str, tuple[str, int, datetime | None]]:
@@ -182,3 +189,172 @@ def test_everything_that_can_be_reached_is_in_the_lake_once_and_truncated_is_sai
     dirty = {str(row[0]) for row in connection.execute("SELECT date FROM hl.dirty_days")}
     assert dirty == {path.name.removeprefix("date=") for path in Path(world.settings.lake).glob("api_fills/date=*")}
     assert connection.execute("SELECT count(*) FROM hl.backfill_pages").fetchone() == (0,)
+
+
+def test_a_wallet_that_is_refused_fails_by_name_and_the_rest_goes_on_and_is_asked_again(
+    asks: Asks, world: World, connection: psycopg.Connection
+) -> None:
+    users = _of_shard("7e", [0, 5, 40, 2100])
+    refused = users[1].wallet
+    add_wallets(connection, [user.wallet for user in users])
+    server = InfoServer({user.wallet: user for user in users}, refused={refused: "Failed to deserialize the JSON body"})
+    with serve_info(server):
+        result = asks(server, "7e")
+        check = _checks(result)["wallets_answered"]
+        assert (check.passed, check.severity) == (False, AssetCheckSeverity.ERROR)
+        assert refused in str(check.description)
+        assert "422: 'Failed to deserialize the JSON body'" in str(check.description)
+        assert {wallet: state for wallet, (state, *_) in _states(connection).items()} == {
+            user.wallet: "failed" if user.wallet == refused else "complete" for user in users
+        }
+        others = [user for user in users if user.wallet != refused]
+        assert _in_lake(Path(world.settings.lake)) == _truth((user.wallet, user.fills) for user in others)
+        server.refused.clear()
+        before = len(server.log)
+        assert _checks(asks(server, "7e"))["wallets_answered"].passed
+        assert {call.question["user"] for call in server.log[before:]} == {refused}
+    assert _in_lake(Path(world.settings.lake)) == _truth((user.wallet, user.fills) for user in users)
+
+
+def test_what_cannot_be_taken_of_a_wallet_stands_beside_its_fills(
+    asks: Asks, world: World, connection: psycopg.Connection
+) -> None:
+    [user] = _of_shard("7e", [30])
+    fills = [fill | ({"px": "cheap"} if n == 7 else {}) for n, fill in enumerate(user.fills)]
+    add_wallets(connection, [user.wallet])
+    with serve_info(InfoServer({user.wallet: User(user.wallet, fills)})) as server:
+        assert _metadata(asks(server, "7e"))["bad_items"] == 1
+    lake = Path(world.settings.lake)
+    assert _in_lake(lake) == _truth([(user.wallet, fills[:7] + fills[8:])])
+    [line] = (lake / "api_fills/shard=7e.bad.jsonl").read_text().splitlines()
+    bad = json.loads(line)
+    assert bad["reason"].startswith(f"{user.wallet}: ")
+    told = json.loads(bad["text"])
+    assert (told.get("fill", told)["tid"], told.get("fill", told)["px"]) == (fills[7]["tid"], "cheap")
+
+
+def test_a_wider_window_asks_again_and_no_fill_is_there_twice(
+    asks: Asks, world: World, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [user] = _of_shard("7e", [2500])
+    middle = user.fills[1200]["time"]
+    add_wallets(connection, [user.wallet])
+    with serve_info(InfoServer({user.wallet: user})) as server:
+        monkeypatch.setenv("HL_BACKFILL_FROM", datetime.fromtimestamp(middle / 1000, UTC).isoformat())
+        asks(server, "7e")
+        newer = [fill for fill in user.fills if fill["time"] >= middle]
+        assert _in_lake(Path(world.settings.lake)) == _truth([(user.wallet, newer)])
+        monkeypatch.setenv("HL_BACKFILL_FROM", _WINDOW["HL_BACKFILL_FROM"])
+        asks(server, "7e")
+    assert _in_lake(Path(world.settings.lake)) == _truth([(user.wallet, user.fills)])
+    assert _states(connection)[user.wallet][:2] == ("complete", 2500)
+
+
+def test_fewer_fills_than_the_warehouse_has_of_the_window_are_not_called_complete(
+    asks: Asks, connection: psycopg.Connection
+) -> None:
+    agent, [user] = User(make_user("agent 7e", 0).wallet), _of_shard("7e", [10])
+    day = datetime.fromtimestamp(user.fills[-1]["time"] / 1000, UTC).date()
+    shard = shard_of(agent.wallet)
+    for wallet, fills in ((user.wallet, 11), (agent.wallet, 1)):
+        connection.execute(_STATISTICS, [date(2025, 5, 20), wallet, fills, day, day, ["node_trades"]])
+    with serve_info(InfoServer({user.wallet: user})) as server:
+        asks(server, "7e")
+        asks(server, shard)
+    assert {wallet: (state, fills) for wallet, (state, fills, _) in _states(connection).items()} == {
+        user.wallet: ("truncated", 10),
+        agent.wallet: ("truncated", 0),
+    }
+    reason = connection.execute("SELECT reason FROM hl.backfill_progress WHERE wallet = %s", [user.wallet]).fetchone()
+    assert reason == ("10 fills came, but 11 of the window are known from elsewhere",)
+
+
+def test_an_api_that_answers_for_nobody_is_not_asked_for_everybody(asks: Asks, connection: psycopg.Connection) -> None:
+    users = _of_shard("7e", [1] * 40)
+    add_wallets(connection, [user.wallet for user in users])
+    with serve_info(InfoServer({user.wallet: user for user in users}, chance=1.0, kinds=("403",))) as server:
+        with pytest.raises(InfoDownError, match="answered for none of the last"):
+            asks(server, "7e")
+        assert 8 <= len(server.log) <= 16
+        server.chance = 0
+        asks(server, "7e")
+    assert {state for state, *_ in _states(connection).values()} == {"complete"}
+
+
+def test_days_have_the_apis_fills_once_and_the_market_is_what_a_bucket_has(
+    asks: Asks, world: World, connection: psycopg.Connection, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two days, of the first of which there is no bucket, of the second two hours of node_trades."""
+    start, end = datetime(2025, 3, 21, tzinfo=UTC), datetime(2025, 3, 23, tzinfo=UTC)
+    users = [_squeezed(user, _ms_of(start), _ms_of(end)) for user in _of_shard("7e", [300, 40])]
+    known = [(user, fill) for user in users for fill in user.fills if 34 <= (fill["time"] - _ms_of(start)) // 3_600_000 < 36]
+    strangers = _write_node_trades(world.bucket, known)
+    add_wallets(connection, [user.wallet for user in users])
+    monkeypatch.setenv("HL_BACKFILL_FROM", start.isoformat())
+    monkeypatch.setenv("HL_BACKFILL_TO", end.isoformat())
+    with serve_info(InfoServer({user.wallet: user for user in users})) as server:
+        asks(server, "7e")
+    days = [start.date(), date(2025, 3, 22)]
+    results = [
+        materialize(ASSETS, partition_key=str(day), instance=instance, resources=build_resources(Settings())) for day in days
+    ]
+
+    stored = connection.execute(
+        "SELECT time, coin, side, tid, px, sz, oid, fee, twap_id, hash, wallet, source FROM hl.fills "
+        "JOIN hl.s3_ingest_log USING (object_id) ORDER BY wallet, time, coin, side, tid"
+    ).fetchall()
+    own = {user.wallet for user in users}
+    assert [(_ms_of(row[0]), *row[1:11]) for row in stored if row[10] in own] == _truth((u.wallet, u.fills) for u in users)
+    assert {row[11] for row in stored if row[10] in own} == {"api_fills"}
+    # Of the other legs nobody knows more than node_trades, but for the trade that both legs share.
+    others = [(_ms_of(row[0]), row[1], row[2], row[3], row[6], row[7], row[11]) for row in stored if row[10] not in own]
+    assert sorted(others) == sorted((*leg, None, "node_trades") for leg in strangers)
+
+    states = connection.execute("SELECT date, rows, state, explanation FROM hl.fills_days ORDER BY date").fetchall()
+    first = sum(fill["time"] < _ms_of(start) + 86_400_000 for user in users for fill in user.fills)
+    assert states[0] == (
+        days[0], first, "no source",
+        f"No S3 source has this day. From the info API {first} fills of 2 wallets: 2 complete, 0 truncated.",
+    )  # fmt: skip
+    assert states[1][2] == "incomplete"
+    hours = connection.execute("SELECT DISTINCT date_trunc('hour', time) FROM hl.candles ORDER BY 1").fetchall()
+    assert hours == [(datetime(2025, 3, 22, 10, tzinfo=UTC),), (datetime(2025, 3, 22, 11, tzinfo=UTC),)]
+    trades = connection.execute("SELECT date, sum(trades) FROM hl.daily_stats GROUP BY 1").fetchall()
+    assert trades == [(days[1], len(known))]
+    of_wallets = connection.execute(
+        "SELECT wallet, sum(fills), bool_or(is_complete) FROM hl.user_stats WHERE sources = '{api_fills}' GROUP BY 1"
+    ).fetchall()
+    assert sorted(of_wallets) == sorted((user.wallet, len(user.fills), False) for user in users)
+    accounted = [
+        check for result in results for check in result.get_asset_check_evaluations() if check.check_name == "fills_accounted_for"
+    ]
+    assert len(accounted) == 4
+    assert all(check.passed for check in accounted)
+
+
+def _write_node_trades(bucket: Path, known: list[tuple[User, Fill]]) -> list[tuple[int, str, str, int, int]]:
+    """An object an hour of node_trades with these fills, each traded with a stranger; the strangers' legs."""
+    lines: dict[int, list[str]] = {}
+    strangers: list[tuple[int, str, str, int, int]] = []
+    for n, (user, fill) in enumerate(known):
+        moment = datetime.fromtimestamp(fill["time"] / 1000, UTC)
+        side = "A" if fill["side"] == "B" else "B"
+        own = {"user": user.wallet, "start_pos": fill["startPosition"], "oid": fill["oid"], "twap_id": None, "cloid": None}
+        other = own | {"user": f"0x{n:040x}", "start_pos": "0.0", "oid": 10**9 + n}
+        trade = {name: fill[name] for name in ("coin", "px", "sz", "hash")} | {
+            "side": fill["side"] if fill["crossed"] else side,
+            "time": moment.isoformat(timespec="milliseconds").removesuffix("+00:00"),
+            "trade_dir_override": "Na",
+            "side_info": [own, other] if fill["side"] == "B" else [other, own],
+        }
+        lines.setdefault(moment.hour, []).append(json.dumps(trade) + "\n")
+        strangers.append((fill["time"], fill["coin"], side, fill["tid"], other["oid"]))
+    for hour, texts in lines.items():
+        path = bucket / f"node_trades/hourly/20250322/{hour}.lz4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(lz4.frame.compress("".join(texts).encode()))
+    return strangers
+
+
+def _ms_of(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -61,7 +61,7 @@ VALUES (%s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
 """
 _RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, rows) VALUES (%s, %s, %s, %s)"
 _OBJECTS_OF_DAY = """
-SELECT object_key, source, object_date, CASE source WHEN 'api_fills' THEN object_id % 256 ELSE object_hour END
+SELECT object_key, source, object_date, CASE source WHEN 'api_fills' THEN object_id %% 256 ELSE object_hour END
 FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
 WHERE o.date = %s AND o.rows > 0 ORDER BY object_date, object_hour
 """
