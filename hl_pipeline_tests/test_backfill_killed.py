@@ -1,4 +1,4 @@
-"""`hl backfill`: killed anywhere it goes on where it was; what it says, its exit codes, and bad input that changes nothing."""
+"""A shard of wallets that is killed anywhere goes on where it was: the same rows, and no wallet asked again that was done."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 import psycopg
 import pytest
+from psycopg import sql
 from pydantic import SecretStr
 
 from hl_pipeline.assets.api import ShardConfig, bring_shard
@@ -23,9 +24,8 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import open_info_api
 from hl_pipeline.warehouse.backfill import add_wallets
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.info_weight import InfoWeight
 from hl_pipeline_tests.conftest import NewDatabase
-from hl_pipeline_tests.info_server import END_MS, START_MS, Call, InfoServer, User, make_user, serve_info
+from hl_pipeline_tests.info_server import END_MS, START_MS, Call, FreeBudget, InfoServer, User, make_user, serve_info
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["hl_pipeline_tests.test_backfill_killed"])
@@ -70,7 +70,8 @@ def _bring(settings: Settings, seconds: float | None) -> None:
         threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
     assert settings.database_url is not None
     with connect(settings.database_url.get_secret_value()) as connection:
-        api = open_info_api(settings, InfoWeight(settings))
+        # The budget of weight has tests of its own, with processes that are killed.
+        api = open_info_api(settings, FreeBudget())
         bring_shard(_SHARD, ShardConfig(), api, open_lake(settings.lake), connection, settings)
 
 
@@ -97,6 +98,10 @@ def _kept(settings: Settings) -> tuple[list[tuple[object, ...]], pl.DataFrame, l
     return rows, pl.concat(frames), [*ledger]
 
 
+def _name(connection: psycopg.Connection) -> sql.Identifier:
+    return sql.Identifier(connection.info.dbname)
+
+
 def _asked_again(log: list[Call], ended: set[str]) -> set[str]:
     return {call.question["user"] for call in log} & ended
 
@@ -106,11 +111,14 @@ def test_a_shard_that_was_killed_five_times_ends_as_one_that_never_was(
 ) -> None:
     info = InfoServer({user.wallet: user for user in users}, seconds=0.004)
     with serve_info(info):
-        kept = []
+        kept: list[tuple[list[tuple[object, ...]], pl.DataFrame, list[object]]] = []
+        taken = 0.0
         for name, kills in (("never", 0), ("five times", 5)):
             settings = _settings(new_database(), tmp_path / name, info.url)
             assert settings.database_url is not None
             with connect(settings.database_url.get_secret_value()) as connection:
+                # It is the process that dies, not the server.
+                connection.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(_name(connection)))
                 add_wallets(connection, [user.wallet for user in users])
                 started = time.monotonic()
                 for kill in range(kills):

@@ -38,6 +38,7 @@ from hl_pipeline.warehouse.backfill import (
     last_page,
     read_bad,
     read_failed,
+    read_progress,
     read_staged,
     read_tally,
     read_truncated,
@@ -215,7 +216,8 @@ def _ask_wallet(
     wallet: str, window: Window, api: InfoApi, connection: psycopg.Connection, counts: _Counts, lock: threading.Lock
 ) -> None:
     """Ask for everything of a wallet that has not come yet, and judge what came. Raises InfoError."""
-    for kind, next_ms in begin_wallet(connection, wallet, window).unwalked.items():
+    begin_wallet(connection, wallet, window)
+    for kind, next_ms in read_progress(connection, wallet).unwalked.items():
         seen: pl.DataFrame | None = None
         if next_ms is not None and (page := last_page(connection, wallet, kind)) is not None:
             seen = page.filter(pl.col("time").cast(pl.Int64) == next_ms).select(FILL_KEY)
@@ -229,7 +231,7 @@ def _ask_wallet(
                 counts.weight += page.weight
             if counts.is_over:
                 return
-    progress = begin_wallet(connection, wallet, window)
+    progress = read_progress(connection, wallet)
     verdict = judge(
         progress.fills + progress.bad,
         count_after(connection, wallet, window),

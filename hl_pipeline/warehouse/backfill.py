@@ -57,7 +57,7 @@ UPDATE hl.backfill_progress SET
 WHERE wallet = %(wallet)s AND (window_start, window_end) IS DISTINCT FROM (%(start)s, %(end)s)
 """
 _READ = """
-SELECT fills_walked, slices_walked, fills_next, slices_next, fills, bad, oldest, newest, crowded
+SELECT fills_walked, slices_walked, fills_next, slices_next, fills, bad, oldest, crowded
 FROM hl.backfill_progress WHERE wallet = %s
 """
 _LAST_PAGE = "SELECT fills FROM hl.backfill_pages WHERE wallet = %s AND kind = %s ORDER BY page DESC LIMIT 1"
@@ -211,13 +211,17 @@ def undone_wallets(
     return [row[0] for row in connection.execute(_UNDONE, given)]
 
 
-def begin_wallet(connection: psycopg.Connection, wallet: str, window: Window) -> Progress:
-    """Note that the wallet is in work; how far it was. What was asked of another window counts for nothing."""
+def begin_wallet(connection: psycopg.Connection, wallet: str, window: Window) -> None:
+    """Note that the wallet is in work. What was asked of another window counts for nothing."""
     with connection.transaction():
         connection.execute(_RESET, {"wallet": wallet, "start": window.start, "end": window.end})
         connection.execute(_BEGIN, [wallet])
-        [row] = connection.execute(_READ, [wallet]).fetchall()
-    walked, slices_walked, fills_next, slices_next, fills, bad, oldest, _, crowded = row
+
+
+def read_progress(connection: psycopg.Connection, wallet: str) -> Progress:
+    """How far the walks of a wallet are, and what came."""
+    [row] = connection.execute(_READ, [wallet]).fetchall()
+    walked, slices_walked, fills_next, slices_next, fills, bad, oldest, crowded = row
     unwalked: dict[Kind, int | None] = {}
     if not walked:
         unwalked["fills"] = _ms_or_none(fills_next)
