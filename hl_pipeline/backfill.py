@@ -21,7 +21,15 @@ from hl_pipeline.events import is_event
 from hl_pipeline.ingest import QUIET, Outcome, explain_failure, metadata_of, raise_if_interrupted
 from hl_pipeline.lake_api import SHARDS, shard_of
 from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.backfill import Tally, Window, add_wallets, discover_wallets, read_tally, undone_wallets
+from hl_pipeline.warehouse.backfill import (
+    Tally,
+    Window,
+    add_wallets,
+    discover_wallets,
+    read_tally,
+    undone_wallets,
+    wallets_without_history,
+)
 from hl_pipeline.warehouse.connect import connect
 
 _ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
@@ -96,22 +104,24 @@ def backfill_shards(
             discover_wallets(connection)
         else:
             add_wallets(connection, wallets)
-        undone: defaultdict[str, list[str]] = defaultdict(list)
-        for wallet in undone_wallets(connection, shards, window, wallets):
-            undone[shard_of(wallet)].append(wallet)
+        undone = undone_wallets(connection, shards, window, wallets)
+        busy = {shard_of(wallet) for wallet in [*undone, *wallets_without_history(connection, shards, wallets)]}
     job = build_defs(settings).resolve_job_def("backfill_shards")
-    left = total = min(sum(map(len, undone.values())), limit or sys.maxsize)
+    left = total = min(len(undone), limit or sys.maxsize)
+    chosen: defaultdict[str, list[str]] = defaultdict(list)
+    for wallet in wallets or []:
+        chosen[shard_of(wallet)].append(wallet)
     has_failed = False
     with DagsterInstance.get() as instance, _progress(console, total) as progress:
-        for shard in [shard for shard in shards if undone[shard] or is_named]:
-            if total and not left:
+        for shard in [shard for shard in shards if shard in busy or (is_named and wallets is None)]:
+            if limit and total and not left:
                 break
             progress.begin(shard)
-            config: dict[str, Any] = {"limit": left, "discover": False, "wallets": undone[shard] if wallets is not None else []}
+            config = {"config": {"limit": left if limit else 0, "discover": False, "wallets": chosen[shard]}}
             result = job.execute_in_process(
                 partition_key=shard,
                 instance=instance,
-                run_config=QUIET | {"ops": {"raw_api_fills": {"config": config}}},
+                run_config=QUIET | {"ops": {"raw_api_fills": config, "raw_api_twap_history": config}},
                 raise_on_error=False,
                 tags={"hl/started_by": "hl backfill"},
             )
@@ -122,6 +132,7 @@ def backfill_shards(
                 break
             figures = metadata_of(result, "raw_api_fills")
             left -= figures["wallets_asked_now"]
+            has_failed |= bool(metadata_of(result, "raw_api_twap_history")["wallets_failed"])
             console.print(_line(shard, figures), highlight=False)
     with connect(url, "hl backfill") as connection:
         tally = read_tally(connection, shards, wallets)

@@ -353,6 +353,9 @@ TABLES: dict[str, TableOf] = {
             Column("error", "text", "", "Why it failed.", "made here"),
             Column("started_at", "timestamptz", "UTC", "When it was first asked for.", "the clock"),
             Column("ended_at", "timestamptz", "UTC", "When that was over, or failed.", "the clock"),
+            Column("statuses", "bigint", "rows", "Statuses of its TWAPs that came from `twapHistory`, with a TWAP to which they belong.", "counted"),
+            Column("history_error", "text", "", "Why it could not be asked for these.", "made here"),
+            Column("history_at", "timestamptz", "UTC", "When it was. NULL: not yet, or it failed.", "the clock"),
         ),
     ),
     "hl.backfill_pages": TableOf(

@@ -2,7 +2,7 @@
 
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
-from hl_pipeline.assets.api import raw_api_fills
+from hl_pipeline.assets.api import raw_api_fills, raw_api_twap_history
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw import raw_fills
 from hl_pipeline.assets.stats import candles, daily_stats, user_stats
@@ -15,7 +15,7 @@ DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
 """What is made from the lake's objects, without a bucket."""
 ASSETS = [raw_fills, raw_twap_statuses, *DERIVED]
 """Those of days."""
-BACKFILL = [raw_api_fills]
+BACKFILL = [raw_api_fills, raw_api_twap_history]
 """Those of shards of wallets."""
 
 
@@ -50,8 +50,8 @@ def build_defs(settings: Settings | None = None) -> Definitions:
             define_asset_job(
                 "backfill_shards",
                 AssetSelection.assets(*BACKFILL),
-                description="A shard of wallets from the info API: fills from before the buckets, into the lake. A wallet that "
-                "was asked to its end is not asked again.",
+                description="A shard of wallets from the info API: fills from before the buckets and statuses of "
+                "TWAPs, into the lake. A wallet that was asked to its end is not asked again.",
             ),
         ],
         resources=build_resources(settings or Settings()),

@@ -2,6 +2,7 @@
 
     raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.parquet     one per source object, by the day in its key
     raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.bad.jsonl   what of it could not be taken, if anything
+    api_twap_history/date=2025-11-03/shard=3f.parquet                        statuses that the info API has of a shard's wallets
     twap_statuses/date=2025-11-03/statuses.parquet                           by the day of the event (UTC), each event once
     twap_slices/date=2025-11-03/slices.parquet                               the fills of that day that are slices of TWAPs
 
@@ -37,6 +38,7 @@ from hl_pipeline.lake import (
     write_bad_lines,
 )
 
+API_HISTORY = "api_twap_history"
 UNITS_NS = (1_000_000_000, 1_000_000, 1_000, 1)
 """The units of time that sources use, the coarsest first."""
 SLICE_COLUMNS = ("twap_id", "time", "wallet", "coin", "side", "px", "sz", "oid", "crossed", "fee", "fee_token", "closed_pnl")
@@ -163,6 +165,28 @@ def read_status_object(lake: Lake, meta: StatusObject) -> pl.DataFrame:
 def no_events() -> pl.DataFrame:
     """What `read_status_object` gives of an object without events."""
     return pl.DataFrame(schema=_EVENTS_SCHEMA)
+
+
+def add_api_history(lake: Lake, day: date, shard: str, events: pl.DataFrame) -> None:
+    """Put statuses of `twapHistory` (TWAP_STATUS_SCHEMA, of that day) to those of a shard that the lake has of it."""
+    path = f"{API_HISTORY}/date={day}/shard={shard}.parquet"
+    known = [_read_statuses(lake, path)] if exists(lake, path) else []
+    rows = pl.concat([*known, events.with_columns(line=pl.lit(None, pl.Int64))])
+    _replace(lake, path, rows.unique(("twap_id", "status", "time_ns", "raw")).sort("time_ns", "twap_id", "status", "raw"))
+
+
+def read_api_history(lake: Lake, day: date) -> pl.DataFrame:
+    """The statuses of `twapHistory` of a day, as `read_status_object` gives those of an object: their times are whole seconds."""
+    frames = [
+        _read_statuses(lake, path).with_columns(object=pl.lit(path), unit_ns=pl.lit(UNITS_NS[0], pl.Int64))
+        for path in list_files(lake, f"{API_HISTORY}/date={day}")
+    ]
+    return pl.concat([no_events(), *(frame.select(*_EVENTS_SCHEMA) for frame in frames)])
+
+
+def _read_statuses(lake: Lake, path: str) -> pl.DataFrame:
+    with open_file(lake, path) as file:
+        return pl.read_parquet(file, hive_partitioning=False)
 
 
 def write_statuses(lake: Lake, day: date, statuses: pl.DataFrame) -> None:

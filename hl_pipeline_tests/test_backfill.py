@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, RunConfig, materialize
 
-from hl_pipeline.assets.api import InfoDownError, ShardConfig
+from hl_pipeline.assets.api import InfoDownError, ShardConfig, raw_api_fills
 from hl_pipeline.definitions import ASSETS, BACKFILL, build_resources
 from hl_pipeline.lake_api import SHARDS, shard_of
 from hl_pipeline.settings import Settings
@@ -92,7 +92,7 @@ def asks(world: World, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("HL_INFO_URL", server.url)
         chosen = RunConfig(ops={"raw_api_fills": ShardConfig(**config)})
         resources = build_resources(Settings())
-        return materialize(BACKFILL, partition_key=shard, instance=instance, resources=resources, run_config=chosen)
+        return materialize([raw_api_fills], partition_key=shard, instance=instance, resources=resources, run_config=chosen)
 
     return run
 
@@ -358,3 +358,67 @@ def _write_node_trades(bucket: Path, known: list[tuple[User, Fill]]) -> list[tup
 
 def _ms_of(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
+
+
+def test_statuses_of_the_api_are_events_of_their_day_with_the_id_of_their_twap(
+    world: World, connection: psycopg.Connection, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = _of_shard("7e", [0])[0].wallet
+    start = _ms_of(datetime(2025, 3, 1, 23, 59, 30, tzinfo=UTC))
+
+    def said(seconds: int, kind: str, twap: int | None, begun: int = start) -> dict[str, Any]:
+        state = {
+            "coin": "BTC", "user": wallet, "side": "B", "sz": "2.5", "executedSz": "0.0", "executedNtl": "0.0", "minutes": 30,
+            "reduceOnly": False, "randomize": True, "timestamp": begun,
+        }  # fmt: skip
+        return {"time": begun // 1000 + seconds, "state": state, "status": {"status": kind}} | (
+            {} if twap is None else {"twapId": twap}
+        )
+
+    other = start + 86_400_000
+    history = [
+        said(0, "activated", 77),
+        said(60, "finished", None),
+        # Of the second there is a row of its own in the warehouse, of the third nobody knows an id.
+        said(0, "activated", None, other),
+        said(5, "terminated", None, other + 1),
+    ]
+    connection.execute(
+        "INSERT INTO hl.twap_statuses "
+        "(twap_id, time, status, wallet, coin, side, started_at, object, raw_payload, time_ns, date) "
+        "SELECT 88, moment, 'finished', %s, 'BTC', 'B', %s, 'x', '{}', 0, '2020-01-01' FROM now() moment",
+        [wallet, datetime.fromtimestamp(other / 1000, UTC)],
+    )
+    with serve_info(InfoServer({wallet: User(wallet, [], history)})) as server:
+        monkeypatch.setenv("HL_INFO_URL", server.url)
+        add_wallets(connection, [wallet])
+        resources = build_resources(Settings())
+        results = [
+            materialize(BACKFILL, partition_key="7e", instance=instance, resources=build_resources(Settings())) for _ in range(2)
+        ]
+        assert [call.question["type"] for call in server.log].count("twapHistory") == 1
+    [event] = results[0].asset_materializations_for_node("raw_api_twap_history")
+    assert (event.metadata["dagster/partition_row_count"].value, event.metadata["bad_items"].value) == (3, 1)
+    checks = {
+        check.check_name: check
+        for check in results[0].get_asset_check_evaluations()
+        if check.asset_key.to_user_string() == "raw_api_twap_history"
+    }
+    assert (checks["wallets_answered"].passed, checks["statuses_have_twaps"].passed) == (True, False)
+    days = [date(2025, 3, 1), date(2025, 3, 2)]
+    assert [row[0] for row in connection.execute("SELECT date FROM hl.dirty_days ORDER BY 1")] == days
+    for day in days:
+        assert materialize(ASSETS, partition_key=str(day), instance=instance, resources=resources).success
+    events = connection.execute(
+        "SELECT twap_id, status, extract(epoch FROM time)::bigint, size_requested, object FROM hl.twap_statuses "
+        "WHERE time < '2025-04-01' ORDER BY time"
+    ).fetchall()
+    place = "api_twap_history/date={}/shard=7e.parquet"
+    assert events == [
+        (77, "activated", start // 1000, Decimal("2.5"), place.format(days[0])),
+        (77, "finished", start // 1000 + 60, Decimal("2.5"), place.format(days[1])),
+        (88, "activated", other // 1000, Decimal("2.5"), place.format(days[1])),
+    ]
+    [line] = (Path(world.settings.lake) / "api_fills/shard=7e.bad.jsonl").read_text().splitlines()
+    assert json.loads(json.loads(line)["text"]) == history[3]
+    assert "it has no twapId, and no TWAP is known of its wallet that began in BTC at 2025-03-02 23:59:30.001" in line

@@ -96,9 +96,9 @@ def test_the_command_asks_for_what_it_is_told_and_says_how_it_stands(
         assert rest.returncode == 1, rest.stdout + rest.stderr
         assert f"{shard_of(wallets[3])}  failed " in rest.stdout
         assert "7 wallets: 6 complete, 0 truncated, 1 failed, 0 not asked yet; 2,000 fills" in rest.stdout
-        # Each kind of each wallet once, with a page more of the real one; the refused one at its first question.
+        # Each question about each wallet once, with a page more of the real one; the refused one's slices are not asked for.
         asked_for = [(call.question["user"], call.question["type"]) for call in info.log]
-        assert len(asked_for) == len({*asked_for}) + 1 == 2 * 7 - 1 + 1
+        assert len(asked_for) == len({*asked_for}) + 1 == 3 * 7 - 1 + 1
     days = connection.execute("SELECT date FROM hl.dirty_days ORDER BY 1").fetchall()
     frame = pl.read_parquet(Path(world.settings.lake) / "api_fills/date=*/shard=*.parquet", hive_partitioning=False)
     assert sorted({str(day) for (day,) in days}) == sorted({str(day) for day in frame["time"].dt.date()})

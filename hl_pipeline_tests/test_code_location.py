@@ -56,7 +56,17 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "assets": [
-            *("candles", "daily_stats", "fills", "raw_api_fills", "raw_fills", "raw_twap_statuses", "twap_statuses", "twaps"),
+            *(
+                "candles",
+                "daily_stats",
+                "fills",
+                "raw_api_fills",
+                "raw_api_twap_history",
+                "raw_fills",
+                "raw_twap_statuses",
+                "twap_statuses",
+                "twaps",
+            ),
             "user_stats",
         ],
         "checks": [
@@ -68,6 +78,8 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "fills: legs_pair",
             "raw_api_fills: wallets_answered",
             "raw_api_fills: wallets_complete",
+            "raw_api_twap_history: statuses_have_twaps",
+            "raw_api_twap_history: wallets_answered",
             "raw_fills: blocks_without_holes",
             "raw_fills: hours_present",
             "raw_fills: lines_taken",

@@ -1,4 +1,6 @@
-"""`raw_api_fills`: what the info API has of wallets from before the buckets begin, by shard of wallets, into the lake."""
+"""`raw_api_fills`: what the info API has of wallets from before the buckets begin, by shard of wallets, into the lake;
+`raw_api_twap_history`: what it has of their TWAPs.
+"""
 
 import logging
 import threading
@@ -7,23 +9,27 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import polars as pl
 import psycopg
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
 from pydantic import Field
 
-from hl_pipeline.assets.shown import OWNERS, check_of_shard, lake_metadata
+from hl_pipeline.assets.shown import OWNERS, check_of_shard, lake_metadata, status_lake_metadata
 from hl_pipeline.events import emit
-from hl_pipeline.formats.fills import FILL_KEY
+from hl_pipeline.formats.fills import FILL_KEY, BadLine
+from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA, DecodedStatuses, decode_history
 from hl_pipeline.lake import Lake, write_bad_lines
 from hl_pipeline.lake_api import add_api_fills, api_bad_path
+from hl_pipeline.lake_twaps import add_api_history
 from hl_pipeline.partitions import SHARDS
 from hl_pipeline.resources import Info, LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import InfoApi, InfoError, InfoRefusedError
 from hl_pipeline.sources.info_paging import judge, walk
 from hl_pipeline.warehouse.backfill import (
+    Histories,
     Tally,
     Window,
     begin_wallet,
@@ -32,17 +38,23 @@ from hl_pipeline.warehouse.backfill import (
     count_within,
     discover_wallets,
     end_wallet,
+    fail_history,
     fail_wallet,
     forget_staged,
+    keep_histories,
     keep_page,
     last_page,
     read_bad,
     read_failed,
+    read_failed_histories,
+    read_histories,
+    read_known_twaps,
     read_progress,
     read_staged,
     read_tally,
     read_truncated,
     undone_wallets,
+    wallets_without_history,
 )
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.locks import lock_shard
@@ -59,6 +71,14 @@ _CHECKS = {
     "wallets_answered": "The API answered for every wallet of the shard.",
     "wallets_complete": "Of every wallet everything of the window came: none has more than the API reaches, all were asked.",
 }
+
+
+_HISTORY_CHECKS = {
+    "wallets_answered": "The API answered for every wallet of the shard.",
+    "statuses_have_twaps": "Every status has a TWAP to which it belongs, and could be read.",
+}
+_HISTORIES_AT_ONCE = 64
+"""Wallets whose answers are in memory until they are in the lake, and are asked again when a run is killed before."""
 
 
 class InfoDownError(RuntimeError):
@@ -139,6 +159,137 @@ def raw_api_fills(
         },
         check_results=[_check_answered(failed), _check_complete(tally, truncated)],
     )
+
+
+@asset(
+    partitions_def=SHARDS,
+    deps=[raw_api_fills],
+    group_name="backfill",
+    kinds={"parquet"},
+    owners=OWNERS,
+    pool="info_api",
+    metadata=status_lake_metadata(),
+    check_specs=[check_of_shard("raw_api_twap_history", name, text) for name, text in _HISTORY_CHECKS.items()],
+)
+def raw_api_twap_history(
+    context: AssetExecutionContext, config: ShardConfig, info: Info, lake_storage: LakeStorage, warehouse: Warehouse
+) -> MaterializeResult:
+    """TWAP statuses of wallets, from the API.
+
+    What the info API still has of the TWAPs of each wallet of the shard, into the lake by the day of the event; times are whole
+    seconds. A status without the id of its TWAP has that of the one that its wallet placed in its coin at its time.
+    """
+    shard = context.partition_key
+    started = time.perf_counter()
+    with warehouse.connect("hl raw_api_twap_history") as connection:
+        asked = bring_histories(shard, config, info.open(Settings()), lake_storage.open(), connection)
+        histories = read_histories(connection, shard)
+        failed = read_failed_histories(connection, shard)
+    return MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": histories.statuses,
+            "wallets": histories.wallets,
+            "wallets_asked": histories.asked,
+            "wallets_failed": histories.failed,
+            "wallets_asked_now": asked.wallets,
+            "statuses_now": asked.fills,
+            "requests": asked.requests,
+            "weight": asked.weight,
+            "bad_items": histories.bad,
+            "days_touched": len(asked.days),
+            "seconds": round(time.perf_counter() - started, 3),
+        },
+        check_results=[_check_answered(failed), _check_histories(histories)],
+    )
+
+
+def bring_histories(shard: str, config: ShardConfig, api: InfoApi, lake: Lake, connection: psycopg.Connection) -> Asked:
+    """Ask for the TWAPs of all wallets of a shard that are to be asked, and put their statuses into the lake.
+
+    Raises InfoDownError when the API answers for none.
+    """
+    counts = _Counts()
+    days: set[date] = set()
+    with lock_shard(connection, shard):
+        wallets = wallets_without_history(connection, [shard], config.wallets or None, config.limit or None)
+        for first in range(0, len(wallets), _HISTORIES_AT_ONCE):
+            days |= _bring_histories(wallets[first : first + _HISTORIES_AT_ONCE], shard, api, lake, connection, counts)
+    return Asked(len(wallets), counts.fills, counts.requests, counts.weight, sorted(days))
+
+
+def _bring_histories(
+    wallets: list[str], shard: str, api: InfoApi, lake: Lake, connection: psycopg.Connection, counts: _Counts
+) -> set[date]:
+    """Ask for some wallets, and put what came into the lake; the days that it is of. What is killed before is asked again."""
+    decoded: dict[str, DecodedStatuses] = {}
+    for wallet in wallets:
+        try:
+            answer = api.twap_history(wallet)
+        except InfoError as error:
+            fail_history(connection, wallet, str(error))
+            emit(_log, "history_failed", level=logging.WARNING, wallet=wallet, error=error, weight=error.weight)
+            counts.requests += error.requests
+            counts.weight += error.weight
+            counts.failures_in_a_row += not isinstance(error, InfoRefusedError)
+            if counts.failures_in_a_row >= _FAILURES_IN_A_ROW:
+                raise InfoDownError(
+                    f"the info API answered for none of the last {_FAILURES_IN_A_ROW} wallets: {error}"
+                ) from error
+            continue
+        counts.failures_in_a_row = 0
+        counts.requests += answer.requests
+        counts.weight += answer.weight
+        decoded[wallet] = decode_history(answer.items, wallet)
+    bad = [(wallet, item) for wallet, statuses in decoded.items() for item in statuses.bad]
+    named, nameless = name_twaps(
+        pl.concat([pl.DataFrame(schema=TWAP_STATUS_SCHEMA), *(statuses.statuses for statuses in decoded.values())]),
+        read_known_twaps(connection, wallets),
+    )
+    bad += nameless
+    by_day = named.with_columns(date=pl.from_epoch("time_ns", "ns").dt.date()).partition_by("date", as_dict=True)
+    for (day,), rows in sorted(by_day.items()):
+        add_api_history(lake, day, shard, rows.drop("date"))
+    of_wallet = dict(named.group_by("wallet").len().iter_rows())
+    statuses = {wallet: of_wallet.get(wallet, 0) for wallet in decoded}
+    days: set[date] = {day for (day,) in by_day}
+    keep_histories(connection, statuses, bad, sorted(days), f"TWAP statuses from the info API, shard {shard}")
+    write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
+    counts.fills += named.height
+    emit(_log, "histories_written", shard=shard, wallets=len(decoded), rows=named.height, bad_items=len(bad))
+    return days
+
+
+def name_twaps(
+    statuses: pl.DataFrame, known: list[tuple[str, str, datetime, int]]
+) -> tuple[pl.DataFrame, list[tuple[str, BadLine]]]:
+    """The statuses (TWAP_STATUS_SCHEMA) with the id of their TWAP, and by wallet those for which there is none.
+
+    One without an id has that of the TWAP of its wallet, coin and start, to the ms, among these statuses and those that are
+    `known`; if there are several, nobody knows which.
+    """
+    ids: dict[tuple[str, str, datetime | None], set[int]] = {}
+    own = statuses.filter(pl.col("twap_id").is_not_null() & pl.col("started_at").is_not_null())
+    for wallet, coin, start, twap in [*own.select("wallet", "coin", "started_at", "twap_id").iter_rows(), *known]:
+        ids.setdefault((wallet, coin, _to_ms(start)), set()).add(twap)
+    rows: list[dict[str, Any]] = []
+    nameless: list[tuple[str, BadLine]] = []
+    for row in statuses.iter_rows(named=True):
+        if row["twap_id"] is not None:
+            rows.append(row)
+            continue
+        place = (row["wallet"], row["coin"], _to_ms(row["started_at"]))
+        found = ids.get(place, set()) if place[2] is not None else set[int]()
+        if len(found) == 1:
+            rows.append(row | {"twap_id": next(iter(found))})
+        else:
+            which = f"{len(found)} TWAPs are known" if found else "no TWAP is known"
+            reason = f"it has no twapId, and {which} of its wallet that began in {row['coin']} at {row['started_at']}"
+            nameless.append((row["wallet"], BadLine(row["line"], None, reason, row["raw"].encode())))
+    return pl.DataFrame(rows, schema=TWAP_STATUS_SCHEMA), nameless
+
+
+def _to_ms(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def bring_shard(
@@ -264,6 +415,16 @@ def _check_answered(failed: list[tuple[str, str]]) -> AssetCheckResult:
         description=f"{len(failed)} wallets failed, run again: {named}" if failed else "No wallet failed.",
         metadata={"wallets_failed": len(failed)}
         | ({"failed": MetadataValue.json([{"wallet": w, "error": e} for w, e in failed[:_SHOWN]])} if failed else {}),
+    )
+
+
+def _check_histories(histories: Histories) -> AssetCheckResult:
+    return AssetCheckResult(
+        check_name="statuses_have_twaps",
+        passed=not histories.bad,
+        severity=AssetCheckSeverity.WARN,
+        description=f"{histories.statuses} statuses of {histories.asked} wallets; {histories.bad} in quarantine.",
+        metadata={"bad_items": histories.bad},
     )
 
 

@@ -13,8 +13,17 @@ from typing import BinaryIO
 
 import polars as pl
 import psycopg
-from dagster import AssetCheckResult, AssetExecutionContext, MaterializeResult, MetadataValue, asset
+from dagster import (
+    AllPartitionMapping,
+    AssetCheckResult,
+    AssetDep,
+    AssetExecutionContext,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 
+from hl_pipeline.assets.api import raw_api_twap_history
 from hl_pipeline.assets.raw import check_bad_lines, severity
 from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, status_lake_metadata, table_metadata
 from hl_pipeline.coverage import start_of
@@ -27,6 +36,7 @@ from hl_pipeline.lake_twaps import (
     StatusObject,
     list_status_objects,
     no_events,
+    read_api_history,
     read_status_object,
     read_status_object_meta,
     status_object_path,
@@ -131,7 +141,7 @@ def raw_twap_statuses(
 
 @asset(
     partitions_def=DAYS,
-    deps=[raw_twap_statuses],
+    deps=[raw_twap_statuses, AssetDep(raw_api_twap_history, partition_mapping=AllPartitionMapping())],
     group_name=_GROUP,
     kinds={"parquet", "postgres"},
     owners=OWNERS,
@@ -253,10 +263,12 @@ def load_day_of_statuses(
     with lock_statuses_day(connection, day):
         dates = [*days_around(day), *days_of_stray_statuses(connection, day)]
         objects = [meta for object_date in dates for meta in list_status_objects(lake, object_date)]
-        refuse_lost_status_objects(connection, day, {meta.key for meta in objects}, lake.root)
+        history = read_api_history(lake, day)
+        there = {meta.key for meta in objects} | set(history["object"].unique())
+        refuse_lost_status_objects(connection, day, there, lake.root)
         for meta in objects:
             record_statuses_fetched(connection, meta, keep_error=True)
-        once = count_statuses_once(_events_of(day, objects, lake))
+        once = count_statuses_once(pl.concat([_events_of(day, objects, lake), history]))
         judgement = _judge(day, lake, connection, settings)
         write_statuses(lake, day, once.statuses)
         load_statuses(connection, day, once, judgement)

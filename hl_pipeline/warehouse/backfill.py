@@ -4,7 +4,7 @@ not in the lake yet. A page and what follows from it are one transaction, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
@@ -124,6 +124,28 @@ WHERE shard = %s ORDER BY wallet, kind, digest
 """
 _ETAGS = "SELECT object_key, etag FROM hl.s3_ingest_log WHERE source = 'api_fills' AND object_key = ANY(%s)"
 
+_NO_HISTORY = """
+SELECT wallet FROM hl.backfill_progress
+WHERE shard = ANY(%s) AND (%s::text[] IS NULL OR wallet = ANY(%s)) AND history_at IS NULL
+ORDER BY history_error IS NOT NULL, wallet LIMIT %s
+"""
+_KNOWN_TWAPS = """
+SELECT DISTINCT wallet, coin, started_at, twap_id FROM hl.twap_statuses WHERE wallet = ANY(%s) AND started_at IS NOT NULL
+"""
+_HISTORY_CAME = """
+UPDATE hl.backfill_progress SET statuses = %s, history_error = NULL, history_at = clock_timestamp() WHERE wallet = %s
+"""
+_HISTORY_FAILED = "UPDATE hl.backfill_progress SET history_error = %s WHERE wallet = %s"
+_HISTORIES = """
+SELECT count(*), count(history_at), count(history_error), coalesce(sum(statuses), 0),
+       (SELECT count(*) FROM hl.backfill_bad b JOIN hl.backfill_progress w USING (wallet)
+        WHERE w.shard = %s AND kind = 'twap_history')
+FROM hl.backfill_progress WHERE shard = %s
+"""
+_FAILED_HISTORIES = """
+SELECT wallet, history_error FROM hl.backfill_progress WHERE shard = %s AND history_error IS NOT NULL ORDER BY wallet
+"""
+
 _TALLY = """
 SELECT count(*), count(*) FILTER (WHERE state = 'complete'), count(*) FILTER (WHERE state = 'truncated'),
        count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state IN ('pending', 'started')),
@@ -177,6 +199,17 @@ class Tally:
     failed: int
     unasked: int
     fills: int
+    bad: int
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """Wallets, those that were asked for the statuses of their TWAPs, and that failed; the statuses; items that were bad."""
+
+    wallets: int
+    asked: int
+    failed: int
+    statuses: int
     bad: int
 
 
@@ -323,6 +356,50 @@ def read_bad(connection: psycopg.Connection, shard: str) -> list[BadLine]:
     """The items of a shard's wallets that could not be taken, each with wallet and kind in its reason."""
     rows = connection.execute(_BAD, [int(shard, 16)]).fetchall()
     return [BadLine(n, None, f"{wallet}: {kind}: {reason}", item) for n, (wallet, kind, reason, item) in enumerate(rows, 1)]
+
+
+def wallets_without_history(
+    connection: psycopg.Connection, shards: Iterable[str], wallets: Sequence[str] | None = None, limit: int | None = None
+) -> list[str]:
+    """The wallets of those shards (and among `wallets`) that were not asked yet for the statuses of their TWAPs."""
+    numbers = [int(shard, 16) for shard in shards]
+    return [row[0] for row in connection.execute(_NO_HISTORY, [numbers, wallets, wallets, limit])]
+
+
+def read_known_twaps(connection: psycopg.Connection, wallets: Sequence[str]) -> list[tuple[str, str, datetime, int]]:
+    """The TWAPs of these wallets that hl.twap_statuses knows: wallet, coin, when it was placed, id."""
+    return connection.execute(_KNOWN_TWAPS, [list(wallets)]).fetchall()
+
+
+def keep_histories(
+    connection: psycopg.Connection,
+    statuses: Mapping[str, int],
+    bad: Iterable[tuple[str, BadLine]],
+    days: Sequence[date],
+    why: str,
+) -> None:
+    """The statuses of these wallets are in the lake, on those days: note it, and what of them could not be taken, at once."""
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.executemany(_KEEP_BAD, [(wallet, "twap_history", item.reason, item.text) for wallet, item in bad])
+        cursor.executemany(_HISTORY_CAME, [(count, wallet) for wallet, count in statuses.items()])
+        if days:
+            note_dirty(connection, days, why)
+
+
+def fail_history(connection: psycopg.Connection, wallet: str, error: str) -> None:
+    """Note why a wallet could not be asked for the statuses of its TWAPs."""
+    connection.execute(_HISTORY_FAILED, [error, wallet])
+
+
+def read_histories(connection: psycopg.Connection, shard: str) -> Histories:
+    """How the wallets of a shard stand."""
+    [row] = connection.execute(_HISTORIES, [int(shard, 16)] * 2).fetchall()
+    return Histories(*(int(value) for value in row))
+
+
+def read_failed_histories(connection: psycopg.Connection, shard: str) -> list[tuple[str, str]]:
+    """The shard's wallets that could not be asked, and why."""
+    return connection.execute(_FAILED_HISTORIES, [int(shard, 16)]).fetchall()
 
 
 def read_tally(connection: psycopg.Connection, shards: Iterable[str], wallets: Sequence[str] | None = None) -> Tally:

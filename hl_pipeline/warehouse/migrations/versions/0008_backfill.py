@@ -31,7 +31,10 @@ CREATE TABLE hl.backfill_progress (
     reason         text,
     error          text,
     started_at     timestamptz,
-    ended_at       timestamptz
+    ended_at       timestamptz,
+    statuses       bigint NOT NULL DEFAULT 0,
+    history_error  text,
+    history_at     timestamptz
 );
 CREATE INDEX backfill_progress_shard ON hl.backfill_progress (shard, state);
 COMMENT ON TABLE hl.backfill_progress IS
