@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import Literal
+from datetime import date, datetime
+from typing import Any, Literal
 
 import orjson
 from psycopg import AsyncConnection
@@ -13,6 +13,7 @@ from api.database import read_sql
 Of = Literal["twaps", "fills", "candles", "daily_stats", "user_stats"]
 
 _COVERAGE = read_sql("coverage")
+_BACKFILL = read_sql("backfill")
 
 
 async def read_coverage(connection: AsyncConnection, what: Of, first: date, last: date) -> orjson.Fragment:
@@ -20,3 +21,15 @@ async def read_coverage(connection: AsyncConnection, what: Of, first: date, last
     row = await (await connection.execute(_COVERAGE, {"first": first, "last": last, "what": what})).fetchone()
     assert row is not None
     return row[0]
+
+
+async def read_backfill(connection: AsyncConnection, wallet: str | None, start: datetime, end: datetime) -> dict[str, Any]:
+    """`info_api`: what may be said of what the info API gave of a wallet, where that is a part of the range; else nothing."""
+    if wallet is None:
+        return {}
+    found = await connection.execute(_BACKFILL, {"wallet": wallet, "start": start, "end": end})
+    if (row := await found.fetchone()) is None:
+        return {}
+    state, first, last, oldest, why = row
+    told = {"state": state, "from": first, "to": last, "oldest": oldest}
+    return {"info_api": told | ({} if why is None else {"note": why})}

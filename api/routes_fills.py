@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.answers import answer
-from api.coverage import read_coverage
+from api.coverage import read_backfill, read_coverage
 from api.export import choose_format, export
 from api.fills import FILLS, fills_asked, fills_page
 from api.models import ERRORS, EXPORTS
@@ -32,6 +32,7 @@ async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) ->
         return await export(request, chosen, name, FILLS, {**values, "limit": limit})
     async with request.app.state.pool.connection() as connection:
         coverage = await read_coverage(connection, "fills", asked.start.date(), asked.end.date())
+        known = await read_backfill(connection, asked.wallet, asked.start, asked.end)
         page = await fills_page(request, connection, asked, values)
     head = {"wallet": asked.wallet, "coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}
-    return answer({**head, **page, "coverage": coverage})
+    return answer({**head, **page, "coverage": coverage, **known})

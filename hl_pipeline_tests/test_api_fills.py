@@ -429,3 +429,22 @@ def test_all_that_is_wrong_is_said_at_once_in_the_usual_form(api: Api) -> None:
 def test_a_twap_id_that_is_no_number_of_64_bits_is_refused(api: Api, twap_id: str, path: str) -> None:
     assert set(api.refuses(f"/api/v1/twaps/{twap_id}{path}")) == {"twap_id"}
     assert api.ask(f"/api/v1/twaps/9223372036854775807{path}").status_code == 404
+
+
+def test_a_wallet_that_the_info_api_was_asked_for_says_how_far_that_reaches(api: Api, rows: psycopg.Connection) -> None:
+    rows.execute(
+        "INSERT INTO hl.backfill_progress (wallet, state, window_start, window_end, oldest, reason) "
+        "VALUES (%s, 'truncated', '2023-02-26', '2025-05-26', '2024-11-03 12:30:00.5', 'too many')",
+        [WALLET],
+    )
+    asked = {"start": "2024-01-01", "end": "2024-12-31"}
+    assert api.get(FILLS, wallet=WALLET, **asked)["info_api"] == {
+        "state": "truncated",
+        "from": "2023-02-26T00:00:00Z",
+        "to": "2025-05-26T00:00:00Z",
+        "oldest": "2024-11-03T12:30:00.500Z",
+        "note": "too many",
+    }
+    assert "info_api" not in api.get(FILLS, wallet=WALLET, **NOVEMBER)
+    assert "info_api" not in api.get(FILLS, wallet=OTHER, **asked)
+    rows.execute("DELETE FROM hl.backfill_progress")
