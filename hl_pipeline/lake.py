@@ -5,7 +5,7 @@
     fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), counted once, in the
                                                                               order of time and of the source
 
-What is there of TWAPs: `lake_twaps`.
+What is there of TWAPs: `lake_twaps`; from the info API: `lake_api`.
 
 A file is written under a name that begins with a dot and moved into place whole (on S3: one upload), so a reader sees the old
 one or the new one. Everything known of an object stands in its file's Parquet metadata, under the key `hl`.
@@ -294,7 +294,9 @@ def _object_meta(file: pa.NativeFile | BinaryIO) -> ObjectMeta:
     return ObjectMeta(**record)
 
 
-def list_days(lake: Lake, table: Literal["raw_fills", "api_fills", "fills", "raw_twap_statuses", "twap_statuses"]) -> list[date]:
+def list_days(
+    lake: Lake, table: Literal["raw_fills", "api_fills", "fills", "raw_twap_statuses", "api_twap_history", "twap_statuses"]
+) -> list[date]:
     """The days (`object_date` of raw objects, `date` of events) that the lake has files of."""
     key = "object_date" if table.startswith("raw_") else "date"
     infos = lake.filesystem.get_file_info(pa_fs.FileSelector(f"{lake.root}/{table}", allow_not_found=True, recursive=True))

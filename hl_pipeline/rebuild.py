@@ -16,7 +16,7 @@ def days_in_lake(lake: Lake) -> list[date]:
     """The days that the lake has fills of, or objects of their own (those of hour 0 alone are there for the day before), or
     fills from the info API, or TWAP statuses.
     """
-    raw = list_days(lake, "api_fills")
+    raw = list_days(lake, "api_fills") + list_days(lake, "api_twap_history")
     raw += [day for day in list_days(lake, "raw_fills") if any(meta.hour for meta in list_raw_objects(lake, day))]
     return sorted({*list_days(lake, "fills"), *list_days(lake, "twap_statuses"), *raw})
 

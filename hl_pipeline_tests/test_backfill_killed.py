@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import random
@@ -18,6 +19,7 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from hl_pipeline.assets.api import ShardConfig, bring_shard
+from hl_pipeline.events import is_event
 from hl_pipeline.lake import open_lake
 from hl_pipeline.lake_api import shard_of
 from hl_pipeline.settings import Settings
@@ -31,6 +33,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["hl_pipeline_tests.test_backfill_killed"])
 _SHARD = "a0"
 _DAYS = 3
+_WHEN_WRITTEN = -1.0
 _ROWS = """
 SELECT wallet, state, fills, bad, oldest, newest, reason, error, requests > 0 FROM hl.backfill_progress ORDER BY wallet
 """
@@ -64,9 +67,20 @@ def _settings(database_url: str, lake: Path, url: str) -> Settings:
     )
 
 
+class _Reaper(logging.Handler):
+    """Kills this process when the shard is in the lake and nothing else knows of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if is_event(record) and record.event == "shard_written":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _bring(settings: Settings, seconds: float | None) -> None:
-    """A shard, as its asset brings it, in a process that is killed after so long."""
-    if seconds is not None:
+    """A shard, as its asset brings it, in a process that is killed after so long (-1: when the lake was written)."""
+    if seconds == _WHEN_WRITTEN:
+        logging.getLogger("hl_pipeline").setLevel(logging.INFO)
+        logging.getLogger("hl_pipeline").addHandler(_Reaper())
+    elif seconds is not None:
         threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
     assert settings.database_url is not None
     with connect(settings.database_url.get_secret_value()) as connection:
@@ -124,7 +138,8 @@ def test_a_shard_that_was_killed_five_times_ends_as_one_that_never_was(
                 for kill in range(kills):
                     done = connection.execute("SELECT wallet FROM hl.backfill_progress WHERE ended_at IS NOT NULL").fetchall()
                     before = len(info.log)
-                    assert _run(settings, taken * random.Random(kill).uniform(0.1, 0.3)) == -signal.SIGKILL
+                    seconds = taken * random.Random(kill).uniform(0.1, 0.2) if kill < kills - 1 else _WHEN_WRITTEN
+                    assert _run(settings, seconds) == -signal.SIGKILL
                     assert _asked_again(info.log[before:], {wallet for (wallet,) in done}) == set()
                 assert kills == 0 or connection.execute("SELECT count(ended_at) > 50 FROM hl.backfill_progress").fetchone() == (
                     True,
