@@ -317,6 +317,7 @@ def status(demo: Demo = False, first: FirstDay = None, last: LastDay = None) -> 
             "SELECT date, rows, state, explanation, twaps_at IS NULL FROM hl.twap_days ORDER BY date"
         ).fetchall()
         spent = read_spent(connection)
+        wallets = connection.execute("SELECT state, count(*) FROM hl.backfill_progress GROUP BY 1 ORDER BY 1").fetchall()
         failed = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
         stale = connection.execute(
             "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
@@ -335,6 +336,9 @@ def status(demo: Demo = False, first: FirstDay = None, last: LastDay = None) -> 
         place = "  [yellow]hl.twaps is not of these: run again[/]" if lacks_twaps else ""
         why = f"  {explanation}" if state in ("incomplete", "pending") else ""
         console.print(f"  {day}  {state:<10}  {count:>12,} events{escape(why)}{place}", highlight=False)
+    if wallets:
+        states = ", ".join(f"{count:,} {state}" for state, count in wallets)
+        console.print(f"wallets   asked of the info API: {states}", highlight=False)
     for day, key in stale:
         console.print(f"  [yellow]load again[/] {day}: {escape(key)} has come anew since", highlight=False)
     for key, error in failed:

@@ -21,7 +21,8 @@ from hl_pipeline.assets.api import InfoDownError, ShardConfig, raw_api_fills
 from hl_pipeline.definitions import ASSETS, BACKFILL, build_resources
 from hl_pipeline.lake_api import SHARDS, shard_of
 from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.backfill import add_wallets
+from hl_pipeline.warehouse.backfill import Window, add_wallets, count_after
+from hl_pipeline_tests.api_serving import add, at
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.info_server import (
     END_MS,
@@ -422,3 +423,20 @@ def test_statuses_of_the_api_are_events_of_their_day_with_the_id_of_their_twap(
     [line] = (Path(world.settings.lake) / "api_fills/shard=7e.bad.jsonl").read_text().splitlines()
     assert json.loads(json.loads(line)["text"]) == history[3]
     assert "it has no twapId, and no TWAP is known of its wallet that began in BTC at 2025-03-02 23:59:30.001" in line
+
+
+def test_what_is_known_from_after_the_window_is_counted_from_its_end_on(connection: psycopg.Connection) -> None:
+    wallet, other = make_user("own", 0).wallet, make_user("other", 0).wallet
+    window = Window(datetime(2025, 5, 1, tzinfo=UTC), datetime(2025, 5, 25, 14, tzinfo=UTC))
+    moments = ["13:59:59.999", "14:00:00", "14:00:00.001", "23:59:59.999"]
+    rows = [{"time": at(f"2025-05-25 {moment}"), "tid": n, "wallet": wallet} for n, moment in enumerate(moments, 1)]
+    add(connection, "fills", *rows, rows[1] | {"wallet": other})
+    for day, fills in ((date(2025, 5, 24), 1000), (date(2025, 5, 25), 4), (date(2025, 5, 26), 7), (date(2026, 1, 1), 20)):
+        connection.execute(_STATISTICS, [day, wallet, fills, day, day, ["node_fills"]])
+    assert count_after(connection, wallet, window) == 3 + 7 + 20
+    assert count_after(connection, other, window) == 1
+    assert count_after(connection, wallet, Window(window.start, datetime(2025, 5, 26, tzinfo=UTC))) == 7 + 20
+    # Thinned: nobody knows any more which of the day's are after it.
+    connection.execute("TRUNCATE hl.fills")
+    connection.execute("INSERT INTO hl.fills_days (date, rows, duplicates, thinned_at) VALUES ('2025-05-25', 5, 0, now())")
+    assert count_after(connection, wallet, window) == 4 + 7 + 20

@@ -96,6 +96,10 @@ def test_the_command_asks_for_what_it_is_told_and_says_how_it_stands(
         assert rest.returncode == 1, rest.stdout + rest.stderr
         assert f"{shard_of(wallets[3])}  failed " in rest.stdout
         assert "7 wallets: 6 complete, 0 truncated, 1 failed, 0 not asked yet; 2,000 fills" in rest.stdout
+        status = subprocess.run(
+            [str(Path(sys.executable).parent / "hl"), "status"], env=world.environment, capture_output=True, text=True, check=True
+        )
+        assert "wallets   asked of the info API: 6 complete, 1 failed" in status.stdout
         # Each question about each wallet once, with a page more of the real one; the refused one's slices are not asked for.
         asked_for = [(call.question["user"], call.question["type"]) for call in info.log]
         assert len(asked_for) == len({*asked_for}) + 1 == 3 * 7 - 1 + 1
