@@ -170,7 +170,7 @@ class _ProgressHandler(logging.Handler):
     """Turns the events of wallets into the movement of a bar."""
 
     def __init__(self, progress: Progress, wallets: int) -> None:
-        super().__init__(logging.DEBUG)
+        super().__init__(logging.INFO)
         self._progress = progress
         self._task = progress.add_task("", total=wallets, said="")
         self._fills = self._weight = 0
@@ -182,11 +182,12 @@ class _ProgressHandler(logging.Handler):
         if not is_event(record):
             return
         fields: dict[str, Any] = record.fields
-        if record.event in ("page_kept", "wallet_failed"):
-            self._fills += fields.get("rows", 0)
-            self._weight += fields["weight"]
         if record.event in ("wallet_done", "wallet_failed"):
+            self._fills += fields.get("fills", 0)
+            self._weight += fields["weight"]
             self._progress.advance(self._task)
+        elif record.event == "histories_written":
+            self._weight += fields["weight"]
         elif record.event == "info_call_failed":
             self._progress.update(
                 self._task, said=f"asked again in {fields['wait_seconds']:.0f} s: {escape(str(fields['call']))}"
@@ -209,7 +210,7 @@ def _progress(console: Console, wallets: int) -> Generator[_ProgressHandler]:
     )
     logger = logging.getLogger("hl_pipeline")
     level = logger.level
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(logging.INFO)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         handler = _ProgressHandler(progress, wallets)
         logger.addHandler(handler)

@@ -222,6 +222,7 @@ def _bring_histories(
 ) -> set[date]:
     """Ask for some wallets, and put what came into the lake; the days that it is of. What is killed before is asked again."""
     decoded: dict[str, DecodedStatuses] = {}
+    before = counts.weight
     for wallet in wallets:
         try:
             answer = api.twap_history(wallet)
@@ -255,7 +256,7 @@ def _bring_histories(
     keep_histories(connection, statuses, bad, sorted(days), f"TWAP statuses from the info API, shard {shard}")
     write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
     counts.fills += named.height
-    emit(_log, "histories_written", shard=shard, wallets=len(decoded), rows=named.height, bad_items=len(bad))
+    emit(_log, "histories_written", shard=shard, wallets=len(decoded), rows=named.height, weight=counts.weight - before)
     return days
 
 
@@ -368,6 +369,7 @@ def _ask_wallet(
 ) -> None:
     """Ask for everything of a wallet that has not come yet, and judge what came. Raises InfoError."""
     begin_wallet(connection, wallet, window)
+    weight = 0
     for kind, next_ms in read_progress(connection, wallet).unwalked.items():
         seen: pl.DataFrame | None = None
         if next_ms is not None and (page := last_page(connection, wallet, kind)) is not None:
@@ -376,6 +378,7 @@ def _ask_wallet(
         for page in walk(api, kind, wallet, start_ms, window.last_ms, seen):
             keep_page(connection, wallet, kind, page)
             emit(_log, "page_kept", level=logging.DEBUG, wallet=wallet, kind=kind, rows=page.fills.height, weight=page.weight)
+            weight += page.weight
             with lock:
                 counts.fills += page.fills.height
                 counts.requests += page.requests
@@ -391,7 +394,7 @@ def _ask_wallet(
         count_within(connection, wallet, window),
     )
     end_wallet(connection, wallet, verdict)
-    emit(_log, "wallet_done", wallet=wallet, state=verdict.state, fills=verdict.fills)
+    emit(_log, "wallet_done", wallet=wallet, state=verdict.state, fills=verdict.fills, weight=weight)
 
 
 def _write_staged(shard: str, lake: Lake, connection: psycopg.Connection) -> set[date]:
