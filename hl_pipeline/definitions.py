@@ -7,6 +7,7 @@ from hl_pipeline.assets.raw import raw_fills
 from hl_pipeline.assets.stats import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
+from hl_pipeline.automation import build_schedule, build_sensors, fresh
 from hl_pipeline.resources import LakeStorage, NodeData, TwapData, Warehouse
 from hl_pipeline.settings import Settings
 
@@ -25,25 +26,29 @@ def build_resources(settings: Settings) -> dict[str, object]:
     }
 
 
+INGEST_DAYS = define_asset_job(
+    "ingest_days",
+    AssetSelection.assets(*ASSETS),
+    description="A day from the buckets: its objects into the lake, its fills and TWAP statuses into lake and PostgreSQL, "
+    "statistics, TWAPs. An object that the lake has is not downloaded again.",
+)
+REBUILD_DAYS = define_asset_job(
+    "rebuild_days",
+    AssetSelection.assets(*DERIVED),
+    description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. Reads no bucket.",
+)
+
+
 def build_defs(settings: Settings | None = None) -> Definitions:
     """The code location; tests give settings of their own."""
+    settings = settings or Settings()
     return Definitions(
         assets=ASSETS,
-        jobs=[
-            define_asset_job(
-                "ingest_days",
-                AssetSelection.assets(*ASSETS),
-                description="A day from the buckets: its objects into the lake, its fills and TWAP statuses into lake and "
-                "PostgreSQL, statistics, TWAPs. An object that the lake has is not downloaded again.",
-            ),
-            define_asset_job(
-                "rebuild_days",
-                AssetSelection.assets(*DERIVED),
-                description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. "
-                "Reads no bucket.",
-            ),
-        ],
-        resources=build_resources(settings or Settings()),
+        asset_checks=[fresh],
+        jobs=[INGEST_DAYS, REBUILD_DAYS],
+        sensors=build_sensors(settings, INGEST_DAYS),
+        schedules=[build_schedule(settings, INGEST_DAYS)],
+        resources=build_resources(settings),
         # A run is a process already: work in parallel is across runs, and in threads within one.
         executor=in_process_executor,
     )

@@ -99,6 +99,15 @@ class Settings(ApiOptions, BaseSettings):
         le=1_000_000,
         description="Hours after the end of an hour at which its missing object counts as a hole, not as yet to come.",
     )
+    max_lag_hours: float = Field(
+        default=4.0,
+        gt=0,
+        le=1_000_000,
+        description="Hours that the newest loaded hour of fills may lie back before the check `fresh` fails.",
+    )
+    sensor_seconds: int = Field(
+        default=300, ge=5, le=86_400, description="Seconds between two looks of the sensors for new objects in the buckets."
+    )
     bad_lines_max_share: float = Field(
         default=0.0001,
         ge=0,

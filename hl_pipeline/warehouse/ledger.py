@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 
 import psycopg
 
+from hl_pipeline.arrivals import Loaded, Taken
 from hl_pipeline.coverage import first_ns, last_ns
 from hl_pipeline.lake import ObjectMeta
 from hl_pipeline.lake_twaps import StatusObject
@@ -63,6 +64,32 @@ WHERE source = 'twap_statuses' AND fetched_at IS NOT NULL AND object_date NOT BE
 _ERRORS = """
 SELECT source, object_date, object_hour, error FROM hl.s3_ingest_log
 WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL AND object_id IS NOT NULL
+"""
+
+_TAKEN = """
+SELECT object_key, etag, fetched_at, first_time, last_time FROM hl.s3_ingest_log
+WHERE (source = 'twap_statuses') = %s AND object_date BETWEEN %s AND %s
+"""
+
+_FILLS_OF = """
+SELECT date, object_key, o.etag FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id) WHERE date BETWEEN %s AND %s
+"""
+
+_UNFINISHED = """
+SELECT date FROM hl.fills_days
+WHERE candles_at IS NULL OR daily_stats_at IS NULL OR user_stats_at IS NULL OR twaps_at IS NULL ORDER BY date
+"""
+
+_NEWEST_HOUR = """
+SELECT max((object_date + (object_hour + 1) * interval '1 hour') AT TIME ZONE 'UTC') FROM hl.s3_ingest_log
+WHERE source = 'node_fills_by_block' AND loaded_at IS NOT NULL
+"""
+
+# Where the keys have the day in their order, those of the days before a day end with this one.
+_LAST_STATUSES_KEY = """
+SELECT max(object_key COLLATE "C") FILTER (WHERE object_date < %(day)s),
+       min(object_key COLLATE "C") FILTER (WHERE object_date >= %(day)s)
+FROM hl.s3_ingest_log WHERE source = 'twap_statuses'
 """
 
 
@@ -127,6 +154,41 @@ def read_statuses_errors(connection: psycopg.Connection, object_date: date) -> d
     """Why objects of TWAP statuses with that day in their key could not be had, by key and hour."""
     rows = connection.execute(_STATUSES_ERRORS, [object_date]).fetchall()
     return {(key, hour): error for key, hour, error in rows}
+
+
+def read_taken(connection: psycopg.Connection, first: date, last: date, *, statuses: bool = False) -> dict[str, Taken]:
+    """The objects of fills, or of TWAP statuses, of these days of the bucket, by key."""
+    return {row[0]: Taken(*row[1:]) for row in connection.execute(_TAKEN, [statuses, first, last])}
+
+
+def read_loaded_fills(connection: psycopg.Connection, first: date, last: date) -> Loaded:
+    """Which objects, as of which ETag, hl.fills has of these days."""
+    days: dict[date, dict[str, str]] = {}
+    for day, key, etag in connection.execute(_FILLS_OF, [first, last]):
+        days.setdefault(day, {})[key] = etag
+    return days
+
+
+def read_loaded_statuses(connection: psycopg.Connection, first: date, last: date) -> dict[date, datetime]:
+    """When these days were loaded into hl.twap_statuses."""
+    return dict(connection.execute("SELECT date, loaded_at FROM hl.twap_days WHERE date BETWEEN %s AND %s", [first, last]))
+
+
+def read_unfinished_days(connection: psycopg.Connection) -> list[date]:
+    """The days whose candles, statistics or TWAPs are not of the fills that are loaded."""
+    return [row[0] for row in connection.execute(_UNFINISHED)]
+
+
+def read_newest_hour(connection: psycopg.Connection) -> datetime | None:
+    """The end of the newest hour whose object is in hl.fills."""
+    row = connection.execute(_NEWEST_HOUR).fetchone()
+    return row[0] if row else None
+
+
+def last_statuses_key_before(connection: psycopg.Connection, day: date) -> str:
+    """The key after which the objects of `day` and later come; empty where keys are not in the order of their days."""
+    before, since = connection.execute(_LAST_STATUSES_KEY, {"day": day}).fetchone() or (None, None)
+    return before if before is not None and (since is None or since > before) else ""
 
 
 def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:
