@@ -39,7 +39,7 @@ def _hl(cwd: Path, environment: dict[str, str], *arguments: str) -> subprocess.C
 def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict[str, str]) -> None:
     done = _hl(tmp_path, users_environment, "--help")
     assert done.returncode == 0
-    for command in ("up", "api", "demo", "ingest", "rebuild", "drop", "acknowledge", "status", "sample", "show"):
+    for command in ("up", "api", "demo", "ingest", "cost", "rebuild", "drop", "acknowledge", "status", "sample", "show"):
         assert f"\u2502 {command} " in done.stdout
 
 
@@ -49,6 +49,8 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         (["ingest", "--from", "15.3.2026", "--to", "2026-03-16"], {}, "'15.3.2026' is not a day like 2026-03-15"),
         (["ingest", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
         (["ingest", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days go from 2023-02-26 to"),
+        (["cost", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days go from 2023-02-26 to"),
+        (["cost", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
         (["sample", "--fills-per-hour", "0", "--days", "1"], {}, "--fills-per-hour"),
         (["sample", "--fills-per-hour", "5", "--days", "1", "--out", "."], {}, "is there already; choose another with --out"),
         (["sample", "--fills-per-hour", "5", "--days", "1", "--from", "2025-01-01"], {}, "2025-03-22"),
