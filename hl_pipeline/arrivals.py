@@ -18,12 +18,11 @@ Listed = Mapping[str, Mapping[date, Mapping[int, SourceObject]]]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An object as the ledger has it: the ETag with which it is in the lake (None: it could not be had), when it was fetched, and
-    from when to when its rows go (None: it has none).
+    """An object as the ledger has it: the ETag with which it is in the lake (None: it could not be had), and from when to when
+    its rows go (None: it has none).
     """
 
     etag: str | None
-    fetched_at: datetime | None
     first_time: datetime | None
     last_time: datetime | None
 
@@ -37,7 +36,7 @@ class Taken:
 
 
 Loaded = Mapping[date, Mapping[str, str]]
-"""The days of hl.fills: by key the ETag of each object whose rows they have."""
+"""The days that are loaded: by key the ETag of each object that they were made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +50,20 @@ class Due:
 
 def due_fills(days: Iterable[date], listed: Listed, taken: Mapping[str, Taken], loaded: Loaded) -> list[Due]:
     """The days of fills that have an object which is new, has changed, could not be had, or came to the lake with another day."""
-    due = (_judge_fills(day, _objects_of_fills(day, listed), taken, loaded.get(day)) for day in sorted(days))
+    due = (_judge(day, _objects_of_fills(day, listed), [], taken, loaded.get(day, {})) for day in sorted(days))
     return [day for day in due if day is not None]
 
 
 def due_statuses(
-    days: Iterable[date],
-    listed: Mapping[date, Iterable[SourceObject]],
-    taken: Mapping[str, Taken],
-    loaded: Mapping[date, datetime],
+    days: Iterable[date], listed: Mapping[date, Iterable[SourceObject]], taken: Mapping[str, Taken], loaded: Loaded
 ) -> list[Due]:
-    """The days of TWAP statuses of which the same is true, or of which an object of a day beside has events; `loaded`: when."""
-    due = (_judge_statuses(day, listed, taken, loaded.get(day)) for day in sorted(days))
+    """The same of days of TWAP statuses: by their own objects, and by those of the days beside as far as it is known that they
+    have events of the day.
+    """
+    due: list[Due | None] = []
+    for day in sorted(days):
+        beside = [found for step in (-1, 1) for found in listed.get(day + timedelta(days=step), [])]
+        due.append(_judge(day, [*listed.get(day, [])], beside, taken, loaded.get(day, {})))
     return [day for day in due if day is not None]
 
 
@@ -75,48 +76,21 @@ def _objects_of_fills(day: date, listed: Listed) -> list[SourceObject]:
     ]
 
 
-def _judge_fills(
-    day: date, objects: list[SourceObject], taken: Mapping[str, Taken], loaded: Mapping[str, str] | None
+def _judge(
+    day: date, own: list[SourceObject], beside: list[SourceObject], taken: Mapping[str, Taken], loaded: Mapping[str, str]
 ) -> Due | None:
-    new, changed = _unlike(objects, taken)
-    behind = [
-        found
-        for found in objects
-        if found not in new + changed
-        and taken[found.key].reaches_into(day)
-        and (loaded is None or loaded.get(found.key) != found.etag)
-    ]
-    return _due(day, objects, new=len(new), changed=len(changed), behind=len(behind))
-
-
-def _judge_statuses(
-    day: date, listed: Mapping[date, Iterable[SourceObject]], taken: Mapping[str, Taken], loaded_at: datetime | None
-) -> Due | None:
-    own = [*listed.get(day, [])]
-    beside = [found for step in (-1, 1) for found in listed.get(day + timedelta(days=step), [])]
-    new, changed = _unlike(own, taken)
-    behind = [
-        found
-        for found in own + beside
-        if (known := taken.get(found.key)) is not None
-        and known.etag == found.etag
-        and known.fetched_at is not None
-        and known.reaches_into(day)
-        and (loaded_at is None or known.fetched_at > loaded_at)
-    ]
-    return _due(day, own + beside, new=len(new), changed=len(changed), behind=len(behind))
-
-
-def _unlike(objects: list[SourceObject], taken: Mapping[str, Taken]) -> tuple[list[SourceObject], list[SourceObject]]:
-    """The objects that the lake does not have, and those that it has in another form."""
-    etags = {found.key: taken[found.key].etag if found.key in taken else None for found in objects}
-    new = [found for found in objects if etags[found.key] is None]
-    return new, [found for found in objects if etags[found.key] not in (None, found.etag)]
-
-
-def _due(day: date, objects: list[SourceObject], **counts: int) -> Due | None:
-    if not any(counts.values()):
+    new = [found for found in own if found.key not in taken or taken[found.key].etag is None]
+    changed = [found for found in own if found not in new and taken[found.key].etag != found.etag]
+    others = [found for found in own + beside if found.key in taken and found not in new + changed]
+    behind = [found for found in others if _is_behind(day, found.key, taken[found.key], loaded)]
+    if not (new or changed or behind):
         return None
-    states = "\n".join(sorted(f"{found.key} {found.etag}" for found in objects))
+    counts = {"new": len(new), "changed": len(changed), "behind": len(behind)}
     why = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return Due(day, f"{why} of {len(objects)} objects", hashlib.sha256(states.encode()).hexdigest()[:16])
+    states = "\n".join(sorted(f"{found.key} {found.etag}" for found in own + beside))
+    return Due(day, f"objects: {why}", hashlib.sha256(states.encode()).hexdigest()[:16])
+
+
+def _is_behind(day: date, key: str, taken: Taken, loaded: Mapping[str, str]) -> bool:
+    """Whether the day lacks what the lake has of the object, or has what an older form of it had."""
+    return (taken.reaches_into(day) or key in loaded) and loaded.get(key) != taken.etag

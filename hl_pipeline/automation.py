@@ -126,8 +126,8 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
     @schedule(
         name="reconcile",
         job=job,
-        # Hour 23 appears about 01:02, hour 0 of the next day, which has the last fills of the day, about 02:02.
-        cron_schedule="30 2 * * *",
+        # By default after hour 0 of the next day has come, about 02:02, which has the last fills of the day.
+        cron_schedule=settings.reconcile_cron,
         execution_timezone="UTC",
         default_status=_running(settings.node_data_url, settings, DefaultScheduleStatus),
         description="Lists all of both buckets; a run for each known day with new or changed objects, one that failed, or lags.",

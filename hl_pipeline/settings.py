@@ -105,6 +105,10 @@ class Settings(ApiOptions, BaseSettings):
         le=1_000_000,
         description="Hours that the newest loaded hour of fills may lie back before the check `fresh` fails.",
     )
+    reconcile_cron: str = Field(
+        default="30 2 * * *",
+        description="When (cron, UTC) everything is listed and compared, and failed days are asked for again.",
+    )
     sensor_seconds: int = Field(
         default=300, ge=5, le=86_400, description="Seconds between two looks of the sensors for new objects in the buckets."
     )
@@ -144,6 +148,13 @@ class Settings(ApiOptions, BaseSettings):
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("reconcile_cron")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError("must be minute, hour, day, month, weekday, like 30 2 * * *")
         return value
 
     @field_validator("lake_url", "node_data_url", "twap_data_url")

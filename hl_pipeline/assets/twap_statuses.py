@@ -256,24 +256,31 @@ def load_day_of_statuses(
         refuse_lost_status_objects(connection, day, {meta.key for meta in objects}, lake.root)
         for meta in objects:
             record_statuses_fetched(connection, meta, keep_error=True)
-        once = count_statuses_once(_events_of(day, objects, lake))
+        reaching = [meta for meta in objects if _reaches_into(day, meta)]
+        once = count_statuses_once(_events_of(day, reaching, lake))
         judgement = _judge(day, lake, connection, settings)
         write_statuses(lake, day, once.statuses)
-        load_statuses(connection, day, once, judgement)
+        load_statuses(connection, day, once, judgement, {meta.key: meta.etag for meta in reaching})
     emit(_log, "table_loaded", day=day, table="twap_statuses", rows=once.statuses.height)
     return once, judgement
 
 
+def _reaches_into(day: date, meta: StatusObject) -> bool:
+    if meta.first_time_ns is None or meta.last_time_ns is None:
+        return False
+    start, end = _span_ns(day)
+    return meta.first_time_ns < end and meta.last_time_ns >= start
+
+
 def _events_of(day: date, objects: Sequence[StatusObject], lake: Lake) -> pl.DataFrame:
+    start, end = _span_ns(day)
+    within = pl.col("time_ns").is_between(start, end, closed="left")
+    return pl.concat([no_events(), *(read_status_object(lake, meta).filter(within) for meta in objects)])
+
+
+def _span_ns(day: date) -> tuple[int, int]:
     start = int(start_of(day).timestamp()) * 10**9
-    end = start + 86_400 * 10**9
-    frames = [
-        read_status_object(lake, meta).filter(pl.col("time_ns").is_between(start, end, closed="left"))
-        for meta in objects
-        if meta.first_time_ns is not None and meta.last_time_ns is not None
-        if meta.first_time_ns < end and meta.last_time_ns >= start
-    ]
-    return pl.concat([no_events(), *frames])
+    return start, start + 86_400 * 10**9
 
 
 def _judge(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> StatusJudgement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
 import psycopg
@@ -67,12 +68,18 @@ WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL AND object_id IS NOT N
 """
 
 _TAKEN = """
-SELECT object_key, etag, fetched_at, first_time, last_time FROM hl.s3_ingest_log
+SELECT object_key, etag, first_time, last_time FROM hl.s3_ingest_log
 WHERE (source = 'twap_statuses') = %s AND object_date BETWEEN %s AND %s
 """
 
 _FILLS_OF = """
-SELECT date, object_key, o.etag FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id) WHERE date BETWEEN %s AND %s
+SELECT date, object_key, o.etag
+FROM hl.fills_days LEFT JOIN hl.fills_day_objects o USING (date) LEFT JOIN hl.s3_ingest_log USING (object_id)
+WHERE date BETWEEN %s AND %s
+"""
+
+_STATUSES_OF = """
+SELECT date, object_key, etag FROM hl.twap_days LEFT JOIN hl.twap_day_objects USING (date) WHERE date BETWEEN %s AND %s
 """
 
 _UNFINISHED = """
@@ -163,15 +170,21 @@ def read_taken(connection: psycopg.Connection, first: date, last: date, *, statu
 
 def read_loaded_fills(connection: psycopg.Connection, first: date, last: date) -> Loaded:
     """Which objects, as of which ETag, hl.fills has of these days."""
+    return _by_day(connection.execute(_FILLS_OF, [first, last]))
+
+
+def read_loaded_statuses(connection: psycopg.Connection, first: date, last: date) -> Loaded:
+    """Which objects, as of which ETag, hl.twap_statuses has of these days."""
+    return _by_day(connection.execute(_STATUSES_OF, [first, last]))
+
+
+def _by_day(rows: Iterable[tuple[date, str | None, str | None]]) -> Loaded:
     days: dict[date, dict[str, str]] = {}
-    for day, key, etag in connection.execute(_FILLS_OF, [first, last]):
-        days.setdefault(day, {})[key] = etag
+    for day, key, etag in rows:
+        objects = days.setdefault(day, {})
+        if key is not None and etag is not None:
+            objects[key] = etag
     return days
-
-
-def read_loaded_statuses(connection: psycopg.Connection, first: date, last: date) -> dict[date, datetime]:
-    """When these days were loaded into hl.twap_statuses."""
-    return dict(connection.execute("SELECT date, loaded_at FROM hl.twap_days WHERE date BETWEEN %s AND %s", [first, last]))
 
 
 def read_unfinished_days(connection: psycopg.Connection) -> list[date]:
