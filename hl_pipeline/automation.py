@@ -141,7 +141,7 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
             except BudgetError as error:
                 return SkipReason(str(error))
         # Asked anew each night: what failed for good yesterday may work today.
-        tonight = f"{context.scheduled_execution_time:%Y-%m-%d}"
+        tonight = f"{context.scheduled_execution_time:%Y-%m-%d %H:%M}"
         requests = _requests(days, context.instance, "schedule reconcile", tonight)
         requests += _requests(of_statuses, context.instance, "schedule reconcile", tonight, asset_selection=_OF_STATUSES)
         return requests or SkipReason("every known day is as the buckets are")
