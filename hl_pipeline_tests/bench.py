@@ -98,23 +98,16 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
 
 def measure_stages() -> dict[str, float]:
     """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs."""
-    from hl_pipeline.assets.stats import hours_of_lake
-    from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
-    from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
-    from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, user_stats_of
+    from hl_pipeline.assets.stats import DAILY, USER, make_candles_of_day, make_statistics_of_day
     from hl_pipeline.warehouse.connect import connect, find_database_url
-    from hl_pipeline.warehouse.load_table import replace_day
 
     figures, lake = _bring_and_load(DAY, "decode + lake", "load with indexes")
     rows = figures.pop("rows")
     started = time.perf_counter()
     with connect(find_database_url(Settings())) as connection:
-        for table, columns, make in (
-            ("candles", CANDLE_COLUMNS, candles_of_day),
-            ("daily_stats", DAILY_STATS_COLUMNS, daily_stats_of),
-            ("user_stats", USER_STATS_COLUMNS, user_stats_of),
-        ):
-            replace_day(connection, table, DAY, make(hours_of_lake(lake, DAY, columns)))
+        make_candles_of_day(DAY, lake, connection)
+        for statistics in (DAILY, USER):
+            make_statistics_of_day(DAY, lake, connection, statistics)
     made = time.perf_counter()
     _make_twaps(lake)
     ended = time.perf_counter()

@@ -18,16 +18,14 @@ from pydantic import SecretStr
 
 from hl_pipeline.assets.fills import load_fills
 from hl_pipeline.assets.raw import bring_day
-from hl_pipeline.assets.stats import hours_of_lake
+from hl_pipeline.assets.stats import make_candles_of_day
 from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
 from hl_pipeline.assets.twaps import make_twaps_of_day
 from hl_pipeline.events import is_event
-from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
 from hl_pipeline.lake import open_lake
 from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.load_table import replace_day
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["hl_pipeline_tests.runs"])
@@ -79,7 +77,7 @@ def ingest(place: Place, day: date) -> None:
         bring_day(day, NodeData(url=str(place.bucket), region="none"), lake, settings)
         load_fills(day, lake, connection, settings)
         if place.statuses is not None:
-            replace_day(connection, "candles", day, candles_of_day(hours_of_lake(lake, day, CANDLE_COLUMNS)))
+            make_candles_of_day(day, lake, connection)
             bring_statuses(day, TwapData(url=str(place.statuses), region="none"), lake, settings)
             load_day_of_statuses(day, lake, connection, settings)
             make_twaps_of_day(day, lake, connection)
