@@ -354,7 +354,7 @@ def read_hours_of_fills(lake: Lake, day: date) -> dict[int, HourOfFills]:
     """What is known of each hour (0-23) of a day that has fills in the lake; of one that an earlier version wrote, nothing."""
     known: dict[int, HourOfFills] = {}
     for path in list_files(lake, f"fills/date={day}"):
-        with open_file(lake, path) as file:
+        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
             metadata = pq.read_metadata(file).metadata or {}
         if META_KEY in metadata:
             record = json.loads(metadata[META_KEY])
@@ -378,8 +378,13 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
 
 def objects_of_fills(lake: Lake, day: date) -> set[str]:
     """The keys of the objects that the lake's fills of a day came from."""
-    frames = [read_fills_hour(lake, day, hour, ["object"]) for hour in range(24)]
-    return set(pl.concat([frame.unique() for frame in frames])["object"])
+    keys: set[str] = set()
+    for path in list_files(lake, f"fills/date={day}"):
+        # Of a lake on S3 that one column is read, not the day.
+        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
+            column = pq.ParquetFile(file, read_dictionary=["object"]).read(["object"])["object"]
+        keys.update(column.unique().to_pylist())
+    return keys
 
 
 def open_file(lake: Lake, path: str) -> BinaryIO:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from hl_pipeline.assets.fills import load_fills
 from hl_pipeline.assets.raw import bring_day
-from hl_pipeline.assets.stats import make_candles_of_day
+from hl_pipeline.assets.stats import DAILY, USER, make_candles_of_day, make_statistics_of_day
 from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
 from hl_pipeline.assets.twaps import make_twaps_of_day
 from hl_pipeline.events import is_event
@@ -70,7 +70,7 @@ def _die_after(seconds: float) -> None:
 
 
 def ingest(place: Place, day: date) -> None:
-    """A day from the bucket to the database, as raw_fills and fills do it; with statuses of TWAPs, all that they need too."""
+    """A day from the bucket to the database, as raw_fills and fills do it; with statuses of TWAPs, all that follows too."""
     lake = open_lake(str(place.lake))
     with connect(place.database_url, "test run") as connection:
         settings = Settings(database_url=SecretStr(place.database_url), lake_url=str(place.lake), swap_wait_seconds=60)
@@ -78,6 +78,8 @@ def ingest(place: Place, day: date) -> None:
         load_fills(day, lake, connection, settings)
         if place.statuses is not None:
             make_candles_of_day(day, lake, connection)
+            for statistics in (DAILY, USER):
+                make_statistics_of_day(day, lake, connection, statistics)
             bring_statuses(day, TwapData(url=str(place.statuses), region="none"), lake, settings)
             load_day_of_statuses(day, lake, connection, settings)
             make_twaps_of_day(day, lake, connection)
