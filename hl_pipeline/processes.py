@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,8 +19,10 @@ from typing import IO, TextIO
 
 import requests
 
+from hl_pipeline.backfill import BackfillError
 from hl_pipeline.installation import PROJECT
 from hl_pipeline.process_groups import find_left, remember_groups, stop_groups
+from hl_pipeline.warehouse.connect import NoDatabaseError
 
 _START_SECONDS = 120.0
 _SERVICES = "up.json"
@@ -66,8 +68,10 @@ def run_api(host: str, port: int) -> int:
     return 0 if code in (0, -signal.SIGTERM) else code
 
 
-def run_services(home: Path, port: int, api_port: int) -> int:
+def run_services(home: Path, port: int, api_port: int, once_up: Callable[[str], str] | None = None) -> int:
     """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service ends by itself (1).
+
+    `once_up` is called with the UI's address once it answers, again while it fails; what it returns is said.
 
     Raises AlreadyUpError.
     """
@@ -87,7 +91,7 @@ def run_services(home: Path, port: int, api_port: int) -> int:
             for name, command in commands(port, api_port).items():
                 children[name] = _start(name, command, log)
                 remember_groups(home / _SERVICES, {name: child.pid for name, child in children.items()})
-            threading.Thread(target=_announce, args=(port, api_port, stop, home), daemon=True).start()
+            threading.Thread(target=_announce, args=(port, api_port, stop, home, once_up, log), daemon=True).start()
             while not stop.wait(0.5):
                 for name, child in children.items():
                     if child.poll() is not None:
@@ -159,13 +163,25 @@ def _say(text: str, log: TextIO) -> None:
     log.flush()
 
 
-def _announce(port: int, api_port: int, stop: threading.Event, home: Path) -> None:
+def _announce(
+    port: int, api_port: int, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
+) -> None:
+    ui = f"http://{_HOST}:{port}"
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and not stop.wait(0.5):
         try:
-            requests.get(f"http://{_HOST}:{port}/server_info", timeout=2).raise_for_status()
+            requests.get(f"{ui}/server_info", timeout=2).raise_for_status()
         except requests.RequestException:
             continue
         api = f"REST API: http://{_HOST}:{api_port}/docs"
-        print(f"\n  Dagster UI: http://{_HOST}:{port}   {api}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
-        return
+        print(f"\n  Dagster UI: {ui}   {api}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        break
+    while once_up is not None and not stop.is_set():
+        try:
+            _say(once_up(ui), log)
+            return
+        except (BackfillError, NoDatabaseError, requests.RequestException) as error:
+            if time.monotonic() > deadline:
+                _say(f"error: the backfill was not launched: {error}. Start hl up again, or launch it in the UI", log)
+                return
+            stop.wait(2)
