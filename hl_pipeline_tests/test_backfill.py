@@ -56,10 +56,8 @@ def test_a_span_is_filled_once_by_so_many_runs_at_once_though_the_daemon_is_kill
             lambda: f"{_DAYS} days, {_FIRST} to {last}; 0 days are loaded" in up.program.output, 60, "the days are asked for"
         )
         wait_until(lambda: _loaded(up) >= 1, 120, "a day is loaded")
-        (daemon,) = [
-            child for child in psutil.Process(up.program.process.pid).children() if "dagster-daemon" in child.cmdline()[1]
-        ]
-        daemon.send_signal(signal.SIGKILL)
+        services = psutil.Process(up.program.process.pid).children()
+        next(service for service in services if "dagster-daemon" in service.cmdline()[1]).kill()
         assert up.program.process.wait(60) == 1
         assert "daemon ended by itself (exit code -9)" in up.program.output
 
