@@ -8,6 +8,7 @@ from hl_pipeline.assets.stats import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.resources import LakeStorage, NodeData, TwapData, Warehouse
+from hl_pipeline.retention import thin_runs_by_age, thinning_schedule
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
@@ -27,6 +28,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
 
 def build_defs(settings: Settings | None = None) -> Definitions:
     """The code location; tests give settings of their own."""
+    settings = settings or Settings()
     return Definitions(
         assets=ASSETS,
         jobs=[
@@ -42,8 +44,10 @@ def build_defs(settings: Settings | None = None) -> Definitions:
                 description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. "
                 "Reads no bucket.",
             ),
+            thin_runs_by_age,
         ],
-        resources=build_resources(settings or Settings()),
+        schedules=[thinning_schedule(settings)],
+        resources=build_resources(settings),
         # A run is a process already: work in parallel is across runs, and in threads within one.
         executor=in_process_executor,
     )
