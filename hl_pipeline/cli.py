@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +37,8 @@ from hl_pipeline.warehouse.connect import NoDatabaseError, connect, hide_passwor
 from hl_pipeline.warehouse.spending import Spent, read_spent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hl_pipeline.cost import Bill
     from hl_pipeline.ingest import Day
     from hl_pipeline.lake import Lake
@@ -61,15 +63,34 @@ def up(
     demo: Demo = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the UI.")] = None,
     api_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the REST API.")] = None,
+    first: Annotated[
+        date | None,
+        typer.Option(
+            "--backfill-from",
+            parser=parse_day,
+            metavar="DAY",
+            help="Once up, ask for the days from this one on that lack.",
+        ),
+    ] = None,
+    last: Annotated[
+        date | None,
+        typer.Option("--backfill-to", parser=parse_day, metavar="DAY", help="The last of them, itself included; else yesterday."),
+    ] = None,
 ) -> None:
-    """Start PostgreSQL (unless HL_DATABASE_URL is set), the Dagster UI, its daemon and the REST API; Ctrl-C stops them."""
+    """Start PostgreSQL (unless HL_DATABASE_URL is set), the Dagster UI, its daemon and the REST API; Ctrl-C stops them.
+
+    With --backfill-from they are also filled: one backfill of the days that are not loaded, none of those that wait already.
+    """
     from hl_pipeline.processes import AlreadyUpError, give_api_its_database, run_services
 
+    days = _days_to_fill(first, last)
     settings = load_settings(demo)
     with working(settings) as url:
         give_api_its_database(url)
         try:
-            code = run_services(settings.home.absolute(), port or settings.port, api_port or settings.api_port)
+            code = run_services(
+                settings.home.absolute(), port or settings.port, api_port or settings.api_port, _asking(url, days)
+            )
         except AlreadyUpError as error:
             fail(str(error))
     raise typer.Exit(code)
@@ -368,6 +389,24 @@ def _check_days(first: date, last: date) -> list[date]:
     if str(first) < known[0] or str(last) > known[-1]:
         fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
     return days_between(first, last)
+
+
+def _days_to_fill(first: date | None, last: date | None) -> list[date]:
+    """The days of --backfill-from and --backfill-to; none without them. To the last day that is over, unless it is said."""
+    if first is None:
+        if last is not None:
+            fail("--backfill-to needs --backfill-from, the first day", code=2)
+        return []
+    if last is not None and last < first:
+        fail(f"--backfill-to {last} is before --backfill-from {first}", code=2)
+    return _check_days(first, last or max(first, datetime.now(UTC).date() - timedelta(days=1)))
+
+
+def _asking(database_url: str, days: list[date]) -> Callable[[str], str] | None:
+    """What asks the webserver at an address for `days`, and says what came of it."""
+    from hl_pipeline.backfill import ask_for_days
+
+    return (lambda webserver: ask_for_days(webserver, database_url, days).describe()) if days else None
 
 
 def _print_bill(bill: Bill, settings: Settings, spent: Spent) -> None:

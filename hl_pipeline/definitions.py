@@ -9,6 +9,7 @@ from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.automation import build_schedule, build_sensors, fresh
 from hl_pipeline.resources import LakeStorage, NodeData, TwapData, Warehouse
+from hl_pipeline.retention import thin_runs_by_age, thinning_schedule
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
@@ -45,9 +46,9 @@ def build_defs(settings: Settings | None = None) -> Definitions:
     return Definitions(
         assets=ASSETS,
         asset_checks=[fresh],
-        jobs=[INGEST_DAYS, REBUILD_DAYS],
+        jobs=[INGEST_DAYS, REBUILD_DAYS, thin_runs_by_age],
         sensors=build_sensors(settings, INGEST_DAYS),
-        schedules=[build_schedule(settings, INGEST_DAYS)],
+        schedules=[build_schedule(settings, INGEST_DAYS), thinning_schedule(settings)],
         resources=build_resources(settings),
         # A run is a process already: work in parallel is across runs, and in threads within one.
         executor=in_process_executor,

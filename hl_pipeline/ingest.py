@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from hl_pipeline.definitions import ASSETS, build_defs
 from hl_pipeline.events import is_event
+from hl_pipeline.instance import tags_of_own_run
 from hl_pipeline.settings import Settings
 
 _SHARE_OF_RAW, _SHARE_OF_LOAD, _SHARE_OF_TABLE = 0.42, 0.33, 0.05  # of a day's time: decoding, loading, each derived table
@@ -69,7 +70,7 @@ def ingest_days(days: list[date], settings: Settings, console: Console, *, from_
                 instance=instance,
                 run_config=_QUIET,
                 raise_on_error=False,
-                tags={"hl/started_by": "hl rebuild" if from_lake else "hl ingest"},
+                tags={"hl/started_by": "hl rebuild" if from_lake else "hl ingest", **tags_of_own_run(settings)},
             )
             if any(_INTERRUPTED in _chain(error) for error in _errors(result)):
                 raise InterruptedIngestError

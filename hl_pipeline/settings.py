@@ -137,6 +137,15 @@ class Settings(ApiOptions, BaseSettings):
         ge=0,
         description="GB that stay free on the disks of lake and embedded PostgreSQL: a day that needs them fails.",
     )
+    runs_at_once: int = Field(
+        default=2, ge=1, le=1000, description="Runs in work side by side, the others wait; each needs 0.5 to 1.4 GB."
+    )
+    runs_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Days after which an ended run loses the lines of its log; what it made and checked stays. Unset: never.",
+    )
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
     api_port: int = Field(

@@ -98,6 +98,13 @@ def lake(tmp_path: Path) -> Lake:
     return open_lake(str(tmp_path / "lake"))
 
 
+@pytest.fixture
+def directory() -> Generator[Path]:
+    """The directory that the user works in; its path is short enough for PostgreSQL's socket."""
+    with tempfile.TemporaryDirectory(prefix="hl-e2e-") as name:
+        yield Path(name)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """An installation of a test's own: `environment` is what a child process needs to work in it."""
