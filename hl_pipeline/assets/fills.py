@@ -39,6 +39,7 @@ from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.space import require_space_to_load
 from hl_pipeline.thinning import is_thinned, oldest_kept, thin_old_days
+from hl_pipeline.warehouse.dirty_days import read_clock
 from hl_pipeline.warehouse.ledger import record_fetched
 from hl_pipeline.warehouse.load_fills import LoadedDay, SourceOfDay, Verdict, load_day, refuse_lost_objects
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
@@ -110,6 +111,7 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
     """
     with lock_fills_day(connection, day):
         for tries_left in (2, 1, 0):
+            began = read_clock(connection)
             with lock_judging(connection, day):
                 around = objects_around(lake, day)
                 hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
@@ -122,7 +124,8 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
             hours = _ahead(hours_of_day(day, lake, metas))
             thin = day < oldest_kept(settings)
             try:
-                return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, thin=thin), judgement
+                wait = settings.swap_wait_seconds
+                return load_day(connection, day, hours, sources, verdict, wait, began=began, thin=thin), judgement
             except LakeChangedError:
                 if not tries_left:
                     raise
