@@ -67,10 +67,11 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class Bill:
     """What days cost: each dataset, the room that it takes and the disks of this machine that have to give it; and how many LISTs
-    were made to find out, for so many USD, which are spent.
+    were made to find out, for so many USD, which are spent. `listed`: dataset and key of each object that the days want.
     """
 
     costs: list[Cost]
+    listed: frozenset[tuple[str, str]]
     room: Room
     disks: list[Disk]
     lists: int
@@ -142,7 +143,8 @@ def draw_up_bill(days: Sequence[date], settings: Settings, reset: AbstractSet[tu
     costs = [cost_of(item, known, prices[item.dataset], oldest) for item, known in zip(wanted, kept, strict=True)]
     room = room_for(costs)
     lists, dollars = of_fills.requests + of_statuses.requests, of_fills.dollars + of_statuses.dollars
-    return Bill(costs, room, find_disks(settings, room), lists, dollars)
+    listed = frozenset((item.dataset, found.key) for item in wanted for _, found in item.objects)
+    return Bill(costs, listed, room, find_disks(settings, room), lists, dollars)
 
 
 def prices_of_datasets(settings: Settings) -> dict[str, Prices]:

@@ -217,6 +217,8 @@ def _reset_to_redownload(
             bill = draw_up_bill(days, settings, read_reset(connection) | {(dataset_of(meta), meta.key) for meta in there})
     except BucketError as error:
         fail(str(error))
+    # What the bucket has no more stays as it is.
+    there = [meta for meta in there if (dataset_of(meta), meta.key) in bill.listed]
     objects = sum(item.to_download.objects for item in bill.costs)
     size = sum(item.to_download.bytes for item in bill.costs)
     console.print(
@@ -239,10 +241,8 @@ def _run(days: list[date], settings: Settings, *, from_lake: bool, redownload: b
     try:
         outcome = worst(ingest_days(days, settings, console, from_lake=from_lake))
     except (InterruptedIngestError, KeyboardInterrupt):
-        if redownload:
-            again = f"`{program()} ingest --from {days[0]} --to {days[-1]}` goes on, and downloads what has not come yet"
-            fail(f"interrupted; {again}", code=130)
-        fail("interrupted; run the same again to go on", code=130)
+        again = "run the same without --redownload to go on: it downloads what has not come yet" if redownload else None
+        fail(f"interrupted; {again or 'run the same again to go on'}", code=130)
     raise typer.Exit(int(Outcome.INCOMPLETE if left_out and outcome == Outcome.WHOLE else outcome))
 
 
@@ -311,9 +311,11 @@ def _in_lake(
 
 def _days_of(places: Sequence[Place], connection: psycopg.Connection, first: date | None, last: date | None) -> list[date]:
     from hl_pipeline.choose import choose_days
+    from hl_pipeline.partitions import DAYS
     from hl_pipeline.warehouse.ledger import days_begun
 
-    return choose_days(places, days_begun(connection), first, last, _today())
+    oldest = DAYS.start.date()
+    return choose_days(places, days_begun(connection), max(first or oldest, oldest), last, _today())
 
 
 def _count(days: Sequence[date]) -> str:

@@ -355,7 +355,7 @@ def test_what_is_downloaded_again_is_told_asked_for_and_paid_twice(hl: Hl, world
     assert told in no.stdout
     assert "to be downloaded again" not in hl("status").stdout
     poor = hl("ingest", *_SPAN, "--redownload", HL_S3_BUDGET_USD="3", HL_S3_PRICE_PER_1000_GETS="1000")
-    assert "it does not fit: $1.0" in poor.stderr
+    assert "more than is left of HL_S3_BUDGET_USD" in poor.stderr
     assert _gets(world) == [_key(hour) for hour in range(4)]
 
     yes = hl("ingest", *_SPAN, "--redownload", "--yes")
