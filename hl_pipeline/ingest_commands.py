@@ -50,7 +50,9 @@ def parse_moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-ObjectKeys = Annotated[list[str] | None, typer.Option("--object-key", metavar="KEY", help="Days of this object. Repeatable.")]
+ObjectKeys = Annotated[
+    list[str] | None, typer.Option("--object-key", metavar="KEY", help="An object by its key in the bucket. Repeatable.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
