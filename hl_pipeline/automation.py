@@ -35,6 +35,7 @@ from hl_pipeline.coverage import BY_BLOCK, SOURCES
 from hl_pipeline.resources import NodeData, TwapData, Warehouse
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, BudgetError, list_days, list_twap_objects
+from hl_pipeline.warehouse.dirty_days import read_dirty
 from hl_pipeline.warehouse.ledger import (
     last_statuses_key_before,
     read_loaded_fills,
@@ -179,7 +180,8 @@ def look_at_everything(
     settings = Settings()
     failed = find_failed_days(instance)
     loaded = read_loaded_fills(connection, date.min, date.max)
-    days = sorted({*loaded, *failed})
+    dirty = read_dirty(connection)
+    days = sorted({*loaded, *failed, *dirty})
     if not days:
         return [], []
     first, last = days[0], days[-1] + _DAY
@@ -187,7 +189,7 @@ def look_at_everything(
     listed = {source.name: list_days(bucket, source.name, first, last) for source in SOURCES if source.first.date() <= last}
     due = {day.day: day for day in due_fills(days, listed, read_taken(connection, first, last), loaded)}
     lagging = dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
-    for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed")}.items():
+    for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **dirty}.items():
         due.setdefault(day, Due(day, why, "again"))
     return [due[day] for day in sorted(due)], [
         day for day in _due_statuses_of_all(twap_data, connection, settings) if day.day not in due

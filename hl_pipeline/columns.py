@@ -283,6 +283,7 @@ TABLES: dict[str, TableOf] = {
             Column("loaded_at", "timestamptz", "UTC", "When a day was last loaded from it.", "the clock"),
             Column("error", "text", "", "Why it could not be had, until it is mended.", "made here"),
             Column("error_at", "timestamptz", "UTC", "When that was.", "the clock"),
+            Column("reset_of", "timestamptz", "UTC", "`fetched_at` of the form that `hl reset checkpoint` wants replaced: the next run downloads the object again. NULL: it is kept.", "given"),
         ),
     ),
     "hl.s3_requests": TableOf(
@@ -336,6 +337,15 @@ TABLES: dict[str, TableOf] = {
             Column("object_hour", "smallint", "UTC", "NULL: whatever lacks of the day.", "given"),
             Column("note", "text", "", "Why, in somebody's words.", "given"),
             Column("at", "timestamptz", "UTC", "When.", "the clock"),
+        ),
+    ),
+    "hl.dirty_days": TableOf(
+        None,
+        "The days whose fills in hl.fills are older than what the lake has, until they are loaded again (`hl ingest --dirty`).",
+        (
+            Column("date", "date", "UTC", "The day.", "given"),
+            Column("reason", "text", "", "What made it so, the last time.", "given"),
+            Column("noted_at", "timestamptz", "UTC", "When that was.", "the clock"),
         ),
     ),
     "hl.fills_days": TableOf(

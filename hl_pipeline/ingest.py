@@ -55,8 +55,11 @@ class Day:
     duplicates: int
 
 
-def ingest_days(days: list[date], settings: Settings, console: Console, *, from_lake: bool = False) -> list[Day]:
+def ingest_days(
+    days: list[date], settings: Settings, console: Console, *, from_lake: bool = False, command: str = "hl ingest"
+) -> list[Day]:
     """Materialize all assets of each day, in order (`from_lake`: those that need no bucket); a day that fails stops no other.
+    Runs are tagged with the `command` that started them.
 
     Raises InterruptedIngestError.
     """
@@ -70,7 +73,7 @@ def ingest_days(days: list[date], settings: Settings, console: Console, *, from_
                 instance=instance,
                 run_config=_QUIET,
                 raise_on_error=False,
-                tags={"hl/started_by": "hl rebuild" if from_lake else "hl ingest", **tags_of_own_run(settings)},
+                tags={"hl/started_by": command, **tags_of_own_run(settings)},
             )
             if any(_INTERRUPTED in _chain(error) for error in _errors(result)):
                 raise InterruptedIngestError

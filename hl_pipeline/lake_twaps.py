@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,8 +21,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
 from hl_pipeline.formats.twap_statuses import PARSER, TWAP_STATUS_SCHEMA, DecodedStatuses
 from hl_pipeline.lake import (
@@ -38,6 +41,8 @@ from hl_pipeline.lake import (
     replacing,
     write_bad_lines,
 )
+
+_log = logging.getLogger(__name__)
 
 UNITS_NS = (1_000_000_000, 1_000_000, 1_000, 1)
 """The units of time that sources use, the coarsest first."""
@@ -134,11 +139,15 @@ def _write_parquet(path: Path, rows: pl.DataFrame, known: Mapping[str, object] |
 
 
 def read_status_object_meta(lake: Lake, path: str) -> StatusObject | None:
-    """What is known of the object at `path`; None when it is not in the lake."""
+    """What is known of the object at `path`; None when it is not in the lake, or the file there is none of ours."""
     if not exists(lake, path):
         return None
-    with open_file(lake, path) as file:
-        return StatusObject(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
+    try:
+        with open_file(lake, path) as file:
+            return StatusObject(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        emit(_log, "lake_file_unreadable", level=logging.WARNING, path=f"{lake.root}/{path}", error=error)
+        return None
 
 
 def list_status_objects(lake: Lake, object_date: date) -> list[StatusObject]:

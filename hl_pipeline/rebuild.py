@@ -11,12 +11,14 @@ from hl_pipeline.lake_twaps import list_status_objects
 from hl_pipeline.warehouse.ledger import record_fetched, record_statuses_fetched
 
 
-def days_in_lake(lake: Lake) -> list[date]:
-    """The days that the lake has fills of, or objects of their own (those of hour 0 alone are there for the day before), or
-    TWAP statuses.
+def days_in_lake(lake: Lake, first: date = date.min, last: date = date.max) -> list[date]:
+    """The days from `first` to `last` that the lake has fills of, or objects of their own (those of hour 0 alone are there for
+    the day before), or TWAP statuses.
     """
-    raw = [day for day in list_days(lake, "raw_fills") if any(meta.hour for meta in list_raw_objects(lake, day))]
-    return sorted({*list_days(lake, "fills"), *list_days(lake, "twap_statuses"), *raw})
+    made = {*list_days(lake, "fills"), *list_days(lake, "twap_statuses")}
+    raw = [day for day in list_days(lake, "raw_fills") if first <= day <= last and day not in made]
+    there = made.union(day for day in raw if any(meta.hour for meta in list_raw_objects(lake, day)))
+    return sorted(day for day in there if first <= day <= last)
 
 
 def record_objects(connection: psycopg.Connection, lake: Lake) -> None:

@@ -26,6 +26,7 @@ from hl_pipeline.definitions import build_defs, build_resources
 from hl_pipeline.sample import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.dirty_days import note_dirty
 from hl_pipeline.warehouse.ledger import last_statuses_key_before
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.s3_server import S3Server
@@ -165,6 +166,12 @@ def test_a_day_whose_statistics_are_of_older_rows_is_made_again_at_night(
     assert _asked(_tick(instance)) == []
     [night] = _reconcile(instance)
     assert (night.partition_key, night.tags["hl/why"]) == (str(YESTERDAY), "its statistics or TWAPs are of older rows")
+    with connect(world.database_url) as connection:
+        note_dirty(connection, [YESTERDAY, OLDER], "rows of another source")
+    assert {night.partition_key: night.tags["hl/why"] for night in _reconcile(instance)} == {
+        str(OLDER): "rows of another source",
+        str(YESTERDAY): "rows of another source",
+    }
 
 
 def test_new_statuses_are_a_run_of_the_twaps_alone(

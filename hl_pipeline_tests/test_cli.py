@@ -39,7 +39,8 @@ def _hl(cwd: Path, environment: dict[str, str], *arguments: str) -> subprocess.C
 def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict[str, str]) -> None:
     done = _hl(tmp_path, users_environment, "--help")
     assert done.returncode == 0
-    for command in ("up", "api", "demo", "ingest", "cost", "rebuild", "drop", "acknowledge", "status", "sample", "show"):
+    names = ("up", "api", "demo", "ingest", "cost", "rebuild", "drop", "acknowledge", "status", "sample", "show", "reset")
+    for command in names:
         assert f"\u2502 {command} " in done.stdout
 
 

@@ -143,7 +143,7 @@ def test_at_the_end_of_the_week_every_day_is_what_the_bucket_has_and_each_object
         publisher.put(WEEK[4], 5)
         publisher.put(WEEK[3], 9)
         with started(daemon, {**os.environ}, tmp_path, tmp_path / "daemon-2.log"):
-            wait_until(lambda: WEEK[6] in _loaded(world), 120, "today is loaded")
+            wait_until(lambda: WEEK[6] in _loaded(world), 240, "today is loaded")
             publisher.put(WEEK[6], *chance.sample(range(6, 12), 6))
             wanted = Counter(event_day(fill) for fill in publisher.expected())
             wait_until(lambda: _is_settled(world, instance, wanted), 240, "every day is what the bucket has")

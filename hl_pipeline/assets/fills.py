@@ -46,6 +46,7 @@ from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.space import require_space_to_load
 from hl_pipeline.thinning import is_thinned, oldest_kept, thin_old_days
+from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
 from hl_pipeline.warehouse.ledger import record_fetched
 from hl_pipeline.warehouse.load_fills import (
     LoadedDay,
@@ -119,6 +120,7 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
     """
     with lock_fills_day(connection, day):
         for tries_left in (2, 1, 0):
+            began = read_clock(connection)
             with lock_judging(connection, day):
                 around = objects_around(lake, day)
                 hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
@@ -131,7 +133,9 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
             thin = day < oldest_kept(settings)
             loaded = read_loaded(connection, day)
             in_lake = {hour: known.objects for hour, known in read_hours_of_fills(lake, day).items()} if loaded else {}
-            touched = None if thin else hours_to_append(day, metas, loaded, in_lake)
+            # A note says that something other than a new object has come.
+            whole = thin or day in read_dirty(connection)
+            touched = None if whole else hours_to_append(day, metas, loaded, in_lake)
             new = [meta for meta in metas if touched is None or version_of(meta) not in loaded]
             require_space_to_load(settings, day, sum(meta.rows for meta in new))
             try:
@@ -139,7 +143,8 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
                     hours = _ahead(hours_of_day(day, lake, metas, touched))
                     return append_hours(connection, day, hours, sources, {meta.key for meta in new}, verdict), judgement
                 hours = _ahead(hours_of_day(day, lake, metas))
-                return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, thin=thin), judgement
+                wait = settings.swap_wait_seconds
+                return load_day(connection, day, hours, sources, verdict, wait, began=began, thin=thin), judgement
             except LakeChangedError:
                 if not tries_left:
                     raise

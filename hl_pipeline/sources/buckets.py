@@ -63,8 +63,7 @@ class SourceObject:
     @property
     def hour(self) -> int | None:
         """The hour of an object of lines that is named by one."""
-        match = _HOUR_OF_LINES.fullmatch(self.key)
-        return int(match[1]) if match and int(match[1]) <= 23 else None
+        return hour_in_name(self.key)
 
 
 class Bucket(Protocol):
@@ -151,6 +150,12 @@ def list_twap_objects(bucket: Bucket, after: str = "") -> dict[date, list[Source
         else:
             days.setdefault(day, []).append(found)
     return days
+
+
+def hour_in_name(key: str) -> int | None:
+    """The hour that the name of an object of lines is, if it is one."""
+    match = _HOUR_OF_LINES.fullmatch(key)
+    return int(match[1]) if match and int(match[1]) <= 23 else None
 
 
 def day_in_key(key: str) -> date | None:

@@ -25,7 +25,8 @@ ON CONFLICT (object_id) DO UPDATE SET
     rows = EXCLUDED.rows, bad_lines = EXCLUDED.bad_lines, first_block = EXCLUDED.first_block, last_block = EXCLUDED.last_block,
     missing_blocks = EXCLUDED.missing_blocks, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
     fetched_at = EXCLUDED.fetched_at,
-    error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
+    error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END,
+    reset_of = CASE WHEN s3_ingest_log.reset_of = EXCLUDED.fetched_at THEN s3_ingest_log.reset_of END
 """
 
 _FAILED = """
@@ -42,7 +43,8 @@ ON CONFLICT (source, object_key) DO UPDATE SET
     etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser, rows = EXCLUDED.rows,
     bad_lines = EXCLUDED.bad_lines, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
     fetched_at = EXCLUDED.fetched_at, error = CASE WHEN %s THEN s3_ingest_log.error END,
-    error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
+    error_at = CASE WHEN %s THEN s3_ingest_log.error_at END,
+    reset_of = CASE WHEN s3_ingest_log.reset_of = EXCLUDED.fetched_at THEN s3_ingest_log.reset_of END
 """
 
 _STATUSES_FAILED = """
@@ -60,6 +62,16 @@ _STATUSES_ELSEWHERE = """
 SELECT DISTINCT object_date FROM hl.s3_ingest_log
 WHERE source = 'twap_statuses' AND fetched_at IS NOT NULL AND object_date NOT BETWEEN %(day)s::date - 1 AND %(day)s::date + 1
   AND first_time < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC' AND last_time >= %(day)s::date::timestamp AT TIME ZONE 'UTC'
+"""
+
+_RESET = "UPDATE hl.s3_ingest_log SET reset_of = fetched_at WHERE source = %s AND object_key = %s"
+_READ_RESET = "SELECT source, object_key FROM hl.s3_ingest_log WHERE reset_of IS NOT NULL"
+_IS_RESET = "SELECT FROM hl.s3_ingest_log WHERE source = %s AND object_key = %s AND reset_of = %s"
+_UNDO_RESET = "UPDATE hl.s3_ingest_log SET reset_of = NULL WHERE source = %s AND object_key = %s AND reset_of IS NOT NULL"
+
+_DAYS_BEGUN = """
+SELECT date FROM hl.fills_days UNION SELECT date FROM hl.twap_days
+UNION SELECT object_date FROM hl.s3_ingest_log WHERE object_id IS NOT NULL AND object_hour > 0
 """
 
 _ERRORS = """
@@ -202,6 +214,40 @@ def last_statuses_key_before(connection: psycopg.Connection, day: date) -> str:
     """The key after which the objects of `day` and later come; empty where keys are not in the order of their days."""
     before, since = connection.execute(_LAST_STATUSES_KEY, {"day": day}).fetchone() or (None, None)
     return before if before is not None and (since is None or since > before) else ""
+
+
+def reset_object(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> None:
+    """Note that an object, as the lake has it now, is to be fetched again; until it has come, this form of it stays."""
+    if isinstance(meta, ObjectMeta):
+        record_fetched(connection, meta, keep_error=True)
+    else:
+        record_statuses_fetched(connection, meta, keep_error=True)
+    connection.execute(_RESET, [dataset_of(meta), meta.key])
+
+
+def undo_reset(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> bool:
+    """Take `reset_object` back; whether there was anything to take back."""
+    return connection.execute(_UNDO_RESET, [dataset_of(meta), meta.key]).rowcount > 0
+
+
+def is_reset(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> bool:
+    """Whether just this form of an object is to be fetched again."""
+    return connection.execute(_IS_RESET, [dataset_of(meta), meta.key, meta.fetched_at]).fetchone() is not None
+
+
+def read_reset(connection: psycopg.Connection) -> set[tuple[str, str]]:
+    """Dataset and key of all objects that are to be fetched again."""
+    return {(source, key) for source, key in connection.execute(_READ_RESET)}
+
+
+def dataset_of(meta: ObjectMeta | StatusObject) -> str:
+    """The `source` of an object in the ledger."""
+    return meta.source if isinstance(meta, ObjectMeta) else "twap_statuses"
+
+
+def days_begun(connection: psycopg.Connection) -> set[date]:
+    """The days that were loaded, or of which objects came (those of hour 0 alone come for the day before)."""
+    return {row[0] for row in connection.execute(_DAYS_BEGUN)}
 
 
 def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:

@@ -27,6 +27,7 @@ from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
 from hl_pipeline.lake import ObjectVersion
 from hl_pipeline.once import Once
 from hl_pipeline.warehouse.copy_binary import write_binary
+from hl_pipeline.warehouse.dirty_days import clear_dirty
 
 _log = logging.getLogger(__name__)
 
@@ -171,10 +172,12 @@ def load_day(
     verdict: Verdict,
     swap_wait_seconds: float,
     *,
+    began: datetime | None = None,
     thin: bool = False,
 ) -> LoadedDay:
     """Make `hours` (0-23, and the fills of each) all that hl.fills has of `day` (nothing, if it is to be thin); `sources` by
-    object key. The caller holds lock_fills_day.
+    object key. The caller holds lock_fills_day. `began`: when it began to read what the lake has of the day
+    (dirty_days.read_clock); what hl.dirty_days noted of the day before is done with this.
 
     Raises DayInUseError when queries keep hl.fills for longer than `swap_wait_seconds`; the old day stays as it was.
     """
@@ -191,6 +194,8 @@ def load_day(
         _detach(connection, day, names)
         connection.execute(_text(_ATTACH if counts.rows and not thin else "DROP TABLE IF EXISTS {table}", names))
         _record(connection, day, counts, sources, verdict, thin=thin)
+        if began is not None:
+            clear_dirty(connection, day, began)
         emit(_log, "day_attaching", day=day, rows=counts.rows)
 
     try:
