@@ -112,7 +112,7 @@ def _of_home(home: Path) -> list[psutil.Process]:
 
 def _assert_ctrl_c_leaves_nothing(up: _Up) -> None:
     working = {*up.program.tree(), *_of_home(up.home)}
-    names = {" ".join(process.cmdline()[1:3]) for process in working}
+    names = {" ".join(process.cmdline()[1:3]) for process in still_there([*working])}
     assert any("dagster-webserver" in name for name in names), names
     assert any("dagster-daemon" in name for name in names), names
     assert any("uvicorn" in name for name in names), names
