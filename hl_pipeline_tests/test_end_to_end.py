@@ -47,7 +47,7 @@ _CHECK_EXECUTIONS = """
 
 def _assert_ctrl_c_leaves_nothing(up: Up) -> None:
     working = {*up.program.tree(), *processes_of(up.home)}
-    names = {" ".join(process.cmdline()[1:3]) for process in working}
+    names = {" ".join(process.cmdline()[1:3]) for process in still_there([*working])}
     assert any("dagster-webserver" in name for name in names), names
     assert any("dagster-daemon" in name for name in names), names
     assert any("uvicorn" in name for name in names), names
