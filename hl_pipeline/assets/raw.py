@@ -44,7 +44,7 @@ from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_hours
-from hl_pipeline.space import require_space_to_fetch
+from hl_pipeline.space import bytes_on_disk, require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.coverage_rows import read_acknowledged, record_hours
 from hl_pipeline.warehouse.ledger import is_reset, read_errors, read_reset, record_error, record_fetched
@@ -274,6 +274,7 @@ def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[st
         "bytes_fetched": sum(meta.size for meta in brought.fetched),
         "requests": brought.requests,
         "dollars_expected": float(brought.dollars_expected),
+        "disk_bytes_expected": bytes_on_disk(sum(brought.to_fetch)),
         "dollars": float(brought.dollars),
         "bad_lines": sum(meta.bad_lines for meta in metas),
         "missing_blocks": judgement.missing_blocks,
