@@ -232,11 +232,19 @@ def measure_s3() -> dict[str, float]:
     return measure(DAY)
 
 
+def measure_looks() -> dict[str, float]:
+    """Seconds that the sensors' looks take."""
+    from hl_pipeline_tests.s3_bench import measure_looks
+
+    return measure_looks()
+
+
 _MEASURES: dict[str, Callable[[], dict[str, float]]] = {
     "stages": measure_stages,
     "older": measure_older,
     "whole": measure_whole,
     "s3": measure_s3,
+    "looks": measure_looks,
     "increment": measure_increment,
 }
 
