@@ -395,6 +395,15 @@ TABLES: dict[str, TableOf] = {
             Column("rows", "bigint", "rows", "Rows of the day that it gave.", "counted"),
         ),
     ),
+    "hl.twap_day_objects": TableOf(
+        None,
+        "Which objects a day of TWAP statuses was made of.",
+        (
+            Column("date", "date", "UTC", "The day.", "the partition"),
+            Column("object_key", "text", "", "The object: hl.s3_ingest_log.", "LIST"),
+            Column("etag", "text", "", "Its ETag then.", "LIST"),
+        ),
+    ),
 }
 
 LAKE_ONLY = (

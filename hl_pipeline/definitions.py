@@ -27,15 +27,17 @@ def build_resources(settings: Settings) -> dict[str, object]:
     }
 
 
+# Whether fills keep up with the clock is no matter of a day.
+_OF_DAYS = AssetSelection.assets(*ASSETS) - AssetSelection.checks(fresh)
 INGEST_DAYS = define_asset_job(
     "ingest_days",
-    AssetSelection.assets(*ASSETS),
+    _OF_DAYS,
     description="A day from the buckets: its objects into the lake, its fills and TWAP statuses into lake and PostgreSQL, "
     "statistics, TWAPs. An object that the lake has is not downloaded again.",
 )
 REBUILD_DAYS = define_asset_job(
     "rebuild_days",
-    AssetSelection.assets(*DERIVED),
+    AssetSelection.assets(*DERIVED) - AssetSelection.checks(fresh),
     description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. Reads no bucket.",
 )
 

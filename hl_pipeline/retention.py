@@ -57,7 +57,8 @@ WHERE r.run_id = c.run_id
     AND coalesce(r.end_time, extract(epoch FROM r.update_timestamp)) < extract(epoch FROM now() - make_interval(days => %s))
     AND EXISTS (
         SELECT FROM asset_check_executions n
-        WHERE n.asset_key = c.asset_key AND n.check_name = c.check_name AND n.partition = c.partition AND n.id > c.id
+        WHERE n.asset_key = c.asset_key AND n.check_name = c.check_name AND n.id > c.id
+            AND n.partition IS NOT DISTINCT FROM c.partition
             AND n.execution_status IN ('SUCCEEDED', 'FAILED')
     )
 """

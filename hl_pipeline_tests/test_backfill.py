@@ -18,7 +18,7 @@ from hl_pipeline_tests.processes_in_tests import free_port, program, run, users_
 from hl_pipeline_tests.up_in_tests import Up, up_in
 
 _FIRST = date(2025, 9, 1)
-_DAYS = int(os.environ.get("BACKFILL_TEST_DAYS", "7"))
+_DAYS = int(os.environ.get("BACKFILL_TEST_DAYS", "4"))
 _AT_ONCE = 3
 _RUNS = """
 SELECT t.value, r.status, r.start_time, r.end_time FROM runs r JOIN run_tags t USING (run_id) WHERE t.key = 'dagster/partition'

@@ -62,6 +62,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "candles: prices_ordered",
             "daily_stats: fills_accounted_for",
             "fills: day_is_whole",
+            "fills: fresh",
             "fills: key_unique",
             "fills: lake_equals_database",
             "fills: legs_pair",
