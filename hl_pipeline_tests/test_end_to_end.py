@@ -89,7 +89,7 @@ def _up(directory: Path, environment: dict[str, str] | None = None, **settings: 
     with started([_HL, "up"], users_environment(**(environment or {})), directory, directory / "up.log") as up:
         try:
             ui = Ui(port)
-            wait_until(lambda: up.answers(ui.health), 90, "the UI answers")
+            wait_until(lambda: up.answers(ui.health), 240, "the UI answers")
             api = f"http://127.0.0.1:{api_port}"
             wait_until(lambda: up.answers(f"{api}/healthz"), 30, "the API answers")
             yield _Up(up, ui, home, api)
