@@ -2,7 +2,8 @@
 UV_VERSION := 0.13.8
 UV := .uv/bin/uv
 BIN := .venv/bin
-export PYTHONDONTWRITEBYTECODE := 1
+# Every test that starts a program would compile what it imports anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo up test check bench pictures
 setup: .venv/.synced
@@ -12,7 +13,7 @@ $(UV):
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --frozen --quiet --python python3
+	$(UV) sync --frozen --quiet --compile-bytecode --python python3
 	touch $@
 
 demo: setup

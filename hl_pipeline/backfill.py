@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from hl_pipeline.definitions import build_defs
 from hl_pipeline.events import is_event
 from hl_pipeline.ingest import QUIET, Outcome, explain_failure, metadata_of, raise_if_interrupted
+from hl_pipeline.instance import tags_of_own_run
 from hl_pipeline.lake_api import SHARDS, shard_of
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.backfill import (
@@ -123,7 +124,7 @@ def backfill_shards(
                 instance=instance,
                 run_config=QUIET | {"ops": {"raw_api_fills": config, "raw_api_twap_history": config}},
                 raise_on_error=False,
-                tags={"hl/started_by": "hl backfill"},
+                tags={"hl/started_by": "hl backfill", **tags_of_own_run(settings)},
             )
             raise_if_interrupted(result)
             if not result.success:

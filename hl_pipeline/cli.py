@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
+from hl_pipeline.ingest_commands import ingest, reset_app
 from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.show import show_app
 from hl_pipeline.terminal import (
@@ -21,11 +22,13 @@ from hl_pipeline.terminal import (
     FromDay,
     LastDay,
     ToDay,
+    check_days,
     check_order,
     console,
     errors,
     fail,
     load_settings,
+    open_lake_there,
     parse_day,
     program,
     reading,
@@ -34,12 +37,14 @@ from hl_pipeline.terminal import (
     working,
 )
 from hl_pipeline.warehouse.connect import NoDatabaseError, connect, hide_password
+from hl_pipeline.warehouse.dirty_days import read_dirty
 from hl_pipeline.warehouse.spending import Spent, read_spent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hl_pipeline.cost import Bill
     from hl_pipeline.ingest import Day
-    from hl_pipeline.lake import Lake
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +53,7 @@ app = typer.Typer(
     help="Hyperliquid's trading history in a Parquet lake and PostgreSQL: complete, exact, counted once.",
 )
 app.add_typer(show_app, name="show")
+app.add_typer(reset_app, name="reset")
 
 _SIZE = "SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) name"
 _DATASETS = ("node_trades", "node_fills", "node_fills_by_block", "twap_statuses")
@@ -61,15 +67,34 @@ def up(
     demo: Demo = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the UI.")] = None,
     api_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the REST API.")] = None,
+    first: Annotated[
+        date | None,
+        typer.Option(
+            "--backfill-from",
+            parser=parse_day,
+            metavar="DAY",
+            help="Once up, ask for the days from this one on that lack.",
+        ),
+    ] = None,
+    last: Annotated[
+        date | None,
+        typer.Option("--backfill-to", parser=parse_day, metavar="DAY", help="The last of them, itself included; else yesterday."),
+    ] = None,
 ) -> None:
-    """Start PostgreSQL (unless HL_DATABASE_URL is set), the Dagster UI, its daemon and the REST API; Ctrl-C stops them."""
+    """Start PostgreSQL (unless HL_DATABASE_URL is set), the Dagster UI, its daemon and the REST API; Ctrl-C stops them.
+
+    With --backfill-from they are also filled: one backfill of the days that are not loaded, none of those that wait already.
+    """
     from hl_pipeline.processes import AlreadyUpError, give_api_its_database, run_services
 
+    days = _days_to_fill(first, last)
     settings = load_settings(demo)
     with working(settings) as url:
         give_api_its_database(url)
         try:
-            code = run_services(settings.home.absolute(), port or settings.port, api_port or settings.api_port)
+            code = run_services(
+                settings.home.absolute(), port or settings.port, api_port or settings.api_port, _asking(url, days)
+            )
         except AlreadyUpError as error:
             fail(str(error))
     raise typer.Exit(code)
@@ -118,19 +143,7 @@ def demo() -> None:
     raise typer.Exit(1 if worst(done) == Outcome.FAILED else 0)
 
 
-@app.command()
-def ingest(first: FromDay, last: ToDay) -> None:
-    """Materialize days without a UI. Exit code 0: all whole; 3: loaded, but a day is incomplete; 1: a day failed."""
-    from hl_pipeline.ingest import InterruptedIngestError, ingest_days, worst
-
-    days = _check_days(first, last)
-    settings = load_settings()
-    with working(settings):
-        try:
-            outcome = worst(ingest_days(days, settings, console))
-        except (InterruptedIngestError, KeyboardInterrupt):
-            fail("interrupted; run the same again to go on", code=130)
-    raise typer.Exit(int(outcome))
+app.command()(ingest)
 
 
 @app.command()
@@ -172,17 +185,17 @@ def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
     """What it costs to ingest days, by listings alone: objects, GiB, dollars, disk, less what the lake has. Downloads nothing."""
     from hl_pipeline.cost import draw_up_bill
     from hl_pipeline.sources.buckets import BucketError
+    from hl_pipeline.warehouse.ledger import read_reset
 
-    days = _check_days(first, last)
+    days = check_days(first, last)
     settings = load_settings(demo)
-    with (reading if demo else working)(settings) as url:
+    with (reading if demo else working)(settings) as url, connect(url, "hl cost") as connection:
         try:
             with showing_listings():
-                bill = draw_up_bill(days, settings)
+                bill = draw_up_bill(days, settings, read_reset(connection))
         except BucketError as error:
             fail(str(error))
-        with connect(url, "hl cost") as connection:
-            _print_bill(bill, settings, read_spent(connection))
+        _print_bill(bill, settings, read_spent(connection))
 
 
 @app.command()
@@ -193,7 +206,7 @@ def rebuild(first: FirstDay = None, last: LastDay = None) -> None:
 
     check_order(first, last)
     settings = load_settings()
-    lake = _open_lake(settings)
+    lake = open_lake_there(settings)
     with working(settings) as url:
         in_lake = days_in_lake(lake)
         days = [day for day in in_lake if (first or day) <= day <= (last or day)]
@@ -203,7 +216,7 @@ def rebuild(first: FirstDay = None, last: LastDay = None) -> None:
             record_objects(connection, lake)
             left = days_left_alone(connection, in_lake)
         try:
-            done = ingest_days(days, settings, console, from_lake=True)
+            done = ingest_days(days, settings, console, from_lake=True, command="hl rebuild")
         except (InterruptedIngestError, KeyboardInterrupt):
             fail("interrupted; run the same again to go on", code=130)
     if left:
@@ -232,7 +245,7 @@ def drop(
         if not days:
             console.print(f"hl.fills has no rows from {first} to {last}: nothing to do", highlight=False)
             return
-        if only_here := sorted(set(days) - set(days_in_lake(_open_lake(settings)))):
+        if only_here := sorted(set(days) - set(days_in_lake(open_lake_there(settings)))):
             fail(
                 f"the lake ({settings.lake}) does not have {len(only_here)} of those days ({only_here[0]}, ...): "
                 "they would be lost. Is HL_LAKE_URL right?"
@@ -295,6 +308,8 @@ def status(demo: Demo = False, first: FirstDay = None, last: LastDay = None) -> 
     """Settings (secrets hidden), whether database and lake can be reached, and which days are there. With --from and --to: what
     is there of those days, hour by hour, and what lacks.
     """
+    from hl_pipeline.warehouse.ledger import read_reset
+
     settings = load_settings(demo)
     if first is not None or last is not None:
         _print_calendar(settings, first, last)
@@ -318,6 +333,8 @@ def status(demo: Demo = False, first: FirstDay = None, last: LastDay = None) -> 
         ).fetchall()
         spent = read_spent(connection)
         wallets = connection.execute("SELECT state, count(*) FROM hl.backfill_progress GROUP BY 1 ORDER BY 1").fetchall()
+        dirty = read_dirty(connection)
+        reset = read_reset(connection)
         failed = connection.execute("SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchall()
         stale = connection.execute(
             "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
@@ -339,6 +356,12 @@ def status(demo: Demo = False, first: FirstDay = None, last: LastDay = None) -> 
     if wallets:
         states = ", ".join(f"{count:,} {state}" for state, count in wallets)
         console.print(f"wallets   asked of the info API: {states}", highlight=False)
+    for day, reason in dirty.items():
+        console.print(f"  [yellow]load again[/] {day}: {escape(reason)} (`{program()} ingest --dirty`)", highlight=False)
+    if reset:
+        console.print(
+            f"  [yellow]{len(reset)} objects are to be downloaded again[/] (`{program()} reset checkpoint`)", highlight=False
+        )
     for day, key in stale:
         console.print(f"  [yellow]load again[/] {day}: {escape(key)} has come anew since", highlight=False)
     for key, error in failed:
@@ -397,15 +420,22 @@ def main() -> None:
         sys.exit(2)
 
 
-def _check_days(first: date, last: date) -> list[date]:
-    """The days from `first` to `last`, which must be days that there can be something of."""
-    from hl_pipeline.partitions import DAYS, days_between
+def _days_to_fill(first: date | None, last: date | None) -> list[date]:
+    """The days of --backfill-from and --backfill-to; none without them. To the last day that is over, unless it is said."""
+    if first is None:
+        if last is not None:
+            fail("--backfill-to needs --backfill-from, the first day", code=2)
+        return []
+    if last is not None and last < first:
+        fail(f"--backfill-to {last} is before --backfill-from {first}", code=2)
+    return check_days(first, last or max(first, datetime.now(UTC).date() - timedelta(days=1)))
 
-    check_order(first, last)
-    known = DAYS.get_partition_keys()
-    if str(first) < known[0] or str(last) > known[-1]:
-        fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
-    return days_between(first, last)
+
+def _asking(database_url: str, days: list[date]) -> Callable[[str], str] | None:
+    """What asks the webserver at an address for `days`, and says what came of it."""
+    from hl_pipeline.fill_then_follow import ask_for_days
+
+    return (lambda webserver: ask_for_days(webserver, database_url, days).describe()) if days else None
 
 
 def _print_bill(bill: Bill, settings: Settings, spent: Spent) -> None:
@@ -453,15 +483,6 @@ def _print_calendar(settings: Settings, first: date | None, last: date | None) -
     with reading(settings) as url, connect(url, "hl status") as connection:
         for line in read_calendar(connection, first, last):
             console.print(line, highlight=False)
-
-
-def _open_lake(settings: Settings) -> Lake:
-    """The lake, which must be there already."""
-    from hl_pipeline.lake import open_lake
-
-    if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
-        fail(f"there is no lake in {settings.lake}; see HL_LAKE_URL")
-    return open_lake(settings.lake)
 
 
 def _describe_lake(settings: Settings) -> str:

@@ -283,6 +283,7 @@ TABLES: dict[str, TableOf] = {
             Column("loaded_at", "timestamptz", "UTC", "When a day was last loaded from it.", "the clock"),
             Column("error", "text", "", "Why it could not be had, until it is mended.", "made here"),
             Column("error_at", "timestamptz", "UTC", "When that was.", "the clock"),
+            Column("reset_of", "timestamptz", "UTC", "`fetched_at` of the form that `hl reset checkpoint` wants replaced: the next run downloads the object again. NULL: it is kept.", "given"),
         ),
     ),
     "hl.s3_requests": TableOf(
@@ -318,15 +319,6 @@ TABLES: dict[str, TableOf] = {
         (
             Column("egress", "text", "", "The address.", "HL_EGRESS"),
             Column("blocked_until", "timestamptz", "UTC", "Nobody calls from it before.", "429, `Retry-After`"),
-        ),
-    ),
-    "hl.dirty_days": TableOf(
-        None,
-        "Days whose fills in hl.fills are older than what the lake has.",
-        (
-            Column("date", "date", "UTC", "The day.", "times of fills"),
-            Column("reason", "text", "", "What has come.", "made here"),
-            Column("noted_at", "timestamptz", "UTC", "When.", "the clock"),
         ),
     ),
     "hl.backfill_progress": TableOf(
@@ -416,6 +408,15 @@ TABLES: dict[str, TableOf] = {
             Column("at", "timestamptz", "UTC", "When.", "the clock"),
         ),
     ),
+    "hl.dirty_days": TableOf(
+        None,
+        "The days whose fills in hl.fills are older than what the lake has, until they are loaded again (`hl ingest --dirty`).",
+        (
+            Column("date", "date", "UTC", "The day.", "given"),
+            Column("reason", "text", "", "What made it so, the last time.", "given"),
+            Column("noted_at", "timestamptz", "UTC", "When that was.", "the clock"),
+        ),
+    ),
     "hl.fills_days": TableOf(
         None,
         "The days that were loaded.",
@@ -434,6 +435,24 @@ TABLES: dict[str, TableOf] = {
             Column("twaps_at", "timestamptz", "UTC", "The same of hl.twaps.", "the clock"),
         ),
     ),
+    "hl.fills_hours": TableOf(
+        None,
+        "The hours of each day that have fills. Days loaded before this table was there have none.",
+        (
+            Column("date", "date", "UTC", "The day.", "the partition"),
+            Column("hour", "smallint", "UTC", "The hour of the event, 0 to 23.", "`time`"),
+            Column("rows", "bigint", "rows", "Its fills.", "counted"),
+            Column("duplicates", "bigint", "rows", "Rows of the lake that repeated a fill and were left out.", "counted"),
+            Column("conflicts", "bigint", "rows", "Of these: that say other things of it.", "counted"),
+            Column("loaded_at", "timestamptz", "UTC", "When it was loaded.", "the clock"),
+            Column("repeated", "bigint", "rows", "Rows in the lake's `fills/` that repeat a fill: 0, or something is wrong.", "counted"),
+            Column("trades", "bigint", "trades", "Its trades.", "counted"),
+            Column("single_legs", "bigint", "trades", "Of these: of which one leg alone is there.", "counted"),
+            Column("crowded", "bigint", "trades", "Of these: with legs that are no pair.", "counted"),
+            Column("proven_at", "timestamptz", "UTC", "When lake and hl.fills were found to have the same rows of it. NULL: not since it was loaded.", "the clock"),
+            Column("candles_at", "timestamptz", "UTC", "When its candles were made. NULL: not since it was loaded.", "the clock"),
+        ),
+    ),
     "hl.fills_day_objects": TableOf(
         None,
         "Which objects gave a day its rows.",
@@ -441,7 +460,17 @@ TABLES: dict[str, TableOf] = {
             Column("date", "date", "UTC", "The day.", "the partition"),
             Column("object_id", "integer", "", "The object: hl.s3_ingest_log.", "made here"),
             Column("etag", "text", "", "Its ETag then.", "LIST"),
+            Column("parser", "integer", "", "Version of the parser that had read it. NULL: not known.", "made here"),
             Column("rows", "bigint", "rows", "Rows of the day that it gave.", "counted"),
+        ),
+    ),
+    "hl.twap_day_objects": TableOf(
+        None,
+        "Which objects a day of TWAP statuses was made of.",
+        (
+            Column("date", "date", "UTC", "The day.", "the partition"),
+            Column("object_key", "text", "", "The object: hl.s3_ingest_log.", "LIST"),
+            Column("etag", "text", "", "Its ETag then.", "LIST"),
         ),
     ),
 }

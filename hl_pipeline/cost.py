@@ -67,10 +67,11 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class Bill:
     """What days cost: each dataset, the room that it takes and the disks of this machine that have to give it; and how many LISTs
-    were made to find out, for so many USD, which are spent.
+    were made to find out, for so many USD, which are spent. `listed`: dataset and key of each object that the days want.
     """
 
     costs: list[Cost]
+    listed: frozenset[tuple[str, str]]
     room: Room
     disks: list[Disk]
     lists: int
@@ -126,21 +127,30 @@ def room_for(costs: Collection[Cost]) -> Room:
     return room_of_fetched(sum(cost.to_download.bytes for cost in costs), loaded or None)
 
 
-def draw_up_bill(days: Sequence[date], settings: Settings) -> Bill:
-    """List what `days` (in order) want, and what the lake has of it. Raises BucketError, also where there is no money to list."""
+def draw_up_bill(days: Sequence[date], settings: Settings, reset: AbstractSet[tuple[str, str]]) -> Bill:
+    """List what `days` (in order) want, and what the lake has of it but for the objects that are to be fetched again (`reset`:
+    dataset and key). Raises BucketError, also where there is no money to list.
+    """
     of_fills = Spending(settings, settings.node_data_price_per_gb)
     of_statuses = Spending(settings, settings.twap_data_price_per_gb)
     node_data = NodeData(url=settings.node_data_url, region=settings.node_data_region).open(settings, of_fills)
     twap_data = TwapData(url=settings.twap_data_url, region=settings.twap_data_region).open(settings, of_statuses)
     wanted = list_wanted(days, node_data, twap_data)
     lake = open_lake(settings.lake)
-    prices = {source.name: find_prices(settings.node_data_url, settings.node_data_price_per_gb, settings) for source in SOURCES}
-    prices[STATUSES] = find_prices(settings.twap_data_url, settings.twap_data_price_per_gb, settings)
+    prices = prices_of_datasets(settings)
     oldest = oldest_kept(settings)
-    costs = [cost_of(item, find_in_lake(lake, item), prices[item.dataset], oldest) for item in wanted]
+    kept = [{known for known in find_in_lake(lake, item) if (item.dataset, known[0]) not in reset} for item in wanted]
+    costs = [cost_of(item, known, prices[item.dataset], oldest) for item, known in zip(wanted, kept, strict=True)]
     room = room_for(costs)
     lists, dollars = of_fills.requests + of_statuses.requests, of_fills.dollars + of_statuses.dollars
-    return Bill(costs, room, find_disks(settings, room), lists, dollars)
+    listed = frozenset((item.dataset, found.key) for item in wanted for _, found in item.objects)
+    return Bill(costs, listed, room, find_disks(settings, room), lists, dollars)
+
+
+def prices_of_datasets(settings: Settings) -> dict[str, Prices]:
+    """What the bucket of each dataset asks."""
+    prices = {source.name: find_prices(settings.node_data_url, settings.node_data_price_per_gb, settings) for source in SOURCES}
+    return prices | {STATUSES: find_prices(settings.twap_data_url, settings.twap_data_price_per_gb, settings)}
 
 
 def list_wanted(days: Sequence[date], node_data: Bucket, twap_data: Bucket | None) -> list[Wanted]:

@@ -8,7 +8,9 @@ from hl_pipeline.assets.raw import raw_fills
 from hl_pipeline.assets.stats import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
+from hl_pipeline.automation import build_schedule, build_sensors, fresh
 from hl_pipeline.resources import Info, LakeStorage, NodeData, TwapData, Warehouse
+from hl_pipeline.retention import thin_runs_by_age, thinning_schedule
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
@@ -30,31 +32,39 @@ def build_resources(settings: Settings) -> dict[str, object]:
     }
 
 
+# Whether fills keep up with the clock is no matter of a day.
+_OF_DAYS = AssetSelection.assets(*ASSETS) - AssetSelection.checks(fresh)
+INGEST_DAYS = define_asset_job(
+    "ingest_days",
+    _OF_DAYS,
+    description="A day from the buckets: its objects into the lake, its fills and TWAP statuses into lake and PostgreSQL, "
+    "statistics, TWAPs. An object that the lake has is not downloaded again.",
+)
+REBUILD_DAYS = define_asset_job(
+    "rebuild_days",
+    AssetSelection.assets(*DERIVED) - AssetSelection.checks(fresh),
+    description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. Reads no bucket.",
+)
+BACKFILL_SHARDS = define_asset_job(
+    "backfill_shards",
+    AssetSelection.assets(*BACKFILL),
+    description="A shard of wallets from the info API: fills from before the buckets and statuses of TWAPs, into the lake. "
+    "A wallet that was asked to its end is not asked again.",
+    # It takes hours: days go first.
+    tags={"dagster/priority": "-1"},
+)
+
+
 def build_defs(settings: Settings | None = None) -> Definitions:
     """The code location; tests give settings of their own."""
+    settings = settings or Settings()
     return Definitions(
         assets=[*ASSETS, *BACKFILL],
-        jobs=[
-            define_asset_job(
-                "ingest_days",
-                AssetSelection.assets(*ASSETS),
-                description="A day from the buckets: its objects into the lake, its fills and TWAP statuses into lake and "
-                "PostgreSQL, statistics, TWAPs. An object that the lake has is not downloaded again.",
-            ),
-            define_asset_job(
-                "rebuild_days",
-                AssetSelection.assets(*DERIVED),
-                description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. "
-                "Reads no bucket.",
-            ),
-            define_asset_job(
-                "backfill_shards",
-                AssetSelection.assets(*BACKFILL),
-                description="A shard of wallets from the info API: fills from before the buckets and statuses of "
-                "TWAPs, into the lake. A wallet that was asked to its end is not asked again.",
-            ),
-        ],
-        resources=build_resources(settings or Settings()),
+        asset_checks=[fresh],
+        jobs=[INGEST_DAYS, REBUILD_DAYS, BACKFILL_SHARDS, thin_runs_by_age],
+        sensors=build_sensors(settings, INGEST_DAYS),
+        schedules=[build_schedule(settings, INGEST_DAYS), thinning_schedule(settings)],
+        resources=build_resources(settings),
         # A run is a process already: work in parallel is across runs, and in threads within one.
         executor=in_process_executor,
     )

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from hl_pipeline.definitions import ASSETS, build_defs
 from hl_pipeline.events import is_event
+from hl_pipeline.instance import tags_of_own_run
 from hl_pipeline.settings import Settings
 
 _SHARE_OF_RAW, _SHARE_OF_LOAD, _SHARE_OF_TABLE = 0.42, 0.33, 0.05  # of a day's time: decoding, loading, each derived table
@@ -54,8 +55,11 @@ class Day:
     duplicates: int
 
 
-def ingest_days(days: list[date], settings: Settings, console: Console, *, from_lake: bool = False) -> list[Day]:
+def ingest_days(
+    days: list[date], settings: Settings, console: Console, *, from_lake: bool = False, command: str = "hl ingest"
+) -> list[Day]:
     """Materialize all assets of each day, in order (`from_lake`: those that need no bucket); a day that fails stops no other.
+    Runs are tagged with the `command` that started them.
 
     Raises InterruptedIngestError.
     """
@@ -69,7 +73,7 @@ def ingest_days(days: list[date], settings: Settings, console: Console, *, from_
                 instance=instance,
                 run_config=QUIET,
                 raise_on_error=False,
-                tags={"hl/started_by": "hl rebuild" if from_lake else "hl ingest"},
+                tags={"hl/started_by": command, **tags_of_own_run(settings)},
             )
             raise_if_interrupted(result)
             done.append(_describe(day, result))

@@ -5,10 +5,11 @@
     fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), counted once, in the
                                                                               order of time and of the source
 
-What is there of TWAPs: `lake_twaps`; from the info API: `lake_api`.
+What is there of TWAPs: `lake_twaps`; from the info API: `lake_api`; of statistics while a day grows: `lake_partials`.
 
 A file is written under a name that begins with a dot and moved into place whole (on S3: one upload), so a reader sees the old
-one or the new one. Everything known of an object stands in its file's Parquet metadata, under the key `hl`.
+one or the new one. Everything known of an object stands in its file's Parquet metadata, under the key `hl`; in that of an
+hour of fills stand the objects that it was made of.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import logging
 import os
 import re
+import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,7 +27,7 @@ from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 import polars as pl
@@ -37,6 +39,9 @@ from hl_pipeline.events import emit
 from hl_pipeline.formats.decoding import Decoded
 from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine, in_fill_schema
 
+if TYPE_CHECKING:
+    from hl_pipeline.lake_api import ApiShard
+
 _log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 150_000
 META_KEY = b"hl"
@@ -46,6 +51,9 @@ _REPEATING = (
     *("coin", "wallet", "side", "dir", "crossed", "fee_token", "builder", "builder_fee", "deployer_fee", "priority_gas"),
     *("twap_id", "liquidated_user", "liquidation_mark_px", "liquidation_method", "object"),
 )
+
+ObjectVersion = tuple[str, str, int]
+"""An object as it was read: its key, its ETag, the version of the parser."""
 
 NO_FILLS = pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()})
 """What a day's fills are when there are none."""
@@ -95,6 +103,18 @@ class ObjectMeta:
     @property
     def missing_block_count(self) -> int:
         return sum(last - first + 1 for first, last in self.missing_blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class HourOfFills:
+    """What is known of an hour of fills in the lake: an `id` that no other file ever has, and the objects it was made of."""
+
+    id: str
+    objects: frozenset[ObjectVersion]
+
+
+def version_of(meta: ObjectMeta | ApiShard) -> ObjectVersion:
+    return meta.key, meta.etag, meta.parser
 
 
 def open_lake(url: str) -> Lake:
@@ -323,7 +343,7 @@ def read_raw_fills(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
     return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"))
 
 
-def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> None:
+def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made_of: Iterable[ObjectMeta | ApiShard]) -> None:
     """Make `fills` (FILL_SCHEMA and `object`) all that the lake has of that hour; no rows, no file."""
     path = fills_path(day, hour)
     if fills.is_empty():
@@ -331,6 +351,21 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame) -> N
         return
     with replacing(lake, path) as temporary, _parquet_writer(temporary, fills.schema) as writer:
         writer.write_table(as_arrow(fills), row_group_size=_ROW_GROUP_ROWS)
+        known = {"id": uuid.uuid4().hex, "objects": [version_of(meta) for meta in made_of]}
+        writer.add_key_value_metadata({META_KEY: json.dumps(known).encode()})
+
+
+def read_hours_of_fills(lake: Lake, day: date) -> dict[int, HourOfFills]:
+    """What is known of each hour (0-23) of a day that has fills in the lake; of one that an earlier version wrote, nothing."""
+    known: dict[int, HourOfFills] = {}
+    for path in list_files(lake, f"fills/date={day}"):
+        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
+            metadata = pq.read_metadata(file).metadata or {}
+        if META_KEY in metadata:
+            record = json.loads(metadata[META_KEY])
+            hour = int(path.rpartition("hour=")[2].removesuffix(".parquet"))
+            known[hour] = HourOfFills(record["id"], frozenset((key, etag, parser) for key, etag, parser in record["objects"]))
+    return known
 
 
 def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) -> pl.DataFrame:
@@ -348,8 +383,13 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
 
 def objects_of_fills(lake: Lake, day: date) -> set[str]:
     """The keys of the objects that the lake's fills of a day came from."""
-    frames = [read_fills_hour(lake, day, hour, ["object"]) for hour in range(24)]
-    return set(pl.concat([frame.unique() for frame in frames])["object"])
+    keys: set[str] = set()
+    for path in list_files(lake, f"fills/date={day}"):
+        # Of a lake on S3 that one column is read, not the day.
+        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
+            column = pq.ParquetFile(file, read_dictionary=["object"]).read(["object"])["object"]
+        keys.update(column.unique().to_pylist())
+    return keys
 
 
 def open_file(lake: Lake, path: str) -> BinaryIO:

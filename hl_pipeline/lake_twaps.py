@@ -4,7 +4,8 @@
     raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.bad.jsonl   what of it could not be taken, if anything
     api_twap_history/date=2025-11-03/shard=3f.parquet                        statuses that the info API has of a shard's wallets
     twap_statuses/date=2025-11-03/statuses.parquet                           by the day of the event (UTC), each event once
-    twap_slices/date=2025-11-03/slices.parquet                               the fills of that day that are slices of TWAPs
+    twap_slices/date=2025-11-03/slices.parquet                               the fills of that day that are slices of TWAPs, and
+                                                                             which file of fills those of each hour are from
 
 A file's name is that of its object and eight digits of a hash of the whole key.
 """
@@ -13,15 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
 from hl_pipeline.formats.twap_statuses import PARSER, TWAP_STATUS_SCHEMA, DecodedStatuses
 from hl_pipeline.lake import (
@@ -33,10 +37,13 @@ from hl_pipeline.lake import (
     list_files,
     open_file,
     read_fills_hour,
+    read_hours_of_fills,
     remove,
     replacing,
     write_bad_lines,
 )
+
+_log = logging.getLogger(__name__)
 
 API_HISTORY = "api_twap_history"
 UNITS_NS = (1_000_000_000, 1_000_000, 1_000, 1)
@@ -112,7 +119,7 @@ def write_status_object(
     )
     path = status_object_path(object_date, key)
     with replacing(lake, path) as temporary:
-        _write_parquet(temporary, rows, meta)
+        _write_parquet(temporary, rows, asdict(meta))
         # Before the rows, so that rows never stand without what is missing from them.
         write_bad_lines(lake, path.removesuffix(".parquet") + ".bad.jsonl", bad)
     return meta
@@ -126,19 +133,23 @@ def _integer(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _write_parquet(path: Path, rows: pl.DataFrame, meta: StatusObject | None = None) -> None:
+def _write_parquet(path: Path, rows: pl.DataFrame, known: Mapping[str, object] | None = None) -> None:
     table = as_arrow(rows)
-    if meta is not None:
-        table = table.replace_schema_metadata({META_KEY: json.dumps(asdict(meta)).encode()})
+    if known is not None:
+        table = table.replace_schema_metadata({META_KEY: json.dumps(known).encode()})
     pq.write_table(table, path, compression="zstd", compression_level=3)
 
 
 def read_status_object_meta(lake: Lake, path: str) -> StatusObject | None:
-    """What is known of the object at `path`; None when it is not in the lake."""
+    """What is known of the object at `path`; None when it is not in the lake, or the file there is none of ours."""
     if not exists(lake, path):
         return None
-    with open_file(lake, path) as file:
-        return StatusObject(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
+    try:
+        with open_file(lake, path) as file:
+            return StatusObject(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        emit(_log, "lake_file_unreadable", level=logging.WARNING, path=f"{lake.root}/{path}", error=error)
+        return None
 
 
 def list_status_objects(lake: Lake, object_date: date) -> list[StatusObject]:
@@ -194,15 +205,33 @@ def write_statuses(lake: Lake, day: date, statuses: pl.DataFrame) -> None:
     _replace(lake, f"twap_statuses/date={day}/statuses.parquet", statuses)
 
 
-def extract_slices(lake: Lake, day: date) -> pl.DataFrame:
-    """The slices (SLICE_COLUMNS) among the lake's fills of the day."""
-    hours = [read_fills_hour(lake, day, hour, SLICE_COLUMNS) for hour in range(24)]
-    return pl.concat([pl.DataFrame(schema=_SLICE_SCHEMA), *(hour.filter(pl.col("twap_id").is_not_null()) for hour in hours)])
+def extract_slices(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> pl.DataFrame:
+    """The slices (SLICE_COLUMNS) among the lake's fills of some hours of the day."""
+    fills = (read_fills_hour(lake, day, hour, SLICE_COLUMNS) for hour in hours)
+    return pl.concat([pl.DataFrame(schema=_SLICE_SCHEMA), *(hour.filter(pl.col("twap_id").is_not_null()) for hour in fills)])
 
 
-def write_slices(lake: Lake, day: date, slices: pl.DataFrame) -> None:
-    """Make `slices` all that the lake has of the day's; no rows, no file."""
-    _replace(lake, slices_path(day), slices)
+def renew_slices(lake: Lake, day: date) -> pl.DataFrame:
+    """Make the slices of the lake's fills all that `twap_slices` has of the day, no rows, no file; they themselves.
+
+    Of hours whose file of fills is the one it was the last time they are kept, unless that is so of all: then nothing is new,
+    and who asks wants the day made anew.
+    """
+    path = slices_path(day)
+    hours = {str(hour): known.id for hour, known in read_hours_of_fills(lake, day).items()}
+    known: dict[str, str] = {}
+    slices = pl.DataFrame(schema=_SLICE_SCHEMA)
+    if exists(lake, path):
+        with open_file(lake, path) as file:
+            known = json.loads((pq.read_metadata(file).metadata or {}).get(META_KEY, b"{}"))
+            file.seek(0)
+            slices = pl.read_parquet(file, hive_partitioning=False)
+    same = [] if known == hours else [int(hour) for hour, id_ in hours.items() if known.get(hour) == id_]
+    kept = slices.filter(pl.col("time").dt.hour().is_in(same))
+    slices = pl.concat([kept, extract_slices(lake, day, [hour for hour in range(24) if hour not in same])])
+    slices = slices.sort("time", maintain_order=True)
+    _replace(lake, path, slices, hours)
+    return slices
 
 
 def read_slices(lake: Lake, day: date, twap_ids: pl.Series) -> pl.DataFrame:
@@ -219,9 +248,9 @@ def slices_path(day: date) -> str:
     return f"twap_slices/date={day}/slices.parquet"
 
 
-def _replace(lake: Lake, path: str, rows: pl.DataFrame) -> None:
+def _replace(lake: Lake, path: str, rows: pl.DataFrame, known: Mapping[str, object] | None = None) -> None:
     if rows.is_empty():
         remove(lake, path)
         return
     with replacing(lake, path) as temporary:
-        _write_parquet(temporary, rows)
+        _write_parquet(temporary, rows, known)

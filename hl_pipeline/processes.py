@@ -11,19 +11,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO, TextIO
 
-import psutil
 import requests
 
+from hl_pipeline.fill_then_follow import BackfillError
 from hl_pipeline.installation import PROJECT
+from hl_pipeline.process_groups import find_left, remember_groups, stop_groups
+from hl_pipeline.warehouse.connect import NoDatabaseError
 
-_STOP_SECONDS = 20.0
 _START_SECONDS = 120.0
+_SERVICES = "up.json"
 _HOST = "127.0.0.1"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -66,8 +68,10 @@ def run_api(host: str, port: int) -> int:
     return 0 if code in (0, -signal.SIGTERM) else code
 
 
-def run_services(home: Path, port: int, api_port: int) -> int:
+def run_services(home: Path, port: int, api_port: int, once_up: Callable[[str], str] | None = None) -> int:
     """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service ends by itself (1).
+
+    `once_up` is called with the UI's address once it answers, again while it fails; what it returns is said.
 
     Raises AlreadyUpError.
     """
@@ -77,13 +81,17 @@ def run_services(home: Path, port: int, api_port: int) -> int:
         stop.set()
 
     with _only_one(home), (home / "hl.log").open("a") as log:
+        _stop_left(home, log)
         _check_port(port, "--port or HL_PORT")
         _check_port(api_port, "--api-port or HL_API_PORT")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, ask_to_stop)
-        children = {name: _start(name, command, log) for name, command in commands(port, api_port).items()}
-        threading.Thread(target=_announce, args=(port, api_port, stop, home), daemon=True).start()
+        children: dict[str, subprocess.Popen[str]] = {}
         try:
+            for name, command in commands(port, api_port).items():
+                children[name] = _start(name, command, log)
+                remember_groups(home / _SERVICES, {name: child.pid for name, child in children.items()})
+            threading.Thread(target=_announce, args=(port, api_port, stop, home, once_up, log), daemon=True).start()
             while not stop.wait(0.5):
                 for name, child in children.items():
                     if child.poll() is not None:
@@ -92,7 +100,10 @@ def run_services(home: Path, port: int, api_port: int) -> int:
             return 0
         finally:
             _say("stopping", log)
-            _stop([*children.values()])
+            stop_groups([child.pid for child in children.values()])
+            for child in children.values():
+                child.wait()
+            (home / _SERVICES).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -103,6 +114,13 @@ def _only_one(home: Path) -> Generator[None]:
         except BlockingIOError:
             raise AlreadyUpError(f"hl up is running already in {home}; stop it with Ctrl-C where it runs") from None
         yield
+
+
+def _stop_left(home: Path, log: TextIO) -> None:
+    """End what an `hl up` of this home has left running that was killed itself: it has our ports, and a daemon must be one."""
+    if left := find_left(home / _SERVICES, home):
+        _say(f"stopping what an hl up that was killed has left: {', '.join(left)}", log)
+        stop_groups(left.values())
 
 
 def _check_port(port: int, setting: str) -> None:
@@ -145,40 +163,25 @@ def _say(text: str, log: TextIO) -> None:
     log.flush()
 
 
-def _announce(port: int, api_port: int, stop: threading.Event, home: Path) -> None:
+def _announce(
+    port: int, api_port: int, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
+) -> None:
+    ui = f"http://{_HOST}:{port}"
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and not stop.wait(0.5):
         try:
-            requests.get(f"http://{_HOST}:{port}/server_info", timeout=2).raise_for_status()
+            requests.get(f"{ui}/server_info", timeout=2).raise_for_status()
         except requests.RequestException:
             continue
         api = f"REST API: http://{_HOST}:{api_port}/docs"
-        print(f"\n  Dagster UI: http://{_HOST}:{port}   {api}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
-        return
-
-
-def _stop(children: Collection[subprocess.Popen[str]]) -> None:
-    """Interrupt the services and all that they started: a run in progress notes that it was interrupted, and ends too."""
-    groups = {child.pid for child in children}
-    _signal(groups, signal.SIGINT)
-    deadline = time.monotonic() + _STOP_SECONDS
-    while _running(groups) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    _signal(groups, signal.SIGKILL)
-    for child in children:
-        child.wait()
-
-
-def _signal(groups: set[int], number: signal.Signals) -> None:
-    for group in groups:
-        with suppress(ProcessLookupError):
-            os.killpg(group, number)
-
-
-def _running(groups: set[int]) -> bool:
-    """Whether a process of these groups still works (one that has ended may wait long for its parent to notice)."""
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if os.getpgid(process.pid) in groups and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
+        print(f"\n  Dagster UI: {ui}   {api}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        break
+    while once_up is not None and not stop.is_set():
+        try:
+            _say(once_up(ui), log)
+            return
+        except (BackfillError, NoDatabaseError, requests.RequestException) as error:
+            if time.monotonic() > deadline:
+                _say(f"error: the backfill was not launched: {error}. Start hl up again, or launch it in the UI", log)
+                return
+            stop.wait(2)

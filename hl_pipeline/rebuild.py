@@ -12,13 +12,15 @@ from hl_pipeline.lake_twaps import list_status_objects
 from hl_pipeline.warehouse.ledger import record_fetched, record_shard, record_statuses_fetched
 
 
-def days_in_lake(lake: Lake) -> list[date]:
-    """The days that the lake has fills of, or objects of their own (those of hour 0 alone are there for the day before), or
-    fills from the info API, or TWAP statuses.
+def days_in_lake(lake: Lake, first: date = date.min, last: date = date.max) -> list[date]:
+    """The days from `first` to `last` that the lake has fills of, or objects of their own (those of hour 0 alone are there for
+    the day before), or fills from the info API, or TWAP statuses.
     """
-    raw = list_days(lake, "api_fills") + list_days(lake, "api_twap_history")
-    raw += [day for day in list_days(lake, "raw_fills") if any(meta.hour for meta in list_raw_objects(lake, day))]
-    return sorted({*list_days(lake, "fills"), *list_days(lake, "twap_statuses"), *raw})
+    of_events = [list_days(lake, table) for table in ("fills", "api_fills", "twap_statuses", "api_twap_history")]
+    made = {day for days in of_events for day in days}
+    raw = [day for day in list_days(lake, "raw_fills") if first <= day <= last and day not in made]
+    there = made.union(day for day in raw if any(meta.hour for meta in list_raw_objects(lake, day)))
+    return sorted(day for day in there if first <= day <= last)
 
 
 def record_objects(connection: psycopg.Connection, lake: Lake) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -70,9 +71,15 @@ class Warehouse(ConfigurableResource):
     def connect(self, application: str) -> Generator[psycopg.Connection]:
         """A connection to the migrated database. Raises NoDatabaseError."""
         url = find_database_url(Settings())
-        migrate(url)
+        _migrate_once(url)
         with connect(url, application) as connection:
             yield connection
+
+
+@cache
+def _migrate_once(url: str) -> None:
+    """Each asset of a run asks for a connection; that nothing is to be migrated takes 50 ms to find out."""
+    migrate(url)
 
 
 def _open_s3(url: str, region: str, settings: Settings, meter: Meter) -> Bucket:

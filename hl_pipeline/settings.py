@@ -138,6 +138,19 @@ class Settings(ApiOptions, BaseSettings):
         le=1_000_000,
         description="Hours after the end of an hour at which its missing object counts as a hole, not as yet to come.",
     )
+    max_lag_hours: float = Field(
+        default=4.0,
+        gt=0,
+        le=1_000_000,
+        description="Hours that the newest loaded hour of fills may lie back before the check `fresh` fails.",
+    )
+    reconcile_cron: str = Field(
+        default="30 2 * * *",
+        description="When (cron, UTC) everything is listed and compared, and failed days are asked for again.",
+    )
+    sensor_seconds: int = Field(
+        default=300, ge=5, le=86_400, description="Seconds between two looks of the sensors for new objects in the buckets."
+    )
     bad_lines_max_share: float = Field(
         default=0.0001,
         ge=0,
@@ -163,6 +176,15 @@ class Settings(ApiOptions, BaseSettings):
         ge=0,
         description="GB that stay free on the disks of lake and embedded PostgreSQL: a day that needs them fails.",
     )
+    runs_at_once: int = Field(
+        default=2, ge=1, le=1000, description="Runs in work side by side, the others wait; each needs 0.5 to 1.4 GB."
+    )
+    runs_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Days after which an ended run loses the lines of its log; what it made and checked stays. Unset: never.",
+    )
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
     api_port: int = Field(
@@ -174,6 +196,13 @@ class Settings(ApiOptions, BaseSettings):
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("reconcile_cron")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError("must be minute, hour, day, month, weekday, like 30 2 * * *")
         return value
 
     @field_validator("lake_url", "node_data_url", "twap_data_url")

@@ -51,6 +51,12 @@ def room_of_fetched(fetched_bytes: int, loaded_bytes: int | None) -> Room:
     return Room(lake, None if loaded_bytes is None else loaded_bytes / _BYTES_A_FILL_COMPRESSED * _BYTES_A_FILL_IN_DATABASE)
 
 
+def bytes_on_disk(fetched_bytes: int) -> int:
+    """What objects of so many bytes take in all, once they are in the lake and in hl.fills."""
+    room = room_of_fetched(fetched_bytes, fetched_bytes)
+    return round(room.lake + (room.database or 0))
+
+
 def find_disks(settings: Settings, room: Room) -> list[Disk]:
     """The disks of this machine that `room` is needed on; none where lake and database are elsewhere."""
     needed: dict[Path, float] = {}

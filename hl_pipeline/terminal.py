@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from hl_pipeline.events import is_event
 from hl_pipeline.settings import PREFIX, RESOLVED, DemoSettings, Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError
 from hl_pipeline.warehouse.embedded import EmbeddedServerError
+
+if TYPE_CHECKING:
+    from hl_pipeline.lake import Lake
 
 console = Console(soft_wrap=True)
 # As wide as a table needs: a terminal breaks its lines, a file or a pipe keeps them whole.
@@ -130,10 +133,30 @@ def check_order(first: date | None, last: date | None) -> None:
         fail(f"--to {last} is before --from {first}", code=2)
 
 
+def check_days(first: date, last: date) -> list[date]:
+    """The days from `first` to `last`, which must be days that there can be something of."""
+    from hl_pipeline.partitions import DAYS, days_between
+
+    check_order(first, last)
+    known = DAYS.get_partition_keys()
+    if str(first) < known[0] or str(last) > known[-1]:
+        fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
+    return days_between(first, last)
+
+
 def program() -> str:
     """How to call this program from here."""
     program = Path(sys.argv[0]).absolute()
     return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "hl"
+
+
+def open_lake_there(settings: Settings) -> Lake:
+    """The lake, which must be there already."""
+    from hl_pipeline.lake import open_lake
+
+    if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
+        fail(f"there is no lake in {settings.lake}; see HL_LAKE_URL")
+    return open_lake(settings.lake)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -42,6 +42,8 @@ def main() -> None:
     """Make the data, do the runs, print the medians."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=5)
+    options.add_argument("--hours", type=int, default=HOURS, help="of the day in today's format")
+    options.add_argument("--only", choices=[*_MEASURES], nargs="+", default=[*_MEASURES])
     options.add_argument("--one", choices=[*_MEASURES], help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.one:
@@ -50,23 +52,24 @@ def main() -> None:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="hl-bench-") as directory:
         home = Path(directory)
-        bucket = _make_bucket(home, console)
+        bucket = _make_bucket(home, console, chosen.hours)
         results: list[dict[str, float]] = []
         with hold(home):
             for number in range(chosen.runs):
-                measured = [_run(what, home, bucket, number) for what in _MEASURES]
+                measured = [_run(what, home, bucket, number) for what in chosen.only]
                 results.append({name: value for one in measured for name, value in one.items()})
-                results[-1] |= measure_api(home)
-                console.print(f"run {number + 1}: " + ", ".join(f"{name} {value:,.0f}" for name, value in results[-1].items()))
+                if chosen.only == [*_MEASURES]:
+                    results[-1] |= measure_api(home)
+                console.print(f"run {number + 1}: " + ", ".join(f"{name} {value:,.2f}" for name, value in results[-1].items()))
     _print_medians(console, results)
 
 
-def _make_bucket(home: Path, console: Console) -> Path:
+def _make_bucket(home: Path, console: Console, hours: int) -> Path:
     """A bucket of hours of today's format, and of hours that two of the older ones share."""
     from hl_pipeline.sample import write_sample
 
-    for day, hours in ((DAY, HOURS), (OLDER_DAY, OLDER_HOURS)):
-        made = write_sample(home / "sample", first_day=day, hours=hours, fills_per_hour=FILLS_PER_HOUR)
+    for day, count in ((DAY, hours), (OLDER_DAY, OLDER_HOURS)):
+        made = write_sample(home / "sample", first_day=day, hours=count, fills_per_hour=FILLS_PER_HOUR)
         console.print(
             f"{day}: {made.fills:,} fills in {made.objects} objects, {made.bytes / 1e6:,.0f} MB; {os.cpu_count()} cores"
         )
@@ -98,23 +101,16 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
 
 def measure_stages() -> dict[str, float]:
     """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs."""
-    from hl_pipeline.assets.stats import hours_of_lake
-    from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
-    from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
-    from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, user_stats_of
+    from hl_pipeline.assets.stats import DAILY, USER, make_candles_of_day, make_statistics_of_day
     from hl_pipeline.warehouse.connect import connect, find_database_url
-    from hl_pipeline.warehouse.load_table import replace_day
 
     figures, lake = _bring_and_load(DAY, "decode + lake", "load with indexes")
     rows = figures.pop("rows")
     started = time.perf_counter()
     with connect(find_database_url(Settings())) as connection:
-        for table, columns, make in (
-            ("candles", CANDLE_COLUMNS, candles_of_day),
-            ("daily_stats", DAILY_STATS_COLUMNS, daily_stats_of),
-            ("user_stats", USER_STATS_COLUMNS, user_stats_of),
-        ):
-            replace_day(connection, table, DAY, make(hours_of_lake(lake, DAY, columns)))
+        make_candles_of_day(DAY, lake, connection)
+        for statistics in (DAILY, USER):
+            make_statistics_of_day(DAY, lake, connection, statistics)
     made = time.perf_counter()
     _make_twaps(lake)
     ended = time.perf_counter()
@@ -169,21 +165,64 @@ def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float],
 
 def measure_whole() -> dict[str, float]:
     """Fills a second of a day through Dagster, checks included, and the most memory of its process (MiB)."""
-    from dagster import DagsterInstance, materialize
-
-    from hl_pipeline.definitions import ASSETS, build_resources
     from hl_pipeline.warehouse.connect import find_database_url
     from hl_pipeline.warehouse.migrate import migrate
 
     migrate(find_database_url(Settings()))
+    seconds, rows, _ = _materialize(Settings())
+    return {"the whole way": rows / seconds, "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def measure_increment() -> dict[str, float]:
+    """Seconds through Dagster, checks included, of the day's last whole hour added to those before, and of the same run made to
+    replace the day: it fetches and decodes that object again, and finds nothing new.
+    """
+    from hl_pipeline.lake import raw_path
+    from hl_pipeline.warehouse.connect import find_database_url
+    from hl_pipeline.warehouse.migrate import migrate
+
+    migrate(find_database_url(Settings()))
+    [of_day] = Path(Settings().node_data_url).glob(f"*/hourly/{DAY:%Y%m%d}")
+    hours = sorted(int(path.stem) for path in of_day.glob("*.lz4"))
+    last = hours[-1] if len(hours) == 24 else hours[-2]
+    with tempfile.TemporaryDirectory(dir=Settings().home) as directory:
+        bucket = Path(directory)
+        there = bucket / of_day.relative_to(of_day.parents[2])
+        there.mkdir(parents=True)
+        settings = Settings(node_data_url=str(bucket))
+        for hour in range(last):
+            os.link(of_day / f"{hour}.lz4", there / f"{hour}.lz4")
+        _, before, _ = _materialize(settings)
+        os.link(of_day / f"{last}.lz4", there / f"{last}.lz4")
+        appending, rows, made = _materialize(settings)
+        assert made == 2, "the last hour and the one before, whose last fills it has"
+        Path(Settings().lake, raw_path(DAY, last, "node_fills_by_block")).unlink()
+        replacing, again, made = _materialize(settings)
+        assert (again, made) == (rows, 24)
+    return {
+        "fills before the increment": before,
+        "fills of the increment": rows - before,
+        "increment, seconds": appending,
+        "the same by replacing the day, seconds": replacing,
+        "share of it": appending / replacing,
+    }
+
+
+def _materialize(settings: Settings) -> tuple[float, int, int]:
+    """Seconds of the day through Dagster; its fills; how many hours were made."""
+    from dagster import DagsterInstance, materialize
+
+    from hl_pipeline.definitions import ASSETS, build_resources
+
     with DagsterInstance.ephemeral() as instance:
         started = time.perf_counter()
-        result = materialize(ASSETS, partition_key=str(DAY), instance=instance, resources=build_resources(Settings()))
+        result = materialize(ASSETS, partition_key=str(DAY), instance=instance, resources=build_resources(settings))
         seconds = time.perf_counter() - started
     [event] = result.asset_materializations_for_node("fills")
-    rows = event.metadata["dagster/partition_row_count"].value
+    rows, hours = (event.metadata[name].value for name in ("dagster/partition_row_count", "hours_made"))
     assert isinstance(rows, int)
-    return {"the whole way": rows / seconds, "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    assert isinstance(hours, int)
+    return seconds, rows, hours
 
 
 def measure_s3() -> dict[str, float]:
@@ -193,11 +232,20 @@ def measure_s3() -> dict[str, float]:
     return measure(DAY)
 
 
+def measure_looks() -> dict[str, float]:
+    """Seconds that the sensors' looks take."""
+    from hl_pipeline_tests.s3_bench import measure_looks
+
+    return measure_looks()
+
+
 _MEASURES: dict[str, Callable[[], dict[str, float]]] = {
     "stages": measure_stages,
     "older": measure_older,
     "whole": measure_whole,
     "s3": measure_s3,
+    "looks": measure_looks,
+    "increment": measure_increment,
 }
 
 
@@ -206,7 +254,7 @@ def _print_medians(console: Console, results: list[dict[str, float]]) -> None:
     for name in results[0]:
         values = [result[name] for result in results]
         target = f"{TARGETS[name]:,}" if name in TARGETS else "1,536" if name == "peak MiB" else ""
-        digits = 1 if " ms" in name else 0
+        digits = 1 if " ms" in name else 2 if "seconds" in name or "share" in name else 0
         table.add_row(name, *(f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values))), target)
     console.print(table)
 

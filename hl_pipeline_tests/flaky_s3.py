@@ -59,7 +59,8 @@ class Sent:
 class FlakyS3:
     """`faults` are met once each, in their order, by the first request that they are for; `chance` is that of a random one.
 
-    A connection carries `rate` bytes a second (None: all it can); `most_at_once`: GETs that were answered at the same time.
+    A connection carries `rate` bytes a second (None: all it can); `most_at_once`: GETs that were on their
+    way at the same time, where there is a rate.
     """
 
     url: str
@@ -108,13 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.close_connection = True
-        if "list-type=2" in self.path:
-            self._do("LIST")
-            return
-        with self.flaky.answering():
-            self._do("GET")
-
-    def _do(self, method: str) -> None:
+        method = "LIST" if "list-type=2" in self.path else "GET"
         fault = self.flaky.fault_of(method, self.path)
         kind = fault.kind if fault else None
         if kind == "reset":
@@ -173,8 +168,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         piece = max(len(body), 1) if self.flaky.rate is None else 1 << 18
         for start in range(0, len(body), piece):
-            if self.flaky.rate is not None:
-                time.sleep(len(body[start : start + piece]) / self.flaky.rate)
+            if self.flaky.rate is not None and method == "GET":
+                # Not while it writes: who has the last byte may ask for the next object before we are done.
+                with self.flaky.answering():
+                    time.sleep(len(body[start : start + piece]) / self.flaky.rate)
             self.wfile.write(body[start : start + piece])
             self.wfile.flush()
 

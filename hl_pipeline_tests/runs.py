@@ -18,16 +18,14 @@ from pydantic import SecretStr
 
 from hl_pipeline.assets.fills import load_fills
 from hl_pipeline.assets.raw import bring_day
-from hl_pipeline.assets.stats import hours_of_lake
+from hl_pipeline.assets.stats import DAILY, USER, make_candles_of_day, make_statistics_of_day
 from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
 from hl_pipeline.assets.twaps import make_twaps_of_day
 from hl_pipeline.events import is_event
-from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
 from hl_pipeline.lake import open_lake
 from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.load_table import replace_day
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["hl_pipeline_tests.runs"])
@@ -72,14 +70,16 @@ def _die_after(seconds: float) -> None:
 
 
 def ingest(place: Place, day: date) -> None:
-    """A day from the bucket to the database, as raw_fills and fills do it; with statuses of TWAPs, all that they need too."""
+    """A day from the bucket to the database, as raw_fills and fills do it; with statuses of TWAPs, all that follows too."""
     lake = open_lake(str(place.lake))
     with connect(place.database_url, "test run") as connection:
         settings = Settings(database_url=SecretStr(place.database_url), lake_url=str(place.lake), swap_wait_seconds=60)
         bring_day(day, NodeData(url=str(place.bucket), region="none"), lake, settings)
         load_fills(day, lake, connection, settings)
         if place.statuses is not None:
-            replace_day(connection, "candles", day, candles_of_day(hours_of_lake(lake, day, CANDLE_COLUMNS)))
+            make_candles_of_day(day, lake, connection)
+            for statistics in (DAILY, USER):
+                make_statistics_of_day(day, lake, connection, statistics)
             bring_statuses(day, TwapData(url=str(place.statuses), region="none"), lake, settings)
             load_day_of_statuses(day, lake, connection, settings)
             make_twaps_of_day(day, lake, connection)

@@ -139,3 +139,11 @@ def test_a_changed_file_of_a_directory_has_another_etag(tmp_path: Path) -> None:
     before = list_hours(DirectoryBucket(str(tmp_path)), SOURCE, DAY)[1].etag
     path.write_bytes(b"bb")
     assert list_hours(DirectoryBucket(str(tmp_path)), SOURCE, DAY)[1].etag != before
+
+
+@pytest.mark.parametrize("kind", ["directory", "s3"])
+def test_a_listing_can_begin_after_a_key(lay_out: Callable[[str, list[str]], Bucket], kind: str) -> None:
+    bucket = lay_out(kind, ["1.lz4", "10.lz4", "2.lz4"])
+    [first, second, third] = sorted(found.key for found in bucket.list_objects("", deep=True))
+    assert sorted(found.key for found in bucket.list_objects("", deep=True, after=first)) == [second, third]
+    assert bucket.list_objects("", deep=True, after=third) == []

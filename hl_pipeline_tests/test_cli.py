@@ -39,7 +39,7 @@ def _hl(cwd: Path, environment: dict[str, str], *arguments: str) -> subprocess.C
 def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict[str, str]) -> None:
     done = _hl(tmp_path, users_environment, "--help")
     assert done.returncode == 0
-    for command in (
+    names = (
         "up",
         "api",
         "demo",
@@ -52,7 +52,9 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         "status",
         "sample",
         "show",
-    ):
+        "reset",
+    )
+    for command in names:
         assert f"\u2502 {command} " in done.stdout
 
 

@@ -73,6 +73,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "candles: prices_ordered",
             "daily_stats: fills_accounted_for",
             "fills: day_is_whole",
+            "fills: fresh",
             "fills: key_unique",
             "fills: lake_equals_database",
             "fills: legs_pair",
@@ -92,7 +93,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "twaps: slices_have_statuses",
             "user_stats: fills_accounted_for",
         ],
-        "jobs": ["backfill_shards", "ingest_days", "rebuild_days"],
+        "jobs": ["backfill_shards", "ingest_days", "rebuild_days", "thin_runs_by_age"],
         "slow": [],
     }
 

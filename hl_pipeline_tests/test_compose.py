@@ -70,6 +70,7 @@ def test_runs_are_handed_every_setting() -> None:
         "HL_DAGSTER_DATABASE_URL",  # follows from HL_DATABASE_URL
         "HL_PORT",  # the port on this machine, of the webserver
         "HL_API_PORT",  # the same of the API
+        "HL_RUNS_AT_ONCE",  # of the daemon, which starts runs
     }
 
     handed = {name for name in _services()["code"]["environment"] if name.startswith("HL_")}
@@ -78,6 +79,7 @@ def test_runs_are_handed_every_setting() -> None:
     settings = {variable(name) for name in Settings.model_fields} - elsewhere
     assert handed_to_api == {name for name in settings if name.startswith("HL_API_")}
     assert handed == settings - handed_to_api
+    assert "HL_RUNS_AT_ONCE" in _services()["daemon"]["environment"]
     assert "HL_HOME=" in (PROJECT / "Dockerfile").read_text()
 
 

@@ -446,14 +446,14 @@ def test_rows_that_went_from_the_database_are_missed_by_the_check_against_the_la
     bucket: Path, world: World, materialized: Materialize
 ) -> None:
     materialized()
-    tally = tally_lake(open_lake(world.environment["HL_LAKE_URL"]), DAY)
+    totals, _ = tally_lake(open_lake(world.environment["HL_LAKE_URL"]), DAY)
     with connect(world.database_url) as connection:
-        assert _check_lake(tally.totals, read_totals(connection, DAY)).passed
+        assert _check_lake(totals, read_totals(connection, DAY)).passed
         connection.execute(
             "DELETE FROM hl.fills WHERE (time, tid) IN "
             "(SELECT time, tid FROM hl.fills WHERE time >= '2026-03-15 13:00+0' LIMIT 1)"
         )
-        check = _check_lake(tally.totals, read_totals(connection, DAY))
+        check = _check_lake(totals, read_totals(connection, DAY))
     assert not check.passed
     assert check.description == "Hours that differ: [13]; materialize fills of this day again."
     assert bucket.is_dir()

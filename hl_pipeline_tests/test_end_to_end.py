@@ -5,33 +5,25 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-import psutil
 import psycopg
-import pytest
 import requests
 
 from hl_pipeline.sample import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline_tests.processes_in_tests import (
-    Program,
     Ui,
     free_port,
     program,
     run,
-    started,
     still_there,
     users_environment,
     wait_until,
 )
+from hl_pipeline_tests.up_in_tests import Up, launch_backfill, look_at_backfill, processes_of, up_in
 
 _DAYS = [date(2025, 9, 1), date(2025, 9, 2)]
 _CHECKS = {
@@ -46,16 +38,6 @@ _CHECKS = {
 }
 _HL = program("hl")
 
-_BACKFILL = """
-    mutation($backfill: LaunchBackfillParams!) {
-      launchPartitionBackfill(backfillParams: $backfill) { __typename ... on LaunchBackfillSuccess { backfillId } }
-    }
-"""
-_BACKFILL_STATUS = """
-    query($id: String!) {
-      partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs(limit: 10) { runId status } } }
-    }
-"""
 _CHECK_EXECUTIONS = """
     query($asset: AssetKeyInput!, $check: String!) {
       assetCheckExecutions(assetKey: $asset, checkName: $check, limit: 10) { runId status evaluation { success description } }
@@ -63,56 +45,9 @@ _CHECK_EXECUTIONS = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Up:
-    """A running `hl up`, and where it has its things."""
-
-    program: Program
-    ui: Ui
-    home: Path
-    api: str
-
-
-@pytest.fixture
-def directory() -> Generator[Path]:
-    """The directory that the user works in; its path is short enough for PostgreSQL's socket."""
-    with tempfile.TemporaryDirectory(prefix="hl-e2e-") as name:
-        yield Path(name)
-
-
-@contextmanager
-def _up(directory: Path, environment: dict[str, str] | None = None, **settings: str) -> Generator[_Up]:
-    """`hl up` in `directory`, whose `.env` has `settings`, ready to be used; whatever is left at the end is killed."""
-    port, api_port, home = free_port(), free_port(), directory / "home"
-    settings |= {"HL_HOME": "home", "HL_PORT": str(port), "HL_API_PORT": str(api_port)}
-    (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    with started([_HL, "up"], users_environment(**(environment or {})), directory, directory / "up.log") as up:
-        try:
-            ui = Ui(port)
-            wait_until(lambda: up.answers(ui.health), 90, "the UI answers")
-            api = f"http://127.0.0.1:{api_port}"
-            wait_until(lambda: up.answers(f"{api}/healthz"), 30, "the API answers")
-            yield _Up(up, ui, home, api)
-        finally:
-            for left in _of_home(home):
-                left.kill()
-
-
-def _of_home(home: Path) -> list[psutil.Process]:
-    """The processes that work for `home`, wherever they stand in the tree; PostgreSQL's own too."""
-    found: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("HL_HOME") == str(home) or str(home / "postgres") in process.cmdline():
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
-
-
-def _assert_ctrl_c_leaves_nothing(up: _Up) -> None:
-    working = {*up.program.tree(), *_of_home(up.home)}
-    names = {" ".join(process.cmdline()[1:3]) for process in working}
+def _assert_ctrl_c_leaves_nothing(up: Up) -> None:
+    working = {*up.program.tree(), *processes_of(up.home)}
+    names = {" ".join(process.cmdline()[1:3]) for process in still_there([*working])}
     assert any("dagster-webserver" in name for name in names), names
     assert any("dagster-daemon" in name for name in names), names
     assert any("uvicorn" in name for name in names), names
@@ -124,20 +59,14 @@ def _assert_ctrl_c_leaves_nothing(up: _Up) -> None:
     assert not (up.home / "postgres" / "postmaster.pid").exists()
     # The server takes its file away a moment before it is gone.
     wait_until(lambda: not still_there([*working]), 5, "every process is gone")
-    assert not _of_home(up.home)
+    assert not processes_of(up.home)
 
 
 def _backfill(ui: Ui, days: list[date]) -> set[str]:
     """Launch a backfill as the UI does, and wait for its end; the ids of its runs."""
-    backfill = {"assetSelection": [{"path": [asset]} for asset in _CHECKS], "partitionNames": [str(day) for day in days]}
-    launched = ui.ask(_BACKFILL, backfill=backfill)["launchPartitionBackfill"]
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
-
-    def look() -> dict[str, Any]:
-        return ui.ask(_BACKFILL_STATUS, id=launched["backfillId"])["partitionBackfillOrError"]
-
-    wait_until(lambda: look()["status"] != "REQUESTED", 150, "the backfill has ended")
-    found = look()
+    backfill = launch_backfill(ui, [str(day) for day in days])
+    wait_until(lambda: look_at_backfill(ui, backfill)["status"] != "REQUESTED", 150, "the backfill has ended")
+    found = look_at_backfill(ui, backfill)
     assert found["status"] == "COMPLETED_SUCCESS", found
     return {run["runId"] for run in found["runs"]}
 
@@ -146,7 +75,7 @@ def test_a_backfill_from_the_ui_brings_just_what_the_days_hold_and_ctrl_c_leaves
     sample = write_sample(directory / "sample", first_day=_DAYS[0], days=len(_DAYS), fills_per_hour=300)
     # The environment goes before .env, in the runs too.
     environment = {"HL_LAKE_URL": "lake", "HL_TWAP_DATA_URL": str(sample.twap_data_dir)}
-    with _up(directory, environment, HL_LAKE_URL="elsewhere", HL_NODE_DATA_URL="sample/hl-mainnet-node-data") as up:
+    with up_in(directory, environment, HL_LAKE_URL="elsewhere", HL_NODE_DATA_URL="sample/hl-mainnet-node-data") as up:
         runs = _backfill(up.ui, _DAYS)
 
         assert len(runs) == len(_DAYS)
@@ -207,7 +136,7 @@ def test_ctrl_c_ends_a_run_in_progress_which_is_then_known_to_have_failed(direct
         silent.settimeout(90)
         credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
-        with _up(directory, credentials | endpoint, HL_NODE_DATA_URL="s3://bucket") as up:
+        with up_in(directory, credentials | endpoint, HL_NODE_DATA_URL="s3://bucket") as up:
             up.ui.launch("ingest_days", "2025-09-01")
             # The run has asked for something, and never gets an answer.
             with silent.accept()[0]:
@@ -218,7 +147,7 @@ def test_ctrl_c_ends_a_run_in_progress_which_is_then_known_to_have_failed(direct
 
 
 def test_what_is_in_the_way_of_hl_up_is_said_and_what_runs_runs_on(directory: Path) -> None:
-    with _up(directory) as up:
+    with up_in(directory) as up:
         again = run([_HL, "up", "--port", str(free_port())], users_environment(), directory)
         other = run([_HL, "up"], users_environment(HL_HOME="other", HL_PORT=str(up.ui.port)), directory)
         api_port = up.api.rpartition(":")[2]
@@ -234,4 +163,4 @@ def test_what_is_in_the_way_of_hl_up_is_said_and_what_runs_runs_on(directory: Pa
         assert up.program.answers(up.ui.health)
         up.program.process.send_signal(signal.SIGTERM)
         assert up.program.process.wait(30) == 0
-        assert not _of_home(up.home)
+        assert not processes_of(up.home)

@@ -30,13 +30,13 @@ def sources(connection: psycopg.Connection) -> dict[str, SourceOfDay]:
         "VALUES (1, %s, 'x', '2026-03-15', 0)",
         [KEY],
     )
-    return {KEY: SourceOfDay(1, "e")}
+    return {KEY: SourceOfDay(1, "e", 1)}
 
 
 def _load(
     connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5
 ) -> None:
-    load_day(connection, day, [Once(fills, 0, 0)], sources, Verdict("whole", "", []), wait)
+    load_day(connection, day, [(0, Once(fills, 0, 0))], sources, Verdict("whole", "", []), wait)
 
 
 def _count(url: str) -> int:

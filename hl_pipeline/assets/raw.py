@@ -44,16 +44,17 @@ from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_hours
-from hl_pipeline.space import require_space_to_fetch
+from hl_pipeline.space import bytes_on_disk, require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.coverage_rows import read_acknowledged, record_hours
-from hl_pipeline.warehouse.ledger import read_errors, record_error, record_fetched
+from hl_pipeline.warehouse.ledger import is_reset, read_errors, read_reset, record_error, record_fetched
 from hl_pipeline.warehouse.locks import lock_judging, lock_object
 from hl_pipeline.warehouse.spending import Spending, find_prices
 
 _log = logging.getLogger(__name__)
 _DECODED_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
-_FORMATS = {"node_fills_by_block": by_block, "node_fills": node_fills, "node_trades": node_trades}
+FORMATS = {"node_fills_by_block": by_block, "node_fills": node_fills, "node_trades": node_trades}
+"""The format of each dataset of fills."""
 _CHECKS = {
     "hours_present": "Every object that the day wants is in the lake.",
     "blocks_without_holes": "The block numbers run on, within each object and from one to the next.",
@@ -156,6 +157,8 @@ def _bring_source(
         BoundedSemaphore(_DECODED_AT_ONCE),
     )
     prices = find_prices(bucket.url, settings.node_data_price_per_gb, settings)
+    with connect(url, "hl raw_fills") as connection:
+        reset = read_reset(connection)
     to_fetch: list[int] = []
     found: dict[datetime, ObjectMeta] = {}
     fetched: list[ObjectMeta] = []
@@ -169,7 +172,8 @@ def _bring_source(
         listed = {hour: listings[hour.date()].get(hour.hour) for hour in batch}
         sizes = [item.size for item in listed.values() if item is not None]
         emit(_log, "objects_wanted", day=day, objects=len(sizes), bytes=sum(sizes))
-        known = {(meta.key, meta.etag) for object_date in listings for meta in list_raw_objects(lake, object_date)}
+        metas = [meta for object_date in listings for meta in list_raw_objects(lake, object_date)]
+        known = {(meta.key, meta.etag) for meta in metas if (source.name, meta.key) not in reset}
         new = [item.size for item in listed.values() if item is not None and (item.key, item.etag) not in known]
         dollars = prices.of_downloads(new)
         emit(_log, "objects_to_fetch", day=day, source=source.name, objects=len(new), bytes=sum(new), dollars=dollars)
@@ -200,7 +204,7 @@ def _bring_object(
         return read_object_meta(lake, path), False
     with lock_object(connection, listed.key):
         known = read_object_meta(lake, path)
-        if known is not None and known.etag == listed.etag:
+        if known is not None and known.etag == listed.etag and not is_reset(connection, known):
             record_fetched(connection, known)
             emit(_log, "object_known", key=listed.key, rows=known.rows, bytes=known.size)
             return known, False
@@ -223,7 +227,7 @@ def _bring_object(
 
 
 def _decode_object(stream: BinaryIO, hour: datetime, listed: SourceObject, way: _Way) -> ObjectMeta:
-    form = _FORMATS[way.source.name]
+    form = FORMATS[way.source.name]
     return write_raw_object(
         way.lake,
         decode(whole_lines(decompress(stream, listed.codec)), form.decode_chunk, way.decode_threads),
@@ -270,6 +274,7 @@ def _describe(brought: Brought, judgement: Judgement, seconds: float) -> dict[st
         "bytes_fetched": sum(meta.size for meta in brought.fetched),
         "requests": brought.requests,
         "dollars_expected": float(brought.dollars_expected),
+        "disk_bytes_expected": bytes_on_disk(sum(brought.to_fetch)),
         "dollars": float(brought.dollars),
         "bad_lines": sum(meta.bad_lines for meta in metas),
         "missing_blocks": judgement.missing_blocks,

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
@@ -13,24 +14,43 @@ from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.events import emit
 from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
-from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_stats_of
-from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, user_stats_of
-from hl_pipeline.lake import Lake, list_files, read_fills_hour
+from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_partial, merge_daily
+from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, merge_user, user_partial
+from hl_pipeline.lake import Lake, list_files, read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake_api import SOURCE
+from hl_pipeline.lake_partials import read_partial, remove_partials, write_partial
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
-from hl_pipeline.warehouse.load_table import replace_day
-from hl_pipeline.warehouse.locks import lock_fills_day
+from hl_pipeline.warehouse.load_table import CandlesOfDay, read_hours_without_candles, replace_candles, replace_day
+from hl_pipeline.warehouse.locks import lock_fills_day, lock_table_day
 
 _log = logging.getLogger(__name__)
 _DAY = """
 SELECT rows, state, hl.has_bad_lines(date) FROM hl.fills_days WHERE date = %s
 """
 _COMPLETE = {"whole": True, "incomplete": False, "pending": False}
+_GROWING = ("pending", "incomplete")
 
 _GROUP = "statistics"
 _ACCOUNTED = "Every fill of the day stands in one of the rows: their counts add up to what was loaded."
 Metadata = dict[str, int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A table of figures of a day: the columns of fills that it needs, what an hour of them adds to it, the hours together; and
+    whether it is about the market, of which the fills of some wallets tell nothing.
+    """
+
+    table: str
+    is_of_market: bool
+    columns: Sequence[str]
+    partial: Callable[[pl.DataFrame], pl.DataFrame]
+    merge: Callable[[Iterable[pl.DataFrame]], pl.DataFrame]
+
+
+DAILY = Statistics("daily_stats", True, DAILY_STATS_COLUMNS, daily_partial, merge_daily)
+USER = Statistics("user_stats", False, USER_STATS_COLUMNS, user_partial, merge_user)
 
 
 @asset(
@@ -47,8 +67,11 @@ def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse
 
     Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded.
     """
-    rows, metadata, _ = _make_day(context, lake_storage, warehouse, "candles", CANDLE_COLUMNS, candles_of_day)
-    out_of_order = rows.filter(~pl.col("open").is_between("low", "high") | ~pl.col("close").is_between("low", "high")).height
+    started = time.perf_counter()
+    day = date.fromisoformat(context.partition_key)
+    with warehouse.connect("hl candles") as connection:
+        made = make_candles_of_day(day, lake_storage.open(), connection)
+    out_of_order = made.out_of_order
     check = AssetCheckResult(
         check_name="prices_ordered",
         passed=out_of_order == 0,
@@ -57,8 +80,15 @@ def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse
         else "Low, open, close and high are in order in every candle.",
         metadata={"out_of_order": out_of_order},
     )
-    figures = {"coins": rows["coin"].n_unique(), "trades": int(rows["trades"].sum())}
-    return MaterializeResult(metadata=metadata | figures, check_results=[check])
+    return MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": made.rows,
+            "seconds": round(time.perf_counter() - started, 3),
+            "coins": made.coins,
+            "trades": made.trades,
+        },
+        check_results=[check],
+    )
 
 
 @asset(
@@ -75,7 +105,7 @@ def daily_stats(context: AssetExecutionContext, lake_storage: LakeStorage, wareh
 
     What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart.
     """
-    rows, metadata, loaded = _make_day(context, lake_storage, warehouse, "daily_stats", DAILY_STATS_COLUMNS, daily_stats_of)
+    rows, metadata, loaded = _materialize(context, lake_storage, warehouse, DAILY)
     figures = _known(
         {
             "notional": rows["notional"],
@@ -100,54 +130,82 @@ def user_stats(context: AssetExecutionContext, lake_storage: LakeStorage, wareho
 
     What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs.
     """
-    rows, metadata, loaded = _make_day(context, lake_storage, warehouse, "user_stats", USER_STATS_COLUMNS, user_stats_of)
+    rows, metadata, loaded = _materialize(context, lake_storage, warehouse, USER)
     figures = _known({name: rows[name] for name in ("fills", "maker_notional", "taker_notional", "closed_pnl")})
     return MaterializeResult(metadata=metadata | figures, check_results=[_account(rows, loaded)])
 
 
-def _make_day(
-    context: AssetExecutionContext,
-    lake_storage: LakeStorage,
-    warehouse: Warehouse,
-    table: str,
-    columns: Sequence[str],
-    make: Callable[[Iterable[pl.DataFrame]], pl.DataFrame],
-) -> tuple[pl.DataFrame, Metadata, int | None]:
-    """The table's rows of the run's day, which are then in PostgreSQL; metadata; how many fills they are to account for, if any
-    were loaded.
+def make_candles_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> CandlesOfDay:
+    """Make the candles of the hours that have none since they were loaded; of all hours when every one has."""
+    with lock_fills_day(connection, day, shared=True):
+        hours = read_hours_without_candles(connection, day)
+        beside = hours_without_objects(lake, day)
+        market = (market_of(frame, beside) for frame in hours_of_lake(lake, day, CANDLE_COLUMNS, hours))
+        rows = candles_of_day(frame for frame in market if frame.height)
+        made = replace_candles(connection, day, hours, rows)
+    emit(_log, "table_loaded", day=day, table="candles", rows=made.rows)
+    return made
+
+
+def make_statistics_of_day(
+    day: date, lake: Lake, connection: psycopg.Connection, statistics: Statistics
+) -> tuple[pl.DataFrame, int | None, int]:
+    """The table's rows of the day, which are then in PostgreSQL; how many fills they are to account for, if any were loaded; and
+    how many were left out, since they are not the market.
     """
+    table = statistics.table
+    with lock_fills_day(connection, day, shared=True), lock_table_day(connection, table, day):
+        loaded, state, has_bad_lines = connection.execute(_DAY, [day]).fetchone() or (None, None, None)
+        beside = hours_without_objects(lake, day) if statistics.is_of_market else set[int]()
+        left_out = count_beside_market(lake, day, beside)
+        rows = statistics.merge(_partials_of_day(day, lake, statistics, beside, keep=state in _GROWING))
+        is_complete = False if has_bad_lines else _COMPLETE.get(state or "")
+        rows = rows.with_columns(is_complete=pl.lit(is_complete, pl.Boolean))
+        replace_day(connection, table, day, rows)
+        if state not in _GROWING:
+            remove_partials(lake, table, day)
+    emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
+    return rows, None if loaded is None else loaded - left_out, left_out
+
+
+def _partials_of_day(day: date, lake: Lake, statistics: Statistics, beside: set[int], *, keep: bool) -> Iterator[pl.DataFrame]:
+    """What each hour of the lake's fills adds to the table, without what is `beside` the market (`market_of`). Hours whose
+    figures were kept are not read again, unless these are all there: then nothing is new, and who asks wants the day made anew.
+    `keep` those that are made now.
+    """
+    hours = read_hours_of_fills(lake, day)
+    kept = {hour: read_partial(lake, statistics.table, day, hour, of) for hour, of in hours.items()}
+    is_new = any(partial is None for partial in kept.values())
+    for hour in range(24):
+        known = kept.get(hour)
+        if known is not None and is_new:
+            yield known
+            continue
+        frame = read_fills_hour(lake, day, hour, statistics.columns)
+        if frame.is_empty():
+            continue
+        partial = statistics.partial(market_of(frame, beside))
+        if keep and hour in hours:
+            write_partial(lake, statistics.table, day, hour, partial, hours[hour])
+        yield partial
+
+
+def _materialize(
+    context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse, statistics: Statistics
+) -> tuple[pl.DataFrame, Metadata, int | None]:
+    """As `make_statistics_of_day`, with metadata between the two."""
     started = time.perf_counter()
     day = date.fromisoformat(context.partition_key)
-    lake = lake_storage.open()
-    with warehouse.connect(f"hl {table}") as connection, lock_fills_day(connection, day, shared=True):
-        loaded, is_complete = _read_day(connection, day)
-        hours = hours_of_lake(lake, day, columns)
-        beside = 0
-        if table != "user_stats" and (unknown := hours_without_objects(lake, day)):
-            beside = count_beside_market(lake, day, unknown)
-            hours = market_of(hours, unknown)
-        rows = make(hours)
-        if table != "candles":
-            rows = rows.with_columns(is_complete=pl.lit(is_complete, pl.Boolean))
-        replace_day(connection, table, day, rows)
-    emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
+    with warehouse.connect(f"hl {statistics.table}") as connection:
+        rows, loaded, beside = make_statistics_of_day(day, lake_storage.open(), connection, statistics)
     seconds = round(time.perf_counter() - started, 3)
     metadata: Metadata = {"dagster/partition_row_count": rows.height, "seconds": seconds}
-    return rows, metadata | ({"fills_beside_market": beside} if beside else {}), None if loaded is None else loaded - beside
+    return rows, metadata | ({"fills_beside_market": beside} if beside else {}), loaded
 
 
-def _read_day(connection: psycopg.Connection, day: date) -> tuple[int | None, bool | None]:
-    """How many fills of the day were loaded (None: not yet), and whether that is all: NULL where nothing can prove it."""
-    row = connection.execute(_DAY, [day]).fetchone()
-    if row is None:
-        return None, None
-    loaded, state, bad_lines = row
-    return loaded, False if bad_lines else _COMPLETE.get(state)
-
-
-def hours_of_lake(lake: Lake, day: date, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+def hours_of_lake(lake: Lake, day: date, columns: Sequence[str], hours: Iterable[int] = range(24)) -> Iterator[pl.DataFrame]:
     """Columns of the day's fills, hour by hour; hours without fills are left out."""
-    for hour in range(24):
+    for hour in hours:
         frame = read_fills_hour(lake, day, hour, columns)
         if frame.height:
             yield frame
@@ -161,20 +219,19 @@ def hours_without_objects(lake: Lake, day: date) -> set[int]:
     return set(range(24)) - {int(name[5:7]) for name in names if name.endswith(".parquet")}
 
 
-def market_of(hours: Iterable[pl.DataFrame], unknown: set[int]) -> Iterator[pl.DataFrame]:
-    """Fills by hour without those of the info API in the hours of `unknown`: the fills of some wallets are not the market."""
-    for frame in hours:
-        if (market := frame.filter(~_is_beside_market(unknown))).height:
-            yield market
+def market_of(fills: pl.DataFrame, beside: set[int]) -> pl.DataFrame:
+    """Fills without those of the info API in the hours `beside`: the fills of some wallets are not the market."""
+    return fills.filter(~_is_beside_market(beside)) if beside else fills
 
 
-def count_beside_market(lake: Lake, day: date, unknown: set[int]) -> int:
+def count_beside_market(lake: Lake, day: date, beside: set[int]) -> int:
     """How many fills of a day `market_of` leaves out."""
-    return sum(frame.filter(_is_beside_market(unknown)).height for frame in hours_of_lake(lake, day, ("time", "object")))
+    hours = hours_of_lake(lake, day, ("time", "object"), sorted(beside))
+    return sum(frame.filter(_is_beside_market(beside)).height for frame in hours)
 
 
-def _is_beside_market(unknown: set[int]) -> pl.Expr:
-    return pl.col("object").str.starts_with(f"{SOURCE}/") & pl.col("time").dt.hour().is_in(sorted(unknown))
+def _is_beside_market(beside: set[int]) -> pl.Expr:
+    return pl.col("object").str.starts_with(f"{SOURCE}/") & pl.col("time").dt.hour().is_in(sorted(beside))
 
 
 def _known(figures: dict[str, pl.Series]) -> Metadata:

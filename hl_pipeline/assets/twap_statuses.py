@@ -53,6 +53,8 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.coverage_rows import read_acknowledged, record_status_hours
 from hl_pipeline.warehouse.ledger import (
     days_of_stray_statuses,
+    is_reset,
+    read_reset,
     read_statuses_errors,
     record_statuses_error,
     record_statuses_fetched,
@@ -185,13 +187,16 @@ def bring_statuses(day: date, twap_data: TwapData, lake: Lake, settings: Setting
     spending = Spending(settings, settings.twap_data_price_per_gb, run_id)
     bucket = twap_data.open(settings, spending)
     wanted = [] if bucket is None else _list_wanted(bucket, day)
-    known = {(meta.key, meta.etag) for own in days_around(day) for meta in list_status_objects(lake, own)}
+    url = find_database_url(settings)
+    with connect(url, "hl raw_twap_statuses") as connection:
+        reset = read_reset(connection)
+    metas = [meta for own in days_around(day) for meta in list_status_objects(lake, own)]
+    known = {(meta.key, meta.etag) for meta in metas if (STATUSES, meta.key) not in reset}
     new = [item.size for _, item in wanted if (item.key, item.etag) not in known]
     emit(_log, "objects_wanted", day=day, objects=len(wanted), bytes=sum(item.size for _, item in wanted))
     dollars = find_prices(twap_data.url, settings.twap_data_price_per_gb, settings).of_downloads(new)
     emit(_log, "objects_to_fetch", day=day, source=STATUSES, objects=len(new), bytes=sum(new), dollars=dollars)
     require_space_to_fetch(settings, day, sum(new))
-    url = find_database_url(settings)
 
     def bring(item: tuple[date, SourceObject]) -> tuple[StatusObject | None, bool]:
         assert bucket is not None
@@ -216,7 +221,7 @@ def _bring_object(
     """The object as the lake has it in the end, and whether it was fetched now."""
     with lock_object(connection, f"twap_statuses {listed.key}"):
         known = read_status_object_meta(lake, status_object_path(object_date, listed.key))
-        if known is not None and known.etag == listed.etag:
+        if known is not None and known.etag == listed.etag and not is_reset(connection, known):
             record_statuses_fetched(connection, known)
             emit(_log, "object_known", key=listed.key, rows=known.rows, bytes=known.size)
             return known, False
@@ -225,7 +230,7 @@ def _bring_object(
                 emit(_log, "object_fetched", key=listed.key, bytes=listed.size)
                 meta = write_status_object(
                     lake,
-                    _decode(stream, listed),
+                    decode_statuses(stream, listed.codec, is_parquet=listed.is_parquet),
                     key=listed.key,
                     etag=listed.etag,
                     size=listed.size,
@@ -243,12 +248,13 @@ def _bring_object(
     return meta, True
 
 
-def _decode(stream: BinaryIO, listed: SourceObject) -> Iterator[DecodedStatuses]:
-    if listed.is_parquet:
+def decode_statuses(stream: BinaryIO, codec: str, *, is_parquet: bool) -> Iterator[DecodedStatuses]:
+    """What an object holds, part by part: of Parquet, or of lines (`codec` as in `decompress`). Raises UnreadableObjectError."""
+    if is_parquet:
         yield from decode_parquet(stream)
         return
     first_line = 1
-    for chunk in whole_lines(decompress(stream, listed.codec)):
+    for chunk in whole_lines(decompress(stream, codec)):
         yield decode_json_lines(chunk, first_line)
         first_line += chunk.count(b"\n")
 
@@ -268,24 +274,31 @@ def load_day_of_statuses(
         refuse_lost_status_objects(connection, day, there, lake.root)
         for meta in objects:
             record_statuses_fetched(connection, meta, keep_error=True)
-        once = count_statuses_once(pl.concat([_events_of(day, objects, lake), history]))
+        reaching = [meta for meta in objects if _reaches_into(day, meta)]
+        once = count_statuses_once(pl.concat([_events_of(day, reaching, lake), history]))
         judgement = _judge(day, lake, connection, settings)
         write_statuses(lake, day, once.statuses)
-        load_statuses(connection, day, once, judgement)
+        load_statuses(connection, day, once, judgement, {meta.key: meta.etag for meta in reaching})
     emit(_log, "table_loaded", day=day, table="twap_statuses", rows=once.statuses.height)
     return once, judgement
 
 
+def _reaches_into(day: date, meta: StatusObject) -> bool:
+    if meta.first_time_ns is None or meta.last_time_ns is None:
+        return False
+    start, end = _span_ns(day)
+    return meta.first_time_ns < end and meta.last_time_ns >= start
+
+
 def _events_of(day: date, objects: Sequence[StatusObject], lake: Lake) -> pl.DataFrame:
+    start, end = _span_ns(day)
+    within = pl.col("time_ns").is_between(start, end, closed="left")
+    return pl.concat([no_events(), *(read_status_object(lake, meta).filter(within) for meta in objects)])
+
+
+def _span_ns(day: date) -> tuple[int, int]:
     start = int(start_of(day).timestamp()) * 10**9
-    end = start + 86_400 * 10**9
-    frames = [
-        read_status_object(lake, meta).filter(pl.col("time_ns").is_between(start, end, closed="left"))
-        for meta in objects
-        if meta.first_time_ns is not None and meta.last_time_ns is not None
-        if meta.first_time_ns < end and meta.last_time_ns >= start
-    ]
-    return pl.concat([no_events(), *frames])
+    return start, start + 86_400 * 10**9
 
 
 def _judge(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> StatusJudgement:

@@ -15,7 +15,7 @@ from hl_pipeline.assets.stats import candles
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.events import emit
 from hl_pipeline.lake import Lake, list_files
-from hl_pipeline.lake_twaps import extract_slices, read_slices, write_slices
+from hl_pipeline.lake_twaps import read_slices, renew_slices
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.warehouse.load_fills import LakeLacksError
@@ -70,9 +70,7 @@ def make_twaps_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> 
     """
 
     def take_slices() -> pl.Series:
-        slices = extract_slices(lake, day)
-        write_slices(lake, day, slices)
-        return slices["twap_id"]
+        return renew_slices(lake, day)["twap_id"]
 
     def read_known_slices(other: date, ids: pl.Series) -> pl.DataFrame:
         slices = read_slices(lake, other, ids)

@@ -1,6 +1,6 @@
 """What happened in each coin on a day: partial figures of each hour, merged. Pure.
 
-`docs/data-model.md` says what each column means.
+A change of what a partial holds is a new `lake_partials.PARTIALS_VERSION`. `docs/data-model.md` says what each column means.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from hl_pipeline.figures.fees import FEES_SCHEMA, add_fees, fees_by_token, known_count
+from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fees_by_token, known_count
 from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, product, sum_known, trades_of
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 DAILY_STATS_COLUMNS = (*TRADE_COLUMNS, "fee", "fee_token")
-"""The columns of fills that `daily_stats_of` needs."""
+"""The columns of fills that `daily_partial` needs."""
 
 _DOLLARS = ("USDC", "USDH", "USDT0", "USDE")
 _SUMS = {
@@ -37,6 +37,16 @@ _SUMS = {
 _ROW_SUMS = {"fills": pl.Int64(), "non_market_rows": pl.Int64(), "fees_known": pl.Int64(), "fees_in_quote": NOTIONAL}
 _PRICES = dict.fromkeys(("open", "high", "low", "close"), PRICE_TYPE)
 
+DAILY_PARTIAL_SCHEMA = {
+    "coin": pl.String(),
+    **_ROW_SUMS,
+    **_SUMS,
+    **_PRICES,
+    "fees": FEES_TYPE,
+    "wallets": pl.List(pl.String()),
+}
+"""One row a coin; of one without trades `trades` and what follows from them is NULL, `wallets` too."""
+
 DAILY_STATS_SCHEMA = {
     "coin": pl.String(),
     "kind": pl.String(),
@@ -49,22 +59,24 @@ DAILY_STATS_SCHEMA = {
 """One row a coin; `fees` is a JSON object, token to decimal string. A sum over an unknown is NULL."""
 
 
-def daily_stats_of(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The figures of a day (DAILY_STATS_SCHEMA, by coin) from its hours of fills (DAILY_STATS_COLUMNS) in their order."""
-    of_trades: list[pl.DataFrame] = []
-    of_rows: list[pl.DataFrame] = []
-    fees: list[pl.DataFrame] = []
-    wallets: list[pl.DataFrame] = []
-    for hour in hours:
-        of_trades.append(_sum_trades(trades_of(hour)))
-        of_rows.append(_sum_rows(hour))
-        fees.append(fees_by_token(hour, "coin"))
-        wallets.append(hour.filter(is_market()).select("coin", "wallet").unique())
-    if not of_rows:
-        return pl.DataFrame(schema=DAILY_STATS_SCHEMA)
-    rows = pl.concat(of_rows).group_by("coin").agg(sum_known(pl.col(name)).alias(name) for name in _ROW_SUMS)
+def daily_partial(hour: pl.DataFrame) -> pl.DataFrame:
+    """What an hour of fills (DAILY_STATS_COLUMNS) adds to its day: DAILY_PARTIAL_SCHEMA."""
+    wallets = hour.filter(is_market()).group_by("coin").agg(wallets=pl.col("wallet").unique())
+    return (
+        _sum_rows(hour)
+        .join(_sum_trades(trades_of(hour)), on="coin", how="left")
+        .join(fees_by_token(hour, "coin"), on="coin", how="left")
+        .join(wallets, on="coin", how="left")
+        .select(pl.col(name).cast(dtype) for name, dtype in DAILY_PARTIAL_SCHEMA.items())
+    )
+
+
+def merge_daily(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The figures of a day (DAILY_STATS_SCHEMA, by coin) from those of its hours (`daily_partial`) in their order."""
+    parts = pl.concat([pl.DataFrame(schema=DAILY_PARTIAL_SCHEMA), *partials])
+    rows = parts.group_by("coin").agg(sum_known(pl.col(name)).alias(name) for name in _ROW_SUMS)
     trades = (
-        pl.concat(of_trades)
+        parts.filter(pl.col("trades").is_not_null())
         .group_by("coin", maintain_order=True)
         .agg(
             *(sum_known(pl.col(name)).alias(name) for name in _SUMS),
@@ -74,16 +86,17 @@ def daily_stats_of(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
             pl.col("close").last(),
         )
     )
-    traders = pl.concat(wallets).unique().group_by("coin").agg(wallets=pl.len())
+    traders = parts.select("coin", wallet=pl.col("wallets")).explode("wallet").drop_nulls().unique()
+    traders = traders.group_by("coin").agg(wallets=pl.len())
     together = rows.join(trades, on="coin", how="left").join(traders, on="coin", how="left")
     # A coin of bookings alone has no trades: these are 0, not unknown.
     nothing = pl.col("trades").is_null()
     together = together.with_columns(
         *(pl.when(nothing).then(0).otherwise(pl.col(name)).alias(name) for name in _SUMS), pl.col("wallets").fill_null(0)
     )
-    with_fees = add_fees(together, pl.concat([pl.DataFrame(schema={"coin": pl.String(), **FEES_SCHEMA}), *fees]), "coin")
     return (
-        with_fees.with_columns(kind=kind_of(pl.col("coin")))
+        add_fees(together, parts, "coin")
+        .with_columns(kind=kind_of(pl.col("coin")))
         .sort("coin")
         .select(pl.col(name).cast(dtype) for name, dtype in DAILY_STATS_SCHEMA.items())
     )

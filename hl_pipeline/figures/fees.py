@@ -10,7 +10,7 @@ import polars as pl
 from hl_pipeline.figures.trades import summable
 from hl_pipeline.formats.fills import PRICE_TYPE
 
-FEES_SCHEMA = {"fee_token": pl.String(), "fee": PRICE_TYPE, "unknown": pl.Int64()}
+FEES_TYPE = pl.List(pl.Struct({"fee_token": pl.String(), "fee": PRICE_TYPE, "unknown": pl.Int64()}))
 
 
 def known_count(name: str) -> pl.Expr:
@@ -19,14 +19,16 @@ def known_count(name: str) -> pl.Expr:
 
 
 def fees_by_token(fills: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Of each `key` (a column) and token: the sum of fees (negative: rebates), and how many rows cannot be added up."""
+    """`fees` (FEES_TYPE) of each `key` (a column): by token the sum (negative: rebates), and how many rows cannot be added up."""
     unknown = summable("fee").is_null() | pl.col("fee_token").is_null()
-    return fills.group_by(key, "fee_token").agg(fee=summable("fee").sum(), unknown=unknown.sum().cast(pl.Int64))
+    by_token = fills.group_by(key, "fee_token").agg(fee=summable("fee").sum(), unknown=unknown.sum().cast(pl.Int64))
+    return by_token.group_by(key).agg(fees=pl.struct("fee_token", "fee", "unknown"))
 
 
 def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
     """`frame` (a row a `key`) with `fees`, the parts of `fees_by_token` together; NULL where a part of it is unknown."""
-    summed = fees.group_by(key, "fee_token").agg(pl.col("fee", "unknown").sum())
+    parts = fees.select(key, "fees").explode("fees").unnest("fees")
+    summed = parts.group_by(key, "fee_token").agg(pl.col("fee", "unknown").sum())
     listed = summed.sort("fee_token").group_by(key).agg(pl.col("fee_token"), pl.col("fee"), pl.col("unknown").sum())
     texts = [None if row["unknown"] else _object(row["fee_token"], row["fee"]) for row in listed.iter_rows(named=True)]
     return frame.join(listed.select(key, fees=pl.Series("fees", texts, pl.String)), on=key, how="left")

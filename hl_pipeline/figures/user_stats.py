@@ -1,6 +1,6 @@
 """What each wallet did on a day: partial figures of each hour, merged. Pure.
 
-`docs/data-model.md` says what each column means.
+A change of what a partial holds is a new `lake_partials.PARTIALS_VERSION`. `docs/data-model.md` says what each column means.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from hl_pipeline.figures.fees import FEES_SCHEMA, add_fees, fees_by_token, known_count
+from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fees_by_token, known_count
 from hl_pipeline.figures.trades import NOTIONAL, is_market, notional, sum_known, summable
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 USER_STATS_COLUMNS = (
     *("time", "coin", "wallet", "px", "sz", "dir", "crossed", "closed_pnl", "fee", "fee_token", "tid", "twap_id", "object"),
 )
-"""The columns of fills that `user_stats_of` needs."""
+"""The columns of fills that `user_partial` needs."""
 
 _SUMS = {
     "fills": pl.Int64(),
@@ -31,6 +31,18 @@ _SUMS = {
 }
 _TIME = pl.Datetime("ms", "UTC")
 
+USER_PARTIAL_SCHEMA = {
+    "wallet": pl.String(),
+    **_SUMS,
+    "first_fill": _TIME,
+    "last_fill": _TIME,
+    "fees": FEES_TYPE,
+    "coins": pl.List(pl.String()),
+    "twap_ids": pl.List(pl.Int64()),
+    "sources": pl.List(pl.String()),
+}
+"""One row a wallet; the lists are distinct: coins that it traded, its TWAPs, the datasets."""
+
 USER_STATS_SCHEMA = {
     "wallet": pl.String(),
     **_SUMS,
@@ -44,31 +56,31 @@ USER_STATS_SCHEMA = {
 """One row a wallet; `fees` is a JSON object, token to decimal string. A sum over an unknown is NULL."""
 
 
-def user_stats_of(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The figures of a day (USER_STATS_SCHEMA, by wallet) from its hours of fills (USER_STATS_COLUMNS) in their order."""
-    sums: list[pl.DataFrame] = []
-    fees: list[pl.DataFrame] = [pl.DataFrame(schema={"wallet": pl.String(), **FEES_SCHEMA})]
-    distinct: dict[str, list[pl.DataFrame]] = {"coin": [], "twap_id": [], "source": []}
-    for hour in hours:
-        rows = hour.with_columns(market=is_market(), source=pl.col("object").str.split("/").list.first())
-        sums.append(_sum_rows(rows))
-        fees.append(fees_by_token(hour, "wallet"))
-        distinct["coin"].append(rows.filter("market").select("wallet", "coin").unique())
-        distinct["twap_id"].append(rows.filter(pl.col("twap_id").is_not_null()).select("wallet", "twap_id").unique())
-        distinct["source"].append(rows.select("wallet", "source").unique())
-    if not sums:
-        return pl.DataFrame(schema=USER_STATS_SCHEMA)
-    together = (
-        pl.concat(sums)
-        .group_by("wallet")
-        .agg(*(sum_known(pl.col(name)).alias(name) for name in _SUMS), pl.col("first_fill").min(), pl.col("last_fill").max())
+def user_partial(hour: pl.DataFrame) -> pl.DataFrame:
+    """What an hour of fills (USER_STATS_COLUMNS) adds to its day: USER_PARTIAL_SCHEMA."""
+    rows = hour.with_columns(market=is_market(), source=pl.col("object").str.split("/").list.first())
+    return (
+        _sum_rows(rows)
+        .join(fees_by_token(hour, "wallet"), on="wallet", how="left")
+        .select(pl.col(name).cast(dtype) for name, dtype in USER_PARTIAL_SCHEMA.items())
     )
-    merged = {name: pl.concat(parts).unique().sort(name).group_by("wallet") for name, parts in distinct.items()}
+
+
+def merge_user(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The figures of a day (USER_STATS_SCHEMA, by wallet) from those of its hours (`user_partial`) in their order."""
+    parts = pl.concat([pl.DataFrame(schema=USER_PARTIAL_SCHEMA), *partials])
+    together = parts.group_by("wallet").agg(
+        *(sum_known(pl.col(name)).alias(name) for name in _SUMS), pl.col("first_fill").min(), pl.col("last_fill").max()
+    )
+    coins, twap_ids, sources = (
+        parts.select("wallet", name).explode(name).drop_nulls().unique().group_by("wallet")
+        for name in ("coins", "twap_ids", "sources")
+    )
     together = (
-        add_fees(together, pl.concat(fees), "wallet")
-        .join(merged["coin"].agg(coins=pl.len()), on="wallet", how="left")
-        .join(merged["twap_id"].agg(twaps=pl.len()), on="wallet", how="left")
-        .join(merged["source"].agg(sources=pl.col("source").sort()), on="wallet", how="left")
+        add_fees(together, parts, "wallet")
+        .join(coins.agg(coins=pl.len()), on="wallet", how="left")
+        .join(twap_ids.agg(twaps=pl.len()), on="wallet", how="left")
+        .join(sources.agg(pl.col("sources").sort()), on="wallet", how="left")
         .with_columns(pl.col("coins", "twaps").fill_null(0))
     )
     return together.sort("wallet").select(pl.col(name).cast(dtype) for name, dtype in USER_STATS_SCHEMA.items())
@@ -94,4 +106,7 @@ def _sum_rows(rows: pl.DataFrame) -> pl.DataFrame:
         fees_known=known_count("fee"),
         first_fill=pl.col("time").min(),
         last_fill=pl.col("time").max(),
+        coins=pl.col("coin").filter(market).unique(),
+        twap_ids=pl.col("twap_id").drop_nulls().unique(),
+        sources=pl.col("source").unique(),
     )

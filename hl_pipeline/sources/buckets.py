@@ -63,8 +63,7 @@ class SourceObject:
     @property
     def hour(self) -> int | None:
         """The hour of an object of lines that is named by one."""
-        match = _HOUR_OF_LINES.fullmatch(self.key)
-        return int(match[1]) if match and int(match[1]) <= 23 else None
+        return hour_in_name(self.key)
 
 
 class Bucket(Protocol):
@@ -73,8 +72,10 @@ class Bucket(Protocol):
     @property
     def url(self) -> str: ...
 
-    def list_objects(self, prefix: str, *, deep: bool = False) -> list[SourceObject]:
-        """Objects whose key is `prefix` (ending in a slash, or empty) and a name; `deep`: or anything. Raises BucketError."""
+    def list_objects(self, prefix: str, *, deep: bool = False, after: str = "") -> list[SourceObject]:
+        """Objects whose key is `prefix` (ending in a slash, or empty) and a name; `deep`: or anything. Of these only the ones
+        whose key comes `after` another, byte by byte. Raises BucketError.
+        """
         ...
 
     def open(self, found: SourceObject) -> AbstractContextManager[BinaryIO]:
@@ -130,11 +131,13 @@ def _by_hour(prefix: str, listed: Iterable[SourceObject]) -> dict[int, SourceObj
     return dict(sorted(hours.items()))
 
 
-def list_twap_objects(bucket: Bucket) -> dict[date, list[SourceObject]]:
-    """The objects of TWAP statuses by the day in their key; what has no day, or is of no known kind, is logged and left out."""
+def list_twap_objects(bucket: Bucket, after: str = "") -> dict[date, list[SourceObject]]:
+    """The objects of TWAP statuses (those whose key comes `after` another) by the day in their key; what has no day, or is of no
+    known kind, is logged and left out.
+    """
     days: dict[date, list[SourceObject]] = {}
     try:
-        listed = bucket.list_objects("", deep=True)
+        listed = bucket.list_objects("", deep=True, after=after)
     except BucketDeniedError as error:
         raise BucketDeniedError(f"{error}. Or do without: HL_TWAP_DATA_URL=none") from error
     for found in sorted(listed, key=lambda found: found.key):
@@ -147,6 +150,12 @@ def list_twap_objects(bucket: Bucket) -> dict[date, list[SourceObject]]:
         else:
             days.setdefault(day, []).append(found)
     return days
+
+
+def hour_in_name(key: str) -> int | None:
+    """The hour that the name of an object of lines is, if it is one."""
+    match = _HOUR_OF_LINES.fullmatch(key)
+    return int(match[1]) if match and int(match[1]) <= 23 else None
 
 
 def day_in_key(key: str) -> date | None:
@@ -166,16 +175,16 @@ class DirectoryBucket:
 
     url: str
 
-    def list_objects(self, prefix: str, *, deep: bool = False) -> list[SourceObject]:
+    def list_objects(self, prefix: str, *, deep: bool = False, after: str = "") -> list[SourceObject]:
         directory = Path(self.url) / prefix
         if not directory.is_dir():
             return []
         found: list[SourceObject] = []
         for path in directory.rglob("*") if deep else directory.iterdir():
-            if path.is_file():
+            key = prefix + path.relative_to(directory).as_posix()
+            if key.encode() > after.encode() and path.is_file():
                 stat = path.stat()
                 modified = datetime.fromtimestamp(stat.st_mtime, UTC)
-                key = prefix + path.relative_to(directory).as_posix()
                 found.append(SourceObject(key, f"{stat.st_size:x}-{stat.st_mtime_ns:x}", stat.st_size, modified))
         return found
 

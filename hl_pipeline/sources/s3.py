@@ -166,9 +166,11 @@ class S3Bucket:
         inner = self.url.removeprefix("s3://").partition("/")[2].strip("/")
         return f"{inner}/" if inner else ""
 
-    def list_objects(self, prefix: str, *, deep: bool = False) -> list[SourceObject]:
+    def list_objects(self, prefix: str, *, deep: bool = False, after: str = "") -> list[SourceObject]:
         found: list[SourceObject] = []
         asked = {"Bucket": self.name, "Prefix": self.prefix + prefix, "Delimiter": "" if deep else "/", **_REQUESTER_PAYS}
+        if after:
+            asked["StartAfter"] = self.prefix + after
         while True:
             page = self._retried(prefix, partial(self._list_page, prefix, asked))
             for item in page.get("Contents", []):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
 import psycopg
 
+from hl_pipeline.arrivals import Loaded, Taken
 from hl_pipeline.coverage import first_ns, last_ns
 from hl_pipeline.lake import ObjectMeta
 from hl_pipeline.lake_api import SOURCE, ApiShard
@@ -26,7 +28,8 @@ ON CONFLICT (object_id) DO UPDATE SET
     rows = EXCLUDED.rows, bad_lines = EXCLUDED.bad_lines, first_block = EXCLUDED.first_block, last_block = EXCLUDED.last_block,
     missing_blocks = EXCLUDED.missing_blocks, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
     fetched_at = EXCLUDED.fetched_at,
-    error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
+    error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END,
+    reset_of = CASE WHEN s3_ingest_log.reset_of = EXCLUDED.fetched_at THEN s3_ingest_log.reset_of END
 """
 
 _API_FETCHED = """
@@ -51,7 +54,8 @@ ON CONFLICT (source, object_key) DO UPDATE SET
     etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser, rows = EXCLUDED.rows,
     bad_lines = EXCLUDED.bad_lines, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
     fetched_at = EXCLUDED.fetched_at, error = CASE WHEN %s THEN s3_ingest_log.error END,
-    error_at = CASE WHEN %s THEN s3_ingest_log.error_at END
+    error_at = CASE WHEN %s THEN s3_ingest_log.error_at END,
+    reset_of = CASE WHEN s3_ingest_log.reset_of = EXCLUDED.fetched_at THEN s3_ingest_log.reset_of END
 """
 
 _STATUSES_FAILED = """
@@ -71,9 +75,51 @@ WHERE source = 'twap_statuses' AND fetched_at IS NOT NULL AND object_date NOT BE
   AND first_time < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC' AND last_time >= %(day)s::date::timestamp AT TIME ZONE 'UTC'
 """
 
+_RESET = "UPDATE hl.s3_ingest_log SET reset_of = fetched_at WHERE source = %s AND object_key = %s"
+_READ_RESET = "SELECT source, object_key FROM hl.s3_ingest_log WHERE reset_of IS NOT NULL"
+_IS_RESET = "SELECT FROM hl.s3_ingest_log WHERE source = %s AND object_key = %s AND reset_of = %s"
+_UNDO_RESET = "UPDATE hl.s3_ingest_log SET reset_of = NULL WHERE source = %s AND object_key = %s AND reset_of IS NOT NULL"
+
+_DAYS_BEGUN = """
+SELECT date FROM hl.fills_days UNION SELECT date FROM hl.twap_days
+UNION SELECT object_date FROM hl.s3_ingest_log WHERE object_id IS NOT NULL AND object_hour > 0
+"""
+
 _ERRORS = """
 SELECT source, object_date, object_hour, error FROM hl.s3_ingest_log
 WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL AND object_id IS NOT NULL
+"""
+
+_TAKEN = """
+SELECT object_key, etag, first_time, last_time FROM hl.s3_ingest_log
+WHERE (source = 'twap_statuses') = %s AND object_date BETWEEN %s AND %s
+"""
+
+_FILLS_OF = """
+SELECT date, object_key, o.etag
+FROM hl.fills_days LEFT JOIN hl.fills_day_objects o USING (date) LEFT JOIN hl.s3_ingest_log USING (object_id)
+WHERE date BETWEEN %s AND %s
+"""
+
+_STATUSES_OF = """
+SELECT date, object_key, etag FROM hl.twap_days LEFT JOIN hl.twap_day_objects USING (date) WHERE date BETWEEN %s AND %s
+"""
+
+_UNFINISHED = """
+SELECT date FROM hl.fills_days
+WHERE candles_at IS NULL OR daily_stats_at IS NULL OR user_stats_at IS NULL OR twaps_at IS NULL ORDER BY date
+"""
+
+_NEWEST_HOUR = """
+SELECT max((object_date + (object_hour + 1) * interval '1 hour') AT TIME ZONE 'UTC') FROM hl.s3_ingest_log
+WHERE source = 'node_fills_by_block' AND loaded_at IS NOT NULL
+"""
+
+# Where the keys have the day in their order, those of the days before a day end with this one.
+_LAST_STATUSES_KEY = """
+SELECT max(object_key COLLATE "C") FILTER (WHERE object_date < %(day)s),
+       min(object_key COLLATE "C") FILTER (WHERE object_date >= %(day)s)
+FROM hl.s3_ingest_log WHERE source = 'twap_statuses'
 """
 
 
@@ -152,6 +198,81 @@ def read_statuses_errors(connection: psycopg.Connection, object_date: date) -> d
     """Why objects of TWAP statuses with that day in their key could not be had, by key and hour."""
     rows = connection.execute(_STATUSES_ERRORS, [object_date]).fetchall()
     return {(key, hour): error for key, hour, error in rows}
+
+
+def read_taken(connection: psycopg.Connection, first: date, last: date, *, statuses: bool = False) -> dict[str, Taken]:
+    """The objects of fills, or of TWAP statuses, of these days of the bucket, by key."""
+    return {row[0]: Taken(*row[1:]) for row in connection.execute(_TAKEN, [statuses, first, last])}
+
+
+def read_loaded_fills(connection: psycopg.Connection, first: date, last: date) -> Loaded:
+    """Which objects, as of which ETag, hl.fills has of these days."""
+    return _by_day(connection.execute(_FILLS_OF, [first, last]))
+
+
+def read_loaded_statuses(connection: psycopg.Connection, first: date, last: date) -> Loaded:
+    """Which objects, as of which ETag, hl.twap_statuses has of these days."""
+    return _by_day(connection.execute(_STATUSES_OF, [first, last]))
+
+
+def _by_day(rows: Iterable[tuple[date, str | None, str | None]]) -> Loaded:
+    days: dict[date, dict[str, str]] = {}
+    for day, key, etag in rows:
+        objects = days.setdefault(day, {})
+        if key is not None and etag is not None:
+            objects[key] = etag
+    return days
+
+
+def read_unfinished_days(connection: psycopg.Connection) -> list[date]:
+    """The days whose candles, statistics or TWAPs are not of the fills that are loaded."""
+    return [row[0] for row in connection.execute(_UNFINISHED)]
+
+
+def read_newest_hour(connection: psycopg.Connection) -> datetime | None:
+    """The end of the newest hour whose object is in hl.fills."""
+    row = connection.execute(_NEWEST_HOUR).fetchone()
+    return row[0] if row else None
+
+
+def last_statuses_key_before(connection: psycopg.Connection, day: date) -> str:
+    """The key after which the objects of `day` and later come; empty where keys are not in the order of their days."""
+    before, since = connection.execute(_LAST_STATUSES_KEY, {"day": day}).fetchone() or (None, None)
+    return before if before is not None and (since is None or since > before) else ""
+
+
+def reset_object(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> None:
+    """Note that an object, as the lake has it now, is to be fetched again; until it has come, this form of it stays."""
+    if isinstance(meta, ObjectMeta):
+        record_fetched(connection, meta, keep_error=True)
+    else:
+        record_statuses_fetched(connection, meta, keep_error=True)
+    connection.execute(_RESET, [dataset_of(meta), meta.key])
+
+
+def undo_reset(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> bool:
+    """Take `reset_object` back; whether there was anything to take back."""
+    return connection.execute(_UNDO_RESET, [dataset_of(meta), meta.key]).rowcount > 0
+
+
+def is_reset(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> bool:
+    """Whether just this form of an object is to be fetched again."""
+    return connection.execute(_IS_RESET, [dataset_of(meta), meta.key, meta.fetched_at]).fetchone() is not None
+
+
+def read_reset(connection: psycopg.Connection) -> set[tuple[str, str]]:
+    """Dataset and key of all objects that are to be fetched again."""
+    return {(source, key) for source, key in connection.execute(_READ_RESET)}
+
+
+def dataset_of(meta: ObjectMeta | StatusObject) -> str:
+    """The `source` of an object in the ledger."""
+    return meta.source if isinstance(meta, ObjectMeta) else "twap_statuses"
+
+
+def days_begun(connection: psycopg.Connection) -> set[date]:
+    """The days that were loaded, or of which objects came (those of hour 0 alone come for the day before)."""
+    return {row[0] for row in connection.execute(_DAYS_BEGUN)}
 
 
 def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:

@@ -3,6 +3,8 @@
 The day's table is built apart (COPY FREEZE, indexes, the range as a CHECK so that ATTACH need not scan) and committed; then it
 takes its place in a transaction of milliseconds, with what the ledger says of it. A killed load leaves a table named
 `hl.fills_load_YYYYMMDD`, which the next load of that day drops.
+
+What new objects add to a day that is there already goes into its table, in one transaction with what the ledger says of it.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -21,10 +23,12 @@ from psycopg import sql
 from psycopg.abc import Query
 
 from hl_pipeline.events import emit
-from hl_pipeline.formats.fills import FILL_SCHEMA
+from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
+from hl_pipeline.lake import ObjectVersion
 from hl_pipeline.lake_api import place_of_key
 from hl_pipeline.once import Once
 from hl_pipeline.warehouse.copy_binary import write_binary
+from hl_pipeline.warehouse.dirty_days import clear_dirty
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ _log = logging.getLogger(__name__)
 _COPY_SCHEMA = {name: dtype for name, dtype in FILL_SCHEMA.items() if name not in ("local_time_ns", "line")}
 _COPY_SCHEMA["object_id"] = pl.Int32()
 COLUMNS = list(_COPY_SCHEMA)
+_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 _LOCK_TIMEOUT = "250ms"  # as long as other readers may have to wait behind us
 _RETRY_SECONDS = 0.5
 
@@ -40,9 +45,11 @@ DROP TABLE IF EXISTS {table};
 CREATE TABLE {table} (LIKE hl.fills INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)
 """
 _COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT binary, FREEZE)"
+# By time the index is a BRIN: some kB, and all that counting one hour of a large day needs.
 _FINISH = """
 CREATE INDEX {built_by_wallet} ON {table} (wallet, time);
 CREATE INDEX {built_by_twap} ON {table} (twap_id) WHERE twap_id IS NOT NULL;
+CREATE INDEX {built_by_time} ON {table} USING brin (time);
 ALTER TABLE {table} ADD CONSTRAINT in_day CHECK (time >= {start} AND time < {end});
 ANALYZE {table}
 """
@@ -50,16 +57,50 @@ _ATTACH = """
 ALTER TABLE {table} RENAME TO {final_name};
 ALTER INDEX hl.{built_by_wallet} RENAME TO {by_wallet};
 ALTER INDEX hl.{built_by_twap} RENAME TO {by_twap};
+ALTER INDEX hl.{built_by_time} RENAME TO {by_time};
 ALTER TABLE hl.fills ATTACH PARTITION {final} FOR VALUES FROM ({start}) TO ({end});
 ALTER TABLE {final} DROP CONSTRAINT in_day
 """
 _DETACH = "ALTER TABLE hl.fills DETACH PARTITION {final}; DROP TABLE {final}"
+_APPEND = "COPY {final} ({columns}) FROM STDIN (FORMAT binary)"
+_CREATE_KEYS = """
+CREATE TEMP TABLE IF NOT EXISTS added_keys (time timestamptz, coin text, wallet text, side text, tid bigint) ON COMMIT DROP;
+TRUNCATE added_keys
+"""
+_COPY_KEYS = "COPY added_keys (time, coin, wallet, side, tid) FROM STDIN (FORMAT binary)"
+_DELETE_SUPERSEDED = """
+DELETE FROM {final} f USING added_keys k
+WHERE (f.time, f.coin, f.wallet, f.side, f.tid) = (k.time, k.coin, k.wallet, k.side, k.tid)
+RETURNING f.object_id
+"""
+_RENEW_DAY = """
+UPDATE hl.fills_days d SET
+    (rows, duplicates) = (SELECT sum(h.rows), sum(h.duplicates) FROM hl.fills_hours h WHERE h.date = d.date),
+    state = %s, explanation = %s, edges = %s, loaded_at = now(),
+    candles_at = NULL, daily_stats_at = NULL, user_stats_at = NULL, twaps_at = NULL
+WHERE date = %s
+"""
+_TAKE_FROM_OBJECT = "UPDATE hl.fills_day_objects SET rows = rows - %s WHERE date = %s AND object_id = %s"
+_FORGET_HOURS = "DELETE FROM hl.fills_hours WHERE date = %s AND hour = ANY(%s)"
+_RECORD_HOUR = "INSERT INTO hl.fills_hours (date, hour, rows, duplicates, conflicts) VALUES (%s, %s, %s, %s, %s)"
+_FIGURES_OF_DAY = """
+SELECT sum(rows)::bigint, sum(duplicates)::bigint, sum(conflicts)::bigint FROM hl.fills_hours WHERE date = %s
+"""
+_ROWS_OF_SOURCES = """
+SELECT source, sum(o.rows)::bigint FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
+WHERE o.date = %s GROUP BY source
+"""
+_OBJECTS_LOADED = """
+SELECT object_key, o.etag, o.parser
+FROM hl.fills_day_objects o JOIN hl.fills_days d USING (date) JOIN hl.s3_ingest_log USING (object_id)
+WHERE date = %s AND d.rows > 0 AND d.thinned_at IS NULL
+"""
 _FORGET_DAY = "DELETE FROM hl.fills_days WHERE date = %s"
 _RECORD_DAY = """
 INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, edges, thinned_at)
 VALUES (%s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
 """
-_RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, rows) VALUES (%s, %s, %s, %s)"
+_RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, parser, rows) VALUES (%s, %s, %s, %s, %s)"
 _OBJECTS_OF_DAY = """
 SELECT object_key, source, object_date, CASE source WHEN 'api_fills' THEN object_id %% 256 ELSE object_hour END
 FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
@@ -87,6 +128,7 @@ class SourceOfDay:
 
     object_id: int
     etag: str
+    parser: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +142,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class LoadedDay:
-    """`is_thinned`: the rows are in the lake alone."""
+    """`hours_made`: how many hours were made (24: the day was replaced); `is_thinned`: the rows are in the lake alone."""
 
     rows: int
     duplicates: int
     conflicts: int
     rows_of_source: dict[str, int]
+    hours_made: int
     copy_seconds: float
     index_seconds: float
     is_thinned: bool
@@ -113,26 +156,30 @@ class LoadedDay:
 
 @dataclass(slots=True)
 class _Counts:
-    """What has been taken of a day so far; rows by the key of their object."""
+    """What has been taken of a day so far: rows by the key of their object; by hour rows, duplicates and conflicts."""
 
     of_object: dict[str, int]
-    rows: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
+    of_hour: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.of_object.values())
 
 
 def load_day(
     connection: psycopg.Connection,
     day: date,
-    hours: Iterable[Once],
+    hours: Iterable[tuple[int, Once]],
     sources: Mapping[str, SourceOfDay],
     verdict: Verdict,
     swap_wait_seconds: float,
     *,
+    began: datetime | None = None,
     thin: bool = False,
 ) -> LoadedDay:
-    """Make `hours` all that hl.fills has of `day` (nothing, if it is to be thin); `sources` by object key. The caller holds
-    lock_fills_day.
+    """Make `hours` (0-23, and the fills of each) all that hl.fills has of `day` (nothing, if it is to be thin); `sources` by
+    object key. The caller holds lock_fills_day. `began`: when it began to read what the lake has of the day
+    (dirty_days.read_clock); what hl.dirty_days noted of the day before is done with this.
 
     Raises DayInUseError when queries keep hl.fills for longer than `swap_wait_seconds`; the old day stays as it was.
     """
@@ -149,6 +196,8 @@ def load_day(
         _detach(connection, day, names)
         connection.execute(_text(_ATTACH if counts.rows and not thin else "DROP TABLE IF EXISTS {table}", names))
         _record(connection, day, counts, sources, verdict, thin=thin)
+        if began is not None:
+            clear_dirty(connection, day, began)
         emit(_log, "day_attaching", day=day, rows=counts.rows)
 
     try:
@@ -156,13 +205,51 @@ def load_day(
     except DayInUseError:
         connection.execute(_text("DROP TABLE IF EXISTS {table}", names))
         raise
-    emit(_log, "day_loaded", day=day, rows=counts.rows, duplicates=counts.duplicates)
-    of_source: dict[str, int] = {}
-    for key, count in counts.of_object.items():
-        of_source[key.partition("/")[0]] = of_source.get(key.partition("/")[0], 0) + count
-    return LoadedDay(
-        counts.rows, counts.duplicates, counts.conflicts, of_source, copied - started, indexed - copied, is_thinned=thin
-    )
+    return _describe(connection, day, 24, copied - started, indexed - copied, thin=thin)
+
+
+def append_hours(
+    connection: psycopg.Connection,
+    day: date,
+    hours: Iterable[tuple[int, Once]],
+    sources: Mapping[str, SourceOfDay],
+    new: Collection[str],
+    verdict: Verdict,
+) -> LoadedDay:
+    """Add to hl.fills what the `new` ones of `sources` (keys) have of `hours`, in which every fill of the day's objects was
+    counted once; in one transaction, which no reader waits for. The caller holds lock_fills_day; `read_loaded` gave the others.
+    """
+    names = _names(day)
+    counts = _Counts(dict.fromkeys(sources, 0))
+    ids = {source.object_id: key for key, source in sources.items()}
+    started = time.perf_counter()
+    with connection.transaction():
+        for hour, once in hours:
+            added = once.fills.filter(pl.col("object").is_in(new))
+            counts.of_hour[hour] = once.fills.height, once.duplicates, once.conflicts
+            if once.duplicates:
+                for object_id in _delete_superseded(connection, names, added):
+                    counts.of_object[ids[object_id]] -= 1
+            _copy(connection, _text(_APPEND, {**names, "columns": _COLUMNS}), [added], sources)
+            for key, count in added["object"].value_counts().iter_rows():
+                counts.of_object[key] += count
+            emit(_log, "hour_copied", day=day, rows=counts.rows)
+        connection.execute(_FORGET_HOURS, [day, list(counts.of_hour)])
+        with connection.cursor() as cursor:
+            taken = [(-counts.of_object[key], day, source.object_id) for key, source in sources.items() if key not in new]
+            cursor.executemany(_TAKE_FROM_OBJECT, taken)
+        _record_parts(connection, day, counts, {key: source for key, source in sources.items() if key in new})
+        connection.execute(_RENEW_DAY, [verdict.state, verdict.explanation, verdict.edges, day])
+        emit(_log, "hours_appending", day=day, rows=counts.rows)
+    copied = time.perf_counter()
+    # Else the index leads to all of the new pages, whatever the time.
+    connection.execute("SELECT brin_summarize_new_values(to_regclass(%s))", [f"hl.fills_{day:%Y%m%d}_time"])
+    return _describe(connection, day, len(counts.of_hour), copied - started, time.perf_counter() - copied, thin=False)
+
+
+def read_loaded(connection: psycopg.Connection, day: date) -> set[ObjectVersion]:
+    """The objects that gave hl.fills its rows of `day`; none when it has no rows of it."""
+    return set(connection.execute(_OBJECTS_LOADED, [day]).fetchall())
 
 
 def thin_day(connection: psycopg.Connection, day: date, swap_wait_seconds: float) -> None:
@@ -184,7 +271,7 @@ def _build(
     connection: psycopg.Connection,
     day: date,
     names: Mapping[str, sql.Composable],
-    hours: Iterable[Once],
+    hours: Iterable[tuple[int, Once]],
     sources: Mapping[str, SourceOfDay],
     counts: _Counts,
 ) -> tuple[float, float]:
@@ -193,7 +280,9 @@ def _build(
         connection.execute(_text(_CREATE, names))
     with connection.transaction():
         connection.execute(_text("TRUNCATE {table}", names))
-        _copy(connection, day, names, hours, sources, counts)
+        taken = _copy(connection, _text(_COPY, {**names, "columns": _COLUMNS}), _counted(hours, counts, day), sources)
+        if taken not in (counts.rows, -1):
+            raise RuntimeError(f"COPY took {taken} rows of {counts.rows}: the day was left as it was")
         copied = time.perf_counter()
         emit(_log, "indexes_building", day=day, rows=counts.rows)
         connection.execute(_text(_FINISH, names))
@@ -233,38 +322,39 @@ def _hour_of_key(key: str) -> tuple[str, date, int]:
 
 
 def _copy(
-    connection: psycopg.Connection,
-    day: date,
-    names: Mapping[str, sql.Composable],
-    hours: Iterable[Once],
-    sources: Mapping[str, SourceOfDay],
-    counts: _Counts,
-) -> None:
+    connection: psycopg.Connection, statement: Query, fills: Iterable[pl.DataFrame], sources: Mapping[str, SourceOfDay]
+) -> int:
+    """How many rows the COPY took."""
     ids = pl.DataFrame(
         {"object": list(sources), "object_id": [source.object_id for source in sources.values()]},
         schema={"object": pl.String, "object_id": pl.Int32},
     )
-    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-    frames = (
-        fills.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS) for fills in _counted(hours, counts, day)
-    )
-    with connection.cursor() as cursor, cursor.copy(_text(_COPY, {**names, "columns": columns})) as copy:
+    frames = (frame.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS) for frame in fills)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
         write_binary(copy, _COPY_SCHEMA, frames)
-    if cursor.rowcount not in (counts.rows, -1):
-        raise RuntimeError(f"COPY took {cursor.rowcount} rows of {counts.rows}: the day was left as it was")
+    return cursor.rowcount
 
 
-def _counted(hours: Iterable[Once], counts: _Counts, day: date) -> Generator[pl.DataFrame]:
+def _counted(hours: Iterable[tuple[int, Once]], counts: _Counts, day: date) -> Generator[pl.DataFrame]:
     """The fills of each hour, which are counted once whoever asked for them is done with them."""
-    for hour in hours:
-        yield hour.fills
-        for key, count in hour.fills["object"].value_counts().iter_rows():
+    for hour, once in hours:
+        yield once.fills
+        for key, count in once.fills["object"].value_counts().iter_rows():
             counts.of_object[key] += count
-        counts.rows += hour.fills.height
-        counts.duplicates += hour.duplicates
-        counts.conflicts += hour.conflicts
-        if hour.fills.height:
+        if once.fills.height:
+            counts.of_hour[hour] = once.fills.height, once.duplicates, once.conflicts
             emit(_log, "hour_copied", day=day, rows=counts.rows)
+
+
+def _delete_superseded(connection: psycopg.Connection, names: Mapping[str, sql.Composable], added: pl.DataFrame) -> list[int]:
+    """Take the fills that `added` has from now on out of the day; the objects (ids) that gave each of them."""
+    connection.execute(_CREATE_KEYS)
+    keys = added.select(FILL_KEY)
+    with connection.cursor() as cursor:
+        with cursor.copy(_COPY_KEYS) as copy:
+            write_binary(copy, keys.schema, [keys])
+        cursor.execute("ANALYZE added_keys")
+        return [row[0] for row in cursor.execute(_text(_DELETE_SUPERSEDED, names)).fetchall()]
 
 
 def _detach(connection: psycopg.Connection, day: date, names: Mapping[str, sql.Composable]) -> None:
@@ -284,11 +374,27 @@ def _record(
 ) -> None:
     connection.execute(_FORGET_DAY, [day])
     judged = [verdict.state, verdict.explanation, verdict.edges]
-    connection.execute(_RECORD_DAY, [day, counts.rows, counts.duplicates, *judged, thin])
-    given = [(day, source.object_id, source.etag, counts.of_object[key]) for key, source in sources.items()]
+    duplicates = sum(duplicates for _, duplicates, _ in counts.of_hour.values())
+    connection.execute(_RECORD_DAY, [day, counts.rows, duplicates, *judged, thin])
+    _record_parts(connection, day, counts, sources)
+
+
+def _record_parts(connection: psycopg.Connection, day: date, counts: _Counts, sources: Mapping[str, SourceOfDay]) -> None:
+    given = [(day, source.object_id, source.etag, source.parser, counts.of_object[key]) for key, source in sources.items()]
     with connection.cursor() as cursor:
         cursor.executemany(_RECORD_OBJECT, given)
+        cursor.executemany(_RECORD_HOUR, [(day, hour, *figures) for hour, figures in counts.of_hour.items() if figures[0]])
     connection.execute(_RECORD_LOADED, [[source.object_id for source in sources.values()]])
+
+
+def _describe(
+    connection: psycopg.Connection, day: date, hours_made: int, copy_seconds: float, index_seconds: float, *, thin: bool
+) -> LoadedDay:
+    rows, duplicates, conflicts = connection.execute(_FIGURES_OF_DAY, [day]).fetchall()[0]
+    emit(_log, "day_loaded", day=day, rows=rows or 0, duplicates=duplicates or 0)
+    of_source = dict(connection.execute(_ROWS_OF_SOURCES, [day]).fetchall())
+    figures = (rows or 0, duplicates or 0, conflicts or 0)
+    return LoadedDay(*figures, of_source, hours_made, copy_seconds, index_seconds, is_thinned=thin)
 
 
 def _retry_while_in_use(
@@ -319,10 +425,12 @@ def _names(day: date) -> dict[str, sql.Composable]:
         "table": sql.Identifier("hl", built),
         "built_by_wallet": sql.Identifier(f"{built}_wallet_time"),
         "built_by_twap": sql.Identifier(f"{built}_twap_id"),
+        "built_by_time": sql.Identifier(f"{built}_time"),
         "final": sql.Identifier("hl", final),
         "final_name": sql.Identifier(final),
         "by_wallet": sql.Identifier(f"{final}_wallet_time"),
         "by_twap": sql.Identifier(f"{final}_twap_id"),
+        "by_time": sql.Identifier(f"{final}_time"),
         "start": sql.Literal(start.isoformat()),
         "end": sql.Literal((start + timedelta(days=1)).isoformat()),
     }

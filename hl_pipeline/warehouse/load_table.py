@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
@@ -10,6 +12,25 @@ from psycopg import sql
 
 from hl_pipeline.warehouse.copy_binary import write_binary
 
+_HOURS_WITH_CANDLES = "SELECT hour, candles_at IS NOT NULL FROM hl.fills_hours WHERE date = %s"
+_DELETE_CANDLES = "DELETE FROM hl.candles WHERE date = %s AND extract(hour FROM time AT TIME ZONE 'UTC') = ANY(%s)"
+_RECORD_CANDLES = "UPDATE hl.fills_hours SET candles_at = now() WHERE date = %s AND hour = ANY(%s)"
+_CANDLES_OF_DAY = """
+SELECT count(*), count(DISTINCT coin), coalesce(sum(trades), 0)::bigint,
+       count(*) FILTER (WHERE NOT (open BETWEEN low AND high AND close BETWEEN low AND high))
+FROM hl.candles WHERE date = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CandlesOfDay:
+    """What hl.candles has of a day. `out_of_order`: candles whose open or close is not between low and high."""
+
+    rows: int
+    coins: int
+    trades: int
+    out_of_order: int
+
 
 def replace_day(connection: psycopg.Connection, table: str, day: date, rows: pl.DataFrame) -> None:
     """Make `rows` all that hl.`table` has of `day`, and note when; the columns are those of the table, all but
@@ -17,14 +38,38 @@ def replace_day(connection: psycopg.Connection, table: str, day: date, rows: pl.
 
     Two at once: the later one waits, and its rows are those that stay.
     """
-    name = sql.Identifier("hl", table)
+    with connection.transaction(), connection.cursor() as cursor:
+        _lock(cursor, table, day)
+        cursor.execute(sql.SQL("DELETE FROM {} WHERE date = %s").format(sql.Identifier("hl", table)), [day])
+        _copy(cursor, table, day, rows)
+
+
+def read_hours_without_candles(connection: psycopg.Connection, day: date) -> list[int]:
+    """The hours (0-23) of a day but those whose candles were made since their fills were loaded; all when these are all."""
+    made = dict(connection.execute(_HOURS_WITH_CANDLES, [day]).fetchall())
+    return [hour for hour in range(24) if all(made.values()) or not made.get(hour)]
+
+
+def replace_candles(connection: psycopg.Connection, day: date, hours: Sequence[int], rows: pl.DataFrame) -> CandlesOfDay:
+    """As `replace_day`, of hl.candles and some hours of the day; what there is of the whole day then."""
+    with connection.transaction(), connection.cursor() as cursor:
+        _lock(cursor, "candles", day)
+        cursor.execute(_DELETE_CANDLES, [day, hours])
+        _copy(cursor, "candles", day, rows)
+        cursor.execute(_RECORD_CANDLES, [day, hours])
+        return CandlesOfDay(*cursor.execute(_CANDLES_OF_DAY, [day]).fetchall()[0])
+
+
+def _lock(cursor: psycopg.Cursor, table: str, day: date) -> None:
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", [f"hl.{table}", day.toordinal()])
+
+
+def _copy(cursor: psycopg.Cursor, table: str, day: date, rows: pl.DataFrame) -> None:
     dated = rows.with_columns(date=pl.lit(day, pl.Date))
     columns = sql.SQL(", ").join(map(sql.Identifier, dated.columns))
-    with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", [f"hl.{table}", day.toordinal()])
-        cursor.execute(sql.SQL("DELETE FROM {} WHERE date = %s").format(name), [day])
-        with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(name, columns)) as copy:
-            write_binary(copy, dated.schema, [dated])
-        # Gone when the day's fills are loaded anew: then what stands here is of older ones.
-        made_at = sql.SQL("UPDATE hl.fills_days SET {} = now() WHERE date = %s").format(sql.Identifier(f"{table}_at"))
-        cursor.execute(made_at, [day])
+    copying = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier("hl", table), columns)
+    with cursor.copy(copying) as copy:
+        write_binary(copy, dated.schema, [dated])
+    # Gone when the day's fills are loaded anew: then what stands here is of older ones.
+    made_at = sql.SQL("UPDATE hl.fills_days SET {} = now() WHERE date = %s").format(sql.Identifier(f"{table}_at"))
+    cursor.execute(made_at, [day])

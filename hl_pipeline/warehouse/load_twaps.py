@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -41,6 +41,11 @@ _RECORD_DAY = """
 INSERT INTO hl.twap_days (date, state, explanation, objects, rows, duplicates, conflicts) VALUES (%s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (date) DO UPDATE SET state = EXCLUDED.state, explanation = EXCLUDED.explanation, objects = EXCLUDED.objects,
     rows = EXCLUDED.rows, duplicates = EXCLUDED.duplicates, conflicts = EXCLUDED.conflicts, loaded_at = now(), twaps_at = NULL
+"""
+_RECORD_OBJECTS = """
+WITH gone AS (DELETE FROM hl.twap_day_objects WHERE date = %(day)s AND object_key <> ALL (%(keys)s::text[]))
+INSERT INTO hl.twap_day_objects SELECT %(day)s, * FROM unnest(%(keys)s::text[], %(etags)s::text[])
+ON CONFLICT (date, object_key) DO UPDATE SET etag = EXCLUDED.etag
 """
 _RECORD_LOADED = """
 UPDATE hl.s3_ingest_log SET loaded_at = now() WHERE source = 'twap_statuses' AND object_key = ANY(%s)
@@ -103,8 +108,12 @@ def refuse_lost_fills(connection: psycopg.Connection, day: date, lake: str, *, i
         raise LakeLacksError(f"{day}: {loaded[0]} fills were loaded, and the lake ({lake}) has none. Is HL_LAKE_URL right?")
 
 
-def load_statuses(connection: psycopg.Connection, day: date, once: OnceStatuses, judgement: StatusJudgement) -> None:
-    """Make these events all that hl.twap_statuses has of `day`, in one transaction with what is noted of the day."""
+def load_statuses(
+    connection: psycopg.Connection, day: date, once: OnceStatuses, judgement: StatusJudgement, made_of: Mapping[str, str]
+) -> None:
+    """Make these events all that hl.twap_statuses has of `day`, in one transaction with what is noted of the day; `made_of`: the
+    ETags of its objects by key.
+    """
     objects = once.statuses["object"].unique().to_list()
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(_CREATE_EVENTS)
@@ -116,6 +125,7 @@ def load_statuses(connection: psycopg.Connection, day: date, once: OnceStatuses,
         cursor.execute(_INSERT_EVENTS, [day])
         figures = [len(objects), once.statuses.height, once.duplicates, once.conflicts]
         cursor.execute(_RECORD_DAY, [day, judgement.state, judgement.explanation, *figures])
+        cursor.execute(_RECORD_OBJECTS, {"day": day, "keys": [*made_of], "etags": [*made_of.values()]})
         cursor.execute(_RECORD_LOADED, [objects])
     # Not a minute later by itself: until then the planner takes the table for what it was.
     connection.execute("ANALYZE hl.twap_statuses")

@@ -30,6 +30,15 @@ def lock_statuses_day(connection: psycopg.Connection, day: date) -> Generator[No
 
 
 @contextmanager
+def lock_table_day(connection: psycopg.Connection, table: str, day: date) -> Generator[None]:
+    """Wait until nobody else makes that day of a derived table, and keep it so."""
+    row = connection.execute("SELECT hashtext(%s)", [f"hl.{table}"]).fetchone()
+    assert row is not None
+    with _lock(connection, row[0], day.toordinal()):
+        yield
+
+
+@contextmanager
 def lock_judging(connection: psycopg.Connection, day: date) -> Generator[None]:
     """Wait until nobody else looks at the objects of that day's fills, or of its neighbours', to judge them, and keep it so: what
     is written of the hour between two days is then what was there when the last of them was judged.

@@ -46,7 +46,7 @@ WITH statuses AS (
     FROM by_token GROUP BY twap_id
 ), parties AS (
     SELECT twap_id, count(DISTINCT (wallet, coin, side)) > 1 AS differ
-    FROM (SELECT twap_id, wallet, coin, side FROM statuses UNION ALL SELECT twap_id, wallet, coin, side FROM slices) said
+    FROM (SELECT twap_id, wallet, coin, side FROM statuses UNION SELECT twap_id, wallet, coin, side FROM slices) said
     GROUP BY twap_id
 ), joined AS (
     SELECT twap_id, t.wallet AS told_wallet, t.coin AS told_coin, t.side AS told_side, d.wallet AS slice_wallet,

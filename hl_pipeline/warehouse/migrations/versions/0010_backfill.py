@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0010"
+down_revision = "0009"
 
 UPGRADE = """
 CREATE FUNCTION hl.shard_of(wallet text) RETURNS smallint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

@@ -1,0 +1,275 @@
+"""What runs by itself: two sensors that look for new objects, a nightly look at everything, and whether the fills are fresh."""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import psycopg
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckResult,
+    AssetKey,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    asset_check,
+    schedule,
+    sensor,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from hl_pipeline.arrivals import Due, due_fills, due_statuses
+from hl_pipeline.assets.fills import fills
+from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
+from hl_pipeline.assets.twaps import twaps
+from hl_pipeline.coverage import BY_BLOCK, SOURCES
+from hl_pipeline.resources import NodeData, TwapData, Warehouse
+from hl_pipeline.settings import NONE, Settings
+from hl_pipeline.sources.buckets import Bucket, BudgetError, list_days, list_twap_objects
+from hl_pipeline.warehouse.dirty_days import read_dirty
+from hl_pipeline.warehouse.ledger import (
+    last_statuses_key_before,
+    read_loaded_fills,
+    read_loaded_statuses,
+    read_newest_hour,
+    read_taken,
+    read_unfinished_days,
+)
+from hl_pipeline.warehouse.spending import Spending
+
+_DAYS_BACK = 3
+_DAY = timedelta(days=1)
+_RETRIES = "2"
+_FRESH = "fresh"
+_FAILURES_KEPT = timedelta(days=30)
+_WAITING = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED]
+_OF_STATUSES = [asset.key for asset in (raw_twap_statuses, twap_statuses, twaps)]
+
+
+@asset_check(asset=fills, name=_FRESH, description="The newest hour in hl.fills ended no more than HL_MAX_LAG_HOURS ago.")
+def fresh(warehouse: Warehouse) -> AssetCheckResult:
+    """Whether fills keep up with the clock."""
+    with warehouse.connect("hl fresh") as connection:
+        return judge_lag(read_newest_hour(connection), datetime.now(UTC), Settings().max_lag_hours)
+
+
+def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> AssetCheckResult:
+    """The result of the check `fresh`; `newest`: the end of the newest hour in hl.fills."""
+    if newest is None:
+        return AssetCheckResult(check_name=_FRESH, passed=False, description="No hour of node_fills_by_block is in hl.fills.")
+    lag = (now - newest).total_seconds() / 3600
+    said = f"The newest hour ended {newest:%Y-%m-%d %H:%M} UTC, {lag:.1f} hours ago; HL_MAX_LAG_HOURS is {max_lag_hours:g}."
+    return AssetCheckResult(
+        check_name=_FRESH, passed=lag <= max_lag_hours, description=said, metadata={"lag_hours": round(lag, 3)}
+    )
+
+
+def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list[SensorDefinition]:
+    """The sensors of both buckets; that of the statuses only where there is a bucket."""
+
+    @sensor(
+        name="node_data_objects",
+        job=job,
+        minimum_interval_seconds=settings.sensor_seconds,
+        default_status=_running(settings.node_data_url, settings, DefaultSensorStatus),
+        description="A run for each of the last days that has new or changed objects of fills.",
+    )
+    def node_data_objects(
+        context: SensorEvaluationContext, node_data: NodeData, warehouse: Warehouse
+    ) -> SensorResult | SkipReason:
+        today = datetime.now(UTC).date()
+        with warehouse.connect("hl sensor") as connection:
+            try:
+                due = look_for_fills(node_data, connection, today)
+            except BudgetError as error:
+                return SkipReason(str(error))
+            lag = judge_lag(read_newest_hour(connection), datetime.now(UTC), Settings().max_lag_hours)
+        requests = _requests(due, context.instance, "sensor node_data_objects")
+        # Each look would be an event; only a change is one.
+        changed = str(lag.passed) != context.cursor
+        events = [_evaluation(lag)] if changed else []
+        return SensorResult(requests, skip_reason=_nothing(due, requests), cursor=str(lag.passed), asset_events=events)
+
+    @sensor(
+        name="twap_data_objects",
+        job=job,
+        minimum_interval_seconds=settings.sensor_seconds,
+        default_status=_running(settings.twap_data_url, settings, DefaultSensorStatus),
+        description="A run of the TWAPs for each of the last days that has new or changed objects of statuses.",
+    )
+    def twap_data_objects(
+        context: SensorEvaluationContext, twap_data: TwapData, warehouse: Warehouse
+    ) -> SensorResult | SkipReason:
+        today = datetime.now(UTC).date()
+        with warehouse.connect("hl sensor") as connection:
+            try:
+                due = look_for_statuses(twap_data, connection, today)
+            except BudgetError as error:
+                return SkipReason(str(error))
+        requests = _requests(due, context.instance, "sensor twap_data_objects", asset_selection=_OF_STATUSES)
+        return SensorResult(requests, skip_reason=_nothing(due, requests))
+
+    return [node_data_objects] if settings.twap_data_url == NONE else [node_data_objects, twap_data_objects]
+
+
+def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
+    """The nightly look at everything."""
+
+    @schedule(
+        name="reconcile",
+        job=job,
+        # By default after hour 0 of the next day has come, about 02:02, which has the last fills of the day.
+        cron_schedule=settings.reconcile_cron,
+        execution_timezone="UTC",
+        default_status=_running(settings.node_data_url, settings, DefaultScheduleStatus),
+        description="Lists all of both buckets; a run for each known day with new or changed objects, one that failed, or lags.",
+    )
+    def reconcile(
+        context: ScheduleEvaluationContext, node_data: NodeData, twap_data: TwapData, warehouse: Warehouse
+    ) -> list[RunRequest] | SkipReason:
+        with warehouse.connect("hl reconcile") as connection:
+            try:
+                days, of_statuses = look_at_everything(node_data, twap_data, connection, context.instance)
+            except BudgetError as error:
+                return SkipReason(str(error))
+        # Asked anew each night: what failed for good yesterday may work today.
+        tonight = f"{context.scheduled_execution_time:%Y-%m-%d %H:%M}"
+        requests = _requests(days, context.instance, "schedule reconcile", tonight)
+        requests += _requests(of_statuses, context.instance, "schedule reconcile", tonight, asset_selection=_OF_STATUSES)
+        return requests or SkipReason("every known day is as the buckets are")
+
+    return reconcile
+
+
+def look_for_fills(node_data: NodeData, connection: psycopg.Connection, today: date) -> list[Due]:
+    """The last days that are due, by a listing of each; one LIST a day."""
+    settings = _hasty(Settings())
+    first = today - _DAYS_BACK * _DAY
+    bucket = node_data.open(settings, Spending(settings, settings.node_data_price_per_gb))
+    listed = {BY_BLOCK.name: list_days(bucket, BY_BLOCK.name, first + _DAY, today)}
+    days = [first + n * _DAY for n in range(_DAYS_BACK + 1)]
+    return due_fills(days, listed, read_taken(connection, first, today), read_loaded_fills(connection, first, today))
+
+
+def look_for_statuses(twap_data: TwapData, connection: psycopg.Connection, today: date) -> list[Due]:
+    """The same of statuses, by a listing of the keys after those of earlier days."""
+    settings = _hasty(Settings())
+    bucket = _open_statuses(twap_data, settings)
+    if bucket is None:
+        return []
+    first = today - _DAYS_BACK * _DAY
+    listed = list_twap_objects(bucket, last_statuses_key_before(connection, first))
+    days = [first + n * _DAY for n in range(_DAYS_BACK + 1)]
+    taken = read_taken(connection, first - _DAY, today + _DAY, statuses=True)
+    return due_statuses(days, listed, taken, read_loaded_statuses(connection, first, today))
+
+
+def look_at_everything(
+    node_data: NodeData, twap_data: TwapData, connection: psycopg.Connection, instance: DagsterInstance
+) -> tuple[list[Due], list[Due]]:
+    """All days that were ever loaded, or tried, and are due; and of these the ones of which only statuses are."""
+    settings = Settings()
+    failed = find_failed_days(instance)
+    loaded = read_loaded_fills(connection, date.min, date.max)
+    dirty = read_dirty(connection)
+    days = sorted({*loaded, *failed, *dirty})
+    if not days:
+        return [], []
+    first, last = days[0], days[-1] + _DAY
+    bucket = node_data.open(settings, Spending(settings, settings.node_data_price_per_gb))
+    listed = {source.name: list_days(bucket, source.name, first, last) for source in SOURCES if source.first.date() <= last}
+    due = {day.day: day for day in due_fills(days, listed, read_taken(connection, first, last), loaded)}
+    lagging = dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
+    for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **dirty}.items():
+        due.setdefault(day, Due(day, why, "again"))
+    return [due[day] for day in sorted(due)], [
+        day for day in _due_statuses_of_all(twap_data, connection, settings) if day.day not in due
+    ]
+
+
+def find_failed_days(instance: DagsterInstance) -> set[date]:
+    """The days whose last run failed, within a month. One that somebody stopped is not among them."""
+    since = datetime.now(UTC) - _FAILURES_KEPT
+    failures = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE], created_after=since))
+    days: set[date] = set()
+    for partition in {run.tags.get("dagster/partition", "") for run in failures}:
+        [last] = instance.get_runs(RunsFilter(tags={"dagster/partition": partition}), limit=1) or [None]
+        if last is not None and last.status == DagsterRunStatus.FAILURE and _is_day(partition):
+            days.add(date.fromisoformat(partition))
+    return days
+
+
+def _due_statuses_of_all(twap_data: TwapData, connection: psycopg.Connection, settings: Settings) -> list[Due]:
+    loaded = read_loaded_statuses(connection, date.min, date.max)
+    bucket = _open_statuses(twap_data, settings)
+    if not loaded or bucket is None:
+        return []
+    taken = read_taken(connection, date.min, date.max, statuses=True)
+    return due_statuses(loaded, list_twap_objects(bucket), taken, loaded)
+
+
+def _open_statuses(twap_data: TwapData, settings: Settings) -> Bucket | None:
+    return twap_data.open(settings, Spending(settings, settings.twap_data_price_per_gb))
+
+
+def _hasty(settings: Settings) -> Settings:
+    """A tick comes again soon: it does not wait long for a bucket that fails."""
+    return settings.model_copy(update={"s3_attempts": min(settings.s3_attempts, 2)})
+
+
+def _requests(due: Iterable[Due], instance: DagsterInstance, started_by: str, suffix: str = "", **given: Any) -> list[RunRequest]:
+    """A run a day, but for days that wait for one already: it will see what is there. Dagster starts none twice with a key."""
+    return [
+        RunRequest(
+            run_key=f"{day.day} {day.mark} {suffix}".rstrip(),
+            partition_key=str(day.day),
+            tags={"hl/started_by": started_by, "hl/why": day.why, "dagster/max_retries": _RETRIES},
+            **given,
+        )
+        for day in due
+        if not _waits(instance, day.day, started_by)
+    ]
+
+
+def _waits(instance: DagsterInstance, day: date, started_by: str) -> bool:
+    tags = {"dagster/partition": str(day), "hl/started_by": started_by}
+    return bool(instance.get_runs(RunsFilter(statuses=_WAITING, tags=tags), limit=1))
+
+
+def _nothing(due: list[Due], requests: list[RunRequest]) -> SkipReason | None:
+    if requests:
+        return None
+    return SkipReason(f"{len(due)} days wait for their run" if due else "nothing has come since the last look")
+
+
+def _evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
+    assert result.check_name is not None
+    return AssetCheckEvaluation(
+        asset_key=AssetKey("fills"),
+        check_name=result.check_name,
+        passed=result.passed,
+        metadata=result.metadata,
+        description=result.description,
+    )
+
+
+def _is_day(partition: str) -> bool:
+    try:
+        date.fromisoformat(partition)
+    except ValueError:
+        return False
+    return True
+
+
+def _running(url: str, settings: Settings, status: Any) -> Any:
+    """On from the start, unless that would spend money that nobody has set apart."""
+    return status.STOPPED if url.startswith("s3://") and settings.s3_budget_usd is None else status.RUNNING
