@@ -29,6 +29,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from hl_pipeline.arrivals import Due, due_fills, due_statuses
 from hl_pipeline.assets.fills import fills
+from hl_pipeline.assets.stats import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.coverage import BY_BLOCK, SOURCES
@@ -37,6 +38,7 @@ from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, BudgetError, list_days, list_twap_objects
 from hl_pipeline.warehouse.dirty_days import read_dirty
 from hl_pipeline.warehouse.ledger import (
+    days_of_api_alone,
     last_statuses_key_before,
     read_loaded_fills,
     read_loaded_statuses,
@@ -53,6 +55,7 @@ _FRESH = "fresh"
 _FAILURES_KEPT = timedelta(days=30)
 _WAITING = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED]
 _OF_STATUSES = [asset.key for asset in (raw_twap_statuses, twap_statuses, twaps)]
+_OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twap_statuses, twaps)]
 
 
 @asset_check(asset=fills, name=_FRESH, description="The newest hour in hl.fills ended no more than HL_MAX_LAG_HOURS ago.")
@@ -138,13 +141,14 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
     ) -> list[RunRequest] | SkipReason:
         with warehouse.connect("hl reconcile") as connection:
             try:
-                days, of_statuses = look_at_everything(node_data, twap_data, connection, context.instance)
+                days, of_statuses, of_lake = look_at_everything(node_data, twap_data, connection, context.instance)
             except BudgetError as error:
                 return SkipReason(str(error))
         # Asked anew each night: what failed for good yesterday may work today.
         tonight = f"{context.scheduled_execution_time:%Y-%m-%d %H:%M}"
         requests = _requests(days, context.instance, "schedule reconcile", tonight)
         requests += _requests(of_statuses, context.instance, "schedule reconcile", tonight, asset_selection=_OF_STATUSES)
+        requests += _requests(of_lake, context.instance, "schedule reconcile", tonight, asset_selection=_OF_LAKE)
         return requests or SkipReason("every known day is as the buckets are")
 
     return reconcile
@@ -175,41 +179,47 @@ def look_for_statuses(twap_data: TwapData, connection: psycopg.Connection, today
 
 def look_at_everything(
     node_data: NodeData, twap_data: TwapData, connection: psycopg.Connection, instance: DagsterInstance
-) -> tuple[list[Due], list[Due]]:
-    """All days that were ever loaded, or tried, and are due; and of these the ones of which only statuses are."""
+) -> tuple[list[Due], list[Due], list[Due]]:
+    """All days that were ever loaded, or tried, and are due; those of them of which only statuses are; and days that are to be
+    made from the lake alone: it has something of them, for which nobody has asked a bucket.
+    """
     settings = Settings()
     failed = find_failed_days(instance)
-    loaded = read_loaded_fills(connection, date.min, date.max)
-    dirty = read_dirty(connection)
-    days = sorted({*loaded, *failed, *dirty})
-    if not days:
-        return [], []
-    first, last = days[0], days[-1] + _DAY
-    bucket = node_data.open(settings, Spending(settings, settings.node_data_price_per_gb))
-    listed = {source.name: list_days(bucket, source.name, first, last) for source in SOURCES if source.first.date() <= last}
-    due = {day.day: day for day in due_fills(days, listed, read_taken(connection, first, last), loaded)}
+    alone = days_of_api_alone(connection)
+    loaded = {day: of for day, of in read_loaded_fills(connection, date.min, date.max).items() if day not in alone}
+    known = sorted({*loaded, *failed})
+    due: dict[date, Due] = {}
+    if known:
+        first, last = known[0], known[-1] + _DAY
+        bucket = node_data.open(settings, Spending(settings, settings.node_data_price_per_gb))
+        listed = {source.name: list_days(bucket, source.name, first, last) for source in SOURCES if source.first.date() <= last}
+        due = {day.day: day for day in due_fills(known, listed, read_taken(connection, first, last), loaded)}
+    of_lake: dict[date, Due] = {}
     lagging = dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
-    for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **dirty}.items():
-        due.setdefault(day, Due(day, why, "again"))
-    return [due[day] for day in sorted(due)], [
-        day for day in _due_statuses_of_all(twap_data, connection, settings) if day.day not in due
-    ]
+    for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **read_dirty(connection)}.items():
+        (due if day in loaded or day in failed else of_lake).setdefault(day, Due(day, why, "again"))
+    statuses = [day for day in _due_statuses_of_all(twap_data, connection, settings, alone) if day.day not in due]
+    return [due[day] for day in sorted(due)], statuses, [of_lake[day] for day in sorted(of_lake)]
 
 
 def find_failed_days(instance: DagsterInstance) -> set[date]:
-    """The days whose last run failed, within a month. One that somebody stopped is not among them."""
+    """The days whose last run failed, within a month. One that somebody stopped is not among them, nor one of the lake alone:
+    its day is still noted, or lags.
+    """
     since = datetime.now(UTC) - _FAILURES_KEPT
     failures = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE], created_after=since))
     days: set[date] = set()
     for partition in {run.tags.get("dagster/partition", "") for run in failures}:
         [last] = instance.get_runs(RunsFilter(tags={"dagster/partition": partition}), limit=1) or [None]
-        if last is not None and last.status == DagsterRunStatus.FAILURE and _is_day(partition):
+        if last is None or last.asset_selection == {*_OF_LAKE}:
+            continue
+        if last.status == DagsterRunStatus.FAILURE and _is_day(partition):
             days.add(date.fromisoformat(partition))
     return days
 
 
-def _due_statuses_of_all(twap_data: TwapData, connection: psycopg.Connection, settings: Settings) -> list[Due]:
-    loaded = read_loaded_statuses(connection, date.min, date.max)
+def _due_statuses_of_all(twap_data: TwapData, connection: psycopg.Connection, settings: Settings, alone: set[date]) -> list[Due]:
+    loaded = {day: of for day, of in read_loaded_statuses(connection, date.min, date.max).items() if day not in alone}
     bucket = _open_statuses(twap_data, settings)
     if not loaded or bucket is None:
         return []

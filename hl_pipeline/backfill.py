@@ -22,6 +22,7 @@ from hl_pipeline.ingest import QUIET, Outcome, explain_failure, metadata_of, rai
 from hl_pipeline.instance import tags_of_own_run
 from hl_pipeline.lake_api import SHARDS, shard_of
 from hl_pipeline.settings import Settings
+from hl_pipeline.terminal import program
 from hl_pipeline.warehouse.backfill import (
     Tally,
     Window,
@@ -107,13 +108,14 @@ def backfill_shards(
             add_wallets(connection, wallets)
         undone = undone_wallets(connection, shards, window, wallets)
         busy = {shard_of(wallet) for wallet in [*undone, *wallets_without_history(connection, shards, wallets)]}
-    job = build_defs(settings).resolve_job_def("backfill_shards")
     left = total = min(len(undone), limit or sys.maxsize)
     chosen: defaultdict[str, list[str]] = defaultdict(list)
     for wallet in wallets or []:
         chosen[shard_of(wallet)].append(wallet)
     has_failed = False
     with DagsterInstance.get() as instance, _progress(console, total) as progress:
+        # Here, since Dagster asks the instance that it met last.
+        job = build_defs(settings).resolve_job_def("backfill_shards")
         for shard in [shard for shard in shards if shard in busy or (is_named and wallets is None)]:
             if limit and total and not left:
                 break
@@ -144,7 +146,9 @@ def backfill_shards(
         highlight=False,
     )
     if dirty:
-        console.print(f"hl.dirty_days has {dirty} days to be loaded, {first} to {last}", highlight=False)
+        console.print(
+            f"hl.dirty_days has {dirty} days to be loaded, {first} to {last} (`{program()} ingest --dirty`)", highlight=False
+        )
     return Outcome.FAILED if has_failed else _judge(tally)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.ledger import days_of_api_alone
 
 _TIMEOUT_SECONDS = 60.0
 _JOB = {"repositoryLocationName": "hl_pipeline", "repositoryName": "__repository__", "pipelineName": "ingest_days"}
@@ -65,7 +66,7 @@ def ask_for_days(webserver: str, database_url: str, days: list[date]) -> Asked:
     Raises BackfillError when Dagster refuses, and requests' errors when the webserver does not answer.
     """
     with connect(database_url, "hl up") as connection:
-        loaded = {day for (day,) in connection.execute(_LOADED, [days[0], days[-1]])}
+        loaded = {day for (day,) in connection.execute(_LOADED, [days[0], days[-1]])} - days_of_api_alone(connection)
     known = _ask(webserver, _IN_WORK, job=_JOB)
     in_work = _days_in_work(known)
     waiting = [day for day in days if day not in loaded and str(day) in in_work]

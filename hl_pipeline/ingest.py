@@ -64,8 +64,9 @@ def ingest_days(
     Raises InterruptedIngestError.
     """
     done: list[Day] = []
-    job = build_defs(settings).resolve_job_def("rebuild_days" if from_lake else "ingest_days")
     with DagsterInstance.get() as instance, _progress(console, days) as progress:
+        # Here, since Dagster asks the instance that it met last.
+        job = build_defs(settings).resolve_job_def("rebuild_days" if from_lake else "ingest_days")
         for day in days:
             progress.begin(day)
             result = job.execute_in_process(

@@ -93,11 +93,14 @@ def ingest(
     settings = load_settings()
     with working(settings) as url, connect(url, "hl ingest") as connection:
         left_out: list[date] = []
+        of_lake: list[date] = []
         if local_files:
             days = _take_local_files(local_files, key_of_file, settings, connection, first, last, replace=force)
         elif dirty:
             days = [day for day in read_dirty(connection) if (first or day) <= day <= (last or day)]
             console.print(f"hl.dirty_days: {_count(days)}", highlight=False)
+            if not force:
+                days, of_lake, left_out = _part_days_begun(days, settings, connection)
         elif since is not None:
             days = _find_days_since(since, settings, connection, first, last)
         elif object_keys:
@@ -109,10 +112,11 @@ def ingest(
             days, left_out = _keep_days_in_lake(days, settings)
         if redownload and days:
             _reset_to_redownload(days, object_keys, settings, connection, yes=yes)
-        if not days:
+        if not days and not of_lake:
             console.print("nothing to do", highlight=False)
             raise typer.Exit(3 if left_out else 0)
-        _run(days, settings, from_lake=force or bool(local_files), redownload=redownload, left_out=left_out)
+        from_lake = force or bool(local_files)
+        _run(days, of_lake, settings, from_lake=from_lake, redownload=redownload, left_out=left_out)
 
 
 def _check_ways(given: list[str], first: date | None, last: date | None, *, force: bool, redownload: bool) -> None:
@@ -191,6 +195,24 @@ def _take_local_files(
     return _days_of([file.place for file in files], connection, first, last)
 
 
+def _part_days_begun(
+    days: Sequence[date], settings: Settings, connection: psycopg.Connection
+) -> tuple[list[date], list[date], list[date]]:
+    """Noted days that were begun, others that the lake has something of, and those that nothing has anything of. What the info
+    API gave is no reason to pay for a bucket's objects of its day.
+    """
+    from hl_pipeline.warehouse.ledger import days_begun
+
+    begun = days_begun(connection)
+    of_lake, left_out = _keep_days_in_lake([day for day in days if day not in begun], settings)
+    if of_lake:
+        console.print(
+            f"from the lake alone, since nobody has asked for their objects: {_count(of_lake)} (--from, --to ask for them)",
+            highlight=False,
+        )
+    return [day for day in days if day in begun], of_lake, left_out
+
+
 def _keep_days_in_lake(days: Sequence[date], settings: Settings) -> tuple[list[date], list[date]]:
     """The days that the lake has something of, and the others, which are told."""
     from hl_pipeline.rebuild import days_in_lake
@@ -237,11 +259,15 @@ def _reset_to_redownload(
         reset_object(connection, meta)
 
 
-def _run(days: list[date], settings: Settings, *, from_lake: bool, redownload: bool, left_out: list[date]) -> None:
+def _run(
+    days: list[date], of_lake: list[date], settings: Settings, *, from_lake: bool, redownload: bool, left_out: list[date]
+) -> None:
     from hl_pipeline.ingest import InterruptedIngestError, Outcome, ingest_days, worst
 
     try:
-        outcome = worst(ingest_days(days, settings, console, from_lake=from_lake))
+        done = ingest_days(days, settings, console, from_lake=from_lake) if days else []
+        done += ingest_days(of_lake, settings, console, from_lake=True) if of_lake else []
+        outcome = worst(done)
     except (InterruptedIngestError, KeyboardInterrupt):
         again = "run the same without --redownload to go on: it downloads what has not come yet" if redownload else None
         fail(f"interrupted; {again or 'run the same again to go on'}", code=130)

@@ -23,12 +23,16 @@ from dagster import (
 
 from hl_pipeline.automation import judge_lag
 from hl_pipeline.definitions import build_defs, build_resources
+from hl_pipeline.formats.api_fills import decode_fills
+from hl_pipeline.lake import open_lake
+from hl_pipeline.lake_api import add_api_fills, shard_of
 from hl_pipeline.sample import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.dirty_days import note_dirty
-from hl_pipeline.warehouse.ledger import last_statuses_key_before
+from hl_pipeline.warehouse.dirty_days import note_dirty, read_dirty
+from hl_pipeline.warehouse.ledger import days_begun, last_statuses_key_before
 from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.info_server import make_user
 from hl_pipeline_tests.s3_server import S3Server
 
 _SOURCE = Path("node_fills_by_block/hourly")
@@ -172,6 +176,31 @@ def test_a_day_whose_statistics_are_of_older_rows_is_made_again_at_night(
         str(OLDER): "rows of another source",
         str(YESTERDAY): "rows of another source",
     }
+
+
+def test_what_the_info_api_gave_of_a_day_is_loaded_at_night_and_nothing_of_a_bucket_fetched_for_it(
+    made: Sample, world: World, instance: DagsterInstance
+) -> None:
+    _publish(made, world, OLDER, 1, 2)
+    midnight = datetime(OLDER.year, OLDER.month, OLDER.day, tzinfo=UTC)
+    given = make_user("alone", 1).fills[0] | {"time": int(midnight.timestamp() * 1000) + 7_200_000}
+    fills = decode_fills([given], "0x" + "ab" * 20).fills
+    shard = shard_of("0x" + "ab" * 20)
+    add_api_fills(open_lake(world.environment["HL_LAKE_URL"]), OLDER, shard, fills)
+    with connect(world.database_url) as connection:
+        note_dirty(connection, [OLDER], "fills from the info API")
+
+        [night] = _reconcile(instance)
+        assert (night.partition_key, night.tags["hl/why"]) == (str(OLDER), "fills from the info API")
+        assert _run(night, instance)
+        assert connection.execute("SELECT tid FROM hl.fills").fetchall() == [(given["tid"],)]
+        assert (read_dirty(connection), _reconcile(instance), days_begun(connection)) == ({}, [], set())
+        # Once somebody has asked for the day, it is looked after.
+        assert _run(RunRequest(partition_key=str(OLDER)), instance)
+        assert days_begun(connection) == {OLDER}
+        _publish(made, world, OLDER, 3)
+        [night] = _reconcile(instance)
+        assert (night.asset_selection, night.tags["hl/why"]) == (None, "objects: 1 new")
 
 
 def test_new_statuses_are_a_run_of_the_twaps_alone(

@@ -325,6 +325,8 @@ def test_dirty_days_are_loaded_and_a_note_goes_only_with_a_load_that_began_after
     hl: Hl, world: World, connection: psycopg.Connection
 ) -> None:
     assert "hl.dirty_days: 0 days\nnothing to do" in hl("ingest", "--dirty").stdout
+    assert hl("ingest", *_SPAN).exit_code == 3
+    connection.execute("DELETE FROM hl.fills WHERE side = 'A'")
     began = read_clock(connection)
     note_dirty(connection, [SECOND, FIRST, FIRST], "wallets of shard 3")
     clear_dirty(connection, FIRST, began)
@@ -337,6 +339,8 @@ def test_dirty_days_are_loaded_and_a_note_goes_only_with_a_load_that_began_after
     assert list(read_dirty(connection)) == [SECOND]
     expected = _expected(world.bucket, FIRST)
     assert _stored(world) == expected
+    # Nobody has asked for the other one, and the lake has nothing of it.
+    assert _days(hl("ingest", "--dirty")) == []
 
     # Again, from the lake alone.
     connection.execute("DELETE FROM hl.fills WHERE side = 'B'")

@@ -11,7 +11,7 @@ from hl_pipeline.arrivals import Loaded, Taken
 from hl_pipeline.coverage import first_ns, last_ns
 from hl_pipeline.lake import ObjectMeta
 from hl_pipeline.lake_api import SOURCE, ApiShard
-from hl_pipeline.lake_twaps import StatusObject
+from hl_pipeline.lake_twaps import API_HISTORY, StatusObject
 
 SOURCE_NUMBERS = {"node_trades": 1, "node_fills": 2, "node_fills_by_block": 3}
 """The millions of an object_id, for ever: it must be the same whenever and wherever the object is recorded."""
@@ -85,6 +85,16 @@ SELECT date FROM hl.fills_days UNION SELECT date FROM hl.twap_days
 UNION SELECT object_date FROM hl.s3_ingest_log WHERE object_id IS NOT NULL AND object_hour > 0
 """
 
+# A day without source has nothing to be fetched. Of the others an object of its own shows that somebody asked; those of hour 0
+# alone come for the day before.
+_OF_API_ALONE = """
+SELECT date FROM hl.fills_days d
+WHERE state <> 'no source'
+  AND NOT EXISTS (SELECT FROM hl.s3_ingest_log l WHERE l.object_date = d.date AND l.object_id IS NOT NULL AND l.object_hour > 0)
+  AND (EXISTS (SELECT FROM hl.fills_day_objects o WHERE o.date = d.date AND o.object_id >= %s)
+       OR EXISTS (SELECT FROM hl.twap_statuses s WHERE s.date = d.date AND s.object LIKE %s))
+"""
+
 _ERRORS = """
 SELECT source, object_date, object_hour, error FROM hl.s3_ingest_log
 WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL AND object_id IS NOT NULL
@@ -92,12 +102,13 @@ WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL AND object_id IS NOT N
 
 _TAKEN = """
 SELECT object_key, etag, first_time, last_time FROM hl.s3_ingest_log
-WHERE (source = 'twap_statuses') = %s AND object_date BETWEEN %s AND %s
+WHERE (source = 'twap_statuses') = %s AND source <> 'api_fills' AND object_date BETWEEN %s AND %s
 """
 
 _FILLS_OF = """
 SELECT date, object_key, o.etag
-FROM hl.fills_days LEFT JOIN hl.fills_day_objects o USING (date) LEFT JOIN hl.s3_ingest_log USING (object_id)
+FROM hl.fills_days d LEFT JOIN hl.fills_day_objects o USING (date)
+    LEFT JOIN hl.s3_ingest_log l ON l.object_id = o.object_id AND l.source <> 'api_fills'
 WHERE date BETWEEN %s AND %s
 """
 
@@ -272,7 +283,14 @@ def dataset_of(meta: ObjectMeta | StatusObject) -> str:
 
 def days_begun(connection: psycopg.Connection) -> set[date]:
     """The days that were loaded, or of which objects came (those of hour 0 alone come for the day before)."""
-    return {row[0] for row in connection.execute(_DAYS_BEGUN)}
+    return {row[0] for row in connection.execute(_DAYS_BEGUN)} - days_of_api_alone(connection)
+
+
+def days_of_api_alone(connection: psycopg.Connection) -> set[date]:
+    """The days that were loaded with what the info API has of them, and for which nobody has asked a bucket yet: to fetch their
+    objects because of that would cost what nobody has agreed to.
+    """
+    return {row[0] for row in connection.execute(_OF_API_ALONE, [_FIRST_SHARD, f"{API_HISTORY}/%"])}
 
 
 def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:
