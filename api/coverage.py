@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, timedelta
 from typing import Any, Literal
 
 import orjson
@@ -14,6 +14,7 @@ Of = Literal["twaps", "fills", "candles", "daily_stats", "user_stats"]
 
 _COVERAGE = read_sql("coverage")
 _BACKFILL = read_sql("backfill")
+_BACKFILL_COUNTS = read_sql("backfill_counts")
 
 
 async def read_coverage(connection: AsyncConnection, what: Of, first: date, last: date) -> orjson.Fragment:
@@ -23,13 +24,26 @@ async def read_coverage(connection: AsyncConnection, what: Of, first: date, last
     return row[0]
 
 
-async def read_backfill(connection: AsyncConnection, wallet: str | None, start: datetime, end: datetime) -> dict[str, Any]:
-    """`info_api`: what may be said of what the info API gave of a wallet, where that is a part of the range; else nothing."""
+async def read_backfill(
+    connection: AsyncConnection, wallet: str | None, start: date, end: date, *, of_twaps: bool = False
+) -> dict[str, Any]:
+    """`info_api`: what may be said of what the info API gave of a wallet, where that is a part of the range (a date: its
+    midnight); else nothing. `of_twaps`: also when it was asked for the statuses of its TWAPs.
+    """
     if wallet is None:
         return {}
     found = await connection.execute(_BACKFILL, {"wallet": wallet, "start": start, "end": end})
     if (row := await found.fetchone()) is None:
         return {}
-    state, first, last, oldest, why = row
+    state, first, last, oldest, why, history = row
     told = {"state": state, "from": first, "to": last, "oldest": oldest}
+    told |= {"statuses_asked_at": history} if of_twaps else {}
     return {"info_api": told | ({} if why is None else {"note": why})}
+
+
+async def read_backfill_counts(connection: AsyncConnection, first: date, last: date) -> dict[str, Any]:
+    """`info_api`: how many wallets the info API was asked for, by state, where their window is a part of the range."""
+    found = await connection.execute(_BACKFILL_COUNTS, {"start": first, "end": last + timedelta(days=1)})
+    if (row := await found.fetchone()) is None:
+        return {}
+    return {"info_api": dict(zip(("from", "to", "complete", "truncated", "failed", "not_asked"), row, strict=True))}

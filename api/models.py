@@ -170,11 +170,35 @@ class ListedTwap(Answer):
     analytics: Annotated[Analytics | None, Field(description="null: not made yet.")]
 
 
+class Backfill(Answer):
+    """How far the info API was asked for a wallet, from `from` to `to` (which is not in it)."""
+
+    state: Annotated[
+        Literal["not asked", "started", "complete", "truncated", "failed"],
+        Field(description="truncated: the API reaches no more of the wallet, older fills may lack."),
+    ]
+    from_: Annotated[Instant | None, Field(alias="from")]
+    to: Instant | None
+    oldest: Annotated[Instant | None, Field(description="The oldest fill that came; null: none did.")]
+    note: Annotated[str, Field(description="Why it is truncated, or failed.")] = ""
+
+
+class BackfillOfTwaps(Backfill):
+    statuses_asked_at: Annotated[
+        Instant | None, Field(description="When it was asked for the statuses of its TWAPs; null: not yet.")
+    ]
+
+
+_INFO_API = "What the info API was asked for of the wallet, where the range is from before the buckets, or from its window."
+OfInfoApi = Annotated[Backfill | None, Field(description=_INFO_API)]
+
+
 class TwapList(Listed):
     wallet: Address
     start: Instant
     end: Instant
     twaps: list[ListedTwap]
+    info_api: Annotated[BackfillOfTwaps | None, Field(description=_INFO_API)] = None
 
 
 class Health(Answer):

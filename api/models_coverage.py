@@ -41,6 +41,17 @@ class RunsOfDays(Answer):
     twap_statuses: list[Run]
 
 
+class BackfilledWallets(Answer):
+    """How many wallets the info API was asked for, from `from` to `to` (which is not in it), and what became of them."""
+
+    from_: Annotated[Instant | None, Field(alias="from")]
+    to: Instant | None
+    complete: int
+    truncated: Annotated[int, Field(description="The API reaches no more of them: older fills may lack.")]
+    failed: int
+    not_asked: Annotated[int, Field(description="Not yet, or not to the end.")]
+
+
 class CoverageList(Answer):
     start: Day
     end: Day
@@ -50,6 +61,10 @@ class CoverageList(Answer):
     hours: list[Hour]
     next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; null: this was the last.")]
     days: Annotated[RunsOfDays, Field(description="Which days of the range are in the database, as each list says it.")]
+    info_api: Annotated[
+        BackfilledWallets | None,
+        Field(description="Of ranges from before the buckets, where wallets are known: all that there can be is theirs."),
+    ] = None
 
 
 class JudgedDay(Answer):

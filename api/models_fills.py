@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.models import Address, Answer, Coin, Day, Decimal, Fees, Hex, Instant, Listed, Side, TwapId
+from api.models import Address, Answer, Coin, Day, Decimal, Fees, Hex, Instant, Listed, OfInfoApi, Side, TwapId
 
 
 class Fill(Answer):
@@ -43,29 +43,13 @@ class Fill(Answer):
     object_id: int
 
 
-class Backfill(Answer):
-    """How far the info API was asked for a wallet, from `from` to `to` (which is not in it)."""
-
-    state: Annotated[
-        Literal["pending", "started", "complete", "truncated", "failed"],
-        Field(description="truncated: the API reaches no more of the wallet, older fills may lack."),
-    ]
-    from_: Annotated[Instant, Field(alias="from")]
-    to: Instant
-    oldest: Annotated[Instant | None, Field(description="The oldest fill that came; null: none did.")]
-    note: Annotated[str, Field(description="Why it is truncated, or failed.")] = ""
-
-
 class FillList(Listed):
     wallet: Address | None
     coin: Coin | None
     start: Instant
     end: Instant
     fills: list[Fill]
-    info_api: Annotated[
-        Backfill | None,
-        Field(description="Of a wallet whose fills from before the buckets were asked for, where that is a part of the range."),
-    ] = None
+    info_api: OfInfoApi = None
 
 
 class TwapFillList(Listed):
@@ -143,6 +127,7 @@ class UserStatsList(Listed):
     end: Day
     wallet: Address | None
     stats: list[UserStats]
+    info_api: OfInfoApi = None
 
 
 class Candle(Answer):

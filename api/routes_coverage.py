@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter
 
 from api.answers import answer
-from api.coverage import read_coverage
+from api.coverage import read_backfill_counts, read_coverage
 from api.database import read_sql
 from api.export import choose_format, export
 from api.models import ERRORS, EXPORTS
@@ -47,11 +47,12 @@ async def list_hours(request: Request, asked: Annotated[CoverageAsked, Query()])
     async with request.app.state.pool.connection() as connection:
         fills = await read_coverage(connection, "fills", asked.start, asked.end)
         statuses = await read_coverage(connection, "twaps", asked.start, asked.end)
+        wallets = await read_backfill_counts(connection, asked.start, asked.end)
         hours, more = await read_rows(connection, _HOURS, values, asked.limit)
     next_cursor = make_cursor(request, asked, _position(hours[-1])) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "dataset": asked.dataset, "state": asked.state}
     days = {"fills": fills, "twap_statuses": statuses}
-    return answer({**head, "is_hole": asked.is_hole, "hours": hours, "next_cursor": next_cursor, "days": days})
+    return answer({**head, "is_hole": asked.is_hole, "hours": hours, "next_cursor": next_cursor, "days": days, **wallets})
 
 
 @router.get("/days", response_model=DayList, responses={**ERRORS, **EXPORTS})

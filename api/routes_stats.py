@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, TypeAdapter
 
 from api.answers import answer
-from api.coverage import read_coverage
+from api.coverage import read_backfill, read_coverage
 from api.database import read_sql
 from api.models import ERRORS
 from api.models_fills import CandleList, DailyStatsList, UserStatsList
@@ -51,10 +51,11 @@ async def list_user_stats(request: Request, asked: Annotated[UserStatsAsked, Que
     }
     async with request.app.state.pool.connection() as connection:
         coverage = await read_coverage(connection, "user_stats", asked.start, asked.end)
+        known = await read_backfill(connection, asked.wallet, asked.start, asked.end + timedelta(days=1))
         rows, more = await read_rows(connection, _USER_STATS, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["date"], rows[-1]["wallet"])) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "wallet": asked.wallet}
-    return answer({**head, "stats": rows, "next_cursor": next_cursor, "coverage": coverage})
+    return answer({**head, "stats": rows, "next_cursor": next_cursor, "coverage": coverage, **known})
 
 
 @router.get("/candles", response_model=CandleList, responses=ERRORS)

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
 from api.answers import answer
-from api.coverage import read_coverage
+from api.coverage import read_backfill, read_coverage
 from api.database import read_sql
 from api.export import choose_format, export
 from api.fills import fills_asked, fills_page
@@ -52,6 +52,7 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
         return await export(request, chosen, name, _EXPORT, {**values, "limit": limit})
     async with request.app.state.pool.connection() as connection:
         coverage = await read_coverage(connection, "twaps", asked.start.date(), asked.end.date())
+        known = await read_backfill(connection, asked.wallet, asked.start, asked.end, of_twaps=True)
         twaps, more = await read_rows(connection, _TWAPS, values, asked.limit)
         analytics = await _read_analytics(connection, [int(twap["twap_id"]) for twap in twaps])
     next_cursor = make_cursor(request, asked, (twaps[-1]["time_ns"], int(twaps[-1]["twap_id"]))) if more else None
@@ -60,7 +61,7 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
         twap["executed"] = {"size": twap["size_executed"], "notional": twap["notional_executed"]}
         twap["analytics"] = analytics.get(twap["twap_id"])
     head = {"wallet": asked.wallet, "start": iso(asked.start), "end": iso(asked.end)}
-    return answer({**head, "twaps": twaps, "next_cursor": next_cursor, "coverage": coverage})
+    return answer({**head, "twaps": twaps, "next_cursor": next_cursor, "coverage": coverage, **known})
 
 
 @router.get("/{twap_id}", response_model=Twap, responses={**ERRORS, **NOT_FOUND})

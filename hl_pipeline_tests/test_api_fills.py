@@ -438,13 +438,22 @@ def test_a_wallet_that_the_info_api_was_asked_for_says_how_far_that_reaches(api:
         [WALLET],
     )
     asked = {"start": "2024-01-01", "end": "2024-12-31"}
-    assert api.get(FILLS, wallet=WALLET, **asked)["info_api"] == {
+    said = {
         "state": "truncated",
         "from": "2023-02-26T00:00:00Z",
         "to": "2025-05-26T00:00:00Z",
         "oldest": "2024-11-03T12:30:00.500Z",
         "note": "too many",
     }
-    assert "info_api" not in api.get(FILLS, wallet=WALLET, **NOVEMBER)
-    assert "info_api" not in api.get(FILLS, wallet=OTHER, **asked)
+    assert api.get(FILLS, wallet=WALLET, **asked)["info_api"] == said
+    assert api.get("/api/v1/stats/users", wallet=WALLET, **asked)["info_api"] == said
+    assert api.get("/api/v1/twaps", wallet=WALLET, **asked)["info_api"] == said | {"statuses_asked_at": None}
+    for path in (FILLS, "/api/v1/twaps", "/api/v1/stats/users"):
+        assert "info_api" not in api.get(path, wallet=WALLET, **NOVEMBER)
+        assert api.get(path, wallet=OTHER, **asked)["info_api"]["state"] == "not asked"
+    assert "info_api" not in api.get("/api/v1/stats/users", **asked)
+    window = {"from": said["from"], "to": said["to"]}
+    counts = {"complete": 0, "truncated": 1, "failed": 0, "not_asked": 0}
+    assert api.get("/api/v1/coverage", **asked)["info_api"] == window | counts
+    assert "info_api" not in api.get("/api/v1/coverage", **NOVEMBER)
     rows.execute("DELETE FROM hl.backfill_progress")
