@@ -3,30 +3,34 @@
     api_fills/date=2024-11-03/shard=3f.parquet   the fills of that day (UTC, of the event) of the wallets of a shard, each once,
                                                  by time and wallet
     api_fills/shard=3f.bad.jsonl                 what of these wallets could not be taken, if anything
+    api_fills/shard=3f.wallets.json              which of them were asked to their end, so that a new database asks none again
 
 A wallet's shard is the first byte of sha256 of its address in lower case, for ever; hl.shard_of says the same in PostgreSQL.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from io import BytesIO
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hl_pipeline.formats.api_fills import PARSER
-from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, in_fill_schema
+from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, BadLine, in_fill_schema
 from hl_pipeline.lake import META_KEY, NO_FILLS, Lake, LakeChangedError, as_arrow, exists, list_files, open_file, replacing
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 SOURCE = "api_fills"
+_PROGRESS = ".wallets.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,30 @@ def api_fills_path(day: date, shard: str) -> str:
 
 def api_bad_path(shard: str) -> str:
     return f"{SOURCE}/shard={shard}.bad.jsonl"
+
+
+def write_api_progress(lake: Lake, shard: str, wallets: str) -> None:
+    """Make `wallets` (JSON, as warehouse.backfill.tell_done gives it) all that the lake says of how far the shard's wallets are."""
+    with replacing(lake, f"{SOURCE}/shard={shard}{_PROGRESS}") as temporary:
+        temporary.write_text(wallets, encoding="utf-8")
+
+
+def read_api_progress(lake: Lake) -> Iterator[tuple[str, list[BadLine]]]:
+    """Of each shard how far its wallets are (JSON), and the items that could not be taken."""
+    paths = list_files(lake, SOURCE)
+    for path in (path for path in paths if path.endswith(_PROGRESS)):
+        with open_file(lake, path) as file:
+            wallets = file.read().decode()
+        bad: list[BadLine] = []
+        if (beside := path.removesuffix(_PROGRESS) + ".bad.jsonl") in paths:
+            with open_file(lake, beside) as file:
+                bad = [_bad_line(json.loads(line)) for line in file.read().splitlines()]
+        yield wallets, bad
+
+
+def _bad_line(record: dict[str, Any]) -> BadLine:
+    text = record["text"].encode() if "text" in record else base64.b64decode(record["base64"])
+    return BadLine(record["line"], record["event"], record["reason"], text)
 
 
 def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> ApiShard:

@@ -7,8 +7,9 @@ from datetime import date
 import psycopg
 
 from hl_pipeline.lake import Lake, list_days, list_raw_objects
-from hl_pipeline.lake_api import list_api_shards
+from hl_pipeline.lake_api import list_api_shards, read_api_progress
 from hl_pipeline.lake_twaps import list_status_objects
+from hl_pipeline.warehouse.backfill import restore_done
 from hl_pipeline.warehouse.ledger import record_fetched, record_shard, record_statuses_fetched
 
 
@@ -24,13 +25,15 @@ def days_in_lake(lake: Lake, first: date = date.min, last: date = date.max) -> l
 
 
 def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
-    """Write into the ledger what the lake knows of its objects."""
+    """Write into the ledger what the lake knows of its objects, and of wallets how far the info API was asked for them."""
     for object_date in list_days(lake, "raw_fills"):
         for meta in list_raw_objects(lake, object_date):
             record_fetched(connection, meta, keep_error=True)
     for day in list_days(lake, "api_fills"):
         for meta in list_api_shards(lake, day):
             record_shard(connection, meta)
+    for wallets, bad in read_api_progress(lake):
+        restore_done(connection, wallets, bad)
     for object_date in list_days(lake, "raw_twap_statuses"):
         for meta in list_status_objects(lake, object_date):
             record_statuses_fetched(connection, meta, keep_error=True)

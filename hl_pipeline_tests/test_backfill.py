@@ -19,11 +19,13 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, E
 
 from hl_pipeline.assets.api import InfoDownError, ShardConfig, raw_api_fills
 from hl_pipeline.definitions import ASSETS, BACKFILL, build_resources
+from hl_pipeline.lake import open_lake
 from hl_pipeline.lake_api import SHARDS, shard_of
+from hl_pipeline.rebuild import record_objects
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.backfill import Window, add_wallets, count_after
 from hl_pipeline_tests.api_serving import add, at
-from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.info_server import (
     END_MS,
     REACHABLE,
@@ -218,13 +220,13 @@ def test_a_wallet_that_is_refused_fails_by_name_and_the_rest_goes_on_and_is_aske
 
 
 def test_what_cannot_be_taken_of_a_wallet_stands_beside_its_fills(
-    asks: Asks, world: World, connection: psycopg.Connection
+    asks: Asks, world: World, connection: psycopg.Connection, new_database: NewDatabase
 ) -> None:
-    [user] = _of_shard("7e", [30])
+    [user, unasked] = _of_shard("7e", [30, 0])
     fills = [fill | ({"px": "cheap"} if n == 7 else {}) for n, fill in enumerate(user.fills)]
-    add_wallets(connection, [user.wallet])
+    add_wallets(connection, [user.wallet, unasked.wallet])
     with serve_info(InfoServer({user.wallet: User(user.wallet, fills)})) as server:
-        assert _metadata(asks(server, "7e"))["bad_items"] == 1
+        assert _metadata(asks(server, "7e", wallets=[user.wallet]))["bad_items"] == 1
     lake = Path(world.settings.lake)
     assert _in_lake(lake) == _truth([(user.wallet, fills[:7] + fills[8:])])
     [line] = (lake / "api_fills/shard=7e.bad.jsonl").read_text().splitlines()
@@ -232,6 +234,17 @@ def test_what_cannot_be_taken_of_a_wallet_stands_beside_its_fills(
     assert bad["reason"].startswith(f"{user.wallet}: ")
     told = json.loads(bad["text"])
     assert (told.get("fill", told)["tid"], told.get("fill", told)["px"]) == (fills[7]["tid"], "cheap")
+    # A new database has from the lake who is not to be asked again.
+    there = "SELECT * FROM hl.backfill_progress WHERE wallet = %s"
+    with psycopg.connect(new_database(), autocommit=True) as empty:
+        add_wallets(empty, [user.wallet])
+        for _ in range(2):
+            record_objects(empty, open_lake(str(lake)))
+        [told] = empty.execute(there, [user.wallet]).fetchall()
+        assert [told] == connection.execute(there, [user.wallet]).fetchall()
+        assert empty.execute("SELECT count(*) FROM hl.backfill_progress").fetchone() == (1,)
+        everything = "SELECT * FROM hl.backfill_bad"
+        assert empty.execute(everything).fetchall() == connection.execute(everything).fetchall() != []
 
 
 def test_a_wider_window_asks_again_and_no_fill_is_there_twice(

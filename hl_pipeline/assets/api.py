@@ -21,7 +21,7 @@ from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_KEY, BadLine
 from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA, DecodedStatuses, decode_history
 from hl_pipeline.lake import Lake, write_bad_lines
-from hl_pipeline.lake_api import add_api_fills, api_bad_path
+from hl_pipeline.lake_api import add_api_fills, api_bad_path, write_api_progress
 from hl_pipeline.lake_twaps import add_api_history
 from hl_pipeline.partitions import SHARDS
 from hl_pipeline.resources import Info, LakeStorage, Warehouse
@@ -53,6 +53,7 @@ from hl_pipeline.warehouse.backfill import (
     read_staged,
     read_tally,
     read_truncated,
+    tell_done,
     undone_wallets,
     wallets_without_history,
 )
@@ -214,6 +215,7 @@ def bring_histories(shard: str, config: ShardConfig, api: InfoApi, lake: Lake, c
         wallets = wallets_without_history(connection, [shard], config.wallets or None, config.limit or None)
         for first in range(0, len(wallets), _HISTORIES_AT_ONCE):
             days |= _bring_histories(wallets[first : first + _HISTORIES_AT_ONCE], shard, api, lake, connection, counts)
+        write_api_progress(lake, shard, tell_done(connection, shard))
     return Asked(len(wallets), counts.fills, counts.requests, counts.weight, sorted(days))
 
 
@@ -322,6 +324,7 @@ def bring_shard(
         finally:
             # Also what a run before this one has left.
             days |= _write_staged(shard, lake, connection)
+            write_api_progress(lake, shard, tell_done(connection, shard))
     return Asked(len(wallets), counts.fills, counts.requests, counts.weight, sorted(days))
 
 

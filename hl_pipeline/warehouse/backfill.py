@@ -124,6 +124,25 @@ WHERE shard = %s ORDER BY wallet, kind, digest
 """
 _ETAGS = "SELECT object_key, etag FROM hl.s3_ingest_log WHERE source = 'api_fills' AND object_key = ANY(%s)"
 
+# Of a wallet with pages on their way the lake lacks some.
+_TELL_DONE = """
+SELECT coalesce(json_agg(to_jsonb(w) ORDER BY wallet), '[]')::text FROM hl.backfill_progress w
+WHERE shard = %s AND state IN ('complete', 'truncated') AND NOT EXISTS (SELECT FROM hl.backfill_pages p WHERE p.wallet = w.wallet)
+"""
+_FORGET_UNTOUCHED = """
+DELETE FROM hl.backfill_progress WHERE window_start IS NULL AND history_at IS NULL
+    AND wallet IN (SELECT wallet FROM json_populate_recordset(NULL::hl.backfill_progress, %s::json))
+"""
+_RESTORE = """
+INSERT INTO hl.backfill_progress
+    (wallet, state, window_start, window_end, fills_walked, slices_walked, oldest, newest, fills, bad, crowded,
+     requests, weight, reason, started_at, ended_at, statuses, history_error, history_at)
+SELECT wallet, state, window_start, window_end, fills_walked, slices_walked, oldest, newest, fills, bad, crowded,
+       requests, weight, reason, started_at, ended_at, statuses, history_error, history_at
+FROM json_populate_recordset(NULL::hl.backfill_progress, %s::json)
+ON CONFLICT DO NOTHING
+"""
+
 _NO_HISTORY = """
 SELECT wallet FROM hl.backfill_progress
 WHERE shard = ANY(%s) AND (%s::text[] IS NULL OR wallet = ANY(%s)) AND history_at IS NULL
@@ -356,6 +375,22 @@ def read_bad(connection: psycopg.Connection, shard: str) -> list[BadLine]:
     """The items of a shard's wallets that could not be taken, each with wallet and kind in its reason."""
     rows = connection.execute(_BAD, [int(shard, 16)]).fetchall()
     return [BadLine(n, None, f"{wallet}: {kind}: {reason}", item) for n, (wallet, kind, reason, item) in enumerate(rows, 1)]
+
+
+def tell_done(connection: psycopg.Connection, shard: str) -> str:
+    """The shard's wallets of which all that came is in the lake, and nothing more is to be asked, as JSON."""
+    [row] = connection.execute(_TELL_DONE, [int(shard, 16)]).fetchall()
+    return row[0]
+
+
+def restore_done(connection: psycopg.Connection, wallets: str, bad: Iterable[BadLine]) -> None:
+    """Note what `tell_done` and `read_bad` gave, of wallets of which nothing is known here."""
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(_FORGET_UNTOUCHED, [wallets])
+        cursor.execute(_RESTORE, [wallets])
+        items = [(*item.reason.split(": ", 2), item.text) for item in bad]
+        cursor.execute(_ADD, [[wallet for wallet, *_ in items]])
+        cursor.executemany(_KEEP_BAD, items)
 
 
 def wallets_without_history(
