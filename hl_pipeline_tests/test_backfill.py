@@ -437,6 +437,19 @@ def test_statuses_of_the_api_are_events_of_their_day_with_the_id_of_their_twap(
     assert json.loads(json.loads(line)["text"]) == history[3]
     assert "it has no twapId, and no TWAP is known of its wallet that began in BTC at 2025-03-02 23:59:30.001" in line
 
+    # The TWAP is known later.
+    connection.execute("UPDATE hl.twap_statuses SET twap_id = 99, started_at = started_at + '1 ms'::interval WHERE twap_id = 88")
+    again = materialize(BACKFILL, partition_key="7e", instance=instance, resources=build_resources(Settings()))
+    [event] = again.asset_materializations_for_node("raw_api_twap_history")
+    assert (event.metadata["dagster/partition_row_count"].value, event.metadata["bad_items"].value) == (4, 0)
+    assert connection.execute("SELECT date FROM hl.dirty_days").fetchall() == [(days[1],)]
+    assert materialize(ASSETS, partition_key=str(days[1]), instance=instance, resources=resources).success
+    events = connection.execute(
+        "SELECT status, object FROM hl.twap_statuses WHERE twap_id = 99 AND date > '2025-01-01'"
+    ).fetchall()
+    assert events == [("terminated", place.format(days[1]))]
+    assert not (Path(world.settings.lake) / "api_fills/shard=7e.bad.jsonl").exists()
+
 
 def test_what_is_known_from_after_the_window_is_counted_from_its_end_on(connection: psycopg.Connection) -> None:
     wallet, other = make_user("own", 0).wallet, make_user("other", 0).wallet

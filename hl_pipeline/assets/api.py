@@ -18,6 +18,7 @@ from pydantic import Field
 
 from hl_pipeline.assets.shown import OWNERS, check_of_shard, lake_metadata, status_lake_metadata
 from hl_pipeline.events import emit
+from hl_pipeline.formats.exact import parse_json
 from hl_pipeline.formats.fills import FILL_KEY, BadLine
 from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA, DecodedStatuses, decode_history
 from hl_pipeline.lake import Lake, write_bad_lines
@@ -29,6 +30,7 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import InfoApi, InfoError, InfoRefusedError
 from hl_pipeline.sources.info_paging import judge, walk
 from hl_pipeline.warehouse.backfill import (
+    NAMELESS,
     Histories,
     Tally,
     Window,
@@ -40,6 +42,7 @@ from hl_pipeline.warehouse.backfill import (
     end_wallet,
     fail_history,
     fail_wallet,
+    forget_nameless,
     forget_staged,
     keep_histories,
     keep_page,
@@ -49,6 +52,7 @@ from hl_pipeline.warehouse.backfill import (
     read_failed_histories,
     read_histories,
     read_known_twaps,
+    read_nameless,
     read_progress,
     read_staged,
     read_tally,
@@ -215,6 +219,7 @@ def bring_histories(shard: str, config: ShardConfig, api: InfoApi, lake: Lake, c
         wallets = wallets_without_history(connection, [shard], config.wallets or None, config.limit or None)
         for first in range(0, len(wallets), _HISTORIES_AT_ONCE):
             days |= _bring_histories(wallets[first : first + _HISTORIES_AT_ONCE], shard, api, lake, connection, counts)
+        days |= _name_again(shard, lake, connection)
         write_api_progress(lake, shard, tell_done(connection, shard))
     return Asked(len(wallets), counts.fills, counts.requests, counts.weight, sorted(days))
 
@@ -249,17 +254,42 @@ def _bring_histories(
         read_known_twaps(connection, wallets),
     )
     bad += nameless
-    by_day = named.with_columns(date=pl.from_epoch("time_ns", "ns").dt.date()).partition_by("date", as_dict=True)
-    for (day,), rows in sorted(by_day.items()):
-        add_api_history(lake, day, shard, rows.drop("date"))
+    days = _add_history(lake, shard, named)
     of_wallet = dict(named.group_by("wallet").len().iter_rows())
     statuses = {wallet: of_wallet.get(wallet, 0) for wallet in decoded}
-    days: set[date] = {day for (day,) in by_day}
-    keep_histories(connection, statuses, bad, sorted(days), f"TWAP statuses from the info API, shard {shard}")
+    keep_histories(connection, statuses, bad, days, f"TWAP statuses from the info API, shard {shard}")
     write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
     counts.fills += named.height
     emit(_log, "histories_written", shard=shard, wallets=len(decoded), rows=named.height, weight=counts.weight - before)
-    return days
+    return set(days)
+
+
+def _name_again(shard: str, lake: Lake, connection: psycopg.Connection) -> set[date]:
+    """Statuses that had no TWAP when they came, and for which hl.twap_statuses has one by now, into the lake; their days."""
+    nameless = read_nameless(connection, shard)
+    known = read_known_twaps(connection, sorted({wallet for wallet, _ in nameless}))
+    frames: list[pl.DataFrame] = []
+    named: list[tuple[str, bytes]] = []
+    for wallet, item in nameless:
+        statuses = decode_history([parse_json(item)], wallet).statuses
+        found, _ = name_twaps(statuses, [twap for twap in known if twap[0] == wallet])
+        if found.height:
+            frames.append(found)
+            named.append((wallet, item))
+    if not frames:
+        return set()
+    days = _add_history(lake, shard, pl.concat(frames))
+    forget_nameless(connection, named, days, f"TWAP statuses from the info API, shard {shard}")
+    write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
+    return set(days)
+
+
+def _add_history(lake: Lake, shard: str, statuses: pl.DataFrame) -> list[date]:
+    """Put statuses into the lake's days; which days these are."""
+    by_day = statuses.with_columns(date=pl.from_epoch("time_ns", "ns").dt.date()).partition_by("date", as_dict=True)
+    for (day,), rows in by_day.items():
+        add_api_history(lake, day, shard, rows.drop("date"))
+    return sorted(day for (day,) in by_day)
 
 
 def name_twaps(
@@ -286,7 +316,7 @@ def name_twaps(
             rows.append(row | {"twap_id": next(iter(found))})
         else:
             which = f"{len(found)} TWAPs are known" if found else "no TWAP is known"
-            reason = f"it has no twapId, and {which} of its wallet that began in {row['coin']} at {row['started_at']}"
+            reason = f"{NAMELESS}, and {which} of its wallet that began in {row['coin']} at {row['started_at']}"
             nameless.append((row["wallet"], BadLine(row["line"], None, reason, row["raw"].encode())))
     return pl.DataFrame(rows, schema=TWAP_STATUS_SCHEMA), nameless
 

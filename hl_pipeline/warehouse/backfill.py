@@ -19,6 +19,8 @@ from hl_pipeline.sources.info_paging import Kind, Page, Verdict
 from hl_pipeline.warehouse.dirty_days import note_dirty
 from hl_pipeline.warehouse.ledger import record_shard
 
+NAMELESS = "it has no twapId"
+"""How the reason begins for which a status without a TWAP is in quarantine."""
 State = Literal["pending", "started", "complete", "truncated", "failed"]
 
 # From one wallet of the index to the next: a scan of every day of every wallet would take a hundred times as long.
@@ -154,6 +156,12 @@ SELECT DISTINCT wallet, coin, started_at, twap_id FROM hl.twap_statuses WHERE wa
 _HISTORY_CAME = """
 UPDATE hl.backfill_progress SET statuses = %s, history_error = NULL, history_at = clock_timestamp() WHERE wallet = %s
 """
+_NAMELESS = """
+SELECT b.wallet, item FROM hl.backfill_bad b JOIN hl.backfill_progress USING (wallet)
+WHERE shard = %s AND kind = 'twap_history' AND starts_with(b.reason, %s) ORDER BY wallet, digest
+"""
+_FORGET_NAMELESS = "DELETE FROM hl.backfill_bad WHERE wallet = %s AND kind = 'twap_history' AND item = %s"
+_ONE_STATUS_MORE = "UPDATE hl.backfill_progress SET statuses = statuses + 1 WHERE wallet = %s"
 _HISTORY_FAILED = "UPDATE hl.backfill_progress SET history_error = %s WHERE wallet = %s"
 _HISTORIES = """
 SELECT count(*), count(history_at), count(history_error), coalesce(sum(statuses), 0),
@@ -419,6 +427,20 @@ def keep_histories(
         cursor.executemany(_HISTORY_CAME, [(count, wallet) for wallet, count in statuses.items()])
         if days:
             note_dirty(connection, days, why)
+
+
+def read_nameless(connection: psycopg.Connection, shard: str) -> list[tuple[str, bytes]]:
+    """The statuses of a shard's wallets for which there was no TWAP, as JSON."""
+    return connection.execute(_NAMELESS, [int(shard, 16), NAMELESS]).fetchall()
+
+
+def forget_nameless(connection: psycopg.Connection, named: Iterable[tuple[str, bytes]], days: Sequence[date], why: str) -> None:
+    """These statuses have their TWAP, and are in the lake, on those days."""
+    named = list(named)
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.executemany(_FORGET_NAMELESS, named)
+        cursor.executemany(_ONE_STATUS_MORE, [[wallet] for wallet, _ in named])
+        note_dirty(connection, days, why)
 
 
 def fail_history(connection: psycopg.Connection, wallet: str, error: str) -> None:
