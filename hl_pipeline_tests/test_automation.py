@@ -63,8 +63,9 @@ def _publish(made: Sample, world: World, day: date, *hours: int) -> None:
 def _tick(instance: DagsterInstance, name: str = "node_data_objects", cursor: str | None = None) -> SensorResult:
     settings = Settings()
     sensor = build_defs(settings).get_sensor_def(name)
-    context = build_sensor_context(instance=instance, cursor=cursor, resources=build_resources(settings))
-    result = sensor(context)
+    # One that is ended by the garbage collector leaves an instance that is gone to whatever test comes then.
+    with build_sensor_context(instance=instance, cursor=cursor, resources=build_resources(settings)) as context:
+        result = sensor(context)
     assert isinstance(result, SensorResult), result
     return result
 
@@ -94,8 +95,8 @@ def _reconcile(instance: DagsterInstance) -> list[RunRequest]:
     settings = Settings()
     schedule = build_defs(settings).get_schedule_def("reconcile")
     at = datetime(TODAY.year, TODAY.month, TODAY.day, 2, 30, tzinfo=UTC)
-    context = build_schedule_context(instance=instance, scheduled_execution_time=at, resources=build_resources(settings))
-    result = schedule(context)
+    with build_schedule_context(instance=instance, scheduled_execution_time=at, resources=build_resources(settings)) as context:
+        result = schedule(context)
     if isinstance(result, SkipReason):
         return []
     assert isinstance(result, list)
@@ -260,7 +261,8 @@ def test_without_money_for_a_listing_a_tick_says_so(
         monkeypatch.setenv(name, value)
     settings = Settings()
     sensor = build_defs(settings).get_sensor_def("node_data_objects")
-    said = sensor(build_sensor_context(instance=instance, resources=build_resources(settings)))
+    with build_sensor_context(instance=instance, resources=build_resources(settings)) as context:
+        said = sensor(context)
     assert isinstance(said, SkipReason)
     assert "HL_S3_BUDGET_USD: $0" in str(said.skip_message)
 
