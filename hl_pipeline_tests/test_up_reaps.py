@@ -55,7 +55,7 @@ def test_runs_in_work_when_hl_up_was_killed_or_power_failed_are_failed_with_the_
         up.ui.launch("ingest_days", str(_DAY))
         # The run has asked for something, and never gets an answer.
         killed.enter_context(silent.accept()[0])
-        before = [process for process in processes_of(up.home) if "postgres" not in process.name()]
+        before = [process for process in processes_of(up.home) if "python" in process.name()]
         up.program.process.kill()
         up.program.process.wait()
         assert still_there(before) == before
