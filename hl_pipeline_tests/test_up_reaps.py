@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from hl_pipeline.sample import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url
@@ -21,6 +22,8 @@ from hl_pipeline_tests.processes_in_tests import (
     wait_until,
 )
 from hl_pipeline_tests.up_in_tests import Up, processes_of, up_in
+
+pytestmark = pytest.mark.waits
 
 _DAY = date(2025, 9, 1)
 _RUNS = """
