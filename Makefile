@@ -28,7 +28,7 @@ check: setup
 	$(BIN)/pyright
 
 test: check
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal
 
 bench: setup
 	$(BIN)/python -m hl_pipeline_tests.bench

@@ -29,6 +29,11 @@ settings.register_profile(
 settings.load_profile("ci")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker waits for daemons while the others work: at the end each of them would wait alone."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_of_the_machine() -> Generator[None]:
     """Tests see neither HL_* nor AWS_* of whoever runs them, nor a .env in the directory they run in."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 import requests
 import yaml
 
@@ -22,6 +23,8 @@ from hl_pipeline.sample import write_sample
 from hl_pipeline.settings import Settings, variable
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.processes_in_tests import PROGRAMS, PROJECT, Program, Ui, free_port, run, started, still_there, wait_until
+
+pytestmark = pytest.mark.waits
 
 _PASSWORD = "Correct-horse_1"
 _STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"

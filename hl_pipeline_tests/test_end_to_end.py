@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import psycopg
+import pytest
 import requests
 
 from hl_pipeline.sample import write_sample
@@ -24,6 +25,8 @@ from hl_pipeline_tests.processes_in_tests import (
     wait_until,
 )
 from hl_pipeline_tests.up_in_tests import Up, launch_backfill, look_at_backfill, processes_of, up_in
+
+pytestmark = pytest.mark.waits
 
 _DAYS = [date(2025, 9, 1), date(2025, 9, 2)]
 _CHECKS = {

@@ -11,11 +11,14 @@ from pathlib import Path
 import polars as pl
 import psutil
 import psycopg
+import pytest
 
 from hl_pipeline.sample import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url
 from hl_pipeline_tests.processes_in_tests import free_port, program, run, users_environment, wait_until
 from hl_pipeline_tests.up_in_tests import Up, up_in
+
+pytestmark = pytest.mark.waits
 
 _FIRST = date(2025, 9, 1)
 _DAYS = int(os.environ.get("BACKFILL_TEST_DAYS", "4"))
@@ -65,8 +68,8 @@ def test_a_span_is_filled_once_by_so_many_runs_at_once_though_the_daemon_is_kill
         wait_until(lambda: "backfill: nothing to ask for" in up.program.output, 60, "nothing is asked for twice")
         wait_until(lambda: _backfills(up) != ["REQUESTED"], 60 + 30 * _DAYS, "the backfill has ended")
 
-        assert _backfills(up) == ["COMPLETED_SUCCESS"]
         runs = _runs(up)
+        assert _backfills(up) == ["COMPLETED_SUCCESS"], (runs, up.program.output)
         days = [str(_FIRST + timedelta(days=n)) for n in range(_DAYS)]
         assert sorted(day for day, status, _, _ in runs if status == "SUCCESS") == days
         spans = [(start, end) for _, _, start, end in runs if start is not None]

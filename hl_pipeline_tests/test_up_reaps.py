@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from hl_pipeline.sample import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url
@@ -21,6 +22,8 @@ from hl_pipeline_tests.processes_in_tests import (
     wait_until,
 )
 from hl_pipeline_tests.up_in_tests import Up, processes_of, up_in
+
+pytestmark = pytest.mark.waits
 
 _DAY = date(2025, 9, 1)
 _RUNS = """
@@ -55,7 +58,7 @@ def test_runs_in_work_when_hl_up_was_killed_or_power_failed_are_failed_with_the_
         up.ui.launch("ingest_days", str(_DAY))
         # The run has asked for something, and never gets an answer.
         killed.enter_context(silent.accept()[0])
-        before = [process for process in processes_of(up.home) if "postgres" not in process.name()]
+        before = [process for process in processes_of(up.home) if "python" in process.name()]
         up.program.process.kill()
         up.program.process.wait()
         assert still_there(before) == before

@@ -28,6 +28,8 @@ from hl_pipeline_tests.naive import event_day, expected_fill, in_order, read_buc
 from hl_pipeline_tests.processes_in_tests import PROJECT, Program, program, started, wait_until
 from hl_pipeline_tests.s3_server import REGION, S3Server
 
+pytestmark = pytest.mark.waits
+
 TODAY = datetime.now(UTC).date()
 WEEK = [TODAY - timedelta(days=6 - n) for n in range(7)]
 _SOURCE = "node_fills_by_block/hourly"

@@ -53,7 +53,7 @@ def up_in(
         try:
             ui = Ui(port)
             # Not only an answer: that may come from what an earlier one has left.
-            wait_until(lambda: up.answers(ui.health) and "Dagster UI: http" in up.output, 150, "the UI is there")
+            wait_until(lambda: up.answers(ui.health) and "Dagster UI: http" in up.output, 240, "the UI is there")
             api = f"http://127.0.0.1:{api_port}"
             wait_until(lambda: up.answers(f"{api}/healthz"), 30, "the API answers")
             yield Up(up, ui, home, api)
