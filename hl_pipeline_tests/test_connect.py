@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from types import FrameType
 
@@ -67,3 +67,17 @@ def test_an_interruption_while_rows_are_read_ends_the_query(connection: psycopg.
         cursor.execute(query).fetchall()
 
     assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_interruptions_at_any_moment_of_short_commands_leave_a_connection_that_works(connection: psycopg.Connection) -> None:
+    for n in range(200):
+        with (
+            suppress(_Interruption),
+            lock_fills_day(connection, date(2025, 9, 1)),
+            _interrupted_in(0.0005 + n * 0.00005),
+            connection.transaction(),
+        ):
+            while True:
+                connection.execute("SELECT n FROM generate_series(1, 100) n WHERE n > %s", [n]).fetchall()
+        assert connection.execute("SELECT %s::int", [n]).fetchone() == (n,)
+    assert connection.execute(_LOCKS).fetchone() == (0,)

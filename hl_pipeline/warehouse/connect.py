@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import TupleRow
 
 from hl_pipeline.settings import Settings
@@ -24,23 +23,25 @@ class NoDatabaseError(RuntimeError):
 
 _Result = TypeVar("_Result")
 _LOOK_SECONDS = 0.1
+_COPYING = {ExecStatus.COPY_IN, ExecStatus.COPY_OUT}  # what is being copied is ended by psycopg
 
 
 class _Connection(psycopg.Connection[TupleRow]):
-    """Ends the command in whose midst it is interrupted, as psycopg does at KeyboardInterrupt alone: Dagster's interruption is
-    another. Else the next command fails, and its error hides that there was an interruption.
+    """Ends the command in whose midst it is interrupted, as psycopg does at KeyboardInterrupt, and not always: Dagster's
+    interruption is another. Else the next command fails, and its error hides that there was an interruption.
     """
 
     def wait(self, gen: PQGen[_Result], interval: float = _LOOK_SECONDS, timeout: float | None = None) -> _Result:
         try:
             return super().wait(gen, interval, timeout)
-        except (Exception, KeyboardInterrupt):
+        except Exception:
             raise
         except BaseException:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.cancel_safe(timeout=5)
-                with suppress(psycopg.errors.QueryCanceled):
-                    super().wait(gen, interval, 5)
+                # Not by `gen`: it is at its end where the interruption met its own code.
+                while (result := self.pgconn.get_result()) is not None and result.status not in _COPYING:
+                    pass
             raise
 
 
