@@ -25,6 +25,7 @@ from hl_pipeline.terminal import (
     check_days,
     check_order,
     console,
+    deliver_again,
     errors,
     fail,
     load_settings,
@@ -411,6 +412,7 @@ def sample(
 
 def main() -> None:
     """The entry point: errors that people can mend are said in one line."""
+    sys.unraisablehook = deliver_again
     try:
         app()
     except ValidationError as error:

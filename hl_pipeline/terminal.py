@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from datetime import date
@@ -69,6 +71,14 @@ def _warn_of_unknown_settings() -> None:
     found = {*os.environ, *dotenv_values(".env")}
     for name in sorted(name for name in found if name.startswith(PREFIX) and name not in known):
         errors.print(f"[yellow]warning:[/] {name} is no setting of ours; see .env.example")
+
+
+def deliver_again(lost: sys.UnraisableHookArgs) -> None:
+    """For sys.unraisablehook: an interruption that meets the garbage collector is lost, so it comes anew."""
+    if isinstance(lost.exc_value, Exception | None):
+        sys.__unraisablehook__(lost)
+    else:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 @contextmanager

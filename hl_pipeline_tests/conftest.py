@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import psycopg
 import pytest
@@ -46,6 +47,13 @@ def _no_settings_of_the_machine() -> Generator[None]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("AWS_CONFIG_FILE", "/dev/null")
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _environment_comes_back() -> Generator[None]:
+    """A command that is called in this process sets it for the processes of the command."""
+    with mock.patch.dict(os.environ):
         yield
 
 

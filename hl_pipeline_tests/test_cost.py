@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import uuid
 from collections.abc import Generator
@@ -12,7 +11,6 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from dagster import DagsterInstance, materialize
@@ -264,8 +262,7 @@ def test_what_is_left_costs_what_is_then_spent_to_the_byte(made: Sample, paid: W
 
 
 def _run(*arguments: str) -> str:
-    with mock.patch.dict(os.environ):
-        done = CliRunner().invoke(app, ["cost", "--from", str(DAYS[0]), "--to", str(DAYS[-1]), *arguments])
+    done = CliRunner().invoke(app, ["cost", "--from", str(DAYS[0]), "--to", str(DAYS[-1]), *arguments])
     assert done.exit_code == 0, done.output
     return done.stdout
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -57,20 +57,17 @@ def dagster_url(new_database: NewDatabase) -> str:
 
 
 @pytest.fixture
-def hl(world: World, made: Sample, dagster_url: str, monkeypatch: pytest.MonkeyPatch) -> Generator[Hl]:
+def hl(world: World, made: Sample, dagster_url: str, monkeypatch: pytest.MonkeyPatch) -> Hl:
     """The command line in a world whose bucket is a copy of the generated one, of long ago."""
     monkeypatch.setenv("HL_DAGSTER_DATABASE_URL", dagster_url)
     shutil.copytree(made.node_data_dir, world.bucket, dirs_exist_ok=True)
     for path in world.bucket.rglob("*.lz4"):
         os.utime(path, _times(_LONG_AGO))
-    environment = dict(os.environ)
 
     def run(*words: str, answer: str | None = None, **variables: str) -> Result:
         return CliRunner().invoke(app, [*words], input=answer, env=variables)
 
-    yield run
-    os.environ.clear()
-    os.environ.update(environment)
+    return run
 
 
 @pytest.fixture

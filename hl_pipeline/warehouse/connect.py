@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.rows import TupleRow
 
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.embedded import embedded_url, running_url
@@ -15,6 +19,30 @@ OLDEST_POSTGRES = 16
 
 class NoDatabaseError(RuntimeError):
     """There is no database to connect to. The message says what to do."""
+
+
+_Result = TypeVar("_Result")
+_LOOK_SECONDS = 0.1
+_COPYING = {ExecStatus.COPY_IN, ExecStatus.COPY_OUT}  # what is being copied is ended by psycopg
+
+
+class _Connection(psycopg.Connection[TupleRow]):
+    """Ends the command in whose midst it is interrupted, as psycopg does at KeyboardInterrupt, and not always: Dagster's
+    interruption is another. Else the next command fails, and its error hides that there was an interruption.
+    """
+
+    def wait(self, gen: PQGen[_Result], interval: float = _LOOK_SECONDS, timeout: float | None = None) -> _Result:
+        try:
+            return super().wait(gen, interval, timeout)
+        except Exception:
+            raise
+        except BaseException:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.cancel_safe(timeout=5)
+                # Not by `gen`: it is at its end where the interruption met its own code.
+                while (result := self.pgconn.get_result()) is not None and result.status not in _COPYING:
+                    pass
+            raise
 
 
 def find_database_url(settings: Settings) -> str:
@@ -43,7 +71,7 @@ def find_dagster_url(settings: Settings) -> str:
 def connect(url: str, application: str = "hl") -> psycopg.Connection:
     """A connection in autocommit mode, in UTC. Raises NoDatabaseError when the server does not answer or is too old."""
     try:
-        connection = psycopg.connect(
+        connection = _Connection.connect(
             url, autocommit=True, application_name=application, connect_timeout=10, options="-c timezone=UTC"
         )
     except psycopg.Error as error:
