@@ -193,9 +193,18 @@ def exists(lake: Lake, path: str) -> bool:
 
 def list_files(lake: Lake, directory: str) -> list[str]:
     """Paths (relative to the lake) of the files in `directory`, sorted; what is being written is left out."""
-    selector = pa_fs.FileSelector(f"{lake.root}/{directory}", allow_not_found=True)
-    names = [info.base_name for info in lake.filesystem.get_file_info(selector) if info.type == pa_fs.FileType.File]
+    names = [info.base_name for info in _look_into(lake, directory) if info.type == pa_fs.FileType.File]
     return [f"{directory}/{name}" for name in sorted(names) if not name.startswith(".")]
+
+
+def _look_into(lake: Lake, directory: str, *, recursive: bool = False) -> list[pa_fs.FileInfo]:
+    """What is in `directory`; nothing where it is not there."""
+    selector = pa_fs.FileSelector(f"{lake.root}/{directory}", allow_not_found=True, recursive=recursive)
+    try:
+        return lake.filesystem.get_file_info(selector)
+    except FileNotFoundError:
+        # It came between Arrow's two looks: not there to be listed, there to be missed.
+        return lake.filesystem.get_file_info(selector)
 
 
 def write_raw_object(
@@ -319,7 +328,7 @@ def list_days(
 ) -> list[date]:
     """The days (`object_date` of raw objects, `date` of events) that the lake has files of."""
     key = "object_date" if table.startswith("raw_") else "date"
-    infos = lake.filesystem.get_file_info(pa_fs.FileSelector(f"{lake.root}/{table}", allow_not_found=True, recursive=True))
+    infos = _look_into(lake, table, recursive=True)
     places = [re.fullmatch(rf"{key}=(\d{{4}}-\d\d-\d\d)/[^.].*\.parquet", "/".join(info.path.split("/")[-2:])) for info in infos]
     return sorted({date.fromisoformat(place[1]) for place in places if place})
 

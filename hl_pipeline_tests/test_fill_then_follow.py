@@ -42,6 +42,10 @@ def _runs(up: Up) -> list[tuple[str, str, float, float]]:
         return connection.execute(_RUNS).fetchall()
 
 
+def _in_work(up: Up) -> set[str]:
+    return {status for _, status, _, _ in _runs(up)} & {"STARTING", "STARTED"}
+
+
 def _backfills(up: Up) -> list[str]:
     with psycopg.connect(embedded_url(up.home, "hl_dagster")) as connection:
         return [status for (status,) in connection.execute("SELECT status FROM bulk_actions").fetchall()]
@@ -58,7 +62,8 @@ def test_a_span_is_filled_once_by_so_many_runs_at_once_though_the_daemon_is_kill
         wait_until(
             lambda: f"{_DAYS} days, {_FIRST} to {last}; 0 days are loaded" in up.program.output, 60, "the days are asked for"
         )
-        wait_until(lambda: _loaded(up) >= 1, 120, "a day is loaded")
+        # One that is just starting would be known to be gone after 90 s only.
+        wait_until(lambda: _loaded(up) >= 1 and _in_work(up) == {"STARTED"}, 120, "a day is loaded, another one in work")
         services = psutil.Process(up.program.process.pid).children()
         next(service for service in services if "dagster-daemon" in service.cmdline()[1]).kill()
         assert up.program.process.wait(60) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import polars as pl
 import psycopg
 import pytest
 
+from hl_pipeline.lake import Lake, list_files
 from hl_pipeline.sample import write_sample
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.runs import Death, Place, run, start
@@ -141,3 +143,13 @@ def test_neighbouring_days_at_once_that_want_the_same_object_are_both_right(
         days = connection.execute("SELECT date, rows FROM hl.fills_days ORDER BY date").fetchall()
     assert days[0] == (DAY, never_killed[0])
     assert days[1][1] > 0
+
+
+def test_a_directory_of_the_lake_that_another_run_makes_meanwhile_is_no_error(lake: Lake) -> None:
+    for n in range(300):
+        made = Path(lake.root) / str(n)
+        other = threading.Thread(target=made.mkdir)
+        other.start()
+        while other.is_alive():
+            assert list_files(lake, str(n)) == []
+        other.join()
