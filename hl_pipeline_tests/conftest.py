@@ -25,7 +25,7 @@ from hl_pipeline_tests.s3_server import S3Server, serve_s3
 SAMPLES = Path(__file__).parent.parent.parent / "shared" / "samples"
 
 settings.register_profile(
-    "ci", derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "ci", derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("ci")
 
@@ -72,7 +72,8 @@ def postgres_home() -> Generator[Path]:
         with hold(home):
             with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
                 # Nothing of this outlives the session: to have it safe on disk costs a minute at its end.
-                connection.execute("ALTER SYSTEM SET fsync = off")
+                for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
                 connection.execute("SELECT pg_reload_conf()")
                 connection.execute("CREATE DATABASE template")
             migrate(embedded_url(home, "template"))
@@ -91,7 +92,7 @@ def new_database(postgres_home: Path) -> NewDatabase:
     def make(template: str = "template") -> str:
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
         return embedded_url(postgres_home, name)
 
     return make
