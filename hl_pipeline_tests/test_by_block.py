@@ -319,7 +319,7 @@ _SMALL = b"".join(_line({**json.loads(block), "events": json.loads(block)["event
 _PIECES = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b" ", b"null", b"}],[", b'"twapId":1,']
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(damaged(_SMALL, _PIECES))
 def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(chunk: bytes) -> None:
     fast, exact = decode_chunk(chunk), by_block._decode_exactly(chunk, 1)

@@ -217,7 +217,7 @@ def test_statistics_that_are_not_of_the_days_fills_are_told(world: World, tmp_pa
 
 
 def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path: Path) -> None:
-    made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=20_000)
+    made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=6_000)
     environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}
     arguments = [HL, "ingest", "--from", "2026-03-15", "--to", "2026-03-16"]
     lake = Path(world.environment["HL_LAKE_URL"])

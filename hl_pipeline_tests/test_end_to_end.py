@@ -134,7 +134,9 @@ def _assert_the_api_knows_the_twaps(truth: Path, api: str) -> None:
     assert [run["state"] for run in answer["coverage"]] == ["unprovable"]
 
 
-def test_ctrl_c_ends_a_run_in_progress_which_is_then_known_to_have_failed(directory: Path) -> None:
+def test_what_is_in_the_way_of_hl_up_is_said_and_sigterm_ends_a_run_in_progress_which_is_then_known_to_have_failed(
+    directory: Path,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(90)
         credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -143,27 +145,26 @@ def test_ctrl_c_ends_a_run_in_progress_which_is_then_known_to_have_failed(direct
             up.ui.launch("ingest_days", "2025-09-01")
             # The run has asked for something, and never gets an answer.
             with silent.accept()[0]:
-                _assert_ctrl_c_leaves_nothing(up)
+                _assert_another_is_told_what_is_in_its_way(up, directory)
+                up.program.process.send_signal(signal.SIGTERM)
+                assert up.program.process.wait(30) == 0
+                assert not processes_of(up.home)
 
     with hold(up.home), psycopg.connect(embedded_url(up.home, "hl_dagster")) as connection:
         assert connection.execute("SELECT status FROM runs").fetchall() == [("FAILURE",)]
 
 
-def test_what_is_in_the_way_of_hl_up_is_said_and_what_runs_runs_on(directory: Path) -> None:
-    with up_in(directory) as up:
-        again = run([_HL, "up", "--port", str(free_port())], users_environment(), directory)
-        other = run([_HL, "up"], users_environment(HL_HOME="other", HL_PORT=str(up.ui.port)), directory)
-        api_port = up.api.rpartition(":")[2]
-        beside = users_environment(HL_HOME="other", HL_PORT=str(free_port()), HL_API_PORT=api_port)
-        same_api = run([_HL, "up"], beside, directory)
+def _assert_another_is_told_what_is_in_its_way(up: Up, directory: Path) -> None:
+    again = run([_HL, "up", "--port", str(free_port())], users_environment(), directory)
+    other = run([_HL, "up"], users_environment(HL_HOME="other", HL_PORT=str(up.ui.port)), directory)
+    api_port = up.api.rpartition(":")[2]
+    beside = users_environment(HL_HOME="other", HL_PORT=str(free_port()), HL_API_PORT=api_port)
+    same_api = run([_HL, "up"], beside, directory)
 
-        assert again.returncode == 1
-        assert f"hl up is running already in {up.home}" in again.stdout
-        assert other.returncode == 1
-        assert f"port {up.ui.port} is in use; choose another with --port or HL_PORT" in other.stdout
-        assert f"port {api_port} is in use; choose another with --api-port or HL_API_PORT" in same_api.stdout
-        assert not (directory / "other" / "postgres" / "postmaster.pid").exists()
-        assert up.program.answers(up.ui.health)
-        up.program.process.send_signal(signal.SIGTERM)
-        assert up.program.process.wait(30) == 0
-        assert not processes_of(up.home)
+    assert again.returncode == 1
+    assert f"hl up is running already in {up.home}" in again.stdout
+    assert other.returncode == 1
+    assert f"port {up.ui.port} is in use; choose another with --port or HL_PORT" in other.stdout
+    assert f"port {api_port} is in use; choose another with --api-port or HL_API_PORT" in same_api.stdout
+    assert not (directory / "other" / "postgres" / "postmaster.pid").exists()
+    assert up.program.answers(up.ui.health)

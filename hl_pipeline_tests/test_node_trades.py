@@ -276,7 +276,7 @@ def _trade_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in trade.items() if name not in missing[0]} | of_trade
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(made=st.lists(trades(), max_size=4), spaced=st.booleans(), ascii_only=st.booleans())
 def test_any_legal_trade_can_be_told_from_its_rows(made: list[dict[str, Any]], spaced: bool, ascii_only: bool) -> None:
     chunk = as_lines(made, spaced=spaced, ascii_only=ascii_only)
@@ -314,7 +314,7 @@ _PIECES = [
 ]
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(damaged(_SMALL, _PIECES))
 def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(chunk: bytes) -> None:
     fast, exact = decode_chunk(chunk), node_trades._decode_exactly(chunk, 1)

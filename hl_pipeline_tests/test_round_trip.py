@@ -25,7 +25,7 @@ DAY = date(2026, 3, 15)
 KEY = "node_fills_by_block/hourly/20260315/5.lz4"
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=75, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(made=blocks(), spaced=st.booleans(), ascii_only=st.booleans())
 def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
     made: list[dict[str, Any]], spaced: bool, ascii_only: bool, lake: Lake, connection: psycopg.Connection, database_url: str

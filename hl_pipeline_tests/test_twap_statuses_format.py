@@ -937,7 +937,7 @@ def _events(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     return dict(draw(st.permutations(list(event.items())))), row
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(st.lists(_events(), max_size=3) | _events(), max_size=3), st.booleans(), st.booleans())
 def test_any_legal_event_is_taken_as_it_is(made: list[Any], spaced: bool, ascii_only: bool) -> None:
     lines: list[Any] = []
@@ -956,7 +956,7 @@ def test_any_legal_event_is_taken_as_it_is(made: list[Any], spaced: bool, ascii_
 _PIECES = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b"9", b" ", b"null", b"},{", b"e", b"\xc3\xa9"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(damaged(REAL, _PIECES))
 def test_whatever_the_damage_it_is_the_damaged_lines_matter(chunk: bytes) -> None:
     whole = {line: decode_json_lines(line, 1).statuses.drop("line") for line in LINES}
@@ -1112,7 +1112,7 @@ def _files(draw: st.DrawFn) -> tuple[io.BytesIO, list[dict[str, Any]]]:
     return _file(shuffled, **how), rows
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(_files())
 def test_any_legal_row_of_any_types_is_taken_as_it_is(made: tuple[io.BytesIO, list[dict[str, Any]]]) -> None:
     file, expected = made
@@ -1125,7 +1125,7 @@ def test_any_legal_row_of_any_types_is_taken_as_it_is(made: tuple[io.BytesIO, li
 _CONTENT = _file({name: [value] * 3 for name, value in FLAT.items()}, compression="none").getvalue()
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, len(_CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=3))
 def test_whatever_the_damage_to_parquet_it_gives_its_rows_or_one_error(changes: list[tuple[int, int]]) -> None:
     content = bytearray(_CONTENT)

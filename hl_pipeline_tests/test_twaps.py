@@ -219,7 +219,7 @@ def test_the_verdicts_are_what_the_twaps_were_made_to_be(written: Written, in_or
     assert {verdict for twap_id, verdict in verdicts.items() if twap_id in end_later} <= {"running"}
 
 
-@pytest.mark.parametrize("order", [*permutations(DAYS)], ids=lambda order: "-".join(str(day.day) for day in order))
+@pytest.mark.parametrize("order", [*permutations(DAYS)][1::2], ids=lambda order: "-".join(str(day.day) for day in order))
 def test_the_order_of_the_days_does_not_matter_and_each_step_is_what_the_days_so_far_give(
     written: Written, in_order: Place, raw: Place, copy: Copy, instance: DagsterInstance, order: tuple[date, ...]
 ) -> None:
