@@ -19,6 +19,7 @@ import requests
 
 PROGRAMS = Path(sys.executable).parent
 PROJECT = Path(__file__).parent.parent
+_OF_TESTS = {"HL_SETTINGS_RESOLVED", "POLARS_MAX_THREADS"}
 _LAUNCH = """
     mutation($run: ExecutionParams!) {
       launchPipelineExecution(executionParams: $run) { __typename ... on LaunchRunSuccess { run { runId } } }
@@ -120,8 +121,8 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 def users_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without what tells `hl` to read no files, and with `variables`."""
-    return {name: value for name, value in os.environ.items() if name != "HL_SETTINGS_RESOLVED"} | variables
+    """This process's environment without what is of tests alone, and with `variables`."""
+    return {name: value for name, value in os.environ.items() if name not in _OF_TESTS} | variables
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -338,3 +340,8 @@ def test_the_exact_way_names_what_is_wrong_with_a_fill_that_is_none() -> None:
 def test_the_samples_are_the_real_ones() -> None:
     assert isinstance(SAMPLES, Path)
     assert sum(len(json.loads(block)["events"]) for block in BLOCKS) == 1388
+
+
+def test_polars_knows_numpy_before_threads_decode() -> None:
+    code = "import hl_pipeline.formats.decoding, numpy, polars._dependencies as known; print(known.numpy is numpy)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "True\n"

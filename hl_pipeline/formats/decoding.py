@@ -17,6 +17,9 @@ from hl_pipeline.formats.exact import Json, Row, fills_frame, take_line
 from hl_pipeline.formats.fill_places import Bools, Ints
 from hl_pipeline.formats.fills import BadLine
 
+# polars loads numpy when it first meets an array, and fails if two threads do at once.
+pl.Series(np.empty(0))
+
 _EXACT_BELOW = 64 << 10  # bytes: an odd chunk smaller than this is parsed exactly, a larger one halved
 
 
