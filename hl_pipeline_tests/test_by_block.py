@@ -343,5 +343,5 @@ def test_the_samples_are_the_real_ones() -> None:
 
 
 def test_polars_knows_numpy_before_threads_decode() -> None:
-    code = "import hl_pipeline.formats.decoding, numpy, polars._dependencies as known; print(known.numpy is numpy)"
+    code = "import polars, hl_pipeline.formats.decoding, numpy; print(polars._dependencies.numpy is numpy)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "True\n"
