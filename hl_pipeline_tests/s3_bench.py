@@ -93,7 +93,7 @@ def measure_looks() -> dict[str, float]:
         began = time.perf_counter()
         assert look_for_fills(node_data, connection, today) == []
         looked = time.perf_counter()
-        assert look_at_everything(node_data, no_statuses, connection, instance) == ([], [])
+        assert look_at_everything(node_data, no_statuses, connection, instance) == ([], [], [])
         ended = time.perf_counter()
         [(requests,)] = connection.execute("SELECT count(*) FROM hl.s3_requests").fetchall()
     return {"a sensor's look, seconds": looked - began, "the nightly look, seconds": ended - looked, "LISTs of both": requests}
