@@ -76,8 +76,6 @@ _CHECKS = {
     "wallets_answered": "The API answered for every wallet of the shard.",
     "wallets_complete": "Of every wallet everything of the window came: none has more than the API reaches, all were asked.",
 }
-
-
 _HISTORY_CHECKS = {
     "wallets_answered": "The API answered for every wallet of the shard.",
     "statuses_have_twaps": "Every status has a TWAP to which it belongs, and could be read.",

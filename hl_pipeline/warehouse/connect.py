@@ -38,11 +38,19 @@ class _Connection(psycopg.Connection[TupleRow]):
             raise
         except BaseException:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.cancel_safe(timeout=5)
-                # Not by `gen`: it is at its end where the interruption met its own code.
-                while (result := self.pgconn.get_result()) is not None and result.status not in _COPYING:
-                    pass
+                self._end_command()
             raise
+
+    def _end_command(self) -> None:
+        try:
+            self.cancel_safe(timeout=5)
+        except psycopg.Error:
+            # The server is out of reach; that is not to hide the interruption either.
+            self.close()
+            return
+        # Not by the generator that was waited for: it is at its end where the interruption met its own code.
+        while (result := self.pgconn.get_result()) is not None and result.status not in _COPYING:
+            pass
 
 
 def find_database_url(settings: Settings) -> str:
