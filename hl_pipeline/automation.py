@@ -27,12 +27,12 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from hl_pipeline.arrivals import Due, due_fills, due_statuses
 from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.stats import candles, daily_stats, user_stats
+from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
-from hl_pipeline.coverage import BY_BLOCK, SOURCES
+from hl_pipeline.domain.completeness import BY_BLOCK, SOURCES
+from hl_pipeline.domain.due_days import Due, due_fills, due_statuses
 from hl_pipeline.resources import NodeData, TwapData, Warehouse
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, BudgetError, list_days, list_twap_objects

@@ -2,15 +2,15 @@
 
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
-from hl_pipeline.assets.api import raw_api_fills, raw_api_twap_history
 from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.raw import raw_fills
-from hl_pipeline.assets.stats import candles, daily_stats, user_stats
+from hl_pipeline.assets.raw_api import raw_api_fills, raw_api_twap_history
+from hl_pipeline.assets.raw_fills import raw_fills
+from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.automation import build_schedule, build_sensors, fresh
+from hl_pipeline.ops.run_retention import thin_runs_by_age, thinning_schedule
 from hl_pipeline.resources import Info, LakeStorage, NodeData, TwapData, Warehouse
-from hl_pipeline.retention import thin_runs_by_age, thinning_schedule
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]

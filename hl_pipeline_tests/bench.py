@@ -31,7 +31,7 @@ from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline_tests.api_bench import measure as measure_api
 
 if TYPE_CHECKING:
-    from hl_pipeline.lake import Lake
+    from hl_pipeline.lake.fills import Lake
 
 DAY, OLDER_DAY = date(2026, 3, 15), date(2025, 6, 10)
 HOURS, OLDER_HOURS, FILLS_PER_HOUR = 5, 2, 400_000
@@ -66,7 +66,7 @@ def main() -> None:
 
 def _make_bucket(home: Path, console: Console, hours: int) -> Path:
     """A bucket of hours of today's format, and of hours that two of the older ones share."""
-    from hl_pipeline.sample import write_sample
+    from hl_pipeline.sample.generate import write_sample
 
     for day, count in ((DAY, hours), (OLDER_DAY, OLDER_HOURS)):
         made = write_sample(home / "sample", first_day=day, hours=count, fills_per_hour=FILLS_PER_HOUR)
@@ -101,7 +101,7 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
 
 def measure_stages() -> dict[str, float]:
     """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs."""
-    from hl_pipeline.assets.stats import DAILY, USER, make_candles_of_day, make_statistics_of_day
+    from hl_pipeline.assets.statistics import DAILY, USER, make_candles_of_day, make_statistics_of_day
     from hl_pipeline.warehouse.connect import connect, find_database_url
 
     figures, lake = _bring_and_load(DAY, "decode + lake", "load with indexes")
@@ -141,9 +141,9 @@ def measure_older() -> dict[str, float]:
 def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float], Lake]:
     """The rates of both by name, of decoding by rows decoded, and `rows` loaded; the lake."""
     from hl_pipeline.assets.fills import load_fills
-    from hl_pipeline.assets.raw import bring_day
+    from hl_pipeline.assets.raw_fills import bring_day
     from hl_pipeline.definitions import build_resources
-    from hl_pipeline.lake import open_lake
+    from hl_pipeline.lake.fills import open_lake
     from hl_pipeline.resources import NodeData
     from hl_pipeline.warehouse.connect import connect, find_database_url
     from hl_pipeline.warehouse.migrate import migrate
@@ -177,7 +177,7 @@ def measure_increment() -> dict[str, float]:
     """Seconds through Dagster, checks included, of the day's last whole hour added to those before, and of the same run made to
     replace the day: it fetches and decodes that object again, and finds nothing new.
     """
-    from hl_pipeline.lake import raw_path
+    from hl_pipeline.lake.fills import raw_path
     from hl_pipeline.warehouse.connect import find_database_url
     from hl_pipeline.warehouse.migrate import migrate
 

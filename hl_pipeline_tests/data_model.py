@@ -1,10 +1,18 @@
-"""`python -m hl_pipeline_tests.data_model`: writes the tables of docs/data-model.md anew from hl_pipeline/columns.py."""
+"""`python -m hl_pipeline_tests.data_model`: writes the tables of docs/data-model.md anew from hl_pipeline/data_dictionary.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from hl_pipeline.columns import FILL_COLUMNS, FILLS_TABLE_ONLY, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES, Column
+from hl_pipeline.data_dictionary import (
+    FILL_COLUMNS,
+    FILLS_TABLE_ONLY,
+    LAKE_ONLY,
+    STATUS_COLUMNS,
+    STATUS_LAKE_ONLY,
+    TABLES,
+    Column,
+)
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "data-model.md"
 _HEADING = "## Tables and columns\n\nPostgreSQL's types; the lake has the same as Parquet types.\n\n"

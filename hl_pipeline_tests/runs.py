@@ -17,12 +17,12 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from hl_pipeline.assets.fills import load_fills
-from hl_pipeline.assets.raw import bring_day
-from hl_pipeline.assets.stats import DAILY, USER, make_candles_of_day, make_statistics_of_day
+from hl_pipeline.assets.raw_fills import bring_day
+from hl_pipeline.assets.statistics import DAILY, USER, make_candles_of_day, make_statistics_of_day
 from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
 from hl_pipeline.assets.twaps import make_twaps_of_day
 from hl_pipeline.events import is_event
-from hl_pipeline.lake import open_lake
+from hl_pipeline.lake.fills import open_lake
 from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect

@@ -25,7 +25,7 @@ from typing import Any
 import requests
 from websockets.sync.client import ClientConnection, connect
 
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.processes_in_tests import (
     PROJECT,
     Ui,

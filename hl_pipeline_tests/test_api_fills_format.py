@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hl_pipeline.formats import node_fills
 from hl_pipeline.formats.api_fills import decode_fills, decode_twap_slices
-from hl_pipeline.formats.exact import Json, parse_json
+from hl_pipeline.formats.exact_decode import Json, parse_json
 from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
 from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA, decode_history
 from hl_pipeline_tests.conftest import SAMPLES

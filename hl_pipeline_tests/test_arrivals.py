@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl_pipeline.arrivals import Due, Taken, due_fills, due_statuses
+from hl_pipeline.domain.due_days import Due, Taken, due_fills, due_statuses
 from hl_pipeline.sources.buckets import SourceObject
 
 SOURCE = "node_fills_by_block"

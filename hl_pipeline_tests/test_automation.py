@@ -24,9 +24,9 @@ from dagster import (
 from hl_pipeline.automation import judge_lag
 from hl_pipeline.definitions import build_defs, build_resources
 from hl_pipeline.formats.api_fills import decode_fills
-from hl_pipeline.lake import open_lake
-from hl_pipeline.lake_api import add_api_fills, shard_of
-from hl_pipeline.sample import Sample, write_sample
+from hl_pipeline.lake.api_fills import add_api_fills, shard_of
+from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.dirty_days import note_dirty, read_dirty

@@ -17,13 +17,13 @@ import psycopg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, RunConfig, materialize
 
-from hl_pipeline.assets.api import InfoDownError, ShardConfig, raw_api_fills
+from hl_pipeline.assets.raw_api import InfoDownError, ShardConfig, raw_api_fills
 from hl_pipeline.definitions import ASSETS, BACKFILL, build_resources
-from hl_pipeline.lake import open_lake
-from hl_pipeline.lake_api import SHARDS, shard_of
-from hl_pipeline.rebuild import record_objects
+from hl_pipeline.lake.api_fills import SHARDS, shard_of
+from hl_pipeline.lake.fills import open_lake
 from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.backfill import Window, add_wallets, count_after
+from hl_pipeline.stages.rebuild import record_objects
+from hl_pipeline.warehouse.backfill_progress import Window, add_wallets, count_after
 from hl_pipeline_tests.api_serving import add, at
 from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.info_server import (

@@ -18,13 +18,13 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
-from hl_pipeline.assets.api import ShardConfig, bring_shard
+from hl_pipeline.assets.raw_api import ShardConfig, bring_shard
 from hl_pipeline.events import is_event
-from hl_pipeline.lake import open_lake
-from hl_pipeline.lake_api import shard_of
+from hl_pipeline.lake.api_fills import shard_of
+from hl_pipeline.lake.fills import open_lake
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import open_info_api
-from hl_pipeline.warehouse.backfill import add_wallets
+from hl_pipeline.warehouse.backfill_progress import add_wallets
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.info_server import END_MS, START_MS, Call, FreeBudget, InfoServer, User, make_user, serve_info

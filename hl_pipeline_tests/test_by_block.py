@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hl_pipeline.formats import by_block
 from hl_pipeline.formats.by_block import decode_chunk
 from hl_pipeline.formats.decoding import decode
-from hl_pipeline.formats.exact import parse_fill
+from hl_pipeline.formats.exact_decode import parse_fill
 from hl_pipeline_tests.conftest import SAMPLES
 from hl_pipeline_tests.strategies import damaged
 

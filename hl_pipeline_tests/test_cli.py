@@ -15,7 +15,7 @@ import lz4.frame
 import pytest
 import requests
 
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings, as_environment
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import World

@@ -19,7 +19,7 @@ import pytest
 import requests
 import yaml
 
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings, variable
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.processes_in_tests import PROGRAMS, PROJECT, Program, Ui, free_port, run, started, still_there, wait_until

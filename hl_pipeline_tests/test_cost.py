@@ -16,18 +16,18 @@ import pytest
 from dagster import DagsterInstance, materialize
 from typer.testing import CliRunner
 
-from hl_pipeline.assets.raw import raw_fills
+from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses
-from hl_pipeline.cli import app
-from hl_pipeline.cost import Amount, Bill, Cost, cost_of, draw_up_bill, room_for, want_fills, want_statuses
-from hl_pipeline.coverage import BY_BLOCK, NODE_FILLS, NODE_TRADES
+from hl_pipeline.cli.main import app
 from hl_pipeline.definitions import build_resources
+from hl_pipeline.domain.completeness import BY_BLOCK, NODE_FILLS, NODE_TRADES
 from hl_pipeline.events import is_event
-from hl_pipeline.sample import Sample, write_sample
+from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, DirectoryBucket, SourceObject, list_days
 from hl_pipeline.sources.s3 import S3Bucket
-from hl_pipeline.space import Disk, Room
+from hl_pipeline.stages.cost import Amount, Bill, Cost, cost_of, draw_up_bill, room_for, want_fills, want_statuses
+from hl_pipeline.stages.disk_space import Disk, Room
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.spending import Prices
 from hl_pipeline_tests.conftest import World

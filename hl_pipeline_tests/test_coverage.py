@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hl_pipeline.coverage import (
+from hl_pipeline.domain.completeness import (
     BY_BLOCK,
     HOUR,
     NODE_FILLS,
@@ -23,7 +23,7 @@ from hl_pipeline.coverage import (
     start_of,
     wanted_hours,
 )
-from hl_pipeline.lake import ObjectMeta, find_gaps
+from hl_pipeline.lake.fills import ObjectMeta, find_gaps
 
 DAY = date(2026, 3, 15)
 START = start_of(DAY)

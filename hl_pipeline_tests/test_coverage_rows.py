@@ -17,16 +17,16 @@ from psycopg.rows import dict_row
 from rich.text import Text
 
 from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.raw import raw_fills
+from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
-from hl_pipeline.coverage_calendar import read_calendar
+from hl_pipeline.cli.calendar import read_calendar
 from hl_pipeline.definitions import build_resources
-from hl_pipeline.lake import open_lake
-from hl_pipeline.rebuild import record_objects
-from hl_pipeline.sample import write_sample
+from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.rebuild import record_objects
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.coverage_rows import acknowledge_holes, undo_acknowledge
+from hl_pipeline.warehouse.coverage import acknowledge_holes, undo_acknowledge
 from hl_pipeline_tests.api_serving import serving
 from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.naive import object_path

@@ -18,17 +18,17 @@ import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, materialize
 
 from hl_pipeline.assets.fills import _check_lake, load_fills, tally_lake
-from hl_pipeline.assets.raw import bring_day
-from hl_pipeline.coverage import Judgement
+from hl_pipeline.assets.raw_fills import bring_day
 from hl_pipeline.definitions import ASSETS, build_resources
-from hl_pipeline.lake import open_lake
+from hl_pipeline.domain.completeness import Judgement
+from hl_pipeline.lake.fills import open_lake
 from hl_pipeline.resources import NodeData
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.hour_totals import read_totals
 from hl_pipeline.warehouse.load_fills import LakeLacksError
 from hl_pipeline.warehouse.locks import lock_fills_day
-from hl_pipeline.warehouse.totals import read_totals
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.naive import (
     event_day,

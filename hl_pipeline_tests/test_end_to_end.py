@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import requests
 
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline_tests.processes_in_tests import (
     Ui,

@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url
 from hl_pipeline_tests.processes_in_tests import free_port, program, run, users_environment, wait_until
 from hl_pipeline_tests.up_in_tests import Up, up_in

@@ -14,8 +14,8 @@ import polars as pl
 import psycopg
 import pytest
 
-from hl_pipeline.lake import Lake, list_files
-from hl_pipeline.sample import write_sample
+from hl_pipeline.lake.fills import Lake, list_files
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.runs import Death, Place, run, start
 

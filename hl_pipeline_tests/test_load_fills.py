@@ -10,8 +10,8 @@ import polars as pl
 import psycopg
 import pytest
 
+from hl_pipeline.domain.deduplicate import Once
 from hl_pipeline.formats.by_block import decode_chunk
-from hl_pipeline.once import Once
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.load_fills import COLUMNS, DayInUseError, SourceOfDay, Verdict, load_day
 from hl_pipeline.warehouse.migrate import migrate

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.conftest import SAMPLES
 from hl_pipeline_tests.naive import write_object
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from hl_pipeline.formats.by_block import decode_chunk
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.framing import decompress, whole_lines
-from hl_pipeline.lake import open_lake, write_raw_object
+from hl_pipeline.lake.fills import open_lake, write_raw_object
 with Path(sys.argv[1]).open("rb") as stream:
     meta = write_raw_object(open_lake(sys.argv[2]), decode(whole_lines(decompress(stream, "lz4")), decode_chunk, 2),
                             key="k", etag="e", size=0,

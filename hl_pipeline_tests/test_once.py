@@ -13,8 +13,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hl_pipeline.domain.deduplicate import MATCH_KEY, Once, count_once
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
-from hl_pipeline.once import MATCH_KEY, Once, count_once
 
 BY_BLOCK, FILLS, TRADES = SOURCES = ("node_fills_by_block", "node_fills", "node_trades")
 START = datetime(2025, 6, 10, 7, tzinfo=UTC)

@@ -15,10 +15,10 @@ import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, materialize
 
 from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
-from hl_pipeline.lake import NO_FILLS, open_lake, read_fills_hour
-from hl_pipeline.sample import write_sample
+from hl_pipeline.lake.fills import NO_FILLS, open_lake, read_fills_hour
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
-from hl_pipeline.space import NoSpaceError
+from hl_pipeline.stages.disk_space import NoSpaceError
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.embedded import binary
 from hl_pipeline_tests.conftest import NewDatabase, World

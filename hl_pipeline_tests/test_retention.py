@@ -12,8 +12,8 @@ from dagster import AssetKey, DagsterEventType, DagsterInstance
 from dagster._core.storage.dagster_run import RunsFilter
 
 from hl_pipeline.definitions import build_defs
-from hl_pipeline.retention import thin_runs
-from hl_pipeline.sample import write_sample
+from hl_pipeline.ops.run_retention import thin_runs
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import find_dagster_url
 from hl_pipeline_tests.processes_in_tests import PROJECT

@@ -15,10 +15,10 @@ from dagster import DagsterInstance, ExecuteInProcessResult, materialize
 from typer.testing import CliRunner
 
 from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.raw import raw_fills
-from hl_pipeline.cli import app
+from hl_pipeline.assets.raw_fills import raw_fills
+from hl_pipeline.cli.main import app
 from hl_pipeline.definitions import build_resources
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import World

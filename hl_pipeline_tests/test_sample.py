@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl_pipeline.sample import Sample, write_sample
-from hl_pipeline.sample_text import _decimals
-from hl_pipeline.sample_truth import _product
+from hl_pipeline.sample.generate import Sample, write_sample
+from hl_pipeline.sample.text import _decimals
+from hl_pipeline.sample.truth import _product
 
 # A seed that draws everything rare: on two days of this size something of it is lacking now and then.
 FIRST_DAY, DAYS, FILLS_PER_HOUR, SEED = date(2026, 3, 15), 2, 600, 2

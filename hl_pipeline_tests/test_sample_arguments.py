@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hl_pipeline.sample import Sample, write_sample
+from hl_pipeline.sample.generate import Sample, write_sample
 
 FIRST_DAY = date(2026, 3, 15)
 

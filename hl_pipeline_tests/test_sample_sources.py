@@ -13,8 +13,8 @@ import lz4.frame
 import polars as pl
 import pytest
 
-from hl_pipeline.sample import Sample, write_sample
-from hl_pipeline.sample_sources import NODE_TRADES_MISSING_DAYS
+from hl_pipeline.sample.generate import Sample, write_sample
+from hl_pipeline.sample.sources import NODE_TRADES_MISSING_DAYS
 
 REAL_TRADES = Path(__file__).parents[2] / "shared/samples/node_trades_20250624_2.jsonl"
 BY_BLOCK, FILLS, TRADES = SOURCES = ("node_fills_by_block", "node_fills", "node_trades")

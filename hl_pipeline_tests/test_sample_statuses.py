@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hl_pipeline.sample import Sample, write_sample
-from hl_pipeline.sample_status_objects import _numbers
+from hl_pipeline.sample.generate import Sample, write_sample
+from hl_pipeline.sample.status_objects import _numbers
 
 REAL = Path(__file__).parents[2] / "shared/samples/twap_statuses_node.jsonl"
 # A pathed day and an hourly one in August, a dated one, a pathed one in September, and hour 0 of an hourly one.

@@ -18,9 +18,9 @@ import pytest
 from dagster import AssetsDefinition, DagsterInstance, ExecuteInProcessResult, materialize
 from psycopg.rows import dict_row
 
-from hl_pipeline.assets.stats import candles, daily_stats, user_stats
+from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.definitions import ASSETS, build_resources
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline_tests import naive_stats
 from hl_pipeline_tests.conftest import NewDatabase, World

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from hl_pipeline.terminal import deliver_again
+from hl_pipeline.cli.terminal import deliver_again
 
 
 class _Collected:

@@ -24,12 +24,12 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.raw import raw_fills
-from hl_pipeline.assets.stats import candles
+from hl_pipeline.assets.raw_fills import raw_fills
+from hl_pipeline.assets.statistics import candles
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.definitions import ASSETS, build_resources
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline_tests import naive_twaps
 from hl_pipeline_tests.conftest import NewDatabase

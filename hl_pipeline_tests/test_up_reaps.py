@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url
 from hl_pipeline_tests.processes_in_tests import (
     free_port,

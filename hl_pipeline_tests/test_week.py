@@ -18,8 +18,8 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from typer.testing import CliRunner
 
-from hl_pipeline.cli import app
-from hl_pipeline.sample import write_sample
+from hl_pipeline.cli.main import app
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.ledger import read_unfinished_days
 from hl_pipeline_tests.conftest import World

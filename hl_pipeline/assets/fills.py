@@ -24,14 +24,16 @@ from dagster import (
     asset,
 )
 
-from hl_pipeline.assets.api import raw_api_fills
-from hl_pipeline.assets.raw import judge, objects_around, raw_fills, severity
-from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table_metadata
-from hl_pipeline.coverage import HOUR, Judgement, hour_of, overlapping, start_of
+from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, table_metadata
+from hl_pipeline.assets.raw_api import raw_api_fills
+from hl_pipeline.assets.raw_fills import judge, objects_around, raw_fills, severity
+from hl_pipeline.domain.completeness import HOUR, Judgement, hour_of, overlapping, start_of
+from hl_pipeline.domain.deduplicate import LEG_KEY, Once, count_once
+from hl_pipeline.domain.increments import hours_of, hours_to_append
 from hl_pipeline.figures.trades import TRADE_KEY, is_market
 from hl_pipeline.formats.fills import FILL_KEY, SUMMED_BELOW
-from hl_pipeline.increments import hours_of, hours_to_append
-from hl_pipeline.lake import (
+from hl_pipeline.lake.api_fills import SOURCE, ApiShard, list_api_shards, read_api_fills_of_day, read_api_wallets
+from hl_pipeline.lake.fills import (
     NO_FILLS,
     Lake,
     LakeChangedError,
@@ -43,15 +45,14 @@ from hl_pipeline.lake import (
     version_of,
     write_fills_hour,
 )
-from hl_pipeline.lake_api import SOURCE, ApiShard, list_api_shards, read_api_fills_of_day, read_api_wallets
-from hl_pipeline.once import LEG_KEY, Once, count_once
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
-from hl_pipeline.space import require_space_to_load
-from hl_pipeline.thinning import is_thinned, oldest_kept, thin_old_days
-from hl_pipeline.warehouse.backfill import count_states
+from hl_pipeline.stages.disk_space import require_space_to_load
+from hl_pipeline.stages.fills_retention import is_thinned, oldest_kept, thin_old_days
+from hl_pipeline.warehouse.backfill_progress import count_states
 from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
+from hl_pipeline.warehouse.hour_totals import HourTally, HourTotals, read_proven, read_totals, record_proven
 from hl_pipeline.warehouse.ledger import record_fetched, record_shard
 from hl_pipeline.warehouse.load_fills import (
     LoadedDay,
@@ -63,7 +64,6 @@ from hl_pipeline.warehouse.load_fills import (
     refuse_lost_objects,
 )
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
-from hl_pipeline.warehouse.totals import HourTally, HourTotals, read_proven, read_totals, record_proven
 
 _log = logging.getLogger(__name__)
 _CHECKS = {

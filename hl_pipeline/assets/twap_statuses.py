@@ -23,16 +23,17 @@ from dagster import (
     asset,
 )
 
-from hl_pipeline.assets.api import raw_api_twap_history
-from hl_pipeline.assets.raw import check_bad_lines, severity
-from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, status_lake_metadata, table_metadata
-from hl_pipeline.coverage import start_of
-from hl_pipeline.coverage_twaps import STATUSES, StatusJudgement, days_around, find_strays, judge_status_day
+from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, status_lake_metadata, table_metadata
+from hl_pipeline.assets.raw_api import raw_api_twap_history
+from hl_pipeline.assets.raw_fills import check_bad_lines, severity
+from hl_pipeline.domain.completeness import start_of
+from hl_pipeline.domain.deduplicate_statuses import OnceStatuses, count_statuses_once
+from hl_pipeline.domain.status_completeness import STATUSES, StatusJudgement, days_around, find_strays, judge_status_day
 from hl_pipeline.events import emit
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
 from hl_pipeline.formats.twap_statuses import DecodedStatuses, decode_json_lines, decode_parquet
-from hl_pipeline.lake import Lake
-from hl_pipeline.lake_twaps import (
+from hl_pipeline.lake.fills import Lake
+from hl_pipeline.lake.twaps import (
     StatusObject,
     list_status_objects,
     no_events,
@@ -43,14 +44,13 @@ from hl_pipeline.lake_twaps import (
     write_status_object,
     write_statuses,
 )
-from hl_pipeline.once_statuses import OnceStatuses, count_statuses_once
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, TwapData, Warehouse
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_twap_objects
-from hl_pipeline.space import require_space_to_fetch
+from hl_pipeline.stages.disk_space import require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
-from hl_pipeline.warehouse.coverage_rows import read_acknowledged, record_status_hours
+from hl_pipeline.warehouse.coverage import read_acknowledged, record_status_hours
 from hl_pipeline.warehouse.ledger import (
     days_of_stray_statuses,
     is_reset,

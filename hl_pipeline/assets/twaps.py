@@ -9,13 +9,13 @@ import psycopg
 from dagster import AssetCheckResult, AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.raw import severity
-from hl_pipeline.assets.shown import OWNERS, check_of_day, column_lineage, table_metadata
-from hl_pipeline.assets.stats import candles
+from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, table_metadata
+from hl_pipeline.assets.raw_fills import severity
+from hl_pipeline.assets.statistics import candles
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.events import emit
-from hl_pipeline.lake import Lake, list_files
-from hl_pipeline.lake_twaps import read_slices, renew_slices
+from hl_pipeline.lake.fills import Lake, list_files
+from hl_pipeline.lake.twaps import read_slices, renew_slices
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.warehouse.load_fills import LakeLacksError

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hl_pipeline.formats.decoding import Decoded
-from hl_pipeline.formats.exact import (
+from hl_pipeline.formats.exact_decode import (
     BadValueError,
     Json,
     Row,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hl_pipeline.formats.decoding import Blocks
-from hl_pipeline.formats.fill_places import (
+from hl_pipeline.formats.pair_offsets import (
     PAIR_WIDTH,
     Bytes,
     FillPlaces,

@@ -14,7 +14,7 @@ import polars as pl
 
 from hl_pipeline.formats.block_layout import Layout, find_layout, read_header
 from hl_pipeline.formats.decoding import Blocks, Decoded, decode_by_halves, replace_odd
-from hl_pipeline.formats.exact import (
+from hl_pipeline.formats.exact_decode import (
     BadValueError,
     Json,
     Row,
@@ -31,8 +31,8 @@ from hl_pipeline.formats.exact import (
     with_extra,
 )
 from hl_pipeline.formats.fast_fills import read_fills
-from hl_pipeline.formats.fill_places import Bools
 from hl_pipeline.formats.fills import BadLine, empty_fills, in_fill_schema
+from hl_pipeline.formats.pair_offsets import Bools
 
 PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""

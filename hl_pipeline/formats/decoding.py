@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from hl_pipeline.formats.exact import Json, Row, fills_frame, take_line
-from hl_pipeline.formats.fill_places import Bools, Ints
+from hl_pipeline.formats.exact_decode import Json, Row, fills_frame, take_line
 from hl_pipeline.formats.fills import BadLine
+from hl_pipeline.formats.pair_offsets import Bools, Ints
 
 # polars loads numpy when it first meets an array, and fails if two threads do at once.
 pl.Series(np.empty(0))

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from hl_pipeline.formats.fill_places import ADDRESS_AT, ADDRESS_WIDTH, Bools, Bytes, FillPlaces, Ints, around
 from hl_pipeline.formats.fills import (
     DECIMAL_FIELDS,
     DECIMAL_TEXT,
@@ -28,6 +27,7 @@ from hl_pipeline.formats.fills import (
     PRICE_TYPE,
     REGULAR_FIELDS,
 )
+from hl_pipeline.formats.pair_offsets import ADDRESS_AT, ADDRESS_WIDTH, Bools, Bytes, FillPlaces, Ints, around
 
 _QUOTE, _OPEN_BRACE = b'"{'
 _KEY_END, _QUOTE_SPACE = (int.from_bytes(two, "little") for two in (b'":', b'" '))

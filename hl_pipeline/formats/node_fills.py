@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from hl_pipeline.formats.decoding import Decoded, decode_by_halves, decode_lines, replace_odd
-from hl_pipeline.formats.exact import (
+from hl_pipeline.formats.exact_decode import (
     EARLIEST_MS,
     END_MS,
     BadValueError,
@@ -25,7 +25,8 @@ from hl_pipeline.formats.exact import (
     take_line,
 )
 from hl_pipeline.formats.fast_fills import read_fills
-from hl_pipeline.formats.fill_places import (
+from hl_pipeline.formats.fills import BadLine, in_fill_schema
+from hl_pipeline.formats.pair_offsets import (
     PAIR_WIDTH,
     FillPlaces,
     LineHeader,
@@ -34,7 +35,6 @@ from hl_pipeline.formats.fill_places import (
     plain_newlines,
     users_are_hex,
 )
-from hl_pipeline.formats.fills import BadLine, in_fill_schema
 
 PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from hl_pipeline.formats.decoding import Decoded, decode_by_halves, decode_lines, replace_odd
-from hl_pipeline.formats.exact import (
+from hl_pipeline.formats.exact_decode import (
     BadValueError,
     Json,
     Row,
@@ -31,8 +31,8 @@ from hl_pipeline.formats.exact import (
     require,
     take_line,
 )
-from hl_pipeline.formats.fill_places import Ints
 from hl_pipeline.formats.fills import DECIMAL_TEXT, FILL_SCHEMA, HEX_FIELDS, PRICE_TYPE, BadLine, in_fill_schema
+from hl_pipeline.formats.pair_offsets import Ints
 
 PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""

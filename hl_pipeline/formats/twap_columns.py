@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hl_pipeline.formats.exact import Json
+from hl_pipeline.formats.exact_decode import Json
 from hl_pipeline.formats.framing import UnreadableObjectError
 from hl_pipeline.formats.twap_values import DecimalText, HalfFloat, NotText, ShortFloat, Stamp
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import polars as pl
 
-from hl_pipeline.formats.exact import (
+from hl_pipeline.formats.exact_decode import (
     BadValueError,
     Json,
     Row,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from hl_pipeline.formats.exact import (
+from hl_pipeline.formats.exact_decode import (
     EARLIEST_MS,
     END_MS,
     BadValueError,

@@ -19,7 +19,7 @@ import tenacity
 import urllib3.exceptions
 
 from hl_pipeline.events import emit
-from hl_pipeline.formats.exact import BadValueError, Json, parse_json
+from hl_pipeline.formats.exact_decode import BadValueError, Json, parse_json
 from hl_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import polars as pl
 
 from hl_pipeline.formats.api_fills import decode_fills, decode_twap_slices
 from hl_pipeline.formats.decoding import Decoded
-from hl_pipeline.formats.exact import Json
+from hl_pipeline.formats.exact_decode import Json
 from hl_pipeline.formats.fills import FILL_KEY, BadLine, empty_fills
 from hl_pipeline.sources.info import PAGE_ITEMS, Answer, InfoApi, InfoError
 

@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime
 
 import psycopg
 
-from hl_pipeline.arrivals import Loaded, Taken
-from hl_pipeline.coverage import first_ns, last_ns
-from hl_pipeline.lake import ObjectMeta
-from hl_pipeline.lake_api import SOURCE, ApiShard
-from hl_pipeline.lake_twaps import API_HISTORY, StatusObject
+from hl_pipeline.domain.completeness import first_ns, last_ns
+from hl_pipeline.domain.due_days import Loaded, Taken
+from hl_pipeline.lake.api_fills import SOURCE, ApiShard
+from hl_pipeline.lake.fills import ObjectMeta
+from hl_pipeline.lake.twaps import API_HISTORY, StatusObject
 
 SOURCE_NUMBERS = {"node_trades": 1, "node_fills": 2, "node_fills_by_block": 3}
 """The millions of an object_id, for ever: it must be the same whenever and wherever the object is recorded."""

@@ -22,11 +22,11 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import Query
 
+from hl_pipeline.domain.deduplicate import Once
 from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
-from hl_pipeline.lake import ObjectVersion
-from hl_pipeline.lake_api import place_of_key
-from hl_pipeline.once import Once
+from hl_pipeline.lake.api_fills import place_of_key
+from hl_pipeline.lake.fills import ObjectVersion
 from hl_pipeline.warehouse.copy_binary import write_binary
 from hl_pipeline.warehouse.dirty_days import clear_dirty
 

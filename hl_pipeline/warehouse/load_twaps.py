@@ -11,9 +11,9 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from hl_pipeline.coverage_twaps import StatusJudgement
-from hl_pipeline.lake_twaps import SLICE_COLUMNS
-from hl_pipeline.once_statuses import OnceStatuses
+from hl_pipeline.domain.deduplicate_statuses import OnceStatuses
+from hl_pipeline.domain.status_completeness import StatusJudgement
+from hl_pipeline.lake.twaps import SLICE_COLUMNS
 from hl_pipeline.warehouse.copy_binary import write_binary
 from hl_pipeline.warehouse.load_fills import LakeLacksError
 

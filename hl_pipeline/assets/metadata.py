@@ -1,0 +1,78 @@
+"""What the UI shows of the assets beside their figures: owners, tables, columns and where these come from."""
+
+import warnings
+from typing import Any
+
+from dagster import (
+    AssetCheckSpec,
+    PartitionsDefinition,
+    PreviewWarning,
+    TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+)
+
+from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES, Column
+from hl_pipeline.partitions import DAYS, SHARDS
+
+_COUNTS = ("", "rows", "trades", "wallets", "coins", "TWAPs", "blocks")  # what a count says in its own words
+OWNERS = ["team:hl-pipeline"]
+
+
+def check_of_day(asset: str, name: str, description: str) -> AssetCheckSpec:
+    """A check that has a result for each day: an incomplete day stays red when another one is loaded."""
+    return _check_of(asset, name, description, DAYS)
+
+
+def check_of_shard(asset: str, name: str, description: str) -> AssetCheckSpec:
+    """The same for each shard."""
+    return _check_of(asset, name, description, SHARDS)
+
+
+def _check_of(asset: str, name: str, description: str, partitions: PartitionsDefinition) -> AssetCheckSpec:
+    with warnings.catch_warnings():
+        # Partitioned checks are in preview in Dagster 1.13, which the lock file pins.
+        warnings.simplefilter("ignore", PreviewWarning)
+        return AssetCheckSpec(name, asset=asset, description=description, partitions_def=partitions)
+
+
+def table_metadata(table: str) -> dict[str, Any]:
+    """The table's name and its columns with units."""
+    return {"dagster/table_name": table, "dagster/column_schema": _schema(TABLES[table].columns)}
+
+
+def lake_metadata() -> dict[str, Any]:
+    """The columns of raw_fills, which is in the lake alone."""
+    return {"dagster/column_schema": _schema(FILL_COLUMNS + LAKE_ONLY)}
+
+
+def status_lake_metadata() -> dict[str, Any]:
+    """The columns of raw_twap_statuses, which is in the lake alone."""
+    return {"dagster/column_schema": _schema(STATUS_COLUMNS + STATUS_LAKE_ONLY)}
+
+
+def column_lineage(table: str) -> dict[str, Any]:
+    """From which columns of the asset above each column comes."""
+    described = TABLES[table]
+    assert described.upstream is not None
+    deps = {
+        column.name: [_column_dep(name, described.upstream) for name in column.comes_from]
+        for column in described.columns
+        if not isinstance(column.comes_from, str)
+    }
+    return {"dagster/column_lineage": TableColumnLineage(deps_by_column=deps)}
+
+
+def _column_dep(name: str, upstream: str) -> TableColumnDep:
+    """`name` is a column of the asset `upstream`, or `asset.column` of another one."""
+    asset, _, column = name.rpartition(".")
+    return TableColumnDep(asset_key=asset or upstream, column_name=column)
+
+
+def _schema(columns: tuple[Column, ...]) -> TableSchema:
+    return TableSchema([TableColumn(column.name, column.type, description=_describe(column)) for column in columns])
+
+
+def _describe(column: Column) -> str:
+    return f"{column.meaning} Unit: {column.unit}." if column.unit not in _COUNTS else column.meaning

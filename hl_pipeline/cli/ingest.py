@@ -1,0 +1,356 @@
+"""`hl ingest`, the ways of saying which days and from where; `hl reset`: what was taken is to be taken again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hl_pipeline.cli.terminal import (
+    FirstDay,
+    LastDay,
+    check_days,
+    check_order,
+    console,
+    fail,
+    load_settings,
+    open_lake_there,
+    program,
+    reading,
+    showing_listings,
+    working,
+)
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.dirty_days import read_dirty
+from hl_pipeline.warehouse.spending import read_spent
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from hl_pipeline.domain.object_keys import Place
+    from hl_pipeline.lake.fills import Lake, ObjectMeta
+    from hl_pipeline.lake.twaps import StatusObject
+
+reset_app = typer.Typer(no_args_is_help=True, help="Forget that objects were taken.")
+
+_WAYS = ("--since", "--object-key", "--local-file", "--dirty")
+_WITH_FORCE = ("--local-file", "--dirty")
+_WITH_REDOWNLOAD = ("--object-key",)
+
+
+def parse_moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time like 2026-03-15T14:00:00Z (UTC), and no day like 2026-03-15") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+ObjectKeys = Annotated[
+    list[str] | None, typer.Option("--object-key", metavar="KEY", help="An object by its key in the bucket. Repeatable.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def ingest(
+    first: FirstDay = None,
+    last: LastDay = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=parse_moment, metavar="TIME", help="Days of the objects that the buckets got at this time or later."),
+    ] = None,
+    object_keys: ObjectKeys = None,
+    local_files: Annotated[
+        list[Path] | None,
+        typer.Option("--local-file", metavar="PATH", help="An object that you have as a file: into the lake. Repeatable."),
+    ] = None,
+    key_of_file: Annotated[
+        str | None, typer.Option("--as", metavar="KEY", help="Which object the file is, where it does not tell.")
+    ] = None,
+    dirty: Annotated[bool, typer.Option("--dirty", help="The days that hl.dirty_days has.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Load again from the lake, no bucket is read; a local file replaces its object.")
+    ] = False,
+    redownload: Annotated[
+        bool, typer.Option("--redownload", help="Download again what the lake has; says what it costs, and asks.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Materialize days without a UI: those from --from to --to, or as the other options say (then --from and --to bound them).
+    What the lake has is not downloaded again. Exit code 0: all whole; 3: loaded, but a day is incomplete; 1: a day failed.
+    """
+    ways = dict(zip(_WAYS, (since is not None, bool(object_keys), bool(local_files), dirty), strict=True))
+    _check_ways([way for way, is_given in ways.items() if is_given], first, last, force=force, redownload=redownload)
+    if key_of_file is not None and len(local_files or []) != 1:
+        fail("--as KEY says which object the one --local-file is", code=2)
+    if yes and not redownload:
+        fail("--yes goes with --redownload: nothing else asks", code=2)
+    asked = check_days(first, last) if first and last and not any(ways.values()) else None
+    settings = load_settings()
+    with working(settings) as url, connect(url, "hl ingest") as connection:
+        left_out: list[date] = []
+        of_lake: list[date] = []
+        if local_files:
+            days = _take_local_files(local_files, key_of_file, settings, connection, first, last, replace=force)
+        elif dirty:
+            days = [day for day in read_dirty(connection) if (first or day) <= day <= (last or day)]
+            console.print(f"hl.dirty_days: {_count(days)}", highlight=False)
+            if not force:
+                days, of_lake, left_out = _part_days_begun(days, settings, connection)
+        elif since is not None:
+            days = _find_days_since(since, settings, connection, first, last)
+        elif object_keys:
+            days = _find_days_of_keys(object_keys, settings, connection, first, last)
+        else:
+            assert asked is not None
+            days = asked
+        if force and not local_files:
+            days, left_out = _keep_days_in_lake(days, settings)
+        if redownload and days:
+            _reset_to_redownload(days, object_keys, settings, connection, yes=yes)
+        if not days and not of_lake:
+            console.print("nothing to do", highlight=False)
+            raise typer.Exit(3 if left_out else 0)
+        from_lake = force or bool(local_files)
+        _run(days, of_lake, settings, from_lake=from_lake, redownload=redownload, left_out=left_out)
+
+
+def _check_ways(given: list[str], first: date | None, last: date | None, *, force: bool, redownload: bool) -> None:
+    """What excludes each other, and what lacks, is a wrong call."""
+    check_order(first, last)
+    if len(given) > 1:
+        fail(f"{given[0]} and {given[1]} exclude each other: each says which days", code=2)
+    if not given and (first is None or last is None):
+        fail(f"--from and --to must be given, or one of {', '.join(_WAYS)}", code=2)
+    if force and redownload:
+        fail("--force and --redownload exclude each other: --force reads no bucket", code=2)
+    for option, is_given, goes_with, why in (
+        ("--force", force, _WITH_FORCE, "it reads no bucket"),
+        ("--redownload", redownload, _WITH_REDOWNLOAD, "it is for objects that the lake has"),
+    ):
+        if is_given and given and given[0] not in goes_with:
+            fail(f"{given[0]} and {option} exclude each other: {why}. It goes with --from, --to, {', '.join(goes_with)}", code=2)
+
+
+def _find_days_since(
+    since: datetime, settings: Settings, connection: psycopg.Connection, first: date | None, last: date | None
+) -> list[date]:
+    from hl_pipeline.sources.buckets import BucketError
+    from hl_pipeline.stages.find_objects import list_modified_since
+
+    try:
+        with showing_listings():
+            places = list_modified_since(settings, since, first, last, _today())
+    except BucketError as error:
+        fail(str(error))
+    days = _days_of(places, connection, first, last)
+    console.print(f"{len(places):,} objects since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {_count(days)}", highlight=False)
+    return days
+
+
+def _find_days_of_keys(
+    keys: list[str], settings: Settings, connection: psycopg.Connection, first: date | None, last: date | None
+) -> list[date]:
+    from hl_pipeline.sources.buckets import BucketError
+    from hl_pipeline.stages.find_objects import NoSuchObjectError, look_up
+
+    try:
+        places = look_up(settings, keys)
+    except (BucketError, NoSuchObjectError) as error:
+        fail(str(error), code=2 if isinstance(error, NoSuchObjectError) else 1)
+    return _days_of(places, connection, first, last)
+
+
+def _take_local_files(
+    paths: list[Path],
+    key: str | None,
+    settings: Settings,
+    connection: psycopg.Connection,
+    first: date | None,
+    last: date | None,
+    *,
+    replace: bool,
+) -> list[date]:
+    """The days of the files, which are in the lake then; nothing of any is when one of them cannot be taken."""
+    from hl_pipeline.lake.fills import open_lake
+    from hl_pipeline.stages.find_objects import NoSuchObjectError, place_of_given
+    from hl_pipeline.stages.local_files import LocalFileError, bring_local_file, recognise, refuse_conflicts
+
+    lake = open_lake(settings.lake)
+    try:
+        said = None if key is None else place_of_given(key, settings)
+        files = [recognise(path, said, settings.decode_threads) for path in paths]
+        refuse_conflicts(lake, files, replace=replace)
+    except (LocalFileError, NoSuchObjectError) as error:
+        fail(str(error), code=2)
+    for file in files:
+        meta, is_new = bring_local_file(file, lake, connection, settings.decode_threads)
+        bad = f", {meta.bad_lines:,} bad lines" if meta.bad_lines else ""
+        what = f"{meta.rows:,} rows{bad}" if is_new else "the lake has it already"
+        console.print(f"{file.path} is {meta.key}: {what}", highlight=False)
+    return _days_of([file.place for file in files], connection, first, last)
+
+
+def _part_days_begun(
+    days: Sequence[date], settings: Settings, connection: psycopg.Connection
+) -> tuple[list[date], list[date], list[date]]:
+    """Noted days that were begun, others that the lake has something of, and those that nothing has anything of. What the info
+    API gave is no reason to pay for a bucket's objects of its day.
+    """
+    from hl_pipeline.warehouse.ledger import days_begun
+
+    begun = days_begun(connection)
+    of_lake, left_out = _keep_days_in_lake([day for day in days if day not in begun], settings)
+    if of_lake:
+        console.print(
+            f"from the lake alone, since nobody has asked for their objects: {_count(of_lake)} (--from, --to ask for them)",
+            highlight=False,
+        )
+    return [day for day in days if day in begun], of_lake, left_out
+
+
+def _keep_days_in_lake(days: Sequence[date], settings: Settings) -> tuple[list[date], list[date]]:
+    """The days that the lake has something of, and the others, which are told."""
+    from hl_pipeline.stages.rebuild import days_in_lake
+
+    if not days:
+        return [], []
+    in_lake = set(days_in_lake(open_lake_there(settings), min(days), max(days)))
+    left_out = [day for day in days if day not in in_lake]
+    if left_out:
+        console.print(f"left out, since the lake has nothing of them: {_count(left_out)}", highlight=False)
+    return [day for day in days if day in in_lake], left_out
+
+
+def _reset_to_redownload(
+    days: list[date], keys: list[str] | None, settings: Settings, connection: psycopg.Connection, *, yes: bool
+) -> None:
+    """Say what it costs, ask, and note that the objects are to be downloaded again."""
+    from hl_pipeline.lake.fills import open_lake
+    from hl_pipeline.sources.buckets import BucketError
+    from hl_pipeline.stages.cost import draw_up_bill
+    from hl_pipeline.warehouse.ledger import dataset_of, read_reset, reset_object
+
+    there = _in_lake(open_lake(settings.lake), days, keys, settings)
+    try:
+        with showing_listings():
+            bill = draw_up_bill(days, settings, read_reset(connection) | {(dataset_of(meta), meta.key) for meta in there})
+    except BucketError as error:
+        fail(str(error))
+    # What the bucket has no more stays as it is.
+    there = [meta for meta in there if (dataset_of(meta), meta.key) in bill.listed]
+    objects = sum(item.to_download.objects for item in bill.costs)
+    size = sum(item.to_download.bytes for item in bill.costs)
+    console.print(
+        f"{_count(days)}: {objects:,} objects to download, {size / 2**30:,.3f} GiB, ${bill.dollars:,.4f}; "
+        f"{len(there):,} of them are in the lake, and are replaced",
+        highlight=False,
+    )
+    spent = read_spent(connection).dollars
+    if obstacles := bill.find_obstacles(None if settings.s3_budget_usd is None else settings.s3_budget_usd - spent):
+        fail(f"it does not fit: {'; '.join(obstacles)}")
+    if not yes:
+        typer.confirm("Download them?", abort=True)
+    for meta in there:
+        reset_object(connection, meta)
+
+
+def _run(
+    days: list[date], of_lake: list[date], settings: Settings, *, from_lake: bool, redownload: bool, left_out: list[date]
+) -> None:
+    from hl_pipeline.ops.run_days import InterruptedIngestError, Outcome, ingest_days, worst
+
+    try:
+        done = ingest_days(days, settings, console, from_lake=from_lake) if days else []
+        done += ingest_days(of_lake, settings, console, from_lake=True) if of_lake else []
+        outcome = worst(done)
+    except (InterruptedIngestError, KeyboardInterrupt):
+        again = "run the same without --redownload to go on: it downloads what has not come yet" if redownload else None
+        fail(f"interrupted; {again or 'run the same again to go on'}", code=130)
+    raise typer.Exit(int(Outcome.INCOMPLETE if left_out and outcome == Outcome.WHOLE else outcome))
+
+
+@reset_app.command("checkpoint")
+def reset_checkpoint(
+    first: FirstDay = None,
+    last: LastDay = None,
+    object_keys: ObjectKeys = None,
+    yes: Yes = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back, of objects that have not come anew yet.")] = False,
+) -> None:
+    """Forget that objects were taken: the next run that wants them downloads them again, and pays. Until they have come anew,
+    lake and database keep what they have.
+    """
+    from hl_pipeline.stages.cost import prices_of_datasets
+    from hl_pipeline.warehouse.ledger import dataset_of, is_reset, reset_object, undo_reset
+
+    if bool(object_keys) == (first is not None or last is not None):
+        fail("--from and --to, or --object-key, must be given, not both", code=2)
+    if not object_keys and (first is None or last is None):
+        fail(f"{'--from' if first is None else '--to'} lacks: both days are needed", code=2)
+    days = check_days(first, last) if first and last else []
+    settings = load_settings()
+    with reading(settings) as url, connect(url, "hl reset") as connection:
+        there = _in_lake(open_lake_there(settings), days, object_keys, settings, must_be_there=True)
+        if undo:
+            taken_back = sum(undo_reset(connection, meta) for meta in there)
+            console.print(f"taken back of {taken_back:,} objects", highlight=False)
+            return
+        there = [meta for meta in there if not is_reset(connection, meta)]
+        if not there:
+            console.print("the lake has no such objects, or they are to be downloaded again already: nothing to do")
+            return
+        prices = prices_of_datasets(settings)
+        dollars = sum(prices[dataset_of(meta)].of_downloads([meta.size]) for meta in there)
+        size = sum(meta.size for meta in there) / 2**30
+        console.print(
+            f"{len(there):,} objects, {size:,.3f} GiB: to download them again will cost ${dollars:,.4f}", highlight=False
+        )
+        if not yes:
+            typer.confirm("Forget that they were taken?", abort=True)
+        for meta in there:
+            reset_object(connection, meta)
+    console.print(
+        f"the next run that wants them downloads them; `{program()} reset checkpoint … --undo` takes it back", highlight=False
+    )
+
+
+def _in_lake(
+    lake: Lake, days: Sequence[date], keys: list[str] | None, settings: Settings, *, must_be_there: bool = False
+) -> list[ObjectMeta | StatusObject]:
+    """The objects with these keys that the lake has, or without keys, those that the days want."""
+    from hl_pipeline.stages.find_objects import NoSuchObjectError, find_in_lake, list_in_lake, place_of_given
+
+    if not keys:
+        return list_in_lake(lake, days)
+    try:
+        places = [place_of_given(key, settings) for key in keys]
+    except NoSuchObjectError as error:
+        fail(str(error), code=2)
+    found = {place.key: find_in_lake(lake, place) for place in places}
+    if must_be_there and (lacking := [key for key, meta in found.items() if meta is None]):
+        fail(f"the lake ({settings.lake}) has no {lacking[0]}: nothing to forget, the next run that wants it downloads it")
+    return [meta for meta in found.values() if meta is not None]
+
+
+def _days_of(places: Sequence[Place], connection: psycopg.Connection, first: date | None, last: date | None) -> list[date]:
+    from hl_pipeline.domain.object_keys import choose_days
+    from hl_pipeline.partitions import DAYS
+    from hl_pipeline.warehouse.ledger import days_begun
+
+    oldest = DAYS.start.date()
+    return choose_days(places, days_begun(connection), max(first or oldest, oldest), last, _today())
+
+
+def _count(days: Sequence[date]) -> str:
+    if not days:
+        return "0 days"
+    return f"{len(days)} days, {days[0]} to {days[-1]}" if len(days) > 1 else f"1 day, {days[0]}"
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

@@ -1,0 +1,174 @@
+"""What the commands of `hl` share: their options, settings, an installation that is up, errors in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from hl_pipeline.events import is_event
+from hl_pipeline.settings import PREFIX, RESOLVED, DemoSettings, Settings, variable
+from hl_pipeline.warehouse.connect import NoDatabaseError
+from hl_pipeline.warehouse.embedded import EmbeddedServerError
+
+if TYPE_CHECKING:
+    from hl_pipeline.lake.fills import Lake
+
+console = Console(soft_wrap=True)
+# As wide as a table needs: a terminal breaks its lines, a file or a pipe keeps them whole.
+wide = Console(width=10_000)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Demo = Annotated[bool, typer.Option("--demo", help="The demo's own home (.hl-demo) and settings instead of yours.")]
+
+
+def parse_day(text: str | date) -> date:
+    if isinstance(text, date):  # a default
+        return text
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day like 2026-03-15") from None
+
+
+FromDay = Annotated[date, typer.Option("--from", parser=parse_day, metavar="DAY", help="First day (UTC), like 2026-03-15.")]
+FirstDay = Annotated[date | None, typer.Option("--from", parser=parse_day, metavar="DAY", help="From this day on (UTC).")]
+LastDay = Annotated[date | None, typer.Option("--to", parser=parse_day, metavar="DAY", help="Up to this day, included.")]
+ToDay = Annotated[date, typer.Option("--to", parser=parse_day, metavar="DAY", help="Last day (UTC), itself included.")]
+
+
+def load_settings(demo: bool = False) -> Settings:
+    """The user's settings, or those of the demo."""
+    if not demo:
+        _warn_of_unknown_settings()
+        return Settings()
+    home = DemoSettings().home.absolute()
+    sample = home / "sample"
+    return DemoSettings(
+        home=home,
+        node_data_url=str(sample / "hl-mainnet-node-data"),
+        twap_data_url=str(sample / "artemis-hyperliquid-data" / "raw" / "twap_statuses"),
+    )
+
+
+def _warn_of_unknown_settings() -> None:
+    """A mistyped name would be passed over in silence."""
+    from dotenv import dotenv_values
+
+    known = {variable(name) for name in Settings.model_fields} | {RESOLVED}
+    found = {*os.environ, *dotenv_values(".env")}
+    for name in sorted(name for name in found if name.startswith(PREFIX) and name not in known):
+        errors.print(f"[yellow]warning:[/] {name} is no setting of ours; see .env.example")
+
+
+def deliver_again(lost: sys.UnraisableHookArgs) -> None:
+    """For sys.unraisablehook: an interruption that meets the garbage collector is lost, so it comes anew."""
+    if isinstance(lost.exc_value, Exception | None):
+        sys.__unraisablehook__(lost)
+    else:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+@contextmanager
+def working(settings: Settings) -> Generator[str]:
+    """The database's URL of an installation that is up, errors said in one line."""
+    from hl_pipeline.ops.installation import running
+
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(running(settings))
+        except (NoDatabaseError, EmbeddedServerError) as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"HL_HOME ({settings.home.absolute()}): {error}")
+        try:
+            yield url
+        except (NoDatabaseError, EmbeddedServerError, OSError) as error:
+            fail(str(error))
+
+
+@contextmanager
+def reading(settings: Settings) -> Generator[str]:
+    """As `working`, but nothing is made where nothing was: looking at an installation must not begin one."""
+    if settings.database_url is None and not (settings.home / "postgres").is_dir():
+        fail(f"there is no installation in {settings.home.absolute()} yet: run `hl up`, `hl ingest` or `hl demo` first")
+    with working(settings) as url:
+        yield url
+
+
+class _ListingHandler(logging.Handler):
+    """Shows how far the listing of a bucket or of the lake is."""
+
+    def __init__(self, shown: Status) -> None:
+        super().__init__()
+        self._shown = shown
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if is_event(record) and record.event == "page_listed":
+            self._shown.update(escape(f"listing {record.fields['prefix']}: {record.fields['objects']:,} objects"))
+        elif is_event(record) and record.event == "lake_day_read":
+            self._shown.update(f"what the lake has: {record.fields['day']}")
+
+
+@contextmanager
+def showing_listings() -> Generator[None]:
+    """How far listings are, on a terminal."""
+    logger = logging.getLogger("hl_pipeline")
+    level = logger.level
+    with console.status("listing") as shown:
+        handler = _ListingHandler(shown)
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            logger.removeHandler(handler)
+
+
+def check_order(first: date | None, last: date | None) -> None:
+    if first is not None and last is not None and last < first:
+        fail(f"--to {last} is before --from {first}", code=2)
+
+
+def check_days(first: date, last: date) -> list[date]:
+    """The days from `first` to `last`, which must be days that there can be something of."""
+    from hl_pipeline.partitions import DAYS, days_between
+
+    check_order(first, last)
+    known = DAYS.get_partition_keys()
+    if str(first) < known[0] or str(last) > known[-1]:
+        fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
+    return days_between(first, last)
+
+
+def program() -> str:
+    """How to call this program from here."""
+    program = Path(sys.argv[0]).absolute()
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "hl"
+
+
+def open_lake_there(settings: Settings) -> Lake:
+    """The lake, which must be there already."""
+    from hl_pipeline.lake.fills import open_lake
+
+    if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
+        fail(f"there is no lake in {settings.lake}; see HL_LAKE_URL")
+    return open_lake(settings.lake)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    errors.print(f"[red]error:[/] {escape(message)}")
+    raise typer.Exit(code)

@@ -1,0 +1,459 @@
+"""Which objects make up a day, and whether the day is whole: pure judgements over what the lake and the ledger know.
+
+Hours are cut by the node's local time, so a day's last fills stand in the first object of the next day: a day wants the objects
+of its 24 hours and the one after. While what they hold does not reach over an edge of the day, up to three more objects are
+asked for on that side. Each source is judged by itself; a day is as good as the worst of what it needs. What is said of an hour
+does not depend on the day that asks: two days share the hour between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Literal
+
+from hl_pipeline.lake.fills import ObjectMeta
+
+HOUR = timedelta(hours=1)
+MORE_HOURS = 3
+_NEAR = MORE_HOURS * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A dataset of the bucket and the hours (UTC, by object) that it has; `last` is None while it goes on.
+
+    After `needed_until` a better source has every fill: an object that is missing there is no hole. Without block numbers
+    (`has_blocks`) nothing can prove that an object is complete.
+    """
+
+    name: str
+    first: datetime
+    last: datetime | None
+    needed_until: datetime | None
+    has_blocks: bool
+
+
+NODE_TRADES = Source(
+    "node_trades",
+    datetime(2025, 3, 22, 0, tzinfo=UTC),
+    # Listings end on 2025-06-21, but a real object of 2025-06-24 is known: look as long as node_fills goes on.
+    datetime(2025, 7, 27, 8, tzinfo=UTC),
+    needed_until=datetime(2025, 5, 25, 14, tzinfo=UTC),
+    has_blocks=False,
+)
+NODE_FILLS = Source(
+    "node_fills",
+    datetime(2025, 5, 25, 14, tzinfo=UTC),
+    datetime(2025, 7, 27, 8, tzinfo=UTC),
+    needed_until=datetime(2025, 7, 27, 8, tzinfo=UTC),
+    has_blocks=False,
+)
+BY_BLOCK = Source("node_fills_by_block", datetime(2025, 7, 27, 8, tzinfo=UTC), None, needed_until=None, has_blocks=True)
+SOURCES = (NODE_TRADES, NODE_FILLS, BY_BLOCK)
+"""The datasets of fills, the poorest first. Each begins where the one before is about to end."""
+
+Hour = tuple[str, date, int]
+"""A place in the bucket: the source, and date and hour of the object."""
+
+Errors = Mapping[Hour, str]
+"""Why the object of an hour could not be had."""
+
+FoundHours = Mapping[datetime, ObjectMeta]
+"""The objects of one source that the lake has, by hour."""
+
+Acknowledged = Mapping[tuple[str, date, int | None], str]
+"""What people know of holes and can do nothing about: their note by source, date and hour of the object; None: all its hours."""
+
+NOTHING: Acknowledged = MappingProxyType({})
+
+State = Literal["present", "not due", "missing", "failed"]
+Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
+"""What hl.coverage says of an hour. unprovable: it is there, of a format that cannot show whether it lacks a row."""
+DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source"]
+"""whole: proven by block numbers; unprovable: every object is there, of a format that cannot prove more; pending: what lacks is
+not due yet; incomplete: an object, blocks or an edge of the day lack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Block numbers that are missing, from `first` to `last`, within the object of `hour` or before it."""
+
+    first: int
+    last: int
+    where: str
+    hour: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HourState:
+    """What became of one object: `why` says more of what is not there, `holes` are the blocks missing in it or before it,
+    `note` is there when people have acknowledged what is wrong with it.
+    """
+
+    source: Source
+    hour: datetime
+    state: State
+    why: str
+    meta: ObjectMeta | None
+    holes: list[Hole]
+    note: str | None
+
+    @property
+    def expected(self) -> bool:
+        """Whether it is a hole when the object is not there."""
+        return is_needed(self.source, self.hour)
+
+    @property
+    def found(self) -> Found:
+        if self.state != "present":
+            return self.state
+        if self.holes:
+            return "blocks missing"
+        return "present" if self.source.has_blocks else "unprovable"
+
+    @property
+    def is_hole(self) -> bool:
+        return self.found in ("failed", "blocks missing") or (self.found == "missing" and self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge of the day that no object crosses, in words. `hour`: of the object that should have; `follows`: it is not there,
+    so that nothing is wrong but this; `note` as of an hour.
+    """
+
+    hour: datetime
+    said: str
+    follows: bool
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
+
+    `hours`: those the day needs or has; `coverage`: all that was looked at, also the hours beside the day's of which the lake has
+    objects, since what is said of these may have changed with it; `beside`: what the day has from elsewhere, in words.
+    """
+
+    day: date
+    sources: list[Source]
+    hours: list[HourState]
+    holes: list[Hole]
+    edges: list[Edge]
+    coverage: list[HourState]
+    beside: str = ""
+
+    @property
+    def state(self) -> DayState:
+        lacking = {h.state for h in self.hours} - {"present"}
+        if not self.sources:
+            return "no source"
+        if self.holes or lacking - {"not due"} or any(not edge.follows for edge in self.edges):
+            return "incomplete"
+        if lacking:
+            return "pending"
+        return "whole" if all(source.has_blocks for source in self.sources if source.name in self._needed) else "unprovable"
+
+    @property
+    def is_whole(self) -> bool:
+        return self.state == "whole"
+
+    @property
+    def is_harmless(self) -> bool:
+        """Nothing is known to be wrong that nobody has acknowledged, though the day may not be proven whole."""
+        return self.hours_are_harmless and self.holes_are_harmless and all(e.follows or e.note is not None for e in self.edges)
+
+    @property
+    def hours_are_harmless(self) -> bool:
+        """Every object that lacks is not due yet, or acknowledged."""
+        return all(hour.state in ("present", "not due") or hour.note is not None for hour in self.hours)
+
+    @property
+    def holes_are_harmless(self) -> bool:
+        """Every hole in the block numbers is acknowledged."""
+        notes = {hour.hour: hour.note for hour in self.hours if hour.source.has_blocks}
+        return all(notes[hole.hour] is not None for hole in self.holes)
+
+    @property
+    def missing_blocks(self) -> int:
+        return sum(hole.last - hole.first + 1 for hole in self.holes)
+
+    @property
+    def source_names(self) -> str:
+        """The datasets that the day has objects of, or should have."""
+        return " + ".join(dict.fromkeys(hour.source.name for hour in self.hours)) or "none"
+
+    @property
+    def _needed(self) -> set[str]:
+        start, end = start_of(self.day), start_of(self.day) + timedelta(days=1)
+        return {
+            source.name
+            for source in self.sources
+            if source.first < end and (source.needed_until is None or source.needed_until + HOUR > start)
+        }
+
+    def explain(self) -> str:
+        """One sentence or a few for people."""
+        return self._explain_objects() + self.beside
+
+    def _explain_objects(self) -> str:
+        if not self.sources:
+            return "No S3 source has this day."
+        if self.state == "whole":
+            return f"Whole: {len(self.hours)} objects, no block missing."
+        if self.state == "unprovable":
+            there = f"All {len(self.hours)} objects are there ({self.source_names})"
+            return f"{there}; without block numbers nothing can prove them complete."
+        said: list[str] = []
+        for state in ("missing", "failed", "not due"):
+            hours = [h for h in self.hours if h.state == state]
+            if hours:
+                reasons = sorted({h.why for h in hours})
+                which = show_hours([h.hour for h in hours])
+                said.append(f"{len(hours)} of {len(self.hours)} objects {state}: {which} ({'; '.join(reasons[:3])})")
+        if self.holes:
+            where = "; ".join(f"{h.first}-{h.last} {h.where}" for h in self.holes[:3])
+            said.append(f"{self.missing_blocks} blocks missing: {where}")
+        said += [edge.said for edge in self.edges]
+        notes = {hour.note: None for hour in self.hours if hour.is_hole} | {edge.note: None for edge in self.edges}
+        if known := [note for note in notes if note is not None]:
+            said.append(f"{'Acknowledged' if self.is_harmless else 'Acknowledged in part'}: {'; '.join(known)}")
+        return ". ".join(said) + "."
+
+
+def start_of(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def wanted_hours(day: date, source: Source) -> list[datetime]:
+    """The hours whose objects a day wants in any case; none when the source does not have the day."""
+    start = start_of(day)
+    if source.first >= start + 24 * HOUR:
+        return []
+    hours = [start + HOUR * n for n in range(25)]
+    return [hour for hour in hours if source.first <= hour and (source.last is None or hour <= source.last)]
+
+
+def extra_hours(day: date, source: Source, found: FoundHours) -> list[datetime]:
+    """The hours beyond `wanted_hours` whose objects are wanted because what their neighbours in `found` hold does not reach
+    over an edge of the day. Ask again with what has come of them.
+    """
+    start, end = start_of(day), start_of(day) + timedelta(days=1)
+    hours: list[datetime] = []
+    for hour in (end + HOUR * n for n in range(1, MORE_HOURS + 1)):
+        before = found.get(hour - HOUR)
+        if before is None or last_ns(before) is None or _reaches(last_ns(before), end):
+            break
+        hours.append(hour)
+    for hour in (start - HOUR * n for n in range(1, MORE_HOURS + 1)):
+        after = found.get(hour + HOUR)
+        if hour < source.first or after is None or not _reaches(first_ns(after), start):
+            break
+        hours.append(hour)
+    return [hour for hour in hours if source.last is None or hour <= source.last]
+
+
+def judge_day(
+    day: date, metas: Sequence[ObjectMeta], errors: Errors, now: datetime, lag: timedelta, acknowledged: Acknowledged = NOTHING
+) -> Judgement:
+    """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, the time it is, and the
+    holes that are acknowledged.
+    """
+    sources = [source for source in SOURCES if wanted_hours(day, source)]
+    found = {source.name: {hour_of(meta): meta for meta in metas if meta.source == source.name} for source in sources}
+    hours: list[HourState] = []
+    holes: list[Hole] = []
+    edges: list[Edge] = []
+    coverage: list[HourState] = []
+    for source in sources:
+        there = found[source.name]
+        used = sorted({*wanted_hours(day, source), *extra_hours(day, source, there)})
+        beside = [hour for hour in there if hour not in used and used[0] - _NEAR <= hour <= used[-1] + _NEAR]
+        missing = find_holes(list(there.values()))
+        states = [
+            HourState(
+                source,
+                hour,
+                *_state_of(source, hour, there.get(hour), errors, now, lag),
+                there.get(hour),
+                [hole for hole in missing if hole.hour == hour],
+                find_note(acknowledged, source.name, hour.date(), hour.hour),
+            )
+            for hour in [*used, *beside]
+        ]
+        coverage += states
+        own = states[: len(used)]
+        hours += [state for state in own if state.state not in ("missing", "not due") or state.expected]
+        # Before its first object nothing lacks of the day: that one begins before midnight, or an edge is said.
+        first = there[used[0]].first_block if used[0] in there else None
+        holes += [hole for state in own for hole in state.holes if hole.hour > used[0] or first is None or hole.first > first]
+        edges += _find_edges(day, source, own, acknowledged)
+    for poorer, better in pairwise(sources):
+        edges += _find_seam(day, poorer, better, found, hours, acknowledged)
+    return Judgement(day, sources, hours, holes, edges, coverage)
+
+
+def find_note(acknowledged: Acknowledged, source: str, object_date: date, hour: int | None) -> str | None:
+    """What people have noted of an hour, or of all the hours of its day."""
+    return acknowledged.get((source, object_date, hour), acknowledged.get((source, object_date, None)))
+
+
+def is_needed(source: Source, hour: datetime) -> bool:
+    """Whether it is a hole when the source's object of that hour is not there."""
+    return source.first <= hour and (source.needed_until is None or hour <= source.needed_until)
+
+
+def _state_of(
+    source: Source, hour: datetime, meta: ObjectMeta | None, errors: Errors, now: datetime, lag: timedelta
+) -> tuple[State, str]:
+    failed = errors.get((source.name, hour.date(), hour.hour))
+    if failed is not None:
+        return "failed", failed
+    if meta is not None and not (meta.blocks if source.has_blocks else meta.rows):
+        return "failed", f"{meta.key}: the object is there but has no {'blocks' if source.has_blocks else 'fills'}"
+    if meta is not None and (strays := _find_strays(meta)):
+        return "failed", strays
+    if meta is not None:
+        return "present", ""
+    if now < hour + HOUR + lag:
+        return "not due", f"due at {hour + HOUR + lag:%Y-%m-%d %H:%M} UTC"
+    return "missing", f"no such object in {source.name}"
+
+
+def _find_strays(meta: ObjectMeta) -> str:
+    """Fills so far from the object's hour that no day would look for them there."""
+    if meta.first_time_ms is None or meta.last_time_ms is None:
+        return ""
+    hour = hour_of(meta)
+    first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (meta.first_time_ms, meta.last_time_ms))
+    if hour - (MORE_HOURS + 1) * HOUR <= first and last <= hour + (MORE_HOURS + 2) * HOUR:
+        return ""
+    return (
+        f"{meta.key}: has fills from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, far from its own hour: look at the object"
+    )
+
+
+def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
+    """Block numbers missing within the objects, and between those of hours that follow each other, that no object near has."""
+    filled = {hour_of(meta): meta for meta in metas if meta.first_block is not None}
+    holes: list[Hole] = []
+    for hour, meta in filled.items():
+        lacking = [(first, last, f"in {meta.key}") for first, last in meta.missing_blocks]
+        before = filled.get(hour - HOUR)
+        if before is not None and before.last_block is not None and meta.first_block is not None:
+            lacking.append((before.last_block + 1, meta.first_block - 1, f"between {before.key} and {meta.key}"))
+        near = [other for step in range(-MORE_HOURS, MORE_HOURS + 1) if (other := filled.get(hour + HOUR * step)) is not None]
+        there = [run for other in near for run in _block_runs(other)] if lacking else []
+        holes += [Hole(*left, where, hour) for first, last, where in lacking for left in _without(first, last, there)]
+    return sorted(holes, key=lambda hole: hole.first)
+
+
+def _block_runs(meta: ObjectMeta) -> list[tuple[int, int]]:
+    """The runs of block numbers that an object has, first and last."""
+    assert meta.first_block is not None
+    assert meta.last_block is not None
+    starts = [meta.first_block, *(last + 1 for _, last in meta.missing_blocks)]
+    ends = [*(first - 1 for first, _ in meta.missing_blocks), meta.last_block]
+    return list(zip(starts, ends, strict=True))
+
+
+def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What is left of `first` to `last` without the runs."""
+    left = [(first, last)] if first <= last else []
+    for start, end in runs:
+        if start <= last and end >= first:
+            parts = [((low, min(high, start - 1)), (max(low, end + 1), high)) for low, high in left]
+            left = [part for pair in parts for part in pair if part[0] <= part[1]]
+    return left
+
+
+def _find_edges(day: date, source: Source, own: list[HourState], acknowledged: Acknowledged) -> list[Edge]:
+    start, end = start_of(day), start_of(day) + timedelta(days=1)
+    what = "block" if source.has_blocks else "fill"
+    edges: list[Edge] = []
+    firsts = [first for state in own if state.meta is not None and (first := first_ns(state.meta)) is not None]
+    lasts = [last for state in own if state.meta is not None and (last := last_ns(state.meta)) is not None]
+    if firsts and start > source.first and is_needed(source, start) and _reaches(min(firsts), start):
+        said = f"no {what} before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack"
+        follows = any(state.state != "present" for state in own if state.hour <= start)
+        edges.append(Edge(start, said, follows, find_note(acknowledged, source.name, day, 0)))
+    if lasts and (source.last is None or end <= source.last) and is_needed(source, end) and not _reaches(max(lasts), end):
+        said = f"no {what} from {end:%Y-%m-%d %H:%M} on was seen, so the last fills of the day may lack"
+        follows = any(state.state != "present" for state in own if state.hour >= end)
+        edges.append(Edge(end, said, follows, find_note(acknowledged, source.name, end.date(), 0)))
+    return edges
+
+
+def _find_seam(
+    day: date,
+    poorer: Source,
+    better: Source,
+    found: Mapping[str, FoundHours],
+    hours: Sequence[HourState],
+    acknowledged: Acknowledged,
+) -> list[Edge]:
+    """On the day on which `better` begins: whether the source before it reaches to there."""
+    before, after = found[poorer.name], found[better.name]
+    last = max((ns for meta in before.values() if (ns := last_ns(meta)) is not None), default=None)
+    first = first_ns(after[better.first]) if better.first in after else None
+    # Fills are known to the ms, blocks to the ns.
+    if better.first.date() != day or last is None or first is None or last // 10**6 >= first // 10**6:
+        return []
+    said = f"the older format ends at {_show_ns(last)} and {better.name} begins at {_show_ns(first)}: the fills between lack"
+    follows = any(state.state != "present" for state in hours if state.hour == better.first)
+    return [Edge(better.first, said, follows, find_note(acknowledged, better.name, day, better.first.hour))]
+
+
+def first_ns(meta: ObjectMeta) -> int | None:
+    """The first moment that an object tells of: of its blocks, or where it has none, of its fills; ns since 1970."""
+    if meta.first_block_time_ns is not None or meta.first_time_ms is None:
+        return meta.first_block_time_ns
+    return meta.first_time_ms * 1_000_000
+
+
+def last_ns(meta: ObjectMeta) -> int | None:
+    """The last moment that an object tells of, as `first_ns`."""
+    if meta.last_block_time_ns is not None or meta.last_time_ms is None:
+        return meta.last_block_time_ns
+    return meta.last_time_ms * 1_000_000
+
+
+def overlapping(day: date, metas: Iterable[ObjectMeta]) -> list[ObjectMeta]:
+    """The objects that have fills of `day`, in the order of their hours."""
+    first = int(start_of(day).timestamp() * 1000)
+    last = first + 86_400_000
+    with_fills = [
+        meta
+        for meta in metas
+        if meta.first_time_ms is not None and meta.last_time_ms is not None
+        if meta.first_time_ms < last and meta.last_time_ms >= first
+    ]
+    return sorted(with_fills, key=hour_of)
+
+
+def hour_of(meta: ObjectMeta) -> datetime:
+    return start_of(date.fromisoformat(meta.object_date)) + HOUR * meta.hour
+
+
+def _reaches(time_ns: int | None, moment: datetime) -> bool:
+    return time_ns is not None and time_ns >= int(moment.timestamp()) * 1_000_000_000
+
+
+def _show_ns(time_ns: int) -> str:
+    return f"{datetime.fromtimestamp(time_ns // 10**9, UTC):%H:%M:%S}"
+
+
+def show_hours(hours: Sequence[datetime]) -> str:
+    """`2026-03-15 00-04 h, 2026-03-15 07 h`."""
+    runs: list[list[datetime]] = []
+    for hour in hours:
+        if runs and hour - runs[-1][-1] == HOUR and hour.date() == runs[-1][-1].date():
+            runs[-1].append(hour)
+        else:
+            runs.append([hour])
+    return ", ".join(f"{r[0]:%Y-%m-%d %H}-{r[-1]:%H} h" if len(r) > 1 else f"{r[0]:%Y-%m-%d %H} h" for r in runs)

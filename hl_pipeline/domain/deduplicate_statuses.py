@@ -1,0 +1,56 @@
+"""Each event of a TWAP once: which of several rows of it stays. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA
+from hl_pipeline.lake.twaps import UNITS_NS
+
+STATUS_SCHEMA = {**TWAP_STATUS_SCHEMA, "object": pl.String()}
+
+_SAID = ("error", "wallet", "coin", "side", "size_requested", "size_executed", "notional_executed", "duration_minutes")
+_COMPARED = (*_SAID, "reduce_only", "randomize")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OnceStatuses:
+    """The events (STATUS_SCHEMA) in order of time, how many rows repeated one, and how many of these say other things of it."""
+
+    statuses: pl.DataFrame
+    duplicates: int
+    conflicts: int
+
+
+def count_statuses_once(events: pl.DataFrame) -> OnceStatuses:
+    """One row for each (twap_id, status, time) of `events` (`lake_twaps.read_status_object`), the one with the finest time.
+
+    A row whose time is that of a finer one rounded down to its own unit is the same event.
+    """
+    kept: list[Row] = []
+    seen: dict[tuple[int, str, int, int], Row] = {}
+    conflicts = 0
+    for row in events.sort("unit_ns", "time_ns", "twap_id", "status", "object", "line").iter_rows(named=True):
+        same = seen.get(_moment(row, row["unit_ns"]))
+        if same is not None:
+            conflicts += any(_differ(row[name], same[name]) for name in _COMPARED)
+            continue
+        kept.append(row)
+        for unit in UNITS_NS:
+            if unit >= row["unit_ns"]:
+                seen.setdefault(_moment(row, unit), row)
+    statuses = pl.DataFrame([{name: row[name] for name in STATUS_SCHEMA} for row in kept], schema=STATUS_SCHEMA)
+    return OnceStatuses(statuses.sort("time_ns", "twap_id", "status"), events.height - len(kept), conflicts)
+
+
+def _moment(row: Row, unit: int) -> tuple[int, str, int, int]:
+    return row["twap_id"], row["status"], unit, row["time_ns"] // unit
+
+
+def _differ(one: object, other: object) -> bool:
+    return one is not None and other is not None and one != other

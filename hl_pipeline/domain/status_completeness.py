@@ -1,0 +1,149 @@
+"""Whether the statuses of a day's TWAPs are there, as far as that can be told: nothing numbers them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+
+from hl_pipeline.domain.completeness import HOUR, NOTHING, Acknowledged, Found, find_note, show_hours, start_of
+from hl_pipeline.lake.twaps import StatusObject
+
+STATUSES = "twap_statuses"
+"""What this dataset is called beside those of fills."""
+FIRST_DAY = date(2025, 8, 17)
+"""The first day that the bucket of statuses is known to have."""
+
+StatusDayState = Literal["unprovable", "pending", "incomplete", "no source"]
+"""unprovable: objects are there, and nothing can show that they lack no row; pending: what lacks is not due yet."""
+
+
+StatusErrors = Mapping[tuple[str, int | None], str]
+"""Why objects could not be had, by key and hour (None: the key has none)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusHour:
+    """What became of the objects of an hour, or (`hour` is None) of those that have a day alone in their key. `why` and `note` as
+    in coverage.HourState.
+    """
+
+    hour: int | None
+    found: Found
+    why: str
+    objects: list[StatusObject]
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusJudgement:
+    """How a day of statuses was judged, in words for people, and hour by hour; `is_harmless`: what is wrong is acknowledged."""
+
+    state: StatusDayState
+    explanation: str
+    hours: list[StatusHour]
+    is_harmless: bool
+
+
+def days_around(day: date) -> list[date]:
+    """The days in whose objects events of `day` may stand: at an edge of the day, or where days are cut in another zone."""
+    return [day + timedelta(days=step) for step in (-1, 0, 1)]
+
+
+def judge_status_day(
+    day: date,
+    objects: Sequence[StatusObject],
+    errors: StatusErrors,
+    now: datetime,
+    lag: timedelta,
+    *,
+    is_wanted: bool = True,
+    acknowledged: Acknowledged = NOTHING,
+) -> StatusJudgement:
+    """Judge a day by the objects in the lake (`objects`, of the next day too), why others could not be had, the time it is, and
+    what is acknowledged; `is_wanted` is false where no source is set.
+    """
+    own = [meta for meta in objects if meta.object_date == str(day)]
+    due = start_of(day) + timedelta(days=1) + lag
+    if not own and not errors and (not is_wanted or day < FIRST_DAY):
+        reason = f"statuses begin on {FIRST_DAY}" if is_wanted else "HL_TWAP_DATA_URL is none"
+        return StatusJudgement("no source", f"No source has the statuses of this day: {reason}.", [], is_harmless=True)
+    hours = _judge_hours(day, own, errors, now, due, acknowledged)
+    notes = [hour.note for hour in hours if hour.found in ("missing", "failed")]
+    lacking = "" if errors else _lacking(day, own, objects)
+    if lacking and _lacks_next(day, own, objects):
+        notes.append(find_note(acknowledged, STATUSES, day + timedelta(days=1), 0))
+    if not errors and not lacking:
+        rows = sum(meta.rows for meta in own)
+        said = f"{len(own)} objects with {rows} rows; nothing can prove them complete."
+        return StatusJudgement("unprovable", said, hours, is_harmless=True)
+    if not errors and now < due:
+        return StatusJudgement("pending", f"{lacking}; due at {due:%Y-%m-%d %H:%M} UTC.", hours, is_harmless=True)
+    said = f"{lacking}."
+    if errors:
+        first = "; ".join(f"{key}: {error}" for (key, _), error in sorted(errors.items(), key=lambda item: item[0][0])[:3])
+        said = f"{len(errors)} objects could not be had: {first}."
+    is_harmless = all(note is not None for note in notes)
+    if known := list(dict.fromkeys(note for note in notes if note is not None)):
+        said += f" {'Acknowledged' if is_harmless else 'Acknowledged in part'}: {'; '.join(known)}."
+    return StatusJudgement("incomplete", said, hours, is_harmless)
+
+
+def _judge_hours(
+    day: date, own: Sequence[StatusObject], errors: StatusErrors, now: datetime, due: datetime, acknowledged: Acknowledged
+) -> list[StatusHour]:
+    """Every hour, where the objects are one an hour; and the day (None) where objects have no hour, or there is none."""
+    hours = {meta.hour for meta in own} | {hour for _, hour in errors}
+    if _is_hourly(own):
+        hours |= set(range(24))
+
+    def judge_hour(hour: int | None) -> StatusHour:
+        metas = [meta for meta in own if meta.hour == hour]
+        failed = [f"{key}: {error}" for (key, of), error in sorted(errors.items(), key=lambda item: item[0][0]) if of == hour]
+        found: Found = "failed" if failed else "unprovable" if metas else "not due" if now < due else "missing"
+        why = {
+            "failed": "; ".join(failed),
+            "not due": f"due at {due:%Y-%m-%d %H:%M} UTC",
+            "missing": f"no such object in {STATUSES}",
+        }
+        return StatusHour(hour, found, why.get(found, ""), metas, find_note(acknowledged, STATUSES, day, hour))
+
+    return [judge_hour(hour) for hour in sorted(hours or {None}, key=lambda hour: 24 if hour is None else hour)]
+
+
+def _lacking(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> str:
+    """What is known to lack: any object at all or, where there is one an hour (cut by the node's own time), some hours."""
+    if not own:
+        return "No object of statuses has this day in its key"
+    hours = {meta.hour for meta in own if meta.hour is not None}
+    lacking = [start_of(day) + hour * HOUR for hour in range(24) if _is_hourly(own) and hour not in hours]
+    if _lacks_next(day, own, objects):
+        lacking.append(start_of(day + timedelta(days=1)))
+    return f"{len(lacking)} of 25 hourly objects of statuses lack: {show_hours(lacking)}" if lacking else ""
+
+
+def _is_hourly(own: Sequence[StatusObject]) -> bool:
+    """Whether a day has an object an hour. Beside another layout, hour 0 alone has the last events of the day before."""
+    hours = {meta.hour for meta in own if meta.hour is not None}
+    return bool(hours) and not (hours == {0} and len(own) > 1)
+
+
+def _lacks_next(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> bool:
+    """Whether the last events of a day of hourly objects may lack: they stand in the next day's first."""
+    return _is_hourly(own) and not any(meta.object_date == str(day + timedelta(days=1)) for meta in objects)
+
+
+def find_strays(objects: Sequence[StatusObject]) -> list[str]:
+    """Objects with events more than a day from the day in their key, where nobody would look for them, in words."""
+    said: list[str] = []
+    for meta in objects:
+        if meta.first_time_ns is None or meta.last_time_ns is None:
+            continue
+        own = start_of(date.fromisoformat(meta.object_date))
+        first, last = (datetime.fromtimestamp(ns // 10**9, UTC) for ns in (meta.first_time_ns, meta.last_time_ns))
+        if first < own - timedelta(days=1) or last >= own + timedelta(days=2):
+            said.append(
+                f"{meta.key} has events from {first:%Y-%m-%d} to {last:%Y-%m-%d}: materialize twap_statuses of those days"
+            )
+    return said

@@ -1,0 +1,178 @@
+"""The part of the lake that comes from the info API, written and read as the rest of it (`lake`).
+
+    api_fills/date=2024-11-03/shard=3f.parquet   the fills of that day (UTC, of the event) of the wallets of a shard, each once,
+                                                 by time and wallet
+    api_fills/shard=3f.bad.jsonl                 what of these wallets could not be taken, if anything
+    api_fills/shard=3f.wallets.json              which of them were asked to their end, so that a new database asks none again
+
+A wallet's shard is the first byte of sha256 of its address in lower case, for ever; hl.shard_of says the same in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from io import BytesIO
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hl_pipeline.formats.api_fills import PARSER
+from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, BadLine, in_fill_schema
+from hl_pipeline.lake.fills import META_KEY, NO_FILLS, Lake, LakeChangedError, as_arrow, exists, list_files, open_file, replacing
+
+SHARDS = tuple(f"{number:02x}" for number in range(256))
+SOURCE = "api_fills"
+_PROGRESS = ".wallets.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiShard:
+    """What is known of a shard's fills of a day that are in the lake. `etag` is a digest of its rows."""
+
+    key: str
+    etag: str
+    shard: str
+    date: str
+    parser: int
+    rows: int
+    wallets: int
+    first_time_ms: int
+    last_time_ms: int
+    fetched_at: str
+
+
+def shard_of(wallet: str) -> str:
+    """The shard of a wallet, two hex digits."""
+    return hashlib.sha256(wallet.lower().encode()).hexdigest()[:2]
+
+
+def api_fills_path(day: date, shard: str) -> str:
+    return f"{SOURCE}/date={day}/shard={shard}.parquet"
+
+
+def api_bad_path(shard: str) -> str:
+    return f"{SOURCE}/shard={shard}.bad.jsonl"
+
+
+def write_api_progress(lake: Lake, shard: str, wallets: str) -> None:
+    """Make `wallets` (JSON, of warehouse.backfill.tell_done) all that the lake says of how far the shard's wallets are."""
+    with replacing(lake, f"{SOURCE}/shard={shard}{_PROGRESS}") as temporary:
+        temporary.write_text(wallets, encoding="utf-8")
+
+
+def read_api_progress(lake: Lake) -> Iterator[tuple[str, list[BadLine]]]:
+    """Of each shard how far its wallets are (JSON), and the items that could not be taken."""
+    paths = list_files(lake, SOURCE)
+    for path in (path for path in paths if path.endswith(_PROGRESS)):
+        with open_file(lake, path) as file:
+            wallets = file.read().decode()
+        bad: list[BadLine] = []
+        if (beside := path.removesuffix(_PROGRESS) + ".bad.jsonl") in paths:
+            with open_file(lake, beside) as file:
+                bad = [_bad_line(json.loads(line)) for line in file.read().splitlines()]
+        yield wallets, bad
+
+
+def _bad_line(record: dict[str, Any]) -> BadLine:
+    text = record["text"].encode() if "text" in record else base64.b64decode(record["base64"])
+    return BadLine(record["line"], record["event"], record["reason"], text)
+
+
+def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> ApiShard:
+    """Put `fills` (FILL_SCHEMA, of that day) to those of the shard that the lake has of it; what it has already changes nothing.
+
+    One writer a shard at a time (the caller holds its lock).
+    """
+    path = api_fills_path(day, shard)
+    known = read_api_shard_meta(lake, path)
+    frames = [fills]
+    if known is not None:
+        frames.insert(0, read_api_fills(lake, known).drop("object"))
+    # The row that knows of its TWAP goes before one that does not; where an item stood on its page means nothing here.
+    rows = (
+        pl.concat(frames)
+        .with_columns(line=pl.lit(None, FILL_SCHEMA["line"]))
+        .sort("time", "wallet", "coin", "side", "tid", "twap_id", nulls_last=True, maintain_order=True)
+        .unique(FILL_KEY, keep="first", maintain_order=True)
+    )
+    table = as_arrow(rows)
+    etag = _digest(table)
+    if known is not None and known.etag == etag:
+        return known
+    times = rows["time"].cast(pl.Int64)
+    meta = ApiShard(
+        key=path,
+        etag=etag,
+        shard=shard,
+        date=str(day),
+        parser=PARSER,
+        rows=rows.height,
+        wallets=rows["wallet"].n_unique(),
+        first_time_ms=int(times[0]),
+        last_time_ms=int(times[-1]),
+        fetched_at=datetime.now(UTC).isoformat(),
+    )
+    with replacing(lake, path) as temporary:
+        told = table.replace_schema_metadata({META_KEY: json.dumps(asdict(meta)).encode()})
+        pq.write_table(told, temporary, compression="zstd", compression_level=1)
+    return meta
+
+
+def read_api_shard_meta(lake: Lake, path: str) -> ApiShard | None:
+    """What is known of a file of a shard's fills; None when it is not there."""
+    if not exists(lake, path):
+        return None
+    with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
+        return ApiShard(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
+
+
+def list_api_shards(lake: Lake, day: date) -> list[ApiShard]:
+    """The shards of which the lake has fills of a day, in order."""
+    metas = [read_api_shard_meta(lake, path) for path in list_files(lake, f"{SOURCE}/date={day}")]
+    return [meta for meta in metas if meta is not None]
+
+
+def read_api_fills(lake: Lake, meta: ApiShard) -> pl.DataFrame:
+    """The shard's fills of a day: FILL_SCHEMA and `object`, its key. Raises LakeChangedError when `meta` is of older ones."""
+    with open_file(lake, meta.key) as file:
+        now = ApiShard(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
+        if now.etag != meta.etag:
+            raise LakeChangedError(f"{meta.key} was replaced while it was being read; run again")
+        file.seek(0)
+        frame = pl.read_parquet(file, hive_partitioning=False)
+    return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"))
+
+
+def read_api_wallets(lake: Lake, metas: Sequence[ApiShard]) -> list[str]:
+    """The wallets that have fills in these files, in order."""
+    wallets: set[str] = set()
+    for meta in metas:
+        with open_file(lake, meta.key) as file:
+            wallets.update(pl.read_parquet(file, columns=["wallet"], hive_partitioning=False)["wallet"].unique())
+    return sorted(wallets)
+
+
+def read_api_fills_of_day(lake: Lake, metas: Sequence[ApiShard]) -> pl.DataFrame:
+    """The fills of several shards, in order of time."""
+    return pl.concat([NO_FILLS, *(read_api_fills(lake, meta) for meta in metas)]).sort("time", maintain_order=True)
+
+
+def place_of_key(key: str) -> tuple[str, date, int] | None:
+    """Source, day and number of the shard by the key of its file; None: it is the key of something else."""
+    place = re.fullmatch(rf"{SOURCE}/date=(\d{{4}}-\d\d-\d\d)/shard=([0-9a-f]{{2}})\.parquet", key)
+    return None if place is None else (SOURCE, date.fromisoformat(place[1]), int(place[2], 16))
+
+
+def _digest(table: pa.Table) -> str:
+    """Of what a table holds, however it came to be: of its Parquet, where nothing stands for what is NULL."""
+    written = BytesIO()
+    pq.write_table(table, written)
+    return hashlib.md5(written.getvalue(), usedforsecurity=False).hexdigest()

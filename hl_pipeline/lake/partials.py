@@ -1,0 +1,48 @@
+"""The part of the lake that spares a growing day's statistics from reading its hours again: figures of one hour, to be merged.
+
+    partials/daily_stats/date=2026-03-15/hour=13.parquet      what an hour of fills/date=2026-03-15/ adds to that table
+
+Nothing but a memory: a partial knows the file of fills that it was made of and counts for that one alone, and days that are whole
+have none. Which figures there are is in `figures`.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from hl_pipeline.lake.fills import META_KEY, HourOfFills, Lake, as_arrow, exists, list_files, open_file, remove, replacing
+
+PARTIALS_VERSION = 1
+"""Of the figures in partials: with another number they are made anew."""
+
+
+def write_partial(lake: Lake, table: str, day: date, hour: int, rows: pl.DataFrame, of: HourOfFills) -> None:
+    """Keep what the hour `of` fills adds to a table. One writer a table and day at a time."""
+    with replacing(lake, _path(table, day, hour)) as temporary:
+        known = {META_KEY: json.dumps({"of": of.id, "version": PARTIALS_VERSION}).encode()}
+        pq.write_table(as_arrow(rows).replace_schema_metadata(known), temporary, compression="zstd", compression_level=1)
+
+
+def read_partial(lake: Lake, table: str, day: date, hour: int, of: HourOfFills) -> pl.DataFrame | None:
+    """What was kept of that hour; None when there is nothing, or of other fills."""
+    path = _path(table, day, hour)
+    if not exists(lake, path):
+        return None
+    with open_file(lake, path) as file:
+        if json.loads(pq.read_metadata(file).metadata[META_KEY]) != {"of": of.id, "version": PARTIALS_VERSION}:
+            return None
+        file.seek(0)
+        return pl.read_parquet(file, hive_partitioning=False)
+
+
+def remove_partials(lake: Lake, table: str, day: date) -> None:
+    for path in list_files(lake, f"partials/{table}/date={day}"):
+        remove(lake, path)
+
+
+def _path(table: str, day: date, hour: int) -> str:
+    return f"partials/{table}/date={day}/hour={hour:02}.parquet"

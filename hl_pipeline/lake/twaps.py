@@ -1,0 +1,256 @@
+"""The part of the lake that is about TWAPs, written and read as the rest of it (`lake`).
+
+    raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.parquet     one per source object, by the day in its key
+    raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.bad.jsonl   what of it could not be taken, if anything
+    api_twap_history/date=2025-11-03/shard=3f.parquet                        statuses that the info API has of a shard's wallets
+    twap_statuses/date=2025-11-03/statuses.parquet                           by the day of the event (UTC), each event once
+    twap_slices/date=2025-11-03/slices.parquet                               the fills of that day that are slices of TWAPs, and
+                                                                             which file of fills those of each hour are from
+
+A file's name is that of its object and eight digits of a hash of the whole key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hl_pipeline.events import emit
+from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
+from hl_pipeline.formats.twap_statuses import PARSER, TWAP_STATUS_SCHEMA, DecodedStatuses
+from hl_pipeline.lake.fills import (
+    META_KEY,
+    Lake,
+    LakeChangedError,
+    as_arrow,
+    exists,
+    list_files,
+    open_file,
+    read_fills_hour,
+    read_hours_of_fills,
+    remove,
+    replacing,
+    write_bad_lines,
+)
+
+_log = logging.getLogger(__name__)
+
+API_HISTORY = "api_twap_history"
+UNITS_NS = (1_000_000_000, 1_000_000, 1_000, 1)
+"""The units of time that sources use, the coarsest first."""
+SLICE_COLUMNS = ("twap_id", "time", "wallet", "coin", "side", "px", "sz", "oid", "crossed", "fee", "fee_token", "closed_pnl")
+"""The columns of fills that the figures of TWAPs are made of."""
+
+_EVENTS_SCHEMA = {**TWAP_STATUS_SCHEMA, "object": pl.String(), "unit_ns": pl.Int64()}
+_SLICE_SCHEMA = {name: FILL_SCHEMA[name] for name in SLICE_COLUMNS}
+
+
+@dataclass(frozen=True, slots=True)
+class StatusObject:
+    """What is known of an object of statuses that is in the lake. `unit_ns`: the coarsest unit of which its times are whole."""
+
+    key: str
+    etag: str
+    size: int
+    object_date: str
+    hour: int | None
+    parser: int
+    rows: int
+    lines: int
+    bad_lines: int
+    notes: list[str]
+    unit_ns: int
+    first_time_ns: int | None
+    last_time_ns: int | None
+    fetched_at: str
+
+
+def status_object_path(object_date: date, key: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9_-]", "-", Path(key).name.partition(".")[0])[:80]
+    return f"raw_twap_statuses/object_date={object_date}/{stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.parquet"
+
+
+def write_status_object(
+    lake: Lake,
+    decoded: Iterable[DecodedStatuses],
+    *,
+    key: str,
+    etag: str,
+    size: int,
+    object_date: date,
+    hour: int | None,
+) -> StatusObject:
+    """Write what was decoded of one object, and its bad lines beside it."""
+    frames: list[pl.DataFrame] = [pl.DataFrame(schema=TWAP_STATUS_SCHEMA)]
+    bad: list[BadLine] = []
+    notes: set[str] = set()
+    lines = 0
+    for part in decoded:
+        frames.append(part.statuses)
+        bad += part.bad
+        notes |= part.notes
+        lines += part.lines
+    rows = pl.concat(frames)
+    meta = StatusObject(
+        key=key,
+        etag=etag,
+        size=size,
+        object_date=str(object_date),
+        hour=hour,
+        parser=PARSER,
+        rows=rows.height,
+        lines=lines,
+        bad_lines=len(bad),
+        notes=sorted(notes),
+        unit_ns=_unit_of(rows["time_ns"]),
+        first_time_ns=_integer(rows["time_ns"].min()),
+        last_time_ns=_integer(rows["time_ns"].max()),
+        fetched_at=datetime.now(UTC).isoformat(),
+    )
+    path = status_object_path(object_date, key)
+    with replacing(lake, path) as temporary:
+        _write_parquet(temporary, rows, asdict(meta))
+        # Before the rows, so that rows never stand without what is missing from them.
+        write_bad_lines(lake, path.removesuffix(".parquet") + ".bad.jsonl", bad)
+    return meta
+
+
+def _unit_of(times_ns: pl.Series) -> int:
+    return next(unit for unit in UNITS_NS if (times_ns % unit == 0).all())
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _write_parquet(path: Path, rows: pl.DataFrame, known: Mapping[str, object] | None = None) -> None:
+    table = as_arrow(rows)
+    if known is not None:
+        table = table.replace_schema_metadata({META_KEY: json.dumps(known).encode()})
+    pq.write_table(table, path, compression="zstd", compression_level=3)
+
+
+def read_status_object_meta(lake: Lake, path: str) -> StatusObject | None:
+    """What is known of the object at `path`; None when it is not in the lake, or the file there is none of ours."""
+    if not exists(lake, path):
+        return None
+    try:
+        with open_file(lake, path) as file:
+            return StatusObject(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        emit(_log, "lake_file_unreadable", level=logging.WARNING, path=f"{lake.root}/{path}", error=error)
+        return None
+
+
+def list_status_objects(lake: Lake, object_date: date) -> list[StatusObject]:
+    """The objects of statuses with that day in their key that are in the lake."""
+    paths = [path for path in list_files(lake, f"raw_twap_statuses/object_date={object_date}") if path.endswith(".parquet")]
+    return [meta for path in paths if (meta := read_status_object_meta(lake, path)) is not None]
+
+
+def read_status_object(lake: Lake, meta: StatusObject) -> pl.DataFrame:
+    """The events of one object: TWAP_STATUS_SCHEMA, `object` (its key) and `unit_ns`.
+
+    Raises LakeChangedError when `meta` is of another.
+    """
+    path = status_object_path(date.fromisoformat(meta.object_date), meta.key)
+    with open_file(lake, path) as file:
+        there = StatusObject(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
+        if there.etag != meta.etag:
+            raise LakeChangedError(f"{path} was replaced while it was being read; run again")
+        file.seek(0)
+        rows = pl.read_parquet(file, hive_partitioning=False)
+    return rows.with_columns(object=pl.lit(meta.key), unit_ns=pl.lit(meta.unit_ns, pl.Int64)).select(*_EVENTS_SCHEMA)
+
+
+def no_events() -> pl.DataFrame:
+    """What `read_status_object` gives of an object without events."""
+    return pl.DataFrame(schema=_EVENTS_SCHEMA)
+
+
+def add_api_history(lake: Lake, day: date, shard: str, events: pl.DataFrame) -> None:
+    """Put statuses of `twapHistory` (TWAP_STATUS_SCHEMA, of that day) to those of a shard that the lake has of it."""
+    path = f"{API_HISTORY}/date={day}/shard={shard}.parquet"
+    known = [_read_statuses(lake, path)] if exists(lake, path) else []
+    rows = pl.concat([*known, events.with_columns(line=pl.lit(None, pl.Int64))])
+    _replace(lake, path, rows.unique(("twap_id", "status", "time_ns", "raw")).sort("time_ns", "twap_id", "status", "raw"))
+
+
+def read_api_history(lake: Lake, day: date) -> pl.DataFrame:
+    """The statuses of `twapHistory` of a day, as `read_status_object` gives those of an object: their times are whole seconds."""
+    frames = [
+        _read_statuses(lake, path).with_columns(object=pl.lit(path), unit_ns=pl.lit(UNITS_NS[0], pl.Int64))
+        for path in list_files(lake, f"{API_HISTORY}/date={day}")
+    ]
+    return pl.concat([no_events(), *(frame.select(*_EVENTS_SCHEMA) for frame in frames)])
+
+
+def _read_statuses(lake: Lake, path: str) -> pl.DataFrame:
+    with open_file(lake, path) as file:
+        return pl.read_parquet(file, hive_partitioning=False)
+
+
+def write_statuses(lake: Lake, day: date, statuses: pl.DataFrame) -> None:
+    """Make `statuses` all that the lake has of the day's events; no rows, no file."""
+    _replace(lake, f"twap_statuses/date={day}/statuses.parquet", statuses)
+
+
+def extract_slices(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> pl.DataFrame:
+    """The slices (SLICE_COLUMNS) among the lake's fills of some hours of the day."""
+    fills = (read_fills_hour(lake, day, hour, SLICE_COLUMNS) for hour in hours)
+    return pl.concat([pl.DataFrame(schema=_SLICE_SCHEMA), *(hour.filter(pl.col("twap_id").is_not_null()) for hour in fills)])
+
+
+def renew_slices(lake: Lake, day: date) -> pl.DataFrame:
+    """Make the slices of the lake's fills all that `twap_slices` has of the day, no rows, no file; they themselves.
+
+    Of hours whose file of fills is the one it was the last time they are kept, unless that is so of all: then nothing is new,
+    and who asks wants the day made anew.
+    """
+    path = slices_path(day)
+    hours = {str(hour): known.id for hour, known in read_hours_of_fills(lake, day).items()}
+    known: dict[str, str] = {}
+    slices = pl.DataFrame(schema=_SLICE_SCHEMA)
+    if exists(lake, path):
+        with open_file(lake, path) as file:
+            known = json.loads((pq.read_metadata(file).metadata or {}).get(META_KEY, b"{}"))
+            file.seek(0)
+            slices = pl.read_parquet(file, hive_partitioning=False)
+    same = [] if known == hours else [int(hour) for hour, id_ in hours.items() if known.get(hour) == id_]
+    kept = slices.filter(pl.col("time").dt.hour().is_in(same))
+    slices = pl.concat([kept, extract_slices(lake, day, [hour for hour in range(24) if hour not in same])])
+    slices = slices.sort("time", maintain_order=True)
+    _replace(lake, path, slices, hours)
+    return slices
+
+
+def read_slices(lake: Lake, day: date, twap_ids: pl.Series) -> pl.DataFrame:
+    """The day's slices (SLICE_COLUMNS) of some TWAPs, as they were when the day's TWAPs were last made."""
+    path = slices_path(day)
+    if not exists(lake, path):
+        return extract_slices(lake, day).filter(pl.col("twap_id").is_in(twap_ids.implode()))
+    with open_file(lake, path) as file:
+        rows = pl.read_parquet(file, hive_partitioning=False)
+    return rows.filter(pl.col("twap_id").is_in(twap_ids.implode()))
+
+
+def slices_path(day: date) -> str:
+    return f"twap_slices/date={day}/slices.parquet"
+
+
+def _replace(lake: Lake, path: str, rows: pl.DataFrame, known: Mapping[str, object] | None = None) -> None:
+    if rows.is_empty():
+        remove(lake, path)
+        return
+    with replacing(lake, path) as temporary:
+        _write_parquet(temporary, rows, known)

@@ -1,0 +1,187 @@
+"""`hl up`: the Dagster webserver, the daemon and the REST API as children, their lines in one log, all stopped together."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, TextIO
+
+import requests
+
+from hl_pipeline.ops.installation import PROJECT
+from hl_pipeline.ops.launch_backfill import BackfillError
+from hl_pipeline.ops.process_groups import find_left, remember_groups, stop_groups
+from hl_pipeline.warehouse.connect import NoDatabaseError
+
+_START_SECONDS = 120.0
+_SERVICES = "up.json"
+_HOST = "127.0.0.1"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class AlreadyUpError(RuntimeError):
+    """Something is in the way of starting. The message says what, and what to do."""
+
+
+def commands(port: int, api_port: int) -> dict[str, list[str]]:
+    """The services by name, and the command of each."""
+    programs = Path(sys.executable).parent
+    workspace = ["-w", str(PROJECT / "workspace.yaml")]
+    return {
+        "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(port), *workspace],
+        # Its code servers are told to end each minute, and would say so each minute.
+        "daemon": [str(programs / "dagster-daemon"), "run", "--code-server-log-level", "error", *workspace],
+        "api": api_command(_HOST, api_port),
+    }
+
+
+def api_command(host: str, port: int) -> list[str]:
+    """The command of the REST API; which database is in the environment (`give_api_its_database`)."""
+    # An export that is under way does not keep it from stopping.
+    listening = ["--host", host, "--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
+    return [str(Path(sys.executable).parent / "uvicorn"), "--factory", "api.app:create_app", *listening]
+
+
+def give_api_its_database(url: str) -> None:
+    """Tell the API, a child of this process, of the database at `url`, unless the user has named it one."""
+    os.environ["HL_API_DATABASE_URL"] = os.environ.get("HL_API_DATABASE_URL") or url
+
+
+def run_api(host: str, port: int) -> int:
+    """Run the REST API in this terminal until Ctrl-C (exit code 0) or until it ends by itself (its own)."""
+    print(f"\n  REST API: http://{host}:{port}   how to ask it: http://{host}:{port}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
+    child = subprocess.Popen(api_command(host, port), start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: child.terminate())
+    code = child.wait()
+    return 0 if code in (0, -signal.SIGTERM) else code
+
+
+def run_services(home: Path, port: int, api_port: int, once_up: Callable[[str], str] | None = None) -> int:
+    """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service ends by itself (1).
+
+    `once_up` is called with the UI's address once it answers, again while it fails; what it returns is said.
+
+    Raises AlreadyUpError.
+    """
+    stop = threading.Event()
+
+    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    with _only_one(home), (home / "hl.log").open("a") as log:
+        _stop_left(home, log)
+        _check_port(port, "--port or HL_PORT")
+        _check_port(api_port, "--api-port or HL_API_PORT")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, ask_to_stop)
+        children: dict[str, subprocess.Popen[str]] = {}
+        try:
+            for name, command in commands(port, api_port).items():
+                children[name] = _start(name, command, log)
+                remember_groups(home / _SERVICES, {name: child.pid for name, child in children.items()})
+            threading.Thread(target=_announce, args=(port, api_port, stop, home, once_up, log), daemon=True).start()
+            while not stop.wait(0.5):
+                for name, child in children.items():
+                    if child.poll() is not None:
+                        _say(f"{name} ended by itself (exit code {child.returncode}); see {home / 'hl.log'}", log)
+                        return 1
+            return 0
+        finally:
+            _say("stopping", log)
+            stop_groups([child.pid for child in children.values()])
+            for child in children.values():
+                child.wait()
+            (home / _SERVICES).unlink(missing_ok=True)
+
+
+@contextmanager
+def _only_one(home: Path) -> Generator[None]:
+    with (home / "up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyUpError(f"hl up is running already in {home}; stop it with Ctrl-C where it runs") from None
+        yield
+
+
+def _stop_left(home: Path, log: TextIO) -> None:
+    """End what an `hl up` of this home has left running that was killed itself: it has our ports, and a daemon must be one."""
+    if left := find_left(home / _SERVICES, home):
+        _say(f"stopping what an hl up that was killed has left: {', '.join(left)}", log)
+        stop_groups(left.values())
+
+
+def _check_port(port: int, setting: str) -> None:
+    with socket.socket() as probe:
+        # As the webserver does: a port whose last user has just gone is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            raise AlreadyUpError(f"port {port} is in use; choose another with {setting}") from None
+
+
+def _start(name: str, command: list[str], log: TextIO) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        command,
+        # Not where the user is: Dagster would put the .env that is there over the settings that it is given.
+        cwd=os.environ["DAGSTER_HOME"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        # Ctrl-C reaches us alone, and what the child starts is known by its process group.
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    threading.Thread(target=_forward, args=(name, child.stdout, log), daemon=True).start()
+    return child
+
+
+def _forward(name: str, lines: IO[str], log: TextIO) -> None:
+    for line in lines:
+        _say(f"{name:<9} | {line.rstrip()}", log)
+
+
+def _say(text: str, log: TextIO) -> None:
+    plain = _COLOUR.sub("", text)
+    print(text if sys.stdout.isatty() else plain, flush=True)  # noqa: T201 - this is what `hl up` shows
+    log.write(plain + "\n")
+    log.flush()
+
+
+def _announce(
+    port: int, api_port: int, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
+) -> None:
+    ui = f"http://{_HOST}:{port}"
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and not stop.wait(0.5):
+        try:
+            requests.get(f"{ui}/server_info", timeout=2).raise_for_status()
+        except requests.RequestException:
+            continue
+        api = f"REST API: http://{_HOST}:{api_port}/docs"
+        print(f"\n  Dagster UI: {ui}   {api}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        break
+    while once_up is not None and not stop.is_set():
+        try:
+            _say(once_up(ui), log)
+            return
+        except (BackfillError, NoDatabaseError, requests.RequestException) as error:
+            if time.monotonic() > deadline:
+                _say(f"error: the backfill was not launched: {error}. Start hl up again, or launch it in the UI", log)
+                return
+            stop.wait(2)

@@ -1,0 +1,177 @@
+"""What days cost before anything of them is downloaded: what they want of each dataset by its listings, what of it the lake has
+already, and what is left to pay for and to make room for. What days want when their objects have come (coverage.extra_hours)
+no listing tells.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from hl_pipeline.domain.completeness import SOURCES, Source, is_needed, wanted_hours
+from hl_pipeline.domain.status_completeness import STATUSES, days_around
+from hl_pipeline.events import emit
+from hl_pipeline.lake.fills import Lake, list_days, list_raw_objects, open_lake
+from hl_pipeline.lake.twaps import list_status_objects
+from hl_pipeline.resources import NodeData, TwapData
+from hl_pipeline.settings import Settings
+from hl_pipeline.sources import buckets
+from hl_pipeline.sources.buckets import Bucket, SourceObject, list_twap_objects
+from hl_pipeline.stages.disk_space import Disk, Room, find_disks, room_of_fetched
+from hl_pipeline.stages.fills_retention import oldest_kept
+from hl_pipeline.warehouse.spending import Prices, Spending, find_prices
+
+_log = logging.getLogger(__name__)
+_DAYS_READ_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What days want of a dataset and the bucket has, each object once, with the day in its key; `hours_not_there`: how many that
+    they need the bucket has not (of statuses nobody knows how many there should be: None).
+    """
+
+    dataset: str
+    objects: list[tuple[date, SourceObject]]
+    hours_not_there: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Objects, and their bytes."""
+
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What days want of a dataset, what of it is in the lake, and what is left to download, for so many USD; `bytes_to_load`: of
+    this, what is of days that hl.fills keeps.
+    """
+
+    dataset: str
+    wanted: Amount
+    in_lake: Amount
+    to_download: Amount
+    dollars: Decimal
+    bytes_to_load: int
+    hours_not_there: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What days cost: each dataset, the room that it takes and the disks of this machine that have to give it; and how many LISTs
+    were made to find out, for so many USD, which are spent. `listed`: dataset and key of each object that the days want.
+    """
+
+    costs: list[Cost]
+    listed: frozenset[tuple[str, str]]
+    room: Room
+    disks: list[Disk]
+    lists: int
+    dollars_of_lists: Decimal
+
+    @property
+    def dollars(self) -> Decimal:
+        """Of all downloads."""
+        return sum((cost.dollars for cost in self.costs), Decimal(0))
+
+    def find_obstacles(self, dollars_left: Decimal | None) -> list[str]:
+        """Why it cannot be downloaded, in words; `dollars_left`: of the budget, None where there is none."""
+        said: list[str] = []
+        if dollars_left is not None and self.dollars > dollars_left:
+            said.append(f"${self.dollars - dollars_left:,.4f} more than is left of HL_S3_BUDGET_USD")
+        lacking = [disk for disk in self.disks if not disk.suffices]
+        return said + [f"{(disk.needed - disk.free) / 1e9:,.1f} GB too little at {disk.path}" for disk in lacking]
+
+
+def want_fills(days: Sequence[date], source: Source, listed: Mapping[date, Mapping[int, SourceObject]]) -> Wanted:
+    """What `days` want of a dataset of fills, of which these objects are `listed` by day and hour."""
+    hours = sorted({hour for day in days for hour in wanted_hours(day, source)})
+    found = {hour: listed.get(hour.date(), {}).get(hour.hour) for hour in hours}
+    lacking = sum(item is None and is_needed(source, hour) for hour, item in found.items())
+    return Wanted(source.name, [(hour.date(), item) for hour, item in found.items() if item is not None], lacking)
+
+
+def want_statuses(days: Sequence[date], listed: Mapping[date, Sequence[SourceObject]]) -> Wanted:
+    """What `days` want of the statuses of TWAPs, of which these objects are `listed` by the day in their key."""
+    dates = sorted({near for day in days for near in days_around(day)})
+    return Wanted(STATUSES, [(own, item) for own in dates for item in listed.get(own, [])], None)
+
+
+def cost_of(wanted: Wanted, in_lake: AbstractSet[tuple[str, str]], prices: Prices, oldest_kept: date) -> Cost:
+    """`in_lake`: key and ETag of each object there; `oldest_kept`: the oldest day that hl.fills keeps."""
+    known = [item.size for _, item in wanted.objects if (item.key, item.etag) in in_lake]
+    new = [(own, item.size) for own, item in wanted.objects if (item.key, item.etag) not in in_lake]
+    sizes = [size for _, size in new]
+    return Cost(
+        wanted.dataset,
+        Amount(len(wanted.objects), sum(known) + sum(sizes)),
+        Amount(len(known), sum(known)),
+        Amount(len(sizes), sum(sizes)),
+        prices.of_downloads(sizes),
+        sum(size for own, size in new if own >= oldest_kept),
+        wanted.hours_not_there,
+    )
+
+
+def room_for(costs: Collection[Cost]) -> Room:
+    """What lake and hl.fills take when all of it is downloaded."""
+    loaded = sum(cost.bytes_to_load for cost in costs)
+    return room_of_fetched(sum(cost.to_download.bytes for cost in costs), loaded or None)
+
+
+def draw_up_bill(days: Sequence[date], settings: Settings, reset: AbstractSet[tuple[str, str]]) -> Bill:
+    """List what `days` (in order) want, and what the lake has of it but for the objects that are to be fetched again (`reset`:
+    dataset and key). Raises BucketError, also where there is no money to list.
+    """
+    of_fills = Spending(settings, settings.node_data_price_per_gb)
+    of_statuses = Spending(settings, settings.twap_data_price_per_gb)
+    node_data = NodeData(url=settings.node_data_url, region=settings.node_data_region).open(settings, of_fills)
+    twap_data = TwapData(url=settings.twap_data_url, region=settings.twap_data_region).open(settings, of_statuses)
+    wanted = list_wanted(days, node_data, twap_data)
+    lake = open_lake(settings.lake)
+    prices = prices_of_datasets(settings)
+    oldest = oldest_kept(settings)
+    kept = [{known for known in find_in_lake(lake, item) if (item.dataset, known[0]) not in reset} for item in wanted]
+    costs = [cost_of(item, known, prices[item.dataset], oldest) for item, known in zip(wanted, kept, strict=True)]
+    room = room_for(costs)
+    lists, dollars = of_fills.requests + of_statuses.requests, of_fills.dollars + of_statuses.dollars
+    listed = frozenset((item.dataset, found.key) for item in wanted for _, found in item.objects)
+    return Bill(costs, listed, room, find_disks(settings, room), lists, dollars)
+
+
+def prices_of_datasets(settings: Settings) -> dict[str, Prices]:
+    """What the bucket of each dataset asks."""
+    prices = {source.name: find_prices(settings.node_data_url, settings.node_data_price_per_gb, settings) for source in SOURCES}
+    return prices | {STATUSES: find_prices(settings.twap_data_url, settings.twap_data_price_per_gb, settings)}
+
+
+def list_wanted(days: Sequence[date], node_data: Bucket, twap_data: Bucket | None) -> list[Wanted]:
+    """What `days` (in order) want of each dataset; one that none of them wants is not listed. Raises BucketError."""
+    found: list[Wanted] = []
+    for source in SOURCES:
+        dates = [hour.date() for day in days for hour in wanted_hours(day, source)]
+        listed = buckets.list_days(node_data, source.name, dates[0], dates[-1]) if dates else {}
+        found.append(want_fills(days, source, listed))
+    return [*found, want_statuses(days, {} if twap_data is None else list_twap_objects(twap_data))]
+
+
+def find_in_lake(lake: Lake, wanted: Wanted) -> set[tuple[str, str]]:
+    """Key and ETag of the lake's objects of the days of which some are wanted."""
+    is_of_fills = wanted.dataset != STATUSES
+    there = set(list_days(lake, "raw_fills" if is_of_fills else "raw_twap_statuses"))
+
+    def read(object_date: date) -> list[tuple[str, str]]:
+        metas = list_raw_objects(lake, object_date) if is_of_fills else list_status_objects(lake, object_date)
+        emit(_log, "lake_day_read", level=logging.DEBUG, day=object_date, objects=len(metas))
+        return [(meta.key, meta.etag) for meta in metas]
+
+    with ThreadPoolExecutor(_DAYS_READ_AT_ONCE, thread_name_prefix="lake") as pool:
+        return {known for of_day in pool.map(read, sorted(there & {own for own, _ in wanted.objects})) for known in of_day}

@@ -1,0 +1,207 @@
+"""Objects that somebody has as files already: which object of a bucket a file is, by its path, by what is in it, or by what is
+said of it; and its way into the lake, as if it had been downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import psycopg
+
+from hl_pipeline.assets.raw_fills import FORMATS
+from hl_pipeline.assets.twap_statuses import decode_statuses
+from hl_pipeline.domain.completeness import HOUR, MORE_HOURS, start_of
+from hl_pipeline.domain.object_keys import Place, days_that_want, place_in_path, place_of_hour
+from hl_pipeline.domain.status_completeness import STATUSES
+from hl_pipeline.formats.decoding import Decoded, decode
+from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
+from hl_pipeline.lake.fills import Lake, ObjectMeta, write_raw_object
+from hl_pipeline.lake.twaps import StatusObject, write_status_object
+from hl_pipeline.stages.find_objects import find_in_lake
+from hl_pipeline.warehouse.ledger import record_fetched, record_statuses_fetched
+from hl_pipeline.warehouse.locks import lock_object
+
+ACCEPTED = (
+    "one object of a bucket as it was downloaded, or decompressed: an hour of node_fills_by_block, node_fills or node_trades "
+    "(lines of JSON, lz4, gz or plain), or TWAP statuses of a day (Parquet, or lines of JSON)"
+)
+_MAGIC = {b"\x04\x22\x4d\x18": "lz4", b"\x1f\x8b": "gz", b"PAR1": "parquet"}
+_READ_BYTES = 1 << 20
+_NEAR_HOUR = timedelta(minutes=10)  # beyond an hour that nobody has named
+
+
+class LocalFileError(ValueError):
+    """A file cannot be taken. The message names it, and what is accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file and the object that it is; `codec`: lz4, gz, parquet or plain; `md5` of all its bytes, as the ETag of one that was
+    put into S3 at once.
+    """
+
+    path: Path
+    codec: str
+    md5: str
+    size: int
+    place: Place
+
+
+def recognise(path: Path, said: Place | None, threads: int) -> LocalFile:
+    """Which object a file is; `said`: which one it is said to be. All of it is read. Raises LocalFileError."""
+    try:
+        codec, md5 = _look_at(path)
+        place = said or place_in_path(path.absolute().as_posix())
+        dataset = _sniff_dataset(path, codec) or (place.dataset if place else None)
+        if dataset is None:
+            raise LocalFileError(f"{path}: what is in it is not known. Accepted is {ACCEPTED}")
+        if place is not None and place.dataset != dataset:
+            raise LocalFileError(f"{path}: it holds {dataset}, not {place.dataset} as {place.key} says; see --as")
+        found = _place_statuses(path, codec, place) if dataset == STATUSES else _place_fills(path, codec, dataset, place, threads)
+    except OSError as error:
+        raise LocalFileError(f"{path}: {error.strerror or error}. Accepted is {ACCEPTED}") from error
+    except UnreadableObjectError as error:
+        raise LocalFileError(f"{path}: {error}") from error
+    if not days_that_want(found):
+        raise LocalFileError(f"{path}: {dataset} has no {found.object_date} {found.hour:02} h; say which object it is with --as")
+    return LocalFile(path, codec, md5, path.stat().st_size, found)
+
+
+def refuse_conflicts(lake: Lake, files: list[LocalFile], *, replace: bool) -> None:
+    """Raises LocalFileError when two of the files are one object, or, unless it may be replaced, the lake has one of the objects
+    with another ETag.
+    """
+    seen: dict[tuple[str, date, int | None, str], Path] = {}
+    for file in files:
+        place = file.place
+        where = place.dataset, place.object_date, place.hour, place.key if place.dataset == STATUSES else ""
+        if where in seen:
+            raise LocalFileError(f"{seen[where]} and {file.path} are both {place.key}")
+        seen[where] = file.path
+        known = find_in_lake(lake, place)
+        if known is not None and known.etag != file.md5 and not replace:
+            raise LocalFileError(
+                f"{file.path}: the lake has {known.key} already, with another ETag ({known.etag}, {known.size:,} bytes; the file "
+                f"has the MD5 {file.md5}, {file.size:,} bytes). To put the file in its place: --force"
+            )
+
+
+def bring_local_file(
+    file: LocalFile, lake: Lake, connection: psycopg.Connection, threads: int
+) -> tuple[ObjectMeta | StatusObject, bool]:
+    """The object as the lake has it in the end, in the place of whatever it had of it before; and whether it was written now."""
+    place = file.place
+    is_of_fills = place.dataset != STATUSES
+    with lock_object(connection, place.key if is_of_fills else f"twap_statuses {place.key}"):
+        known = find_in_lake(lake, place)
+        if known is not None and known.etag == file.md5:
+            return known, False
+        given = {"key": place.key, "etag": file.md5, "size": file.size, "object_date": place.object_date}
+        if is_of_fills:
+            assert place.hour is not None
+            form = FORMATS[place.dataset]
+            parts = _decode_fills(file.path, file.codec, place.dataset, threads)
+            meta = write_raw_object(lake, parts, **given, source=place.dataset, hour=place.hour, parser=form.PARSER)
+            record_fetched(connection, meta)
+            return meta, True
+        with file.path.open("rb") as stream:
+            parts = decode_statuses(stream, file.codec, is_parquet=file.codec == "parquet")
+            meta = write_status_object(lake, parts, **given, hour=place.hour)
+        record_statuses_fetched(connection, meta)
+        return meta, True
+
+
+def _look_at(path: Path) -> tuple[str, str]:
+    """The file's codec by its first bytes, and the MD5 of all."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        head = stream.read(4)
+        md5.update(head)
+        while piece := stream.read(_READ_BYTES):
+            md5.update(piece)
+    return next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), "plain"), md5.hexdigest()
+
+
+def _sniff_dataset(path: Path, codec: str) -> str | None:
+    """The dataset of the first line that tells; None when none does."""
+    if codec == "parquet":
+        return STATUSES
+    with path.open("rb") as stream:
+        for chunk in whole_lines(decompress(stream, codec)):
+            for line in chunk.split(b"\n"):
+                if (dataset := _dataset_of_line(line)) is not None:
+                    return dataset
+    return None
+
+
+def _dataset_of_line(line: bytes) -> str | None:
+    """The dataset that has lines like this one; None when that cannot be told (a block without events)."""
+    with suppress(ValueError, RecursionError):
+        match json.loads(line or b"null"):
+            case {"block_number": _, "events": [[_, dict()], *_]}:
+                return "node_fills_by_block"
+            case {"events": [{"twap_id": _}, *_]} | {"twap_id": _, "status": _}:
+                return STATUSES
+            case {"side_info": _, "coin": _}:
+                return "node_trades"
+            case [str(), {"coin": _, "px": _}] | {"user": _, "coin": _, "px": _}:
+                return "node_fills"
+            case _:
+                pass
+    return None
+
+
+def _decode_fills(path: Path, codec: str, dataset: str, threads: int) -> Iterator[Decoded]:
+    with path.open("rb") as stream:
+        yield from decode(whole_lines(decompress(stream, codec)), FORMATS[dataset].decode_chunk, threads)
+
+
+def _place_fills(path: Path, codec: str, dataset: str, place: Place | None, threads: int) -> Place:
+    """The hour that nearly all of the file's fills are of, by the clock that hours are cut by where the format has it."""
+    hours: Counter[datetime] = Counter()
+    spans: list[tuple[datetime, datetime]] = []
+    for part in _decode_fills(path, codec, dataset, threads):
+        cut_by = pl.coalesce(pl.from_epoch("local_time_ns", "ns").dt.replace_time_zone("UTC").dt.cast_time_unit("ms"), "time")
+        times = part.fills.select(cut_by.alias("time"))["time"]
+        if times.len():
+            spans.append((times.min(), times.max()))  # type: ignore[arg-type]
+            hours.update(dict(times.dt.truncate("1h").value_counts().iter_rows()))
+    if not hours:
+        raise LocalFileError(f"{path}: no fill of {dataset} can be read in it. Accepted is {ACCEPTED}")
+    first, last = min(low for low, _ in spans), max(high for _, high in spans)
+    found = place or place_of_hour(dataset, hours.most_common(1)[0][0])
+    assert found.hour is not None
+    hour = start_of(found.object_date) + found.hour * HOUR
+    reach = MORE_HOURS * HOUR if place else _NEAR_HOUR
+    if not hour - reach <= first <= last < hour + HOUR + reach:
+        told = f"{found.key}, as which it is taken, is the object of {hour:%Y-%m-%d %H} h" if place else "these are several hours"
+        raise LocalFileError(
+            f"{path}: it has fills from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}, and {told}. Accepted is {ACCEPTED}"
+            "; --as KEY says which object it is"
+        )
+    return found
+
+
+def _place_statuses(path: Path, codec: str, place: Place | None) -> Place:
+    """The day that most of the file's events are of; a name for it where it has none."""
+    with path.open("rb") as stream:
+        parts = [part.statuses["time_ns"] for part in decode_statuses(stream, codec, is_parquet=codec == "parquet")]
+    times = pl.concat(parts) if parts else pl.Series("time_ns", [], pl.Int64)
+    if times.is_empty():
+        raise LocalFileError(f"{path}: no TWAP status can be read in it. Accepted is {ACCEPTED}")
+    days = Counter(dict(pl.from_epoch(times, "ns").dt.date().value_counts().iter_rows()))
+    day = place.object_date if place else days.most_common(1)[0][0]
+    if any(abs((other - day).days) > 1 for other in days):
+        raise LocalFileError(
+            f"{path}: it has statuses from {min(days)} to {max(days)}, and an object is of one day"
+            f"{f' ({place.key}: {day})' if place else ''}. Accepted is {ACCEPTED}; --as KEY says which object it is"
+        )
+    return place or Place(STATUSES, day, None, f"date={day}/{path.name}")
