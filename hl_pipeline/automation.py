@@ -31,11 +31,12 @@ from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
-from hl_pipeline.domain.completeness import BY_BLOCK, SOURCES
+from hl_pipeline.domain.datasets import BY_BLOCK, SOURCES
 from hl_pipeline.domain.due_days import Due, due_fills, due_statuses
+from hl_pipeline.domain.errors import BudgetError
 from hl_pipeline.resources import NodeData, TwapData, Warehouse
 from hl_pipeline.settings import NONE, Settings
-from hl_pipeline.sources.buckets import Bucket, BudgetError, list_days, list_twap_objects
+from hl_pipeline.sources.buckets import Bucket, list_days, list_twap_objects
 from hl_pipeline.warehouse.dirty_days import read_dirty
 from hl_pipeline.warehouse.ledger import (
     days_of_api_alone,

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from dagster import DailyPartitionsDefinition, StaticPartitionsDefinition
 
-from hl_pipeline.lake.api_fills import SHARDS as _SHARDS
+from hl_pipeline.domain.shards import SHARDS as _SHARDS
 
 # With end_offset the current day is there: its objects land while it goes on.
 DAYS = DailyPartitionsDefinition("2023-02-26", end_offset=1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from dagster import ConfigurableResource
 
-from hl_pipeline.lake.fills import Lake, open_lake
+from hl_pipeline.lake.store import Lake, open_lake
 from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.sources.buckets import Bucket, open_bucket
 from hl_pipeline.sources.info import InfoApi, open_info_api
@@ -19,7 +19,7 @@ from hl_pipeline.warehouse.info_weight import InfoWeight
 from hl_pipeline.warehouse.migrate import migrate
 
 if TYPE_CHECKING:
-    from hl_pipeline.sources.s3 import Meter
+    from hl_pipeline.domain.budgets import Meter
 
 
 class NodeData(ConfigurableResource):

@@ -31,7 +31,7 @@ from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline_tests.api_bench import measure as measure_api
 
 if TYPE_CHECKING:
-    from hl_pipeline.lake.fills import Lake
+    from hl_pipeline.lake.store import Lake
 
 DAY, OLDER_DAY = date(2026, 3, 15), date(2025, 6, 10)
 HOURS, OLDER_HOURS, FILLS_PER_HOUR = 5, 2, 400_000
@@ -143,7 +143,7 @@ def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float],
     from hl_pipeline.assets.fills import load_fills
     from hl_pipeline.assets.raw_fills import bring_day
     from hl_pipeline.definitions import build_resources
-    from hl_pipeline.lake.fills import open_lake
+    from hl_pipeline.lake.store import open_lake
     from hl_pipeline.resources import NodeData
     from hl_pipeline.warehouse.connect import connect, find_database_url
     from hl_pipeline.warehouse.migrate import migrate

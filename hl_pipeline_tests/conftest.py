@@ -15,7 +15,7 @@ import pytest
 from dagster import DagsterInstance
 from hypothesis import HealthCheck, settings
 
-from hl_pipeline.lake.fills import Lake, open_lake
+from hl_pipeline.lake.store import Lake, open_lake
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.embedded import embedded_url, hold

@@ -22,7 +22,7 @@ from hl_pipeline.assets.statistics import DAILY, USER, make_candles_of_day, make
 from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
 from hl_pipeline.assets.twaps import make_twaps_of_day
 from hl_pipeline.events import is_event
-from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect

@@ -18,8 +18,8 @@ from dagster import DagsterInstance
 
 from hl_pipeline.assets.raw_fills import bring_day
 from hl_pipeline.automation import look_at_everything, look_for_fills
-from hl_pipeline.domain.completeness import BY_BLOCK
-from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.domain.datasets import BY_BLOCK
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.warehouse.connect import connect, find_database_url

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_pipeline.domain.due_days import Due, Taken, due_fills, due_statuses
-from hl_pipeline.sources.buckets import SourceObject
+from hl_pipeline.domain.records import SourceObject
 
 SOURCE = "node_fills_by_block"
 DAY = date(2026, 3, 15)

@@ -23,9 +23,10 @@ from dagster import (
 
 from hl_pipeline.automation import judge_lag
 from hl_pipeline.definitions import build_defs, build_resources
+from hl_pipeline.domain.shards import shard_of
 from hl_pipeline.formats.api_fills import decode_fills
-from hl_pipeline.lake.api_fills import add_api_fills, shard_of
-from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.lake.api_fills import add_api_fills
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect

@@ -19,8 +19,8 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, E
 
 from hl_pipeline.assets.raw_api import InfoDownError, ShardConfig, raw_api_fills
 from hl_pipeline.definitions import ASSETS, BACKFILL, build_resources
-from hl_pipeline.lake.api_fills import SHARDS, shard_of
-from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.domain.shards import SHARDS, shard_of
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.rebuild import record_objects
 from hl_pipeline.warehouse.backfill_progress import Window, add_wallets, count_after

@@ -19,9 +19,9 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from hl_pipeline.assets.raw_api import ShardConfig, bring_shard
+from hl_pipeline.domain.shards import shard_of
 from hl_pipeline.events import is_event
-from hl_pipeline.lake.api_fills import shard_of
-from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import open_info_api
 from hl_pipeline.warehouse.backfill_progress import add_wallets

@@ -10,15 +10,9 @@ from typing import Any
 import boto3
 import pytest
 
-from hl_pipeline.sources.buckets import (
-    Bucket,
-    BucketDeniedError,
-    BucketError,
-    DirectoryBucket,
-    SourceObject,
-    list_hours,
-    open_bucket,
-)
+from hl_pipeline.domain.errors import BucketDeniedError, BucketError
+from hl_pipeline.domain.records import SourceObject
+from hl_pipeline.sources.buckets import Bucket, DirectoryBucket, list_hours, open_bucket
 from hl_pipeline.sources.s3 import Link, S3Bucket, open_s3_bucket
 from hl_pipeline_tests.s3_server import REGION, FreeMeter, S3Server
 

@@ -20,11 +20,12 @@ from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses
 from hl_pipeline.cli.main import app
 from hl_pipeline.definitions import build_resources
-from hl_pipeline.domain.completeness import BY_BLOCK, NODE_FILLS, NODE_TRADES
+from hl_pipeline.domain.datasets import BY_BLOCK, NODE_FILLS, NODE_TRADES
+from hl_pipeline.domain.records import SourceObject
 from hl_pipeline.events import is_event
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import Bucket, DirectoryBucket, SourceObject, list_days
+from hl_pipeline.sources.buckets import Bucket, DirectoryBucket, list_days
 from hl_pipeline.sources.s3 import S3Bucket
 from hl_pipeline.stages.cost import Amount, Bill, Cost, cost_of, draw_up_bill, room_for, want_fills, want_statuses
 from hl_pipeline.stages.disk_space import Disk, Room

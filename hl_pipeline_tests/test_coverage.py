@@ -8,22 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hl_pipeline.domain.completeness import (
-    BY_BLOCK,
-    HOUR,
-    NODE_FILLS,
-    NODE_TRADES,
-    Acknowledged,
-    Judgement,
-    Source,
-    extra_hours,
-    find_holes,
-    hour_of,
-    judge_day,
-    start_of,
-    wanted_hours,
-)
-from hl_pipeline.lake.fills import ObjectMeta, find_gaps
+from hl_pipeline.domain.completeness import Acknowledged, Judgement, extra_hours, find_holes, hour_of, judge_day, wanted_hours
+from hl_pipeline.domain.datasets import BY_BLOCK, HOUR, NODE_FILLS, NODE_TRADES, Source, start_of
+from hl_pipeline.domain.records import ObjectMeta
+from hl_pipeline.lake.fills import find_gaps
 
 DAY = date(2026, 3, 15)
 START = start_of(DAY)

@@ -21,7 +21,7 @@ from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.cli.calendar import read_calendar
 from hl_pipeline.definitions import build_resources
-from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.rebuild import record_objects

@@ -21,7 +21,7 @@ from hl_pipeline.assets.fills import _check_lake, load_fills, tally_lake
 from hl_pipeline.assets.raw_fills import bring_day
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.domain.completeness import Judgement
-from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.resources import NodeData
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings

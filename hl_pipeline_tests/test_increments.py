@@ -22,8 +22,9 @@ from hl_pipeline.assets.fills import load_fills
 from hl_pipeline.assets.raw_fills import bring_day
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.domain.increments import hours_of, hours_to_append
+from hl_pipeline.domain.records import ObjectMeta, ObjectVersion, version_of
 from hl_pipeline.events import is_event
-from hl_pipeline.lake.fills import ObjectMeta, ObjectVersion, open_lake, version_of
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.resources import NodeData
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings

@@ -16,10 +16,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from hl_pipeline.domain.records import HistoryKind, HistoryPage, WalletVerdict
 from hl_pipeline.formats.fills import FILL_KEY
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import InfoApi, InfoError
-from hl_pipeline.sources.info_paging import Kind, Page, Verdict, judge, walk
+from hl_pipeline.sources.info_paging import judge, walk
 from hl_pipeline.warehouse.info_weight import InfoWeight
 from hl_pipeline_tests.info_server import (
     END_MS,
@@ -34,7 +35,7 @@ from hl_pipeline_tests.info_server import (
     serve_info,
 )
 
-KINDS: tuple[Kind, ...] = ("fills", "twap_slices")
+KINDS: tuple[HistoryKind, ...] = ("fills", "twap_slices")
 _HISTORIES: dict[str, dict[str, Any]] = {
     **{str(count): {"count": count} for count in (0, 1, 1999, 2000, 2001, 9999, 10_000, 30_000)},
     **{f"{count} fills of no twap": {"count": count, "slices": 0} for count in (2000, 4001)},
@@ -60,8 +61,8 @@ class Got:
 
     fills: list[tuple[Any, ...]]
     bad: list[bytes]
-    pages: list[Page]
-    verdict: Verdict
+    pages: list[HistoryPage]
+    verdict: WalletVerdict
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def _truth(wallet: str, fills: Iterable[Fill]) -> list[tuple[Any, ...]]:
     ]  # fmt: skip
 
 
-def _get(server: InfoServer, user: User, kinds: Iterable[Kind] = KINDS) -> Got:
+def _get(server: InfoServer, user: User, kinds: Iterable[HistoryKind] = KINDS) -> Got:
     pages = [page for kind in kinds for page in walk(_api(server), kind, user.wallet, START_MS, END_MS)]
     fills = _said(page.fills for page in pages)
     bad = [item.text for page in pages for item in page.bad]
@@ -155,7 +156,7 @@ def test_no_complete_is_false_where_slices_do_not_count_with_fills(name: str) ->
 def test_a_wallet_that_nobody_knows_is_complete_with_nothing(server: InfoServer) -> None:
     agent = User("0x" + "ab" * 20)
     got = _get(server, agent)
-    assert (got.fills, got.verdict) == ([], Verdict("complete", 0, None, None))
+    assert (got.fills, got.verdict) == ([], WalletVerdict("complete", 0, None, None))
     assert [(page.requests, page.weight, page.next_ms) for page in got.pages] == [(1, 20, None)] * 2
 
 
@@ -194,7 +195,7 @@ def test_a_crowd_at_the_end_of_the_window_ends_the_walk(size: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_walk_that_was_broken_off_anywhere_goes_on_from_what_was_kept(kind: Kind, server: InfoServer) -> None:
+def test_a_walk_that_was_broken_off_anywhere_goes_on_from_what_was_kept(kind: HistoryKind, server: InfoServer) -> None:
     user = _user("4001 fills of no twap" if kind == "fills" else "of twaps")
     whole = list(walk(_api(server), kind, user.wallet, START_MS, END_MS))
     assert len(whole) > 2
@@ -217,7 +218,7 @@ def test_faults_lose_nothing_and_repeat_nothing() -> None:
     with serve_info(info) as server:
         got = _get(server, user)
     assert got.fills == _truth(user.wallet, user.fills)
-    assert got.verdict == Verdict("complete", 9999, user.fills[0]["time"], None)
+    assert got.verdict == WalletVerdict("complete", 9999, user.fills[0]["time"], None)
     assert sum(page.requests for page in got.pages) == len(info.log) > len(got.pages) + 2
 
 

@@ -22,9 +22,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hl_pipeline.cli.main import app
+from hl_pipeline.domain.datasets import STATUSES
 from hl_pipeline.domain.object_keys import Place, choose_days, place_in_path, place_of_key
-from hl_pipeline.domain.status_completeness import STATUSES
-from hl_pipeline.lake.api_fills import shard_of
+from hl_pipeline.domain.shards import shard_of
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.dirty_days import clear_dirty, note_dirty, read_clock, read_dirty

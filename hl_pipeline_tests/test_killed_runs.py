@@ -14,7 +14,7 @@ import polars as pl
 import psycopg
 import pytest
 
-from hl_pipeline.lake.fills import Lake, list_files
+from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.runs import Death, Place, run, start

@@ -15,7 +15,9 @@ import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, materialize
 
 from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
-from hl_pipeline.lake.fills import NO_FILLS, open_lake, read_fills_hour
+from hl_pipeline.formats.fills import NO_FILLS
+from hl_pipeline.lake.fills import read_fills_hour
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.disk_space import NoSpaceError

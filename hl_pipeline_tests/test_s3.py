@@ -18,8 +18,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from hl_pipeline.domain.errors import BucketDeniedError, BucketError, BudgetError
+from hl_pipeline.domain.records import SourceObject
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import BucketDeniedError, BucketError, BudgetError, SourceObject
 from hl_pipeline.sources.s3 import Link, S3Bucket, open_s3_bucket
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.spending import Spending, read_spent

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
-from hl_pipeline.lake.fills import open_lake
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.rebuild import record_objects

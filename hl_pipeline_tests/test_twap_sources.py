@@ -12,10 +12,12 @@ import polars as pl
 import pytest
 
 from hl_pipeline.domain.deduplicate_statuses import count_statuses_once
+from hl_pipeline.domain.object_keys import day_in_key
+from hl_pipeline.domain.records import StatusObject
 from hl_pipeline.domain.status_completeness import find_strays, judge_status_day
 from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA
-from hl_pipeline.lake.twaps import StatusObject, status_object_path
-from hl_pipeline.sources.buckets import Bucket, day_in_key, list_twap_objects, open_bucket
+from hl_pipeline.lake.twaps import status_object_path
+from hl_pipeline.sources.buckets import Bucket, list_twap_objects, open_bucket
 from hl_pipeline.sources.s3 import S3Bucket
 from hl_pipeline_tests.s3_server import REGION, FreeMeter, S3Server
 

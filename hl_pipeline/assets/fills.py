@@ -27,24 +27,16 @@ from dagster import (
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.assets.raw_api import raw_api_fills
 from hl_pipeline.assets.raw_fills import judge, objects_around, raw_fills, severity
-from hl_pipeline.domain.completeness import HOUR, Judgement, hour_of, overlapping, start_of
+from hl_pipeline.domain.completeness import Judgement, hour_of, overlapping
+from hl_pipeline.domain.datasets import API_FILLS, HOUR, start_of
 from hl_pipeline.domain.deduplicate import LEG_KEY, Once, count_once
 from hl_pipeline.domain.increments import hours_of, hours_to_append
+from hl_pipeline.domain.records import ApiShard, ObjectMeta, version_of
 from hl_pipeline.figures.trades import TRADE_KEY, is_market
-from hl_pipeline.formats.fills import FILL_KEY, SUMMED_BELOW
-from hl_pipeline.lake.api_fills import SOURCE, ApiShard, list_api_shards, read_api_fills_of_day, read_api_wallets
-from hl_pipeline.lake.fills import (
-    NO_FILLS,
-    Lake,
-    LakeChangedError,
-    ObjectMeta,
-    objects_of_fills,
-    read_fills_hour,
-    read_hours_of_fills,
-    read_raw_fills,
-    version_of,
-    write_fills_hour,
-)
+from hl_pipeline.formats.fills import FILL_KEY, NO_FILLS, SUMMED_BELOW
+from hl_pipeline.lake.api_fills import list_api_shards, read_api_fills_of_day, read_api_wallets
+from hl_pipeline.lake.fills import objects_of_fills, read_fills_hour, read_hours_of_fills, read_raw_fills, write_fills_hour
+from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.settings import Settings
@@ -131,7 +123,7 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
                 around = objects_around(lake, day)
                 shards = list_api_shards(lake, day)
                 hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
-                hours_there |= {(SOURCE, day, int(meta.shard, 16)) for meta in shards}
+                hours_there |= {(API_FILLS, day, int(meta.shard, 16)) for meta in shards}
                 refuse_lost_objects(connection, day, hours_there, objects_of_fills(lake, day), lake.root)
                 judgement = replace(judge(day, around, connection, settings), beside=_say_shards(connection, lake, shards))
             metas = overlapping(day, around)

@@ -22,7 +22,7 @@ from hl_pipeline.formats.exact_decode import parse_json
 from hl_pipeline.formats.fills import FILL_KEY, BadLine
 from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA, DecodedStatuses, decode_history
 from hl_pipeline.lake.api_fills import add_api_fills, api_bad_path, write_api_progress
-from hl_pipeline.lake.fills import Lake, write_bad_lines
+from hl_pipeline.lake.store import Lake, write_bad_lines
 from hl_pipeline.lake.twaps import add_api_history
 from hl_pipeline.partitions import SHARDS
 from hl_pipeline.resources import Info, LakeStorage, Warehouse

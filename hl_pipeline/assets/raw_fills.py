@@ -26,24 +26,20 @@ from dagster import (
 )
 
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, lake_metadata
-from hl_pipeline.domain.completeness import (
-    SOURCES,
-    Judgement,
-    Source,
-    extra_hours,
-    judge_day,
-    wanted_hours,
-)
+from hl_pipeline.domain.completeness import Judgement, extra_hours, judge_day, wanted_hours
+from hl_pipeline.domain.datasets import SOURCES, Source
+from hl_pipeline.domain.errors import BucketDeniedError, BucketError, BudgetError
+from hl_pipeline.domain.records import ObjectMeta, SourceObject, StatusObject
 from hl_pipeline.events import emit
 from hl_pipeline.formats import by_block, node_fills, node_trades
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
-from hl_pipeline.lake.fills import Lake, ObjectMeta, list_raw_objects, raw_path, read_object_meta, write_raw_object
-from hl_pipeline.lake.twaps import StatusObject
+from hl_pipeline.lake.fills import list_raw_objects, raw_path, read_object_meta, write_raw_object
+from hl_pipeline.lake.store import Lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_hours
+from hl_pipeline.sources.buckets import Bucket, list_hours
 from hl_pipeline.stages.disk_space import bytes_on_disk, require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.coverage import read_acknowledged, record_hours

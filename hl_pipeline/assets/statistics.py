@@ -12,13 +12,14 @@ from dagster import AssetCheckResult, AssetExecutionContext, MaterializeResult, 
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, table_metadata
+from hl_pipeline.domain.datasets import API_FILLS
 from hl_pipeline.events import emit
 from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
 from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_partial, merge_daily
 from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, merge_user, user_partial
-from hl_pipeline.lake.api_fills import SOURCE
-from hl_pipeline.lake.fills import Lake, list_files, read_fills_hour, read_hours_of_fills
+from hl_pipeline.lake.fills import read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake.partials import read_partial, remove_partials, write_partial
+from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse
 from hl_pipeline.warehouse.load_table import CandlesOfDay, read_hours_without_candles, replace_candles, replace_day
@@ -213,7 +214,7 @@ def hours_of_lake(lake: Lake, day: date, columns: Sequence[str], hours: Iterable
 
 def hours_without_objects(lake: Lake, day: date) -> set[int]:
     """Of a day that has fills from the info API the hours (UTC) of which no bucket's object is in the lake; of others none."""
-    if not list_files(lake, f"{SOURCE}/date={day}"):
+    if not list_files(lake, f"{API_FILLS}/date={day}"):
         return set()
     names = (path.rpartition("/")[2] for path in list_files(lake, f"raw_fills/object_date={day}"))
     return set(range(24)) - {int(name[5:7]) for name in names if name.endswith(".parquet")}
@@ -231,7 +232,7 @@ def count_beside_market(lake: Lake, day: date, beside: set[int]) -> int:
 
 
 def _is_beside_market(beside: set[int]) -> pl.Expr:
-    return pl.col("object").str.starts_with(f"{SOURCE}/") & pl.col("time").dt.hour().is_in(sorted(beside))
+    return pl.col("object").str.starts_with(f"{API_FILLS}/") & pl.col("time").dt.hour().is_in(sorted(beside))
 
 
 def _known(figures: dict[str, pl.Series]) -> Metadata:

@@ -26,15 +26,16 @@ from dagster import (
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, status_lake_metadata, table_metadata
 from hl_pipeline.assets.raw_api import raw_api_twap_history
 from hl_pipeline.assets.raw_fills import check_bad_lines, severity
-from hl_pipeline.domain.completeness import start_of
+from hl_pipeline.domain.datasets import STATUSES, start_of
 from hl_pipeline.domain.deduplicate_statuses import OnceStatuses, count_statuses_once
-from hl_pipeline.domain.status_completeness import STATUSES, StatusJudgement, days_around, find_strays, judge_status_day
+from hl_pipeline.domain.errors import BucketDeniedError, BucketError, BudgetError
+from hl_pipeline.domain.records import SourceObject, StatusObject
+from hl_pipeline.domain.status_completeness import StatusJudgement, days_around, find_strays, judge_status_day
 from hl_pipeline.events import emit
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
 from hl_pipeline.formats.twap_statuses import DecodedStatuses, decode_json_lines, decode_parquet
-from hl_pipeline.lake.fills import Lake
+from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import (
-    StatusObject,
     list_status_objects,
     no_events,
     read_api_history,
@@ -47,7 +48,7 @@ from hl_pipeline.lake.twaps import (
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, TwapData, Warehouse
 from hl_pipeline.settings import NONE, Settings
-from hl_pipeline.sources.buckets import Bucket, BucketDeniedError, BucketError, BudgetError, SourceObject, list_twap_objects
+from hl_pipeline.sources.buckets import Bucket, list_twap_objects
 from hl_pipeline.stages.disk_space import require_space_to_fetch
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.coverage import read_acknowledged, record_status_hours

@@ -14,7 +14,7 @@ from hl_pipeline.assets.raw_fills import severity
 from hl_pipeline.assets.statistics import candles
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.events import emit
-from hl_pipeline.lake.fills import Lake, list_files
+from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.lake.twaps import read_slices, renew_slices
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import LakeStorage, Warehouse

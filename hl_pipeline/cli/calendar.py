@@ -10,8 +10,8 @@ import psycopg
 from psycopg.rows import class_row
 from rich.markup import escape
 
-from hl_pipeline.domain.completeness import HOUR, MORE_HOURS, SOURCES, is_needed, show_hours, start_of
-from hl_pipeline.domain.status_completeness import FIRST_DAY, STATUSES
+from hl_pipeline.domain.completeness import MORE_HOURS, is_needed, show_hours
+from hl_pipeline.domain.datasets import HOUR, SOURCES, STATUSES, STATUSES_FIRST_DAY, start_of
 
 GLYPHS = {
     "present": ("#", "green", "there, no block missing"),
@@ -89,7 +89,7 @@ def show_day(day: date, hours: Sequence[CoveredHour], fills: Days, statuses: Day
     edges = fills[day].edges if day in fills else []
     lines += [f"{_INDENT}{escape(edge)}" for edge in edges]
     own = {hour.object_hour: hour for hour in hours if hour.source == STATUSES}
-    if own or day >= FIRST_DAY:
+    if own or day >= STATUSES_FIRST_DAY:
         # Objects of the whole day stand for every hour.
         states = [_state_of(own.get(hour, own.get(None)), is_needed=True) for hour in range(24)]
         lines += [_line(day, STATUSES, states, statuses.get(day), was_asked=bool(own)), *_explain(day, own.values())]

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from hl_pipeline.domain.object_keys import Place
-    from hl_pipeline.lake.fills import Lake, ObjectMeta
-    from hl_pipeline.lake.twaps import StatusObject
+    from hl_pipeline.domain.records import ObjectMeta, StatusObject
+    from hl_pipeline.lake.store import Lake
 
 reset_app = typer.Typer(no_args_is_help=True, help="Forget that objects were taken.")
 
@@ -139,7 +139,7 @@ def _check_ways(given: list[str], first: date | None, last: date | None, *, forc
 def _find_days_since(
     since: datetime, settings: Settings, connection: psycopg.Connection, first: date | None, last: date | None
 ) -> list[date]:
-    from hl_pipeline.sources.buckets import BucketError
+    from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.stages.find_objects import list_modified_since
 
     try:
@@ -155,7 +155,7 @@ def _find_days_since(
 def _find_days_of_keys(
     keys: list[str], settings: Settings, connection: psycopg.Connection, first: date | None, last: date | None
 ) -> list[date]:
-    from hl_pipeline.sources.buckets import BucketError
+    from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.stages.find_objects import NoSuchObjectError, look_up
 
     try:
@@ -176,7 +176,7 @@ def _take_local_files(
     replace: bool,
 ) -> list[date]:
     """The days of the files, which are in the lake then; nothing of any is when one of them cannot be taken."""
-    from hl_pipeline.lake.fills import open_lake
+    from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.find_objects import NoSuchObjectError, place_of_given
     from hl_pipeline.stages.local_files import LocalFileError, bring_local_file, recognise, refuse_conflicts
 
@@ -230,8 +230,8 @@ def _reset_to_redownload(
     days: list[date], keys: list[str] | None, settings: Settings, connection: psycopg.Connection, *, yes: bool
 ) -> None:
     """Say what it costs, ask, and note that the objects are to be downloaded again."""
-    from hl_pipeline.lake.fills import open_lake
-    from hl_pipeline.sources.buckets import BucketError
+    from hl_pipeline.domain.errors import BucketError
+    from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.cost import draw_up_bill
     from hl_pipeline.warehouse.ledger import dataset_of, read_reset, reset_object
 

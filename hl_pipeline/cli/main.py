@@ -184,7 +184,7 @@ def backfill(
 @app.command()
 def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
     """What it costs to ingest days, by listings alone: objects, GiB, dollars, disk, less what the lake has. Downloads nothing."""
-    from hl_pipeline.sources.buckets import BucketError
+    from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.stages.cost import draw_up_bill
     from hl_pipeline.warehouse.ledger import read_reset
 
@@ -488,7 +488,7 @@ def _print_calendar(settings: Settings, first: date | None, last: date | None) -
 
 
 def _describe_lake(settings: Settings) -> str:
-    from hl_pipeline.lake.fills import open_lake
+    from hl_pipeline.lake.store import open_lake
 
     if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
         return f"{settings.lake}: not made yet"

@@ -24,7 +24,7 @@ from hl_pipeline.warehouse.connect import NoDatabaseError
 from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
 if TYPE_CHECKING:
-    from hl_pipeline.lake.fills import Lake
+    from hl_pipeline.lake.store import Lake
 
 console = Console(soft_wrap=True)
 # As wide as a table needs: a terminal breaks its lines, a file or a pipe keeps them whole.
@@ -162,7 +162,7 @@ def program() -> str:
 
 def open_lake_there(settings: Settings) -> Lake:
     """The lake, which must be there already."""
-    from hl_pipeline.lake.fills import open_lake
+    from hl_pipeline.lake.store import open_lake
 
     if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
         fail(f"there is no lake in {settings.lake}; see HL_LAKE_URL")

@@ -15,46 +15,12 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-from hl_pipeline.lake.fills import ObjectMeta
+from hl_pipeline.domain.datasets import HOUR, SOURCES, Source, start_of
+from hl_pipeline.domain.records import ObjectMeta
 
-HOUR = timedelta(hours=1)
 MORE_HOURS = 3
 _NEAR = MORE_HOURS * HOUR
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A dataset of the bucket and the hours (UTC, by object) that it has; `last` is None while it goes on.
-
-    After `needed_until` a better source has every fill: an object that is missing there is no hole. Without block numbers
-    (`has_blocks`) nothing can prove that an object is complete.
-    """
-
-    name: str
-    first: datetime
-    last: datetime | None
-    needed_until: datetime | None
-    has_blocks: bool
-
-
-NODE_TRADES = Source(
-    "node_trades",
-    datetime(2025, 3, 22, 0, tzinfo=UTC),
-    # Listings end on 2025-06-21, but a real object of 2025-06-24 is known: look as long as node_fills goes on.
-    datetime(2025, 7, 27, 8, tzinfo=UTC),
-    needed_until=datetime(2025, 5, 25, 14, tzinfo=UTC),
-    has_blocks=False,
-)
-NODE_FILLS = Source(
-    "node_fills",
-    datetime(2025, 5, 25, 14, tzinfo=UTC),
-    datetime(2025, 7, 27, 8, tzinfo=UTC),
-    needed_until=datetime(2025, 7, 27, 8, tzinfo=UTC),
-    has_blocks=False,
-)
-BY_BLOCK = Source("node_fills_by_block", datetime(2025, 7, 27, 8, tzinfo=UTC), None, needed_until=None, has_blocks=True)
-SOURCES = (NODE_TRADES, NODE_FILLS, BY_BLOCK)
-"""The datasets of fills, the poorest first. Each begins where the one before is about to end."""
 
 Hour = tuple[str, date, int]
 """A place in the bucket: the source, and date and hour of the object."""
@@ -224,10 +190,6 @@ class Judgement:
         if known := [note for note in notes if note is not None]:
             said.append(f"{'Acknowledged' if self.is_harmless else 'Acknowledged in part'}: {'; '.join(known)}")
         return ". ".join(said) + "."
-
-
-def start_of(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def wanted_hours(day: date, source: Source) -> list[datetime]:

@@ -8,8 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA
-from hl_pipeline.lake.twaps import UNITS_NS
+from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA, UNITS_NS
 
 STATUS_SCHEMA = {**TWAP_STATUS_SCHEMA, "object": pl.String()}
 

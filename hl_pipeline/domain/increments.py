@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
 
-from hl_pipeline.domain.completeness import BY_BLOCK, start_of
-from hl_pipeline.lake.api_fills import ApiShard
-from hl_pipeline.lake.fills import ObjectMeta, ObjectVersion, version_of
+from hl_pipeline.domain.datasets import BY_BLOCK, start_of
+from hl_pipeline.domain.records import ApiShard, ObjectMeta, ObjectVersion, version_of
 
 _HOUR_MS = 3_600_000
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from hl_pipeline.domain.completeness import HOUR, SOURCES, Source, start_of, wanted_hours
-from hl_pipeline.domain.status_completeness import STATUSES, days_around
-from hl_pipeline.sources.buckets import day_in_key, hour_in_name
+from hl_pipeline.domain.completeness import wanted_hours
+from hl_pipeline.domain.datasets import API_FILLS, HOUR, SOURCES, STATUSES, Source, start_of
+from hl_pipeline.domain.status_completeness import days_around
 
 KEY_FORMS = (
     "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4 or .gz), or of TWAP statuses a key with its "
@@ -100,3 +100,36 @@ def hours_to_list(source: Source, first: date | None, last: date | None, newest:
     if source.last is not None:
         high = min(high, source.last.date())
     return (low, high) if low <= high else None
+
+
+# The layout of TWAP statuses is not documented: every form that is told of, or usual.
+_DAY_IN_KEY = re.compile(
+    r"date=(\d{4})-(\d\d)-(\d\d)|year=(\d{4})/month=(\d\d?)/day=(\d\d?)|(?<!\d)(\d{4})/(\d\d)/(\d\d)(?!\d)"
+    r"|(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)|(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)",
+    re.ASCII,
+)
+
+_HOUR_OF_LINES = re.compile(r"(?:.*/)?(\d{1,2})(?:\.jsonl|\.json|\.ndjson)?(?:\.lz4|\.gz)?", re.ASCII)
+
+
+def hour_in_name(key: str) -> int | None:
+    """The hour that the name of an object of lines is, if it is one."""
+    match = _HOUR_OF_LINES.fullmatch(key)
+    return int(match[1]) if match and int(match[1]) <= 23 else None
+
+
+def day_in_key(key: str) -> date | None:
+    """The first day (2023 to 2199) that stands in a key."""
+    for match in _DAY_IN_KEY.finditer(key):
+        year, month, day = (int(part) for part in match.groups() if part)
+        with suppress(ValueError):
+            found = date(year, month, day)
+            if 2023 <= found.year <= 2199:
+                return found
+    return None
+
+
+def shard_of_key(key: str) -> tuple[str, date, int] | None:
+    """Source, day and number of the shard by the key of its file; None: it is the key of something else."""
+    place = re.fullmatch(rf"{API_FILLS}/date=(\d{{4}}-\d\d-\d\d)/shard=([0-9a-f]{{2}})\.parquet", key)
+    return None if place is None else (API_FILLS, date.fromisoformat(place[1]), int(place[2], 16))

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
-from hl_pipeline.domain.completeness import HOUR, NOTHING, Acknowledged, Found, find_note, show_hours, start_of
-from hl_pipeline.lake.twaps import StatusObject
-
-STATUSES = "twap_statuses"
-"""What this dataset is called beside those of fills."""
-FIRST_DAY = date(2025, 8, 17)
-"""The first day that the bucket of statuses is known to have."""
+from hl_pipeline.domain.completeness import NOTHING, Acknowledged, Found, find_note, show_hours
+from hl_pipeline.domain.datasets import HOUR, STATUSES, STATUSES_FIRST_DAY, start_of
+from hl_pipeline.domain.records import StatusObject
 
 StatusDayState = Literal["unprovable", "pending", "incomplete", "no source"]
 """unprovable: objects are there, and nothing can show that they lack no row; pending: what lacks is not due yet."""
@@ -66,8 +62,8 @@ def judge_status_day(
     """
     own = [meta for meta in objects if meta.object_date == str(day)]
     due = start_of(day) + timedelta(days=1) + lag
-    if not own and not errors and (not is_wanted or day < FIRST_DAY):
-        reason = f"statuses begin on {FIRST_DAY}" if is_wanted else "HL_TWAP_DATA_URL is none"
+    if not own and not errors and (not is_wanted or day < STATUSES_FIRST_DAY):
+        reason = f"statuses begin on {STATUSES_FIRST_DAY}" if is_wanted else "HL_TWAP_DATA_URL is none"
         return StatusJudgement("no source", f"No source has the statuses of this day: {reason}.", [], is_harmless=True)
     hours = _judge_hours(day, own, errors, now, due, acknowledged)
     notes = [hour.note for hour in hours if hour.found in ("missing", "failed")]

@@ -128,3 +128,11 @@ def in_fill_schema(frame: pl.DataFrame) -> pl.DataFrame:
 def empty_fills() -> pl.DataFrame:
     """A frame of FILL_SCHEMA with no rows."""
     return pl.DataFrame(schema=FILL_SCHEMA)
+
+
+SLICE_COLUMNS = ("twap_id", "time", "wallet", "coin", "side", "px", "sz", "oid", "crossed", "fee", "fee_token", "closed_pnl")
+"""The columns of fills that the figures of TWAPs are made of."""
+
+
+NO_FILLS = pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()})
+"""What a day's fills are when there are none."""

@@ -323,3 +323,7 @@ def _at(values: Json, path: _Path) -> Json:
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
     return values
+
+
+UNITS_NS = (1_000_000_000, 1_000_000, 1_000, 1)
+"""The units of time that sources use, the coarsest first."""

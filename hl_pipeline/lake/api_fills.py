@@ -13,9 +13,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from io import BytesIO
 from typing import Any
@@ -24,53 +23,33 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hl_pipeline.domain.datasets import API_FILLS
+from hl_pipeline.domain.records import ApiShard
 from hl_pipeline.formats.api_fills import PARSER
-from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, BadLine, in_fill_schema
-from hl_pipeline.lake.fills import META_KEY, NO_FILLS, Lake, LakeChangedError, as_arrow, exists, list_files, open_file, replacing
+from hl_pipeline.formats.arrow import as_arrow
+from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, NO_FILLS, BadLine, in_fill_schema
+from hl_pipeline.lake.store import META_KEY, Lake, LakeChangedError, exists, list_files, open_file, replacing
 
-SHARDS = tuple(f"{number:02x}" for number in range(256))
-SOURCE = "api_fills"
 _PROGRESS = ".wallets.json"
 
 
-@dataclass(frozen=True, slots=True)
-class ApiShard:
-    """What is known of a shard's fills of a day that are in the lake. `etag` is a digest of its rows."""
-
-    key: str
-    etag: str
-    shard: str
-    date: str
-    parser: int
-    rows: int
-    wallets: int
-    first_time_ms: int
-    last_time_ms: int
-    fetched_at: str
-
-
-def shard_of(wallet: str) -> str:
-    """The shard of a wallet, two hex digits."""
-    return hashlib.sha256(wallet.lower().encode()).hexdigest()[:2]
-
-
 def api_fills_path(day: date, shard: str) -> str:
-    return f"{SOURCE}/date={day}/shard={shard}.parquet"
+    return f"{API_FILLS}/date={day}/shard={shard}.parquet"
 
 
 def api_bad_path(shard: str) -> str:
-    return f"{SOURCE}/shard={shard}.bad.jsonl"
+    return f"{API_FILLS}/shard={shard}.bad.jsonl"
 
 
 def write_api_progress(lake: Lake, shard: str, wallets: str) -> None:
     """Make `wallets` (JSON, of warehouse.backfill.tell_done) all that the lake says of how far the shard's wallets are."""
-    with replacing(lake, f"{SOURCE}/shard={shard}{_PROGRESS}") as temporary:
+    with replacing(lake, f"{API_FILLS}/shard={shard}{_PROGRESS}") as temporary:
         temporary.write_text(wallets, encoding="utf-8")
 
 
 def read_api_progress(lake: Lake) -> Iterator[tuple[str, list[BadLine]]]:
     """Of each shard how far its wallets are (JSON), and the items that could not be taken."""
-    paths = list_files(lake, SOURCE)
+    paths = list_files(lake, API_FILLS)
     for path in (path for path in paths if path.endswith(_PROGRESS)):
         with open_file(lake, path) as file:
             wallets = file.read().decode()
@@ -136,7 +115,7 @@ def read_api_shard_meta(lake: Lake, path: str) -> ApiShard | None:
 
 def list_api_shards(lake: Lake, day: date) -> list[ApiShard]:
     """The shards of which the lake has fills of a day, in order."""
-    metas = [read_api_shard_meta(lake, path) for path in list_files(lake, f"{SOURCE}/date={day}")]
+    metas = [read_api_shard_meta(lake, path) for path in list_files(lake, f"{API_FILLS}/date={day}")]
     return [meta for meta in metas if meta is not None]
 
 
@@ -163,12 +142,6 @@ def read_api_wallets(lake: Lake, metas: Sequence[ApiShard]) -> list[str]:
 def read_api_fills_of_day(lake: Lake, metas: Sequence[ApiShard]) -> pl.DataFrame:
     """The fills of several shards, in order of time."""
     return pl.concat([NO_FILLS, *(read_api_fills(lake, meta) for meta in metas)]).sort("time", maintain_order=True)
-
-
-def place_of_key(key: str) -> tuple[str, date, int] | None:
-    """Source, day and number of the shard by the key of its file; None: it is the key of something else."""
-    place = re.fullmatch(rf"{SOURCE}/date=(\d{{4}}-\d\d-\d\d)/shard=([0-9a-f]{{2}})\.parquet", key)
-    return None if place is None else (SOURCE, date.fromisoformat(place[1]), int(place[2], 16))
 
 
 def _digest(table: pa.Table) -> str:

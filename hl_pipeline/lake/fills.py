@@ -14,132 +14,45 @@ hour of fills stand the objects that it was made of.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
-import os
-import re
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime
-from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 
+from hl_pipeline.domain.records import ApiShard, HourOfFills, ObjectMeta, version_of
 from hl_pipeline.events import emit
+from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.formats.decoding import Decoded
-from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine, in_fill_schema
-
-if TYPE_CHECKING:
-    from hl_pipeline.lake.api_fills import ApiShard
+from hl_pipeline.formats.fills import FILL_SCHEMA, NO_FILLS, BadLine, in_fill_schema
+from hl_pipeline.lake.store import (
+    META_KEY,
+    Lake,
+    LakeChangedError,
+    exists,
+    list_files,
+    open_file,
+    remove,
+    replacing,
+    write_bad_lines,
+)
 
 _log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 150_000
-META_KEY = b"hl"
 # Of a trial of all options (2 cores, generated fills): 0.42 us and 45 bytes a fill, the writer's defaults 0.64 us and 58 bytes.
 _RISING = ("time", "block_number", "block_time_ns", "local_time_ns", "line", "oid", "counterparty_oid", "tid")
 _REPEATING = (
     *("coin", "wallet", "side", "dir", "crossed", "fee_token", "builder", "builder_fee", "deployer_fee", "priority_gas"),
     *("twap_id", "liquidated_user", "liquidation_mark_px", "liquidation_method", "object"),
 )
-
-ObjectVersion = tuple[str, str, int]
-"""An object as it was read: its key, its ETag, the version of the parser."""
-
-NO_FILLS = pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()})
-"""What a day's fills are when there are none."""
-
-
-class LakeChangedError(RuntimeError):
-    """A file of the lake is not the one that was seen a moment ago: somebody else has brought its object anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lake:
-    """A directory or an S3 prefix that holds the lake."""
-
-    filesystem: pa_fs.FileSystem
-    root: str
-
-    @property
-    def is_local(self) -> bool:
-        return isinstance(self.filesystem, pa_fs.LocalFileSystem)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectMeta:
-    """What is known of a source object that is in the lake. Times of blocks in ns, of fills in ms, since 1970 UTC."""
-
-    key: str
-    etag: str
-    size: int
-    source: str
-    object_date: str
-    hour: int
-    parser: int
-    rows: int
-    lines: int
-    bad_lines: int
-    blocks: int
-    repeated_blocks: int
-    first_block: int | None
-    last_block: int | None
-    first_block_time_ns: int | None
-    last_block_time_ns: int | None
-    missing_blocks: list[tuple[int, int]]
-    first_time_ms: int | None
-    last_time_ms: int | None
-    fetched_at: str
-
-    @property
-    def missing_block_count(self) -> int:
-        return sum(last - first + 1 for first, last in self.missing_blocks)
-
-
-@dataclass(frozen=True, slots=True)
-class HourOfFills:
-    """What is known of an hour of fills in the lake: an `id` that no other file ever has, and the objects it was made of."""
-
-    id: str
-    objects: frozenset[ObjectVersion]
-
-
-def version_of(meta: ObjectMeta | ApiShard) -> ObjectVersion:
-    return meta.key, meta.etag, meta.parser
-
-
-def open_lake(url: str) -> Lake:
-    """The lake at `url`: a directory (made if need be) or `s3://bucket/prefix` (credentials and endpoint as boto3 finds them)."""
-    if not url.startswith("s3://"):
-        root = Path(url).absolute()
-        root.mkdir(parents=True, exist_ok=True)
-        return Lake(pa_fs.LocalFileSystem(), str(root))
-    import boto3
-
-    session = boto3.Session()
-    credentials = session.get_credentials()
-    if credentials is None:
-        raise ValueError(f"{url}: no AWS credentials found; set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    client = session.client("s3")
-    endpoint = client.meta.endpoint_url
-    filesystem = pa_fs.S3FileSystem(
-        access_key=credentials.access_key,
-        secret_key=credentials.secret_key,
-        session_token=credentials.token,
-        region=client.meta.region_name,
-        endpoint_override=endpoint.split("://")[1],
-        scheme=endpoint.split("://")[0],
-    )
-    return Lake(filesystem, url.removeprefix("s3://").rstrip("/"))
 
 
 def raw_path(object_date: date, hour: int, source: str) -> str:
@@ -152,59 +65,6 @@ def bad_lines_path(object_date: date, hour: int, source: str) -> str:
 
 def fills_path(day: date, hour: int) -> str:
     return f"fills/date={day}/hour={hour:02}.parquet"
-
-
-@contextmanager
-def replacing(lake: Lake, path: str) -> Generator[Path]:
-    """A local file to write; when the block ends well it takes the place of `path` at once, else nothing has happened.
-
-    One writer a path at a time (the callers hold a lock), so that what a killed writer left is overwritten by the next.
-    """
-    target = f"{lake.root}/{path}"
-    if lake.is_local:
-        final = Path(target)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f".{final.name}.tmp")
-        try:
-            yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(final)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return
-    with TemporaryDirectory(prefix="hl-lake-") as directory:
-        temporary = Path(directory) / "upload"
-        yield temporary
-        pa_fs.copy_files(
-            str(temporary), target, source_filesystem=pa_fs.LocalFileSystem(), destination_filesystem=lake.filesystem
-        )
-
-
-def remove(lake: Lake, path: str) -> None:
-    """Delete a file; one that is not there is no error."""
-    if exists(lake, path):
-        lake.filesystem.delete_file(f"{lake.root}/{path}")
-
-
-def exists(lake: Lake, path: str) -> bool:
-    return lake.filesystem.get_file_info(f"{lake.root}/{path}").type == pa_fs.FileType.File
-
-
-def list_files(lake: Lake, directory: str) -> list[str]:
-    """Paths (relative to the lake) of the files in `directory`, sorted; what is being written is left out."""
-    names = [info.base_name for info in _look_into(lake, directory) if info.type == pa_fs.FileType.File]
-    return [f"{directory}/{name}" for name in sorted(names) if not name.startswith(".")]
-
-
-def _look_into(lake: Lake, directory: str, *, recursive: bool = False) -> list[pa_fs.FileInfo]:
-    """What is in `directory`; nothing where it is not there."""
-    selector = pa_fs.FileSelector(f"{lake.root}/{directory}", allow_not_found=True, recursive=recursive)
-    try:
-        return lake.filesystem.get_file_info(selector)
-    except FileNotFoundError:
-        # It came between Arrow's two looks: not there to be listed, there to be missed.
-        return lake.filesystem.get_file_info(selector)
 
 
 def write_raw_object(
@@ -290,21 +150,6 @@ def find_gaps(numbers: np.ndarray) -> list[tuple[int, int]]:
     return [(int(numbers[i]) + 1, int(numbers[i + 1]) - 1) for i in after]
 
 
-def write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:
-    """Make `bad` all that stands in the quarantine file at `path`; nothing bad, no file."""
-    if not bad:
-        remove(lake, path)
-        return
-    with replacing(lake, path) as temporary, temporary.open("w", encoding="ascii") as file:
-        for line in bad:
-            record: dict[str, object] = {"line": line.line, "event": line.event, "reason": line.reason}
-            try:
-                record["text"] = line.text.decode("utf-8")
-            except UnicodeDecodeError:
-                record["base64"] = base64.b64encode(line.text).decode()
-            file.write(json.dumps(record) + "\n")
-
-
 def read_object_meta(lake: Lake, path: str) -> ObjectMeta | None:
     """What is known of the object at `path`; None when it is not in the lake, or the file there is none of ours."""
     if not exists(lake, path):
@@ -321,16 +166,6 @@ def _object_meta(file: pa.NativeFile | BinaryIO) -> ObjectMeta:
     record = json.loads(pq.read_metadata(file).metadata[META_KEY])
     record["missing_blocks"] = [(first, last) for first, last in record["missing_blocks"]]
     return ObjectMeta(**record)
-
-
-def list_days(
-    lake: Lake, table: Literal["raw_fills", "api_fills", "fills", "raw_twap_statuses", "api_twap_history", "twap_statuses"]
-) -> list[date]:
-    """The days (`object_date` of raw objects, `date` of events) that the lake has files of."""
-    key = "object_date" if table.startswith("raw_") else "date"
-    infos = _look_into(lake, table, recursive=True)
-    places = [re.fullmatch(rf"{key}=(\d{{4}}-\d\d-\d\d)/[^.].*\.parquet", "/".join(info.path.split("/")[-2:])) for info in infos]
-    return sorted({date.fromisoformat(place[1]) for place in places if place})
 
 
 def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
@@ -401,14 +236,6 @@ def objects_of_fills(lake: Lake, day: date) -> set[str]:
     return keys
 
 
-def open_file(lake: Lake, path: str) -> BinaryIO:
-    """One file as it is now, whatever takes its place meanwhile."""
-    if lake.is_local:
-        return Path(lake.root, path).open("rb")
-    with lake.filesystem.open_input_stream(f"{lake.root}/{path}") as stream:
-        return BytesIO(stream.read())
-
-
 def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """`frames` joined until a row group is full: many small ones cost a reader dearly."""
     pending: list[pl.DataFrame] = []
@@ -433,8 +260,3 @@ def _parquet_writer(path: Path, schema: Mapping[str, pl.DataType]) -> pq.Parquet
         column_encoding=dict.fromkeys(_RISING, "DELTA_BINARY_PACKED"),
         write_statistics=["time", "block_number"],  # pyright: ignore[reportArgumentType]
     )
-
-
-def as_arrow(frame: pl.DataFrame) -> pa.Table:
-    """An Arrow table of types that every reader knows."""
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())

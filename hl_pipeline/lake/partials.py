@@ -14,7 +14,9 @@ from datetime import date
 import polars as pl
 import pyarrow.parquet as pq
 
-from hl_pipeline.lake.fills import META_KEY, HourOfFills, Lake, as_arrow, exists, list_files, open_file, remove, replacing
+from hl_pipeline.domain.records import HourOfFills
+from hl_pipeline.formats.arrow import as_arrow
+from hl_pipeline.lake.store import META_KEY, Lake, exists, list_files, open_file, remove, replacing
 
 PARTIALS_VERSION = 1
 """Of the figures in partials: with another number they are made anew."""

@@ -17,7 +17,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -25,19 +25,20 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hl_pipeline.domain.datasets import API_TWAP_HISTORY
+from hl_pipeline.domain.records import StatusObject
 from hl_pipeline.events import emit
-from hl_pipeline.formats.fills import FILL_SCHEMA, BadLine
-from hl_pipeline.formats.twap_statuses import PARSER, TWAP_STATUS_SCHEMA, DecodedStatuses
-from hl_pipeline.lake.fills import (
+from hl_pipeline.formats.arrow import as_arrow
+from hl_pipeline.formats.fills import FILL_SCHEMA, SLICE_COLUMNS, BadLine
+from hl_pipeline.formats.twap_statuses import PARSER, TWAP_STATUS_SCHEMA, UNITS_NS, DecodedStatuses
+from hl_pipeline.lake.fills import read_fills_hour, read_hours_of_fills
+from hl_pipeline.lake.store import (
     META_KEY,
     Lake,
     LakeChangedError,
-    as_arrow,
     exists,
     list_files,
     open_file,
-    read_fills_hour,
-    read_hours_of_fills,
     remove,
     replacing,
     write_bad_lines,
@@ -45,34 +46,9 @@ from hl_pipeline.lake.fills import (
 
 _log = logging.getLogger(__name__)
 
-API_HISTORY = "api_twap_history"
-UNITS_NS = (1_000_000_000, 1_000_000, 1_000, 1)
-"""The units of time that sources use, the coarsest first."""
-SLICE_COLUMNS = ("twap_id", "time", "wallet", "coin", "side", "px", "sz", "oid", "crossed", "fee", "fee_token", "closed_pnl")
-"""The columns of fills that the figures of TWAPs are made of."""
 
 _EVENTS_SCHEMA = {**TWAP_STATUS_SCHEMA, "object": pl.String(), "unit_ns": pl.Int64()}
 _SLICE_SCHEMA = {name: FILL_SCHEMA[name] for name in SLICE_COLUMNS}
-
-
-@dataclass(frozen=True, slots=True)
-class StatusObject:
-    """What is known of an object of statuses that is in the lake. `unit_ns`: the coarsest unit of which its times are whole."""
-
-    key: str
-    etag: str
-    size: int
-    object_date: str
-    hour: int | None
-    parser: int
-    rows: int
-    lines: int
-    bad_lines: int
-    notes: list[str]
-    unit_ns: int
-    first_time_ns: int | None
-    last_time_ns: int | None
-    fetched_at: str
 
 
 def status_object_path(object_date: date, key: str) -> str:
@@ -180,7 +156,7 @@ def no_events() -> pl.DataFrame:
 
 def add_api_history(lake: Lake, day: date, shard: str, events: pl.DataFrame) -> None:
     """Put statuses of `twapHistory` (TWAP_STATUS_SCHEMA, of that day) to those of a shard that the lake has of it."""
-    path = f"{API_HISTORY}/date={day}/shard={shard}.parquet"
+    path = f"{API_TWAP_HISTORY}/date={day}/shard={shard}.parquet"
     known = [_read_statuses(lake, path)] if exists(lake, path) else []
     rows = pl.concat([*known, events.with_columns(line=pl.lit(None, pl.Int64))])
     _replace(lake, path, rows.unique(("twap_id", "status", "time_ns", "raw")).sort("time_ns", "twap_id", "status", "raw"))
@@ -190,7 +166,7 @@ def read_api_history(lake: Lake, day: date) -> pl.DataFrame:
     """The statuses of `twapHistory` of a day, as `read_status_object` gives those of an object: their times are whole seconds."""
     frames = [
         _read_statuses(lake, path).with_columns(object=pl.lit(path), unit_ns=pl.lit(UNITS_NS[0], pl.Int64))
-        for path in list_files(lake, f"{API_HISTORY}/date={day}")
+        for path in list_files(lake, f"{API_TWAP_HISTORY}/date={day}")
     ]
     return pl.concat([no_events(), *(frame.select(*_EVENTS_SCHEMA) for frame in frames)])
 

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from hl_pipeline.cli.terminal import program
 from hl_pipeline.definitions import build_defs
+from hl_pipeline.domain.shards import SHARDS, shard_of
 from hl_pipeline.events import is_event
-from hl_pipeline.lake.api_fills import SHARDS, shard_of
 from hl_pipeline.ops.instance import tags_of_own_run
 from hl_pipeline.ops.run_days import QUIET, Outcome, explain_failure, metadata_of, raise_if_interrupted
 from hl_pipeline.settings import Settings

@@ -9,61 +9,21 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from hl_pipeline.domain.errors import BucketDeniedError, BucketError
+from hl_pipeline.domain.object_keys import day_in_key
+from hl_pipeline.domain.records import SourceObject
 from hl_pipeline.events import emit
 
 _log = logging.getLogger(__name__)
 _HOUR_NAME = re.compile(r"(\d{1,2})\.(lz4|gz)", re.ASCII)
-# The layout of TWAP statuses is not documented: every form that is told of, or usual.
-_DAY_IN_KEY = re.compile(
-    r"date=(\d{4})-(\d\d)-(\d\d)|year=(\d{4})/month=(\d\d?)/day=(\d\d?)|(?<!\d)(\d{4})/(\d\d)/(\d\d)(?!\d)"
-    r"|(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)|(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)",
-    re.ASCII,
-)
-_HOUR_OF_LINES = re.compile(r"(?:.*/)?(\d{1,2})(?:\.jsonl|\.json|\.ndjson)?(?:\.lz4|\.gz)?", re.ASCII)
 _LINES = (".jsonl", ".json", ".ndjson", ".lz4", ".gz")
-_PARQUET = ".parquet"
 _DAYS_LISTED_EACH = 20
-
-
-class BucketError(RuntimeError):
-    """A bucket or an object of it could not be read. The message names it, the cause if known, and the next step."""
-
-
-class BucketDeniedError(BucketError):
-    """The bucket refuses us: nothing of it can be had until that is mended."""
-
-
-class BudgetError(BucketError):
-    """A request was not made: there is no money for it. Nothing more is to be had until there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceObject:
-    """One object of a bucket as it is listed: `size` in bytes, `modified` in UTC."""
-
-    key: str
-    etag: str
-    size: int
-    modified: datetime
-
-    @property
-    def codec(self) -> str:
-        return self.key.rpartition(".")[2]
-
-    @property
-    def is_parquet(self) -> bool:
-        return self.key.lower().endswith(_PARQUET)
-
-    @property
-    def hour(self) -> int | None:
-        """The hour of an object of lines that is named by one."""
-        return hour_in_name(self.key)
 
 
 class Bucket(Protocol):
@@ -150,23 +110,6 @@ def list_twap_objects(bucket: Bucket, after: str = "") -> dict[date, list[Source
         else:
             days.setdefault(day, []).append(found)
     return days
-
-
-def hour_in_name(key: str) -> int | None:
-    """The hour that the name of an object of lines is, if it is one."""
-    match = _HOUR_OF_LINES.fullmatch(key)
-    return int(match[1]) if match and int(match[1]) <= 23 else None
-
-
-def day_in_key(key: str) -> date | None:
-    """The first day (2023 to 2199) that stands in a key."""
-    for match in _DAY_IN_KEY.finditer(key):
-        year, month, day = (int(part) for part in match.groups() if part)
-        with suppress(ValueError):
-            found = date(year, month, day)
-            if 2023 <= found.year <= 2199:
-                return found
-    return None
 
 
 @dataclass(frozen=True, slots=True)

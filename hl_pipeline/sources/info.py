@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Protocol
 
 import requests
 import tenacity
 import urllib3.exceptions
 
+from hl_pipeline.domain.budgets import WeightBudget
 from hl_pipeline.events import emit
 from hl_pipeline.formats.exact_decode import BadValueError, Json, parse_json
 from hl_pipeline.settings import Settings
@@ -70,22 +70,6 @@ class _PassingError(InfoError):
 
 class _TooManyError(_PassingError):
     """429: whoever else calls from this address is to wait too."""
-
-
-class WeightBudget(Protocol):
-    """What all who call from one address may ask for together."""
-
-    def begin(self, most_weight: int, most_seconds: float) -> int:
-        """Wait for room for a call of at most that weight, that takes no longer than that; its number."""
-        ...
-
-    def end(self, call: int, weight: int) -> None:
-        """What the call weighed."""
-        ...
-
-    def pause(self, seconds: float) -> None:
-        """Let nobody begin for so long."""
-        ...
 
 
 @dataclass(slots=True)

@@ -5,55 +5,29 @@ asked is the matter of `info`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import polars as pl
 
+from hl_pipeline.domain.records import HistoryKind, HistoryPage, WalletVerdict
 from hl_pipeline.formats.api_fills import decode_fills, decode_twap_slices
 from hl_pipeline.formats.decoding import Decoded
 from hl_pipeline.formats.exact_decode import Json
-from hl_pipeline.formats.fills import FILL_KEY, BadLine, empty_fills
+from hl_pipeline.formats.fills import FILL_KEY, empty_fills
 from hl_pipeline.sources.info import PAGE_ITEMS, Answer, InfoApi, InfoError
 
-Kind = Literal["fills", "twap_slices"]
 REACHABLE_FILLS = 10_000
 """So many of a wallet's newest fills the API can reach: of its whole history, whatever window is asked for."""
 
-_ASK: dict[Kind, Callable[[InfoApi, str, int, int], Answer]] = {
+_ASK: dict[HistoryKind, Callable[[InfoApi, str, int, int], Answer]] = {
     "fills": InfoApi.user_fills_by_time,
     "twap_slices": InfoApi.user_twap_slice_fills_by_time,
 }
-_DECODE: dict[Kind, Callable[[list[Json], str, int], Decoded]] = {"fills": decode_fills, "twap_slices": decode_twap_slices}
+_DECODE: dict[HistoryKind, Callable[[list[Json], str, int], Decoded]] = {"fills": decode_fills, "twap_slices": decode_twap_slices}
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What an answer brought that was not there before: `fills` (FILL_SCHEMA, in the API's order; `line` counts items of the
-    walk), and `bad` items. `next_ms` is from where the next page is asked for, None after the last one.
-
-    `crowded_ms` is a millisecond of which a whole page came: were there more, they could not be had.
-    """
-
-    fills: pl.DataFrame
-    bad: list[BadLine]
-    next_ms: int | None
-    crowded_ms: int | None
-    requests: int
-    weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether everything of a wallet in the window came, and if not, why; `oldest_ms` is the oldest fill that did."""
-
-    state: Literal["complete", "truncated"]
-    fills: int
-    oldest_ms: int | None
-    reason: str | None
-
-
-def walk(api: InfoApi, kind: Kind, wallet: str, start_ms: int, end_ms: int, seen: pl.DataFrame | None = None) -> Iterator[Page]:
+def walk(
+    api: InfoApi, kind: HistoryKind, wallet: str, start_ms: int, end_ms: int, seen: pl.DataFrame | None = None
+) -> Iterator[HistoryPage]:
     """The wallet's fills of a kind from `start_ms` to `end_ms` (ms since 1970, both inclusive), in pages of new ones.
 
     To go on where a walk was broken off, start at the last page's `next_ms`: that moment comes again, but for the fills in `seen`
@@ -77,7 +51,7 @@ def walk(api: InfoApi, kind: Kind, wallet: str, start_ms: int, end_ms: int, seen
         once = decoded.fills.unique(FILL_KEY, keep="first", maintain_order=True)
         new = once.join(seen, on=FILL_KEY, how="anti", maintain_order="left")
         bad = [item for item in decoded.bad if item.text not in seen_bad]
-        yield Page(new, bad, next_ms, crowded_ms, answer.requests, answer.weight)
+        yield HistoryPage(new, bad, next_ms, crowded_ms, answer.requests, answer.weight)
         if next_ms is None:
             return
         # What stands at the moment from which the next page is asked for comes again with it.
@@ -101,7 +75,7 @@ def _last_ms(decoded: Decoded, answer: Answer, asked_ms: int, end_ms: int, name:
     raise InfoError(f"{name}: {why}", answer.requests, answer.weight)
 
 
-def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[int] = (), within: int = 0) -> Verdict:
+def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[int] = (), within: int = 0) -> WalletVerdict:
     """Whether a wallet's window is complete: `came` fills and slices of it (bad ones too) from both walks, `after` are in the
     warehouse from after the window, `within` from within it; `oldest_ms` is the oldest that came, `crowded_ms` as the pages said.
 
@@ -119,4 +93,4 @@ def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[i
     if crowded_ms:
         moments = ", ".join(map(str, sorted(crowded_ms)))
         reasons.append(f"{PAGE_ITEMS} fills, all that a page holds, are of one millisecond each, more may be: {moments}")
-    return Verdict("truncated" if reasons else "complete", came, oldest_ms, "; ".join(reasons) or None)
+    return WalletVerdict("truncated" if reasons else "complete", came, oldest_ms, "; ".join(reasons) or None)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import boto3
 import tenacity
@@ -34,8 +34,10 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
+from hl_pipeline.domain.budgets import Meter, Method
+from hl_pipeline.domain.errors import BucketDeniedError, BucketError
+from hl_pipeline.domain.records import SourceObject
 from hl_pipeline.events import emit
-from hl_pipeline.sources.buckets import BucketDeniedError, BucketError, SourceObject
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -53,20 +55,6 @@ _PASSING = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable",
 _NO_CREDENTIALS = (PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, SSOError, ProfileNotFound)
 _RECEIVED = "Received"
 _AGAIN = "Run again: it retries just what is not there"
-
-Method = Literal["LIST", "GET"]
-
-
-class Meter(Protocol):
-    """Who pays. Every request, retries and broken ones too, is told before it is made and after."""
-
-    def begin(self, method: Method, bucket: str, key: str, expected_bytes: int) -> int:
-        """Allow a request whose body will have so many bytes; its number. Raises BudgetError when there is no money for it."""
-        ...
-
-    def end(self, request: int, status: int | None, received_bytes: int, error: str | None) -> None:
-        """What came of it: the HTTP status (None: no answer) and the bytes of the body."""
-        ...
 
 
 class _PassingError(BucketError):

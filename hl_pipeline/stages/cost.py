@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from hl_pipeline.domain.completeness import SOURCES, Source, is_needed, wanted_hours
-from hl_pipeline.domain.status_completeness import STATUSES, days_around
+from hl_pipeline.domain.completeness import is_needed, wanted_hours
+from hl_pipeline.domain.datasets import SOURCES, STATUSES, Source
+from hl_pipeline.domain.records import SourceObject
+from hl_pipeline.domain.status_completeness import days_around
 from hl_pipeline.events import emit
-from hl_pipeline.lake.fills import Lake, list_days, list_raw_objects, open_lake
+from hl_pipeline.lake.fills import list_raw_objects
+from hl_pipeline.lake.store import Lake, list_days, open_lake
 from hl_pipeline.lake.twaps import list_status_objects
 from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources import buckets
-from hl_pipeline.sources.buckets import Bucket, SourceObject, list_twap_objects
+from hl_pipeline.sources.buckets import Bucket, list_twap_objects
 from hl_pipeline.stages.disk_space import Disk, Room, find_disks, room_of_fetched
 from hl_pipeline.stages.fills_retention import oldest_kept
 from hl_pipeline.warehouse.spending import Prices, Spending, find_prices

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
-from hl_pipeline.domain.completeness import SOURCES, hour_of, wanted_hours
+from hl_pipeline.domain.completeness import hour_of, wanted_hours
+from hl_pipeline.domain.datasets import SOURCES, STATUSES
 from hl_pipeline.domain.object_keys import KEY_FORMS, Place, days_that_want, hours_to_list, place_of_key
-from hl_pipeline.domain.status_completeness import STATUSES
-from hl_pipeline.lake.fills import Lake, ObjectMeta, list_raw_objects, raw_path, read_object_meta
-from hl_pipeline.lake.twaps import StatusObject, list_status_objects, read_status_object_meta, status_object_path
+from hl_pipeline.domain.records import ObjectMeta, StatusObject
+from hl_pipeline.lake.fills import list_raw_objects, raw_path, read_object_meta
+from hl_pipeline.lake.store import Lake
+from hl_pipeline.lake.twaps import list_status_objects, read_status_object_meta, status_object_path
 from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, list_days, list_hours, list_twap_objects

@@ -7,7 +7,8 @@ from datetime import date
 import psycopg
 
 from hl_pipeline.lake.api_fills import list_api_shards, read_api_progress
-from hl_pipeline.lake.fills import Lake, list_days, list_raw_objects
+from hl_pipeline.lake.fills import list_raw_objects
+from hl_pipeline.lake.store import Lake, list_days
 from hl_pipeline.lake.twaps import list_status_objects
 from hl_pipeline.warehouse.backfill_progress import restore_done
 from hl_pipeline.warehouse.ledger import record_fetched, record_shard, record_statuses_fetched

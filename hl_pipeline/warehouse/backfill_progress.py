@@ -13,9 +13,8 @@ from typing import Literal, LiteralString
 import polars as pl
 import psycopg
 
+from hl_pipeline.domain.records import ApiShard, HistoryKind, HistoryPage, WalletVerdict
 from hl_pipeline.formats.fills import BadLine
-from hl_pipeline.lake.api_fills import ApiShard
-from hl_pipeline.sources.info_paging import Kind, Page, Verdict
 from hl_pipeline.warehouse.dirty_days import note_dirty
 from hl_pipeline.warehouse.ledger import record_shard
 
@@ -69,7 +68,7 @@ SELECT %(wallet)s, %(kind)s, coalesce(max(page), 0) + 1, %(rows)s, %(fills)s
 FROM hl.backfill_pages WHERE wallet = %(wallet)s AND kind = %(kind)s
 """
 _KEEP_BAD = "INSERT INTO hl.backfill_bad (wallet, kind, reason, item) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
-_WENT_ON: dict[Kind, LiteralString] = {
+_WENT_ON: dict[HistoryKind, LiteralString] = {
     "fills": """
 UPDATE hl.backfill_progress SET
     fills_next = %(next)s, fills_walked = %(next)s::timestamptz IS NULL, fills = fills + %(rows)s, bad = bad + %(bad)s,
@@ -209,7 +208,7 @@ class Window:
 class Progress:
     """How far the walks of a wallet are: by kind from where it goes on (ms; None: from the beginning), absent: it is walked."""
 
-    unwalked: dict[Kind, int | None]
+    unwalked: dict[HistoryKind, int | None]
     fills: int
     bad: int
     oldest_ms: int | None
@@ -282,7 +281,7 @@ def read_progress(connection: psycopg.Connection, wallet: str) -> Progress:
     """How far the walks of a wallet are, and what came."""
     [row] = connection.execute(_READ, [wallet]).fetchall()
     walked, slices_walked, fills_next, slices_next, fills, bad, oldest, crowded = row
-    unwalked: dict[Kind, int | None] = {}
+    unwalked: dict[HistoryKind, int | None] = {}
     if not walked:
         unwalked["fills"] = _ms_or_none(fills_next)
     if not slices_walked:
@@ -290,13 +289,13 @@ def read_progress(connection: psycopg.Connection, wallet: str) -> Progress:
     return Progress(unwalked, fills, bad, _ms_or_none(oldest), crowded)
 
 
-def last_page(connection: psycopg.Connection, wallet: str, kind: Kind) -> pl.DataFrame | None:
+def last_page(connection: psycopg.Connection, wallet: str, kind: HistoryKind) -> pl.DataFrame | None:
     """The fills of the last page that came, of a wallet in work."""
     row = connection.execute(_LAST_PAGE, [wallet, kind]).fetchone()
     return None if row is None else pl.read_parquet(BytesIO(row[0]))
 
 
-def keep_page(connection: psycopg.Connection, wallet: str, kind: Kind, page: Page) -> None:
+def keep_page(connection: psycopg.Connection, wallet: str, kind: HistoryKind, page: HistoryPage) -> None:
     """Keep what a page brought and from where the next one begins, at once."""
     times = page.fills["time"]
     crowded = [] if page.crowded_ms is None else [page.crowded_ms]
@@ -324,7 +323,7 @@ def keep_page(connection: psycopg.Connection, wallet: str, kind: Kind, page: Pag
         )
 
 
-def end_wallet(connection: psycopg.Connection, wallet: str, verdict: Verdict) -> None:
+def end_wallet(connection: psycopg.Connection, wallet: str, verdict: WalletVerdict) -> None:
     """Note what may be said of a wallet that was asked for everything."""
     connection.execute(_END, [verdict.state, verdict.reason, wallet])
 

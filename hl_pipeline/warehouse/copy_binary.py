@@ -8,7 +8,7 @@ import polars as pl
 import psycopg
 from pgpq import ArrowToPostgresBinaryEncoder
 
-from hl_pipeline.lake.fills import as_arrow
+from hl_pipeline.formats.arrow import as_arrow
 
 _BATCH_ROWS = 20_000  # what pgpq encodes at a time: 100,000 is slower
 

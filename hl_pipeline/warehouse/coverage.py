@@ -9,8 +9,9 @@ import psycopg
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 
-from hl_pipeline.domain.completeness import SOURCES, Acknowledged, HourState
-from hl_pipeline.domain.status_completeness import STATUSES, StatusHour
+from hl_pipeline.domain.completeness import Acknowledged, HourState
+from hl_pipeline.domain.datasets import SOURCES, STATUSES
+from hl_pipeline.domain.status_completeness import StatusHour
 
 _RECORD = """
 INSERT INTO hl.coverage (source, object_date, object_hour, expected, found, note, why, object_key, etag, rows, bad_lines,

@@ -8,10 +8,9 @@ from datetime import UTC, date, datetime
 import psycopg
 
 from hl_pipeline.domain.completeness import first_ns, last_ns
+from hl_pipeline.domain.datasets import API_FILLS, API_TWAP_HISTORY
 from hl_pipeline.domain.due_days import Loaded, Taken
-from hl_pipeline.lake.api_fills import SOURCE, ApiShard
-from hl_pipeline.lake.fills import ObjectMeta
-from hl_pipeline.lake.twaps import API_HISTORY, StatusObject
+from hl_pipeline.domain.records import ApiShard, ObjectMeta, StatusObject
 
 SOURCE_NUMBERS = {"node_trades": 1, "node_fills": 2, "node_fills_by_block": 3}
 """The millions of an object_id, for ever: it must be the same whenever and wherever the object is recorded."""
@@ -177,7 +176,7 @@ def record_shard(connection: psycopg.Connection, meta: ApiShard) -> int:
     """Write what the lake has from the info API of a day and a shard; its object_id."""
     object_id = shard_number(date.fromisoformat(meta.date), meta.shard)
     moments = [_moment(ms * 1_000_000) for ms in (meta.first_time_ms, meta.last_time_ms)]
-    known = [meta.key, SOURCE, meta.date, meta.etag, meta.parser, meta.rows, *moments, meta.fetched_at]
+    known = [meta.key, API_FILLS, meta.date, meta.etag, meta.parser, meta.rows, *moments, meta.fetched_at]
     connection.execute(_API_FETCHED, [object_id, *known])
     return object_id
 
@@ -290,7 +289,7 @@ def days_of_api_alone(connection: psycopg.Connection) -> set[date]:
     """The days that were loaded with what the info API has of them, and for which nobody has asked a bucket yet: to fetch their
     objects because of that would cost what nobody has agreed to.
     """
-    return {row[0] for row in connection.execute(_OF_API_ALONE, [_FIRST_SHARD, f"{API_HISTORY}/%"])}
+    return {row[0] for row in connection.execute(_OF_API_ALONE, [_FIRST_SHARD, f"{API_TWAP_HISTORY}/%"])}
 
 
 def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:

@@ -23,10 +23,10 @@ from psycopg import sql
 from psycopg.abc import Query
 
 from hl_pipeline.domain.deduplicate import Once
+from hl_pipeline.domain.object_keys import shard_of_key
+from hl_pipeline.domain.records import ObjectVersion
 from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
-from hl_pipeline.lake.api_fills import place_of_key
-from hl_pipeline.lake.fills import ObjectVersion
 from hl_pipeline.warehouse.copy_binary import write_binary
 from hl_pipeline.warehouse.dirty_days import clear_dirty
 
@@ -306,7 +306,7 @@ def refuse_lost_objects(
         )
     gone = sorted(key for key in in_fills if _hour_of_key(key) not in hours)
     if gone:
-        table = "raw_fills" if place_of_key(gone[0]) is None else "api_fills"
+        table = "raw_fills" if shard_of_key(gone[0]) is None else "api_fills"
         raise LakeLacksError(
             f"{day}: {lake}/{table} lacks {len(gone)} objects that {lake}/fills/date={day} has rows of ({gone[0]}, ...). "
             f"Is the lake whole? To load what is there all the same, delete fills/date={day} in it, run again"
@@ -315,7 +315,7 @@ def refuse_lost_objects(
 
 def _hour_of_key(key: str) -> tuple[str, date, int]:
     """Source, date and hour of an object by its key, like node_fills/hourly/20250610/7.lz4; or of a shard of the info API."""
-    if (place := place_of_key(key)) is not None:
+    if (place := shard_of_key(key)) is not None:
         return place
     source, _, day, name = key.split("/")
     return source, datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date(), int(name.partition(".")[0])

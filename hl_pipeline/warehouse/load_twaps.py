@@ -13,7 +13,7 @@ from psycopg import sql
 
 from hl_pipeline.domain.deduplicate_statuses import OnceStatuses
 from hl_pipeline.domain.status_completeness import StatusJudgement
-from hl_pipeline.lake.twaps import SLICE_COLUMNS
+from hl_pipeline.formats.fills import SLICE_COLUMNS
 from hl_pipeline.warehouse.copy_binary import write_binary
 from hl_pipeline.warehouse.load_fills import LakeLacksError
 

@@ -11,8 +11,8 @@ from decimal import Decimal
 
 import psycopg
 
+from hl_pipeline.domain.errors import BudgetError
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import BudgetError
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.locks import lock_money
 

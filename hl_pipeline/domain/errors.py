@@ -1,0 +1,15 @@
+"""Errors that cross layers: a layer raises them, another one handles them."""
+
+from __future__ import annotations
+
+
+class BucketError(RuntimeError):
+    """A bucket or an object of it could not be read. The message names it, the cause if known, and the next step."""
+
+
+class BucketDeniedError(BucketError):
+    """The bucket refuses us: nothing of it can be had until that is mended."""
+
+
+class BudgetError(BucketError):
+    """A request was not made: there is no money for it. Nothing more is to be had until there is."""

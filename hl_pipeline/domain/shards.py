@@ -1,0 +1,12 @@
+"""Shards of wallets: 256, by the first byte of sha256 of the lower-case address. hl.shard_of says the same in PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+
+SHARDS = tuple(f"{number:02x}" for number in range(256))
+
+
+def shard_of(wallet: str) -> str:
+    """The shard of a wallet, two hex digits."""
+    return hashlib.sha256(wallet.lower().encode()).hexdigest()[:2]
