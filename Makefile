@@ -32,8 +32,8 @@ test: check
 	POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
 
 bench: setup
-	$(BIN)/python -m hl_pipeline_tests.bench
+	$(BIN)/python -m hl_pipeline_tests.tools.bench
 
 # The README's pictures, from the real UI; needs Chromium (Debian: apt install chromium).
 pictures: setup
-	$(BIN)/python -m hl_pipeline_tests.take_pictures
+	$(BIN)/python -m hl_pipeline_tests.tools.take_pictures

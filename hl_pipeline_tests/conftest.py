@@ -20,9 +20,8 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline.warehouse.migrate import migrate
-from hl_pipeline_tests.s3_server import S3Server, serve_s3
-
-SAMPLES = Path(__file__).parent.parent.parent / "shared" / "samples"
+from hl_pipeline_tests.records.reading import unpack_records
+from hl_pipeline_tests.servers.s3 import S3Server, serve_s3
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -58,10 +57,11 @@ def _environment_comes_back() -> Generator[None]:
 
 
 @pytest.fixture(scope="session")
-def samples() -> Path:
-    """The real records beside the project."""
-    assert SAMPLES.is_dir(), f"the real records are missing: {SAMPLES}"
-    return SAMPLES
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real records as files, and as a bucket in `s3/`."""
+    directory = tmp_path_factory.mktemp("records")
+    unpack_records(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ from dagster import (
 )
 
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, lake_metadata
-from hl_pipeline.domain.completeness import Judgement, extra_hours, judge_day, wanted_hours
-from hl_pipeline.domain.datasets import SOURCES, Source
+from hl_pipeline.domain.completeness import Judgement, extra_hours, judge_day
+from hl_pipeline.domain.datasets import SOURCES, Source, wanted_hours
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError, BudgetError
 from hl_pipeline.domain.records import ObjectMeta, SourceObject, StatusObject
 from hl_pipeline.events import emit

@@ -26,11 +26,11 @@ from dagster import (
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, status_lake_metadata, table_metadata
 from hl_pipeline.assets.raw_api import raw_api_twap_history
 from hl_pipeline.assets.raw_fills import check_bad_lines, severity
-from hl_pipeline.domain.datasets import STATUSES, start_of
+from hl_pipeline.domain.datasets import STATUSES, days_around, start_of
 from hl_pipeline.domain.deduplicate_statuses import OnceStatuses, count_statuses_once
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError, BudgetError
 from hl_pipeline.domain.records import SourceObject, StatusObject
-from hl_pipeline.domain.status_completeness import StatusJudgement, days_around, find_strays, judge_status_day
+from hl_pipeline.domain.status_completeness import StatusJudgement, find_strays, judge_status_day
 from hl_pipeline.events import emit
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
 from hl_pipeline.formats.twap_statuses import DecodedStatuses, decode_json_lines, decode_parquet

@@ -10,8 +10,8 @@ import psycopg
 from psycopg.rows import class_row
 from rich.markup import escape
 
-from hl_pipeline.domain.completeness import MORE_HOURS, is_needed, show_hours
-from hl_pipeline.domain.datasets import HOUR, SOURCES, STATUSES, STATUSES_FIRST_DAY, start_of
+from hl_pipeline.domain.completeness import MORE_HOURS, show_hours
+from hl_pipeline.domain.datasets import HOUR, SOURCES, STATUSES, STATUSES_FIRST_DAY, is_needed, start_of
 
 GLYPHS = {
     "present": ("#", "green", "there, no block missing"),

@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-from hl_pipeline.domain.datasets import HOUR, SOURCES, Source, start_of
+from hl_pipeline.domain.datasets import HOUR, SOURCES, Source, is_needed, start_of, wanted_hours
 from hl_pipeline.domain.records import ObjectMeta
 
 MORE_HOURS = 3
@@ -192,15 +192,6 @@ class Judgement:
         return ". ".join(said) + "."
 
 
-def wanted_hours(day: date, source: Source) -> list[datetime]:
-    """The hours whose objects a day wants in any case; none when the source does not have the day."""
-    start = start_of(day)
-    if source.first >= start + 24 * HOUR:
-        return []
-    hours = [start + HOUR * n for n in range(25)]
-    return [hour for hour in hours if source.first <= hour and (source.last is None or hour <= source.last)]
-
-
 def extra_hours(day: date, source: Source, found: FoundHours) -> list[datetime]:
     """The hours beyond `wanted_hours` whose objects are wanted because what their neighbours in `found` hold does not reach
     over an edge of the day. Ask again with what has come of them.
@@ -263,11 +254,6 @@ def judge_day(
 def find_note(acknowledged: Acknowledged, source: str, object_date: date, hour: int | None) -> str | None:
     """What people have noted of an hour, or of all the hours of its day."""
     return acknowledged.get((source, object_date, hour), acknowledged.get((source, object_date, None)))
-
-
-def is_needed(source: Source, hour: datetime) -> bool:
-    """Whether it is a hole when the source's object of that hour is not there."""
-    return source.first <= hour and (source.needed_until is None or hour <= source.needed_until)
 
 
 def _state_of(

@@ -61,3 +61,22 @@ API_FILLS = "api_fills"
 
 
 API_TWAP_HISTORY = "api_twap_history"
+
+
+def wanted_hours(day: date, source: Source) -> list[datetime]:
+    """The hours whose objects a day wants in any case; none when the source does not have the day."""
+    start = start_of(day)
+    if source.first >= start + 24 * HOUR:
+        return []
+    hours = [start + HOUR * n for n in range(25)]
+    return [hour for hour in hours if source.first <= hour and (source.last is None or hour <= source.last)]
+
+
+def is_needed(source: Source, hour: datetime) -> bool:
+    """Whether it is a hole when the source's object of that hour is not there."""
+    return source.first <= hour and (source.needed_until is None or hour <= source.needed_until)
+
+
+def days_around(day: date) -> list[date]:
+    """The days in whose objects events of `day` may stand: at an edge of the day, or where days are cut in another zone."""
+    return [day + timedelta(days=step) for step in (-1, 0, 1)]

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from hl_pipeline.domain.completeness import wanted_hours
-from hl_pipeline.domain.datasets import SOURCES, start_of
+from hl_pipeline.domain.datasets import SOURCES, start_of, wanted_hours
 from hl_pipeline.domain.records import SourceObject
 
 Listed = Mapping[str, Mapping[date, Mapping[int, SourceObject]]]

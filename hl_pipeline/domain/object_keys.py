@@ -9,9 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from hl_pipeline.domain.completeness import wanted_hours
-from hl_pipeline.domain.datasets import API_FILLS, HOUR, SOURCES, STATUSES, Source, start_of
-from hl_pipeline.domain.status_completeness import days_around
+from hl_pipeline.domain.datasets import API_FILLS, HOUR, SOURCES, STATUSES, Source, days_around, start_of, wanted_hours
 
 KEY_FORMS = (
     "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4 or .gz), or of TWAP statuses a key with its "

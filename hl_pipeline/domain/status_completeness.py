@@ -42,11 +42,6 @@ class StatusJudgement:
     is_harmless: bool
 
 
-def days_around(day: date) -> list[date]:
-    """The days in whose objects events of `day` may stand: at an edge of the day, or where days are cut in another zone."""
-    return [day + timedelta(days=step) for step in (-1, 0, 1)]
-
-
 def judge_status_day(
     day: date,
     objects: Sequence[StatusObject],

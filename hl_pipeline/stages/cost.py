@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from hl_pipeline.domain.completeness import is_needed, wanted_hours
-from hl_pipeline.domain.datasets import SOURCES, STATUSES, Source
+from hl_pipeline.domain.datasets import SOURCES, STATUSES, Source, days_around, is_needed, wanted_hours
 from hl_pipeline.domain.records import SourceObject
-from hl_pipeline.domain.status_completeness import days_around
 from hl_pipeline.events import emit
 from hl_pipeline.lake.fills import list_raw_objects
 from hl_pipeline.lake.store import Lake, list_days, open_lake

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
-from hl_pipeline.domain.completeness import hour_of, wanted_hours
-from hl_pipeline.domain.datasets import SOURCES, STATUSES
+from hl_pipeline.domain.completeness import hour_of
+from hl_pipeline.domain.datasets import SOURCES, STATUSES, wanted_hours
 from hl_pipeline.domain.object_keys import KEY_FORMS, Place, days_that_want, hours_to_list, place_of_key
 from hl_pipeline.domain.records import ObjectMeta, StatusObject
 from hl_pipeline.lake.fills import list_raw_objects, raw_path, read_object_meta

@@ -1,0 +1,182 @@
+"""Each example of docs/api.md is what the API answers, on the real records and a few rows beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Json
+
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.processes import PROJECT
+from hl_pipeline_tests.servers.api import Api, add, at, ns, real_status_row, real_statuses, serving, twap_row
+
+DOCUMENT = PROJECT / "docs" / "api.md"
+EXAMPLE = re.compile(r"```sh\ncurl '(\S+)'\n```\n+```(json|csv)\n(.*?)```", re.DOTALL)
+HOST = "http://127.0.0.1:8000"
+_EPOCH = at("1970-01-01 00:00")
+_MADE = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at"), at("2026-03-17 00:00"))
+# The figures of TWAP 2018017: what it was asked for and reported is real, what its slices and the market show is not.
+_FIGURES: dict[str, Any] = {
+    "wallet": "0xa6c9c1886ebfc76a4f409cb325e85916c0c4632c",
+    "coin": "xyz:LITE",
+    "status": "finished",
+    "started_at": at("2026-07-09 18:56:06.714"),
+    "planned_end": at("2026-07-09 19:01:06.714"),
+    "ended_at": at("2026-07-09 19:00:44.010"),
+    "duration_minutes": 5,
+    "reduce_only": False,
+    "randomize": False,
+    "fills": 10,
+    "slices": 10,
+    "slices_due": 10,
+    "size_requested": "0.124",
+    "size_reported": "0.124",
+    "notional_reported": "99.4204",
+    "size_observed": "0.124",
+    "notional_observed": "99.4204",
+    "first_slice_at": at("2026-07-09 18:56:07.100"),
+    "last_slice_at": at("2026-07-09 19:00:44.010"),
+    "vwap": "801.7774193548",
+    "whole_minutes": 3,
+    "market_volume": "40.5",
+    "market_notional": "32455.89",
+    "own_volume": "0.074",
+    "own_notional": "59.3305",
+    "market_vwap": "801.3800000000",
+    "market_vwap_without_own": "801.3792979765",
+    "participation": "0.0018271605",
+    "arrival_px": "801.1",
+    "slippage_bps": "4.9592",
+    "slippage_without_own_bps": "4.9680",
+    "slippage_arrival_bps": "8.4561",
+    "schedule_deviation": "0.0161290323",
+    "maker_share": "0.1",
+    "fees": Json({"USDC": "0.0447"}),
+    "closed_pnl": "0",
+    "is_complete": True,
+    "seen_from": at("2026-07-09 17:56:06.714"),
+    "seen_to": at("2026-07-09 19:00:44.010"),
+}
+
+_STATS: dict[str, Any] = {
+    "fills": 768,
+    "non_market_rows": 12,
+    "fees_known": 780,
+    "fees_in_quote": "18.7663",
+    "trades": 384,
+    "volume": "1251.5",
+    "notional": "47339.2375",
+    "buys": 210,
+    "sells": 174,
+    "buy_volume": "700.25",
+    "sell_volume": "551.25",
+    "buy_notional": "26487.65625",
+    "sell_notional": "20851.58125",
+    "liquidations": 0,
+    "liquidation_notional": 0,
+    "twap_volume": "120.49",
+    "twap_notional": "4557.65474",
+    "builder_volume": "90",
+    "builder_notional": "3404.34",
+    "wallets": 96,
+    "open": "37.8",
+    "high": "37.91",
+    "low": "37.7",
+    "close": "37.826",
+    "fees": Json({"HYPE": "0.29154", "USDC": "7.7384"}),
+    "is_complete": True,
+}
+
+
+def _insert(connection: psycopg.Connection, samples: Path) -> None:
+    add(connection, "twap_statuses", *(real_status_row(event) for event in real_statuses(samples)))
+    for line in (samples / "node_fills_by_block_20260315_0.jsonl").read_text().splitlines():
+        block = json.loads(line)
+        for wallet, fill in block["events"]:
+            if fill.get("twapId") in (1670761, 1671203):
+                add(connection, "fills", _fill(block, wallet, fill))
+    add(connection, "twaps", twap_row(2018017, at("2026-07-09 18:56:06.714"), **_FIGURES))
+    slice_at = at("2026-03-15 00:00:00.099")
+    add(connection, "twaps", twap_row(1671203, slice_at, coin="PENGU", side="A", verdict="status_missing", statuses=0))
+    add(connection, "twap_slice_days", {"twap_id": 1671203, "date": "2026-03-15"}, {"twap_id": 1671203, "date": "2026-03-16"})
+    add(connection, "twap_days", {"date": "2026-07-09"}, {"date": "2026-07-10", "state": "pending", "explanation": "not due"})
+    add(connection, "fills_days", {"date": "2026-03-14", "thinned_at": at("2026-06-01 00:00"), **_MADE})
+    lacks = {"state": "incomplete", "explanation": "1 of 25 objects missing: hour 7. 3 blocks missing in that of hour 9."}
+    for hour in range(25):
+        _add_hour(connection, at("2026-03-16 00:00") + timedelta(hours=hour))
+    loaded = {"loaded_at": at("2026-03-17 02:06:00"), **_MADE}
+    add(connection, "fills_days", {"date": "2026-03-15", **loaded}, {"date": "2026-03-16", **lacks, **loaded})
+    day = {"date": "2026-03-15"}
+    add(connection, "daily_stats", {**day, "coin": "@107", "kind": "spot", **_STATS})
+    wallet = {"wallet": "0x9d097697e5b82a52f6b82c16c148a753bbf5c8ae", "coins": 2, "twaps": 2, "fees": Json({"USDC": "0.031289"})}
+    times = {"first_fill": slice_at, "last_fill": at("2026-03-15 00:00:01.071"), "is_complete": True, "maker_fills": 0}
+    notionals = {"maker_notional": 0, "taker_notional": "45.291564"}
+    add(connection, "user_stats", {**day, **wallet, **times, **notionals, "taker_fills": 2, "closed_pnl": 0})
+    minute = {"open": "37.82", "high": "37.83", "low": "37.81", "close": "37.826", "volume": "97.25", "notional": "3678.3"}
+    for number in range(2):
+        add(connection, "candles", {**day, **minute, "coin": "@107", "time": at("2026-03-15 00:00") + timedelta(minutes=number)})
+    hour = {"object_date": "2026-03-15", "object_hour": 0, "object_id": 3_028_056}
+    key = "node_fills_by_block/hourly/20260315/0.lz4"
+    add(connection, "s3_ingest_log", {"object_key": key, "loaded_at": at("2026-03-15 02:04:11.250"), **hour})
+
+
+def _add_hour(connection: psycopg.Connection, hour: datetime) -> None:
+    """Of node_fills_by_block: there, but for one that is missing and one in which blocks are, which is acknowledged."""
+    place = {"object_date": hour.date(), "object_hour": hour.hour, "judged_at": at("2026-03-17 02:06:00")}
+    if (hour.day, hour.hour) == (16, 7):
+        add(connection, "coverage", {**place, "found": "missing", "why": "no such object in node_fills_by_block"})
+        return
+    first = 924_310_000 + (hour.day - 16) * 1_200_000 + hour.hour * 50_000
+    key = f"node_fills_by_block/hourly/{hour:%Y%m%d}/{hour.hour}.lz4"
+    values: dict[str, Any] = {"object_key": key, "etag": "5f363e0e58a95f06cbe9bbc662c5dfb6", "rows": 271_828, "bad_lines": 0}
+    values |= {"first_block": first, "last_block": first + 49_999, "fetched_at": at("2026-03-17 02:04:11.250")}
+    if (hour.day, hour.hour) == (16, 9):
+        lost = {"missing_blocks": 3, "missing_ranges": f"{{[{first + 11},{first + 14})}}", "found": "blocks missing"}
+        values |= {**lost, "why": f"{first + 11}-{first + 13} in {key}", "note": "the node was down"}
+    add(connection, "coverage", {**place, **values})
+
+
+def _fill(block: dict[str, Any], wallet: str, fill: dict[str, Any]) -> dict[str, Any]:
+    seconds, _, fraction = block["block_time"].partition(".")
+    named = {"startPosition": "start_position", "closedPnl": "closed_pnl", "feeToken": "fee_token", "twapId": "twap_id"}
+    return {
+        **{named.get(name, name): value for name, value in fill.items()},
+        "time": _EPOCH + timedelta(milliseconds=fill["time"]),
+        "hash": bytes.fromhex(fill["hash"][2:]),
+        "wallet": wallet,
+        "block_number": block["block_number"],
+        "block_time_ns": ns(seconds, int(fraction)),
+        "object_id": 3_028_056,
+    }
+
+
+@pytest.fixture(scope="module")
+def api(new_database: NewDatabase, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
+    url = new_database()
+    with connect(url, "test") as connection:
+        _insert(connection, samples)
+    with serving(url, tmp_path_factory.mktemp("api")) as api:
+        yield api
+
+
+@pytest.mark.parametrize(("url", "language", "answer"), EXAMPLE.findall(DOCUMENT.read_text()))
+def test_each_example_is_what_the_api_answers(api: Api, url: str, language: str, answer: str) -> None:
+    response = api.ask(url.removeprefix(HOST))
+    assert (response.json() if language == "json" else response.text.replace("\r\n", "\n")) == (
+        json.loads(answer) if language == "json" else answer
+    )
+
+
+def test_each_path_is_named_and_no_answer_stands_without_its_request(api: Api) -> None:
+    document = DOCUMENT.read_text()
+    for path in api.get("/openapi.json")["paths"]:
+        assert f"`GET {path}`" in document, path
+    assert len(EXAMPLE.findall(document)) == document.count("```json") + document.count("```csv")

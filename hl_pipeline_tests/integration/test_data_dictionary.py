@@ -1,0 +1,148 @@
+"""docs/data-model.md is true: its columns are those of database and lake, and each of its queries runs and gives what it says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import lz4.frame
+import polars as pl
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+from dagster import DagsterInstance, materialize
+
+from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES
+from hl_pipeline.definitions import ASSETS, build_resources
+from hl_pipeline.sample.generate import write_sample
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.data_dictionary import DOCUMENT, written
+
+DAY = date(2026, 3, 15)
+_NOBODY = "0x" + "0" * 40
+_BLOCKS = re.findall(r"```(sql|sql duckdb|python)\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A generated day that is loaded, with one line in quarantine; the truth beside it."""
+
+    lake: Path
+    database_url: str
+    truth: Path
+    busiest: str
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase, instance: DagsterInstance) -> Loaded:
+    home = tmp_path_factory.mktemp("model")
+    sample = write_sample(home, first_day=DAY, fills_per_hour=300)
+    # One more line, of no block: nothing that the truth tells of is lost.
+    path = sample.node_data_dir / "node_fills_by_block/hourly/20260315/6.lz4"
+    path.write_bytes(lz4.frame.compress(lz4.frame.decompress(path.read_bytes()) + b"{broken\n"))
+    url = new_database()
+    values = {"HL_HOME": home, "HL_LAKE_URL": home / "lake", "HL_DATABASE_URL": url, "HL_NODE_DATA_URL": sample.node_data_dir}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, str(value))
+        assert materialize(ASSETS, partition_key=str(DAY), instance=instance, resources=build_resources(Settings())).success
+    truth = pl.read_parquet(home / "truth" / "fills.parquet").filter(pl.col("date") == DAY)
+    busiest = truth.group_by("wallet").agg(pl.col("twap_rows", "rows").sum()).sort("rows", "wallet").row(-1)[0]
+    return Loaded(home / "lake", url, home / "truth", busiest)
+
+
+def _fitted(text: str, loaded: Loaded) -> str:
+    return text.replace(_NOBODY, loaded.busiest).replace(".hl/lake", str(loaded.lake))
+
+
+def test_the_tables_of_the_document_are_those_of_the_dictionary() -> None:
+    assert DOCUMENT.read_text() == written(), "run: python -m hl_pipeline_tests.data_dictionary"
+
+
+def test_the_dictionary_has_the_columns_of_the_database_and_their_types(connection: psycopg.Connection) -> None:
+    for name, table in TABLES.items():
+        columns = connection.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+            [name],
+        ).fetchall()
+        spelled = {"timestamp with time zone": "timestamptz"}
+        assert {(column, spelled.get(kind, kind)) for column, kind in columns} == {(c.name, c.type) for c in table.columns}, name
+    tables = connection.execute(
+        "SELECT 'hl.' || relname FROM pg_class WHERE relnamespace = 'hl'::regnamespace AND relkind IN ('r', 'p') "
+        "AND NOT relispartition AND relname <> 'alembic_version'"
+    ).fetchall()
+    assert {row[0] for row in tables} == set(TABLES)
+
+
+def test_the_dictionary_has_the_columns_of_the_lake(loaded: Loaded) -> None:
+    raw = pq.read_schema(next((loaded.lake / "raw_fills/object_date=2026-03-15").glob("*.parquet")))
+    fills = pq.read_schema(loaded.lake / "fills/date=2026-03-15/hour=13.parquet")
+    known = {column.name for column in (*FILL_COLUMNS, *LAKE_ONLY)}
+    assert set(fills.names) == known
+    assert set(raw.names) == known - {"object"}
+    assert {str(fills.field(c.name).type) for c in FILL_COLUMNS if c.type == "numeric"} == {"decimal128(38, 10)"}
+
+
+def test_each_column_that_another_asset_gives_is_one_of_its_columns() -> None:
+    of_asset = {name.removeprefix("hl."): {c.name for c in table.columns} for name, table in TABLES.items()}
+    of_asset["raw_fills"] = {c.name for c in (*FILL_COLUMNS, *LAKE_ONLY)}
+    of_asset["raw_twap_statuses"] = {c.name for c in (*STATUS_COLUMNS, *STATUS_LAKE_ONLY)}
+    for table in TABLES.values():
+        given = [name for column in table.columns if not isinstance(column.comes_from, str) for name in column.comes_from]
+        for name in given if table.upstream else []:
+            asset, _, column = name.rpartition(".")
+            assert column in of_asset[asset or str(table.upstream)], name
+
+
+@pytest.mark.parametrize("query", [text for language, text in _BLOCKS if language == "sql"])
+def test_each_query_in_postgresql_gives_rows(query: str, loaded: Loaded) -> None:
+    with connect(loaded.database_url) as connection:
+        rows = connection.execute(_fitted(query, loaded).encode()).fetchall()
+    # The one about what is not whole: the line without a block made no day less than whole.
+    assert bool(rows) != ("state <> 'whole'" in query)
+
+
+@pytest.mark.parametrize("query", [text for language, text in _BLOCKS if language == "sql duckdb"])
+def test_each_query_in_duckdb_gives_rows(query: str, loaded: Loaded) -> None:
+    assert duckdb.execute(_fitted(query, loaded)).fetchall()
+
+
+@pytest.mark.parametrize("code", [text for language, text in _BLOCKS if language == "python"])
+def test_each_example_in_polars_gives_rows(code: str, loaded: Loaded) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(_fitted(code, loaded), "data-model.md", "exec"), names)
+    assert names["result"].height > 0
+
+
+def test_duckdb_reads_the_sums_of_the_generators_truth_from_the_lake(loaded: Loaded) -> None:
+    found = duckdb.execute(
+        "SELECT coin, wallet, count(*), sum(sz), sum(closed_pnl), sum(fee), count(twap_id), sum(sz) FILTER (crossed) "
+        f"FROM read_parquet('{loaded.lake}/fills/*/*.parquet', hive_partitioning = true) WHERE date = '2026-03-15' GROUP BY ALL"
+    ).fetchall()
+    truth = pl.read_parquet(loaded.truth / "fills.parquet").filter(pl.col("date") == DAY)
+    names = ["rows", "sz_sum", "closed_pnl_sum", "fee_sum", "twap_rows", "taker_sz_sum"]
+    expected = {(row["coin"], row["wallet"]): [Decimal(row[name]) for name in names] for row in truth.iter_rows(named=True)}
+    assert {row[:2]: [Decimal(value or 0) for value in row[2:]] for row in found} == expected
+
+
+def test_volume_in_duckdb_is_the_volume_of_the_statistics(loaded: Loaded) -> None:
+    [query] = [text for language, text in _BLOCKS if language == "sql duckdb" and "each trade once" in text]
+    found = duckdb.execute(_fitted(query, loaded).replace("LIMIT 10", "")).fetchall()
+    with connect(loaded.database_url) as connection:
+        counted = connection.execute("SELECT coin, trades, volume, notional FROM hl.daily_stats WHERE trades > 0").fetchall()
+    assert sorted(found) == sorted(counted)
+
+
+def test_volume_by_hand_is_the_volume_of_the_statistics(loaded: Loaded) -> None:
+    [by_hand] = [text for language, text in _BLOCKS if language == "sql" and "Volume by hand" in text]
+    with connect(loaded.database_url) as connection:
+        counted = connection.execute("SELECT sum(notional) FROM hl.daily_stats").fetchone()
+        assert connection.execute(_fitted(by_hand, loaded).encode()).fetchone() == counted

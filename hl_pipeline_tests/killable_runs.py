@@ -1,0 +1,110 @@
+"""Runs of the pipeline in processes of their own, to be killed: started from a server that has imported everything, so that
+each begins at once. A run dies by SIGKILL at an event of the pipeline's own log, or after a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from datetime import date
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from hl_pipeline.assets.fills import load_fills
+from hl_pipeline.assets.raw_fills import bring_day
+from hl_pipeline.assets.statistics import DAILY, USER, make_candles_of_day, make_statistics_of_day
+from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
+from hl_pipeline.assets.twaps import make_twaps_of_day
+from hl_pipeline.events import is_event
+from hl_pipeline.lake.store import open_lake
+from hl_pipeline.resources import NodeData, TwapData
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import connect
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["hl_pipeline_tests.killable_runs"])
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run reads and writes."""
+
+    bucket: Path
+    lake: Path
+    database_url: str
+    statuses: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """When to die: `seconds` after `event` has come `count` times, or after the start when there is no event."""
+
+    event: str | None
+    count: int = 1
+    seconds: float = 0.0
+
+
+class _Reaper(logging.Handler):
+    def __init__(self, death: Death) -> None:
+        super().__init__()
+        self._death = death
+        self._left = death.count
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if is_event(record) and record.event == self._death.event:
+            self._left -= 1
+            if self._left == 0:
+                _die_after(self._death.seconds)
+
+
+def _die_after(seconds: float) -> None:
+    if seconds == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+def ingest(place: Place, day: date) -> None:
+    """A day from the bucket to the database, as raw_fills and fills do it; with statuses of TWAPs, all that follows too."""
+    lake = open_lake(str(place.lake))
+    with connect(place.database_url, "test run") as connection:
+        settings = Settings(database_url=SecretStr(place.database_url), lake_url=str(place.lake), swap_wait_seconds=60)
+        bring_day(day, NodeData(url=str(place.bucket), region="none"), lake, settings)
+        load_fills(day, lake, connection, settings)
+        if place.statuses is not None:
+            make_candles_of_day(day, lake, connection)
+            for statistics in (DAILY, USER):
+                make_statistics_of_day(day, lake, connection, statistics)
+            bring_statuses(day, TwapData(url=str(place.statuses), region="none"), lake, settings)
+            load_day_of_statuses(day, lake, connection, settings)
+            make_twaps_of_day(day, lake, connection)
+
+
+def _run(place: Place, day: date, death: Death | None) -> None:
+    logger = logging.getLogger("hl_pipeline")
+    logger.setLevel(logging.DEBUG)
+    if death is not None and death.event is None:
+        _die_after(death.seconds)
+    elif death is not None:
+        logger.addHandler(_Reaper(death))
+    ingest(place, day)
+
+
+def start(place: Place, day: date, death: Death | None = None) -> BaseProcess:
+    """Begin a run in a process of its own."""
+    process = _context.Process(target=_run, args=(place, day, death))
+    process.start()
+    return process
+
+
+def run(place: Place, day: date, death: Death | None = None) -> int:
+    """A run to its end; its exit code (-9: it was killed)."""
+    process = start(place, day, death)
+    process.join(120)
+    assert process.exitcode is not None, "the run did not end within two minutes"
+    return process.exitcode

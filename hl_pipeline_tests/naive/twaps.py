@@ -1,0 +1,380 @@
+"""The second way to hl.twaps: from statuses and legs, row by row, as docs/twaps.md says; none of the pipeline's code is used.
+
+A status is a row of a sample's `truth/statuses.parquet` as a dict, a leg one of its `truth/legs.parquet`. Moments are whole
+numbers since 1970 here (ms unless a name says otherwise), sums are exact Decimals, what is divided is a Fraction: each figure is
+rounded once, at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal, localcontext
+from fractions import Fraction
+from itertools import groupby
+from typing import Any
+
+from hl_pipeline_tests.naive import statistics as naive_statistics
+from hl_pipeline_tests.naive.statistics import Leg, Row, grouped
+
+Status = dict[str, Any]
+Candles = Mapping[int, Row]
+"""A coin's candles by the moment at which each begins."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND, MINUTE, DAY = 1000, 60_000, 86_400_000
+BETWEEN_SLICES = 30 * SECOND
+ARRIVAL = 60 * MINUTE
+LONGEST_MINUTES = 4_320
+PLACES = {"waitingForTrigger": 0, "activated": 1}
+OPEN = tuple(PLACES)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is there of a day: the states of its fills and statuses (None: not loaded), whether its candles were made."""
+
+    fills: str | None = "whole"
+    candles: bool = True
+    statuses: str | None = "unprovable"
+    quarantined: bool = False
+
+
+NOT_LOADED = Loaded(None, False, None)
+Days = Mapping[date, Loaded]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    begin: int
+    end: int
+
+    @property
+    def whole_minutes(self) -> range:
+        """The moments at which its whole minutes begin."""
+        return range(-(-self.begin // MINUTE) * MINUTE, self.end // MINUTE * MINUTE, MINUTE)
+
+    def days(self) -> list[date]:
+        first, last = sorted((self.begin // DAY, self.end // DAY))
+        return [day_at(number * DAY) for number in range(first, last + 1)]
+
+
+def twaps(statuses: Iterable[Status], legs: Iterable[Leg], days: Days) -> dict[int, Row]:
+    """Every TWAP by its id, from what `days` say is loaded."""
+    with localcontext(Context(prec=200)):
+        there = [leg for leg in legs if loaded_at(days, leg["time"]).fills is not None]
+        told = [status for status in statuses if loaded_at(days, status["time_ns"] // 10**6).statuses is not None]
+        of_coin = candles_by_coin([leg for leg in there if loaded_at(days, leg["time"]).candles])
+        fills_of = grouped((leg for leg in there if leg["twap_id"] is not None), lambda leg: leg["twap_id"])
+        told_of = grouped(told, lambda status: status["twap_id"])
+        return {
+            twap_id: twap(told_of.get(twap_id, []), fills_of.get(twap_id, []), of_coin, days)
+            for twap_id in sorted(told_of.keys() | fills_of.keys())
+        }
+
+
+def candles_by_coin(legs: Sequence[Leg]) -> dict[str, dict[int, Row]]:
+    found: dict[str, dict[int, Row]] = {}
+    for (coin, minute), candle in naive_statistics.candles(legs).items():
+        found.setdefault(coin, {})[(minute - EPOCH) // timedelta(milliseconds=1)] = candle
+    return found
+
+
+def twap(statuses: Sequence[Status], fills: Sequence[Leg], candles: Mapping[str, Candles], days: Days) -> Row:
+    told = sorted(statuses, key=lambda status: (status["time_ns"], PLACES.get(status["status"], 2), status["status"]))
+    fills = sorted(fills, key=lambda fill: fill["time"])
+    window = window_of(told, fills)
+    row = {
+        **who_and_what(told, fills),
+        **when(told, window),
+        **reported(told),
+        **observed(fills),
+        **against_the_schedule(told, fills, window),
+        **market(told, fills, window, candles, days),
+        **seen(told, fills, window),
+        "is_complete": is_complete(window, days),
+    }
+    return {**row, **slippages(row, fills), "verdict": verdict(told, fills, row, window.begin, days)}
+
+
+# Who and when
+
+
+def who_and_what(told: Sequence[Status], fills: Sequence[Leg]) -> Row:
+    said_by = told[-1] if told else fills[0]
+    return {
+        **{name: said_by[name] for name in ("wallet", "coin", "side")},
+        "status": told[-1]["status"] if told else None,
+        "error": told[-1]["error"] if told else None,
+        **{name: last_known(told, name) for name in ("duration_minutes", "size_requested", "reduce_only", "randomize")},
+        "statuses": len(told),
+    }
+
+
+def when(told: Sequence[Status], window: Window) -> Row:
+    return {
+        "started_at": at(last_known(told, "started_at_ms")),
+        "begins_at": at(window.begin),
+        "planned_end": at(planned_end(told, window.begin)),
+        "ended_at": at(ended(told)),
+    }
+
+
+def window_of(told: Sequence[Status], fills: Sequence[Leg]) -> Window:
+    begin = begins(told, fills)
+    ends = (ended(told), planned_end(told, begin), fills[-1]["time"] if fills else None, begin)
+    return Window(begin, next(end for end in ends if end is not None))
+
+
+def begins(told: Sequence[Status], fills: Sequence[Leg]) -> int:
+    activated = [status for status in told if status["status"] == "activated"]
+    if activated:
+        return activated[0]["time_ns"] // 10**6
+    placed = last_known(told, "started_at_ms")
+    if placed is not None:
+        return placed
+    return told[0]["time_ns"] // 10**6 if told else fills[0]["time"]
+
+
+def planned_end(told: Sequence[Status], begin: int) -> int | None:
+    minutes = last_known(told, "duration_minutes")
+    return None if minutes is None else begin + minutes * MINUTE
+
+
+def ended(told: Sequence[Status]) -> int | None:
+    return told[-1]["time_ns"] // 10**6 if told and told[-1]["status"] not in OPEN else None
+
+
+def seen(told: Sequence[Status], fills: Sequence[Leg], window: Window) -> Row:
+    moments = [status["time_ns"] // 1000 for status in told] + [fill["time"] * 1000 for fill in fills]
+    last = [*moments, window.begin * 1000, window.end * 1000]
+    if ended(told) is None:
+        last.append(due_by(told, window.begin) * 1000)
+    return {
+        "seen_from": at_microsecond(min(*moments, window.begin * 1000) - ARRIVAL * 1000),
+        "seen_to": at_microsecond(max(last)),
+    }
+
+
+def due_by(told: Sequence[Status], begin: int) -> int:
+    """By when the end must have been said."""
+    minutes = last_known(told, "duration_minutes")
+    return begin + (LONGEST_MINUTES if minutes is None else minutes) * MINUTE + MINUTE
+
+
+# What it did
+
+
+def reported(told: Sequence[Status]) -> Row:
+    if ended(told) is None:
+        return {"size_reported": None, "notional_reported": None}
+    return {"size_reported": told[-1]["size_executed"], "notional_reported": told[-1]["notional_executed"]}
+
+
+def observed(fills: Sequence[Leg]) -> Row:
+    size, notional = sums(fills)
+    knows_maker = fills and all(fill["crossed"] is not None for fill in fills)
+    made, _ = sums([fill for fill in fills if fill["crossed"] is False])
+    return {
+        "fills": len(fills),
+        "slices": len({fill["oid"] for fill in fills}),
+        "size_observed": size,
+        "notional_observed": notional,
+        "first_slice_at": at(fills[0]["time"]) if fills else None,
+        "last_slice_at": at(fills[-1]["time"]) if fills else None,
+        "vwap": rounded(ratio(notional, size), 10),
+        "maker_share": rounded(ratio(made, size), 10) if knows_maker else None,
+        "fees": naive_statistics.fees_by_token(fills),
+        "closed_pnl": naive_statistics.known_sum(fill["closed_pnl"] for fill in fills),
+    }
+
+
+def against_the_schedule(told: Sequence[Status], fills: Sequence[Leg], window: Window) -> Row:
+    minutes, size = last_known(told, "duration_minutes"), last_known(told, "size_requested")
+    if minutes is None:
+        return {"slices_due": None, "schedule_deviation": None}
+    slices_due = min(2 * minutes, (window.end - window.begin) // BETWEEN_SLICES + 1)
+    return {"slices_due": slices_due, "schedule_deviation": rounded(deviation(minutes, size, fills, window), 10)}
+
+
+def deviation(minutes: int, size: Decimal | None, fills: Sequence[Leg], window: Window) -> Fraction | None:
+    if not minutes or not size:
+        return None
+    executed_at = executed_by(fills)
+    executed_at[window.end] = sums([fill for fill in fills if fill["time"] <= window.end])[0]
+    return max(abs(exact(amount) / exact(size) - due(moment, window.begin, minutes)) for moment, amount in executed_at.items())
+
+
+def executed_by(fills: Sequence[Leg]) -> dict[int, Decimal]:
+    """What was executed up to each moment at which something was."""
+    executed, found = Decimal(0), {}
+    for moment, together in groupby(fills, lambda fill: fill["time"]):
+        executed += sums([*together])[0]
+        found[moment] = executed
+    return found
+
+
+def due(moment: int, begin: int, minutes: int) -> Fraction:
+    """The share of the size that is due at `moment`."""
+    if moment < begin:
+        return Fraction(0)
+    return min(Fraction(1), Fraction((moment - begin) // BETWEEN_SLICES + 1, 2 * minutes))
+
+
+# The market meanwhile
+
+
+def market(told: Sequence[Status], fills: Sequence[Leg], window: Window, candles: Mapping[str, Candles], days: Days) -> Row:
+    of_coin = candles.get((told[-1] if told else fills[0])["coin"], {})
+    minutes = window.whole_minutes
+    own_volume, own_notional = sums([fill for fill in fills if fill["time"] // MINUTE * MINUTE in minutes])
+    volume, notional = traded(of_coin, minutes)
+    if not minutes or not all(loaded_on(days, day).candles for day in window.days()):
+        volume = notional = None
+    return {
+        "whole_minutes": len(minutes),
+        "market_volume": volume,
+        "market_notional": notional,
+        "own_volume": own_volume,
+        "own_notional": own_notional,
+        "market_vwap": rounded(ratio(notional, volume), 10),
+        "market_vwap_without_own": rounded(ratio(*others(volume, notional, own_volume, own_notional)), 10),
+        "participation": rounded(ratio(own_volume, volume), 10),
+        "arrival_px": arrival_px(of_coin, window.begin),
+    }
+
+
+def traded(candles: Candles, minutes: range) -> tuple[Decimal | None, Decimal | None]:
+    in_them = [candles[minute] for minute in minutes if minute in candles]
+    if any(candle[name] is None for candle in in_them for name in ("volume", "notional")):
+        return None, None
+    return total(candle["volume"] for candle in in_them), total(candle["notional"] for candle in in_them)
+
+
+def others(
+    volume: Decimal | None, notional: Decimal | None, own_volume: Decimal, own_notional: Decimal
+) -> tuple[Decimal | None, Decimal | None]:
+    """Notional and volume of the market without its own; None where nothing is left."""
+    if volume is None or notional is None or volume <= own_volume:
+        return None, None
+    return notional - own_notional, volume - own_volume
+
+
+def arrival_px(candles: Candles, begin: int) -> Decimal | None:
+    last = max((minute for minute in candles if minute + MINUTE <= begin), default=None)
+    return candles[last]["close"] if last is not None and begin - last <= ARRIVAL else None
+
+
+def slippages(row: Row, fills: Sequence[Leg]) -> Row:
+    size, notional = sums(fills)
+    paid = ratio(notional, size)
+    of_market = ratio(row["market_notional"], row["market_volume"])
+    of_others = ratio(*others(row["market_volume"], row["market_notional"], row["own_volume"], row["own_notional"]))
+    arrival = None if row["arrival_px"] is None else exact(row["arrival_px"])
+    return {
+        "slippage_bps": slippage(row["side"], paid, of_market),
+        "slippage_without_own_bps": slippage(row["side"], paid, of_others),
+        "slippage_arrival_bps": slippage(row["side"], paid, arrival),
+    }
+
+
+def slippage(side: str, paid: Fraction | None, against: Fraction | None) -> Decimal | None:
+    """Positive where the owner did worse."""
+    if paid is None or not against:
+        return None
+    worse = paid - against if side == "B" else against - paid
+    return rounded(worse / against * 10_000, 4)
+
+
+def is_complete(window: Window, days: Days) -> bool | None:
+    said = [fills_are_whole(loaded_on(days, day)) for day in window.days()]
+    return False if False in said else None if None in said else True
+
+
+def fills_are_whole(day: Loaded) -> bool | None:
+    if day.quarantined or day.fills in (None, "incomplete", "pending"):
+        return False
+    return True if day.fills == "whole" else None
+
+
+# Verdict
+
+
+def verdict(told: Sequence[Status], fills: Sequence[Leg], row: Row, begin: int, days: Days) -> str:
+    if len({(said["wallet"], said["coin"], said["side"]) for said in (*told, *fills)}) > 1:
+        return "conflict"
+    if not told:
+        return "status_missing"
+    if told[-1]["status"] == "waitingForTrigger" and not fills:
+        return "waiting"
+    if ended(told) is None:
+        due_on = loaded_at(days, due_by(told, begin)).statuses
+        return "running" if due_on in (None, "pending") else "status_missing"
+    return verdict_of_sizes(row["status"], row["size_reported"], row["size_observed"], row["is_complete"])
+
+
+def verdict_of_sizes(status: str, said: Decimal | None, seen_size: Decimal, complete: bool | None) -> str:
+    if said is None:
+        return "unreported"
+    if status == "error" and said == seen_size == 0:
+        return "failed"
+    if said == seen_size:
+        return "match"
+    if seen_size > said:
+        return "excess_fills"
+    return "hole" if complete is False else "missing_fills"
+
+
+# Moments and numbers
+
+
+def last_known(told: Sequence[Status], name: str) -> Any:
+    return next((status[name] for status in reversed(told) if status[name] is not None), None)
+
+
+def at(moment: int | None) -> datetime | None:
+    return None if moment is None else EPOCH + timedelta(milliseconds=moment)
+
+
+def at_microsecond(moment: int) -> datetime:
+    return EPOCH + timedelta(microseconds=moment)
+
+
+def day_at(moment: int) -> date:
+    return (EPOCH + timedelta(milliseconds=moment)).date()
+
+
+def loaded_on(days: Days, day: date) -> Loaded:
+    return days.get(day, NOT_LOADED)
+
+
+def loaded_at(days: Days, moment: int) -> Loaded:
+    return loaded_on(days, day_at(moment))
+
+
+def sums(fills: Iterable[Leg]) -> tuple[Decimal, Decimal]:
+    """Size and notional."""
+    found = [*fills]
+    return total(fill["sz"] for fill in found), total(fill["px"] * fill["sz"] for fill in found)
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, Decimal(0))
+
+
+def exact(amount: Decimal) -> Fraction:
+    return Fraction(amount)
+
+
+def ratio(amount: Decimal | None, by: Decimal | None) -> Fraction | None:
+    return None if amount is None or not by else exact(amount) / exact(by)
+
+
+def rounded(number: Fraction | None, digits: int) -> Decimal | None:
+    """Halves away from zero."""
+    if number is None:
+        return None
+    doubled = abs(number) * 2 * 10**digits
+    units = (doubled.numerator // doubled.denominator + 1) // 2
+    return Decimal(units if number >= 0 else -units).scaleb(-digits)

@@ -1,0 +1,263 @@
+"""`make bench`: fills a second from generated objects of a real hour's size, stage by stage and the whole way; and the API
+under load (`api_bench`). No test.
+
+Each run is a process of its own with a new lake and a new database; the medians of all runs count, the machine is noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from hl_pipeline.settings import Settings, as_environment
+from hl_pipeline.warehouse.embedded import embedded_url, hold
+from hl_pipeline_tests.tools.bench_api import measure as measure_api
+
+if TYPE_CHECKING:
+    from hl_pipeline.lake.store import Lake
+
+DAY, OLDER_DAY = date(2026, 3, 15), date(2025, 6, 10)
+HOURS, OLDER_HOURS, FILLS_PER_HOUR = 5, 2, 400_000
+TARGETS = {"decode + lake": 350_000, "load with indexes": 300_000}
+
+
+def main() -> None:
+    """Make the data, do the runs, print the medians."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--runs", type=int, default=5)
+    options.add_argument("--hours", type=int, default=HOURS, help="of the day in today's format")
+    options.add_argument("--only", choices=[*_MEASURES], nargs="+", default=[*_MEASURES])
+    options.add_argument("--one", choices=[*_MEASURES], help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.one:
+        print(json.dumps(_MEASURES[chosen.one]()))  # noqa: T201
+        return
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="hl-bench-") as directory:
+        home = Path(directory)
+        bucket = _make_bucket(home, console, chosen.hours)
+        results: list[dict[str, float]] = []
+        with hold(home):
+            for number in range(chosen.runs):
+                measured = [_run(what, home, bucket, number) for what in chosen.only]
+                results.append({name: value for one in measured for name, value in one.items()})
+                if chosen.only == [*_MEASURES]:
+                    results[-1] |= measure_api(home)
+                console.print(f"run {number + 1}: " + ", ".join(f"{name} {value:,.2f}" for name, value in results[-1].items()))
+    _print_medians(console, results)
+
+
+def _make_bucket(home: Path, console: Console, hours: int) -> Path:
+    """A bucket of hours of today's format, and of hours that two of the older ones share."""
+    from hl_pipeline.sample.generate import write_sample
+
+    for day, count in ((DAY, hours), (OLDER_DAY, OLDER_HOURS)):
+        made = write_sample(home / "sample", first_day=day, hours=count, fills_per_hour=FILLS_PER_HOUR)
+        console.print(
+            f"{day}: {made.fills:,} fills in {made.objects} objects, {made.bytes / 1e6:,.0f} MB; {os.cpu_count()} cores"
+        )
+    return home / "sample" / "hl-mainnet-node-data"
+
+
+def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
+    name = f"bench_{uuid.uuid4().hex}"
+    with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        settings = Settings(
+            home=home,
+            database_url=SecretStr(embedded_url(home, name)),
+            lake_url=str(home / f"lake-{what}-{number}"),
+            node_data_url=str(bucket),
+            twap_data_url=str(bucket.parent / "artemis-hyperliquid-data" / "raw" / "twap_statuses"),
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "hl_pipeline_tests.tools.bench", "--one", what],
+            env={**os.environ, **as_environment(settings)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            text=True,
+        )
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_stages() -> dict[str, float]:
+    """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs."""
+    from hl_pipeline.assets.statistics import DAILY, USER, make_candles_of_day, make_statistics_of_day
+    from hl_pipeline.warehouse.connect import connect, find_database_url
+
+    figures, lake = _bring_and_load(DAY, "decode + lake", "load with indexes")
+    rows = figures.pop("rows")
+    started = time.perf_counter()
+    with connect(find_database_url(Settings())) as connection:
+        make_candles_of_day(DAY, lake, connection)
+        for statistics in (DAILY, USER):
+            make_statistics_of_day(DAY, lake, connection, statistics)
+    made = time.perf_counter()
+    _make_twaps(lake)
+    ended = time.perf_counter()
+    return figures | {"candles and statistics": rows / (made - started), "TWAPs": rows / (ended - made)}
+
+
+def _make_twaps(lake: Lake) -> None:
+    """The day's statuses from the bucket, and its TWAPs."""
+    from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
+    from hl_pipeline.assets.twaps import make_twaps_of_day
+    from hl_pipeline.resources import TwapData
+    from hl_pipeline.warehouse.connect import connect, find_database_url
+
+    settings = Settings()
+    with connect(find_database_url(settings)) as connection:
+        bring_statuses(DAY, TwapData(url=settings.twap_data_url, region="none"), lake, settings)
+        load_day_of_statuses(DAY, lake, connection, settings)
+        make_twaps_of_day(DAY, lake, connection)
+
+
+def measure_older() -> dict[str, float]:
+    """Fills a second where node_trades and node_fills both have the hour: each fill stands in both."""
+    figures, _ = _bring_and_load(OLDER_DAY, "two older formats: decode + lake", "two older formats: each fill once, load")
+    figures.pop("rows")
+    return figures
+
+
+def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float], Lake]:
+    """The rates of both by name, of decoding by rows decoded, and `rows` loaded; the lake."""
+    from hl_pipeline.assets.fills import load_fills
+    from hl_pipeline.assets.raw_fills import bring_day
+    from hl_pipeline.definitions import build_resources
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.resources import NodeData
+    from hl_pipeline.warehouse.connect import connect, find_database_url
+    from hl_pipeline.warehouse.migrate import migrate
+
+    settings = Settings()
+    migrate(find_database_url(settings))
+    node_data = build_resources(settings)["node_data"]
+    assert isinstance(node_data, NodeData)
+    lake = open_lake(settings.lake)
+    with connect(find_database_url(settings)) as connection:
+        started = time.perf_counter()
+        brought = bring_day(day, node_data, lake, settings)
+        decoded = time.perf_counter()
+        loaded, _ = load_fills(day, lake, connection, settings)
+        ended = time.perf_counter()
+    rows = sum(meta.rows for meta in brought.found)
+    return {bring: rows / (decoded - started), load: loaded.rows / (ended - decoded), "rows": loaded.rows}, lake
+
+
+def measure_whole() -> dict[str, float]:
+    """Fills a second of a day through Dagster, checks included, and the most memory of its process (MiB)."""
+    from hl_pipeline.warehouse.connect import find_database_url
+    from hl_pipeline.warehouse.migrate import migrate
+
+    migrate(find_database_url(Settings()))
+    seconds, rows, _ = _materialize(Settings())
+    return {"the whole way": rows / seconds, "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def measure_increment() -> dict[str, float]:
+    """Seconds through Dagster, checks included, of the day's last whole hour added to those before, and of the same run made to
+    replace the day: it fetches and decodes that object again, and finds nothing new.
+    """
+    from hl_pipeline.lake.fills import raw_path
+    from hl_pipeline.warehouse.connect import find_database_url
+    from hl_pipeline.warehouse.migrate import migrate
+
+    migrate(find_database_url(Settings()))
+    [of_day] = Path(Settings().node_data_url).glob(f"*/hourly/{DAY:%Y%m%d}")
+    hours = sorted(int(path.stem) for path in of_day.glob("*.lz4"))
+    last = hours[-1] if len(hours) == 24 else hours[-2]
+    with tempfile.TemporaryDirectory(dir=Settings().home) as directory:
+        bucket = Path(directory)
+        there = bucket / of_day.relative_to(of_day.parents[2])
+        there.mkdir(parents=True)
+        settings = Settings(node_data_url=str(bucket))
+        for hour in range(last):
+            os.link(of_day / f"{hour}.lz4", there / f"{hour}.lz4")
+        _, before, _ = _materialize(settings)
+        os.link(of_day / f"{last}.lz4", there / f"{last}.lz4")
+        appending, rows, made = _materialize(settings)
+        assert made == 2, "the last hour and the one before, whose last fills it has"
+        Path(Settings().lake, raw_path(DAY, last, "node_fills_by_block")).unlink()
+        replacing, again, made = _materialize(settings)
+        assert (again, made) == (rows, 24)
+    return {
+        "fills before the increment": before,
+        "fills of the increment": rows - before,
+        "increment, seconds": appending,
+        "the same by replacing the day, seconds": replacing,
+        "share of it": appending / replacing,
+    }
+
+
+def _materialize(settings: Settings) -> tuple[float, int, int]:
+    """Seconds of the day through Dagster; its fills; how many hours were made."""
+    from dagster import DagsterInstance, materialize
+
+    from hl_pipeline.definitions import ASSETS, build_resources
+
+    with DagsterInstance.ephemeral() as instance:
+        started = time.perf_counter()
+        result = materialize(ASSETS, partition_key=str(DAY), instance=instance, resources=build_resources(settings))
+        seconds = time.perf_counter() - started
+    [event] = result.asset_materializations_for_node("fills")
+    rows, hours = (event.metadata[name].value for name in ("dagster/partition_row_count", "hours_made"))
+    assert isinstance(rows, int)
+    assert isinstance(hours, int)
+    return seconds, rows, hours
+
+
+def measure_s3() -> dict[str, float]:
+    """Fills a second through S3 connections of a usual speed."""
+    from hl_pipeline_tests.tools.bench_s3 import measure
+
+    return measure(DAY)
+
+
+def measure_looks() -> dict[str, float]:
+    """Seconds that the sensors' looks take."""
+    from hl_pipeline_tests.tools.bench_s3 import measure_looks
+
+    return measure_looks()
+
+
+_MEASURES: dict[str, Callable[[], dict[str, float]]] = {
+    "stages": measure_stages,
+    "older": measure_older,
+    "whole": measure_whole,
+    "s3": measure_s3,
+    "looks": measure_looks,
+    "increment": measure_increment,
+}
+
+
+def _print_medians(console: Console, results: list[dict[str, float]]) -> None:
+    table = Table("", "median", "min", "max", "target", box=None, header_style="bold")
+    for name in results[0]:
+        values = [result[name] for result in results]
+        target = f"{TARGETS[name]:,}" if name in TARGETS else "1,536" if name == "peak MiB" else ""
+        digits = 1 if " ms" in name else 2 if "seconds" in name or "share" in name else 0
+        table.add_row(name, *(f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values))), target)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

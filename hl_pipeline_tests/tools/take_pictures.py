@@ -1,0 +1,315 @@
+"""The pictures of docs/pictures: the UI of a small sample, as a headless Chromium shows it.
+
+`python -m hl_pipeline_tests.tools.take_pictures` makes a sample bucket in a temporary home, ingests most of its days,
+starts `hl up` on it and photographs pages. It takes a few minutes and touches nothing else. Chromium (Debian: package
+`chromium`) must be installed; it is driven with the DevTools protocol. The sample's days are the latest ones, because the plots
+and the grid of days show no others at first.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from websockets.sync.client import ClientConnection, connect
+
+from hl_pipeline.sample.generate import write_sample
+from hl_pipeline_tests.processes import (
+    PROJECT,
+    Ui,
+    free_port,
+    program,
+    run,
+    started,
+    users_environment,
+    wait_until,
+)
+
+PICTURES = PROJECT / "docs" / "pictures"
+_DAYS = 60
+_SHOWN = 14  # the last so many days are those in the list of days
+_FILLS_PER_HOUR = 200
+_INCOMPLETE, _SKIPPED = 52, (30, 31, 47, 58, 59)  # days of the sample, counted from 0
+_MISSING_HOUR = 13
+_WIDTH = 1180
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS = (
+    "--headless=new",
+    "--remote-debugging-port=0",
+    "--disable-gpu",
+    "--disable-quic",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+# What the UI keeps of its user's choices: the navigation as icons, what a node of the graph says, no more than
+# the description above the plots.
+_CHOICES = {
+    "dagster-nav-collapsed": True,
+    "asset-node-facets": ["description", "checks", "latest-event", "kind-tag", "partitions"],
+    "collapsible-section-Status": True,
+    "collapsible-section-Columns": True,
+}
+# The last button whose text begins so; one without text is known by the name of its icon.
+_FIND = """
+    label => [...document.querySelectorAll("button, a, [role=button]")].findLast(
+      e => (e.textContent.trim() || e.querySelector("[aria-label]")?.ariaLabel || "").startsWith(label))
+"""
+_PLACE = f"""
+    label => {{
+      const found = ({_FIND})(label);
+      if (!found) return null;
+      found.scrollIntoView({{block: "nearest"}});
+      const box = found.getBoundingClientRect();
+      return [box.x + box.width / 2, box.y + box.height / 2];
+    }}
+"""
+# Where there is something to read, or to click on, the navigation aside; the last such place, or that of a text.
+_PLACES = """
+    [...document.querySelectorAll("body *")]
+      .filter(e => e.matches("canvas, button") || [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+      .map(e => [e.textContent.trim(), e.getBoundingClientRect()])
+      .filter(([_, box]) => box.width && box.height && box.left > 70)
+"""
+_END = f"""
+    text => text === null
+      ? Math.max(...({_PLACES}).map(([_, box]) => box.bottom)) + 24
+      : Math.max(...({_PLACES}).filter(([found, _]) => found === text).map(([_, box]) => box.top)) - 18
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The buckets that were made, their days, and first and last of each run of days to be ingested, in their order."""
+
+    bucket: Path
+    statuses: Path
+    days: list[date]
+    ingested: list[tuple[date, date]]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A page of the UI, which is ready when all of `clicks` were clicked on and it says all of `says`.
+
+    The picture ends above the text `until`, or where there is nothing more to read, or at `height`.
+    """
+
+    name: str
+    path: str
+    says: tuple[str, ...]
+    clicks: tuple[str, ...] = ()
+    until: str | None = None
+    height: int = 1400
+    is_of_api: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the UI and the REST API answer."""
+
+    ui: str
+    api: str
+
+
+class Page:
+    """A page of a browser, which is told what to do over its DevTools socket."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        answer = self._receive("id", number)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _receive(self, name: str, value: object) -> dict[str, Any]:
+        """The next message that has this; those before it are dropped."""
+        while True:
+            message = json.loads(self._socket.recv(60))
+            if message.get(name) == value:
+                return message
+
+    def open(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+        self._receive("method", "Page.loadEventFired")
+
+    def evaluate(self, expression: str) -> Any:
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def resize(self, height: int) -> None:
+        self.call("Emulation.setDeviceMetricsOverride", width=_WIDTH, height=height, deviceScaleFactor=1, mobile=False)
+
+    def says(self, text: str) -> bool:
+        return text in (self.evaluate("document.body?.innerText") or "")
+
+    def click(self, label: str) -> None:
+        """Click on the button or link with this label."""
+        wait_until(lambda: self.evaluate(f"({_PLACE})({json.dumps(label)})") is not None, 20, f"there is {label!r}")
+        x, y = self.evaluate(f"({_PLACE})({json.dumps(label)})")
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+
+    def let_go(self) -> None:
+        """Close what a click has opened over the page, and leave no button marked."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
+        self.evaluate("document.activeElement?.blur()")
+
+    def photograph(self, height: float) -> bytes:
+        clip = {"x": 0, "y": 0, "width": _WIDTH, "height": height, "scale": 1}
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png", clip=clip)["data"])
+
+    def settle(self, height: int) -> None:
+        """Wait until the page has looked the same for a second."""
+        looks: list[bytes] = []
+
+        def is_quiet() -> bool:
+            looks.append(self.photograph(height))
+            return len(looks) > 5 and len({*looks[-5:]}) == 1
+
+        wait_until(is_quiet, 90, "the page is quiet")
+
+
+def main() -> None:
+    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        sys.exit(f"none of {', '.join(_BROWSERS)} is installed (Debian: apt-get install chromium)")
+    with tempfile.TemporaryDirectory(prefix="hl-pics-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        sample = make_sample(directory)
+        with _serving(directory, sample) as served, _browsing(browser, directory) as page:
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            for picture in pictures(sample):
+                file = PICTURES / f"{picture.name}.png"
+                file.write_bytes(take(page, served, picture))
+                _say(f"{file.relative_to(PROJECT)}  {file.stat().st_size / 1000:.0f} kB")
+
+
+def pictures(sample: Sample) -> list[Picture]:
+    shown = f"default_range=[{sample.days[-_SHOWN]}...{sample.days[-1]}]"
+    day = sample.days[_SKIPPED[-2] - 1]
+    return [
+        Picture(
+            "asset-graph",
+            "/asset-groups",
+            ("raw_fills", "user_stats", "raw_twap_statuses", "Passed"),
+            clicks=("panel_show_right", "settings", "Expand all groups"),
+            height=640,
+        ),
+        Picture("day", f"/assets/fills?view=partitions&partition={day}&{shown}", ("Metadata", "partition_row_count")),
+        Picture(
+            "partitions",
+            "/locations/hl_pipeline/jobs/ingest_days/partitions",
+            ("Total partitions", "user_stats"),
+            until="Run duration",
+            clicks=("Show per-asset status",),
+        ),
+        Picture("checks", "/assets/fills?view=checks&checkDetail=day_is_whole", ("Latest execution", "Failed"), until="Plots"),
+        Picture("plots", "/assets/daily_stats", ("Description",), clicks=("Plots",), height=884),
+        Picture("api", "/docs", ("/api/v1/twaps", "/api/v1/candles"), height=760, is_of_api=True),
+    ]
+
+
+def take(page: Page, served: Served, picture: Picture) -> bytes:
+    """The picture as a PNG file."""
+    page.resize(picture.height)
+    page.open((served.api if picture.is_of_api else served.ui) + picture.path)
+    for label in picture.clicks:
+        page.settle(picture.height)  # what is still to be loaded would move the button away
+        page.click(label)
+    wait_until(lambda: all(page.says(text) for text in picture.says), 30, f"{picture.path} says {picture.says}")
+    page.let_go()
+    page.settle(picture.height)
+    return page.photograph(min(page.evaluate(f"({_END})({json.dumps(picture.until)})"), picture.height))
+
+
+def make_sample(directory: Path) -> Sample:
+    """A bucket of the latest days, of which one lacks an object; some of the days are not to be ingested."""
+    first = datetime.now(UTC).date() - timedelta(days=_DAYS + 1)
+    days = [first + timedelta(days=n) for n in range(_DAYS)]
+    _say(f"a sample of {days[0]} to {days[-1]}")
+    made = write_sample(directory / "sample", first_day=first, days=_DAYS, fills_per_hour=_FILLS_PER_HOUR)
+    (made.node_data_dir / f"node_fills_by_block/hourly/{days[_INCOMPLETE]:%Y%m%d}/{_MISSING_HOUR}.lz4").unlink()
+    others = [n for n in range(_DAYS) if n not in (_INCOMPLETE, *_SKIPPED)]
+    # The incomplete day comes last: the tab of the checks shows what was checked last.
+    ingested = [(days[a], days[b]) for a, b in [*_runs(others), (_INCOMPLETE, _INCOMPLETE)]]
+    return Sample(made.node_data_dir, made.twap_data_dir, days, ingested)
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """First and last of each run of numbers that follow each other."""
+    firsts = [n for n in numbers if n - 1 not in numbers]
+    return list(zip(firsts, [n for n in numbers if n + 1 not in numbers], strict=True))
+
+
+@contextmanager
+def _serving(directory: Path, sample: Sample) -> Generator[Served]:
+    """`hl up` with the sample's days ingested, in a home of its own, deaf to the user's settings."""
+    port, api_port = free_port(), free_port()
+    own = {"HL_HOME": "home", "HL_PORT": str(port), "HL_API_PORT": str(api_port), "HL_NODE_DATA_URL": str(sample.bucket)}
+    own |= {"HL_TWAP_DATA_URL": str(sample.statuses)}
+    environment = {name: value for name, value in users_environment().items() if not name.startswith("HL_")} | own
+    for first, last in sample.ingested:
+        done = run([program("hl"), "ingest", "--from", str(first), "--to", str(last)], environment, directory, 300)
+        assert done.returncode in (0, 3), done.stdout
+        _say(done.stdout.rstrip())
+    with started([program("hl"), "up"], environment, directory, directory / "up.log") as up:
+        try:
+            ui = Ui(port)
+            wait_until(lambda: up.answers(ui.health), 90, "the UI answers")
+            ui.ask("mutation { setNuxSeen }")
+            yield Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{api_port}")
+        finally:
+            up.interrupt(60)
+
+
+@contextmanager
+def _browsing(browser: str, directory: Path) -> Generator[Page]:
+    """An empty page of a Chromium that knows the choices, and what time it is in UTC."""
+    profile = directory / "browser"
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    command = [browser, *_FLAGS, *sandbox, f"--user-data-dir={profile}", "about:blank"]
+    with started(command, {**os.environ}, directory, directory / "browser.log") as running:
+        written = profile / "DevToolsActivePort"
+        wait_until(lambda: written.exists() and written.read_text().strip() != "", 60, f"{browser} is there")
+        port = written.read_text().split()[0]
+        targets = requests.get(f"http://127.0.0.1:{port}/json", timeout=10).json()
+        address = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
+        with connect(address, max_size=None) as socket:
+            page = Page(socket)
+            choices = "".join(f"localStorage.setItem({json.dumps(k)}, {json.dumps(json.dumps(v))});" for k, v in _CHOICES.items())
+            page.call("Page.enable")
+            page.call("Page.addScriptToEvaluateOnNewDocument", source=f"try {{ {choices} }} catch {{}}")
+            page.call("Emulation.setTimezoneOverride", timezoneId="UTC")
+            yield page
+        running.process.terminate()
+        running.process.wait(20)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - this is what the script shows
+
+
+if __name__ == "__main__":
+    main()
