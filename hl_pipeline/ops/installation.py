@@ -16,7 +16,7 @@ from hl_pipeline.warehouse.connect import ensure_database, find_dagster_url, fin
 from hl_pipeline.warehouse.embedded import hold
 from hl_pipeline.warehouse.migrate import migrate
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 """Where workspace.yaml and dagster.yaml stand."""
 
 
