@@ -34,7 +34,7 @@ from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.domain.datasets import BY_BLOCK, SOURCES
 from hl_pipeline.domain.due_days import Due, due_fills, due_statuses
 from hl_pipeline.domain.errors import BudgetError
-from hl_pipeline.resources import NodeData, TwapData, Warehouse
+from hl_pipeline.resources import NodeData, SettingsParam, TwapData, WarehouseParam
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, list_days, list_twap_objects
 from hl_pipeline.warehouse.dirty_days import read_dirty
@@ -60,10 +60,10 @@ _OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twa
 
 
 @asset_check(asset=fills, name=_FRESH, description="The newest hour in hl.fills ended no more than HL_MAX_LAG_HOURS ago.")
-def fresh(warehouse: Warehouse) -> AssetCheckResult:
+def fresh(warehouse: WarehouseParam, settings: SettingsParam) -> AssetCheckResult:
     """Whether fills keep up with the clock."""
     with warehouse.connect("hl fresh") as connection:
-        return judge_lag(read_newest_hour(connection), datetime.now(UTC), Settings().max_lag_hours)
+        return judge_lag(read_newest_hour(connection), datetime.now(UTC), settings.max_lag_hours)
 
 
 def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> AssetCheckResult:
@@ -88,15 +88,15 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         description="A run for each of the last days that has new or changed objects of fills.",
     )
     def node_data_objects(
-        context: SensorEvaluationContext, node_data: NodeData, warehouse: Warehouse
+        context: SensorEvaluationContext, node_data: NodeData, warehouse: WarehouseParam
     ) -> SensorResult | SkipReason:
         today = datetime.now(UTC).date()
         with warehouse.connect("hl sensor") as connection:
             try:
-                due = look_for_fills(node_data, connection, today)
+                due = look_for_fills(node_data, connection, settings, today)
             except BudgetError as error:
                 return SkipReason(str(error))
-            lag = judge_lag(read_newest_hour(connection), datetime.now(UTC), Settings().max_lag_hours)
+            lag = judge_lag(read_newest_hour(connection), datetime.now(UTC), settings.max_lag_hours)
         requests = _requests(due, context.instance, "sensor node_data_objects")
         # Each look would be an event; only a change is one.
         changed = str(lag.passed) != context.cursor
@@ -111,12 +111,12 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         description="A run of the TWAPs for each of the last days that has new or changed objects of statuses.",
     )
     def twap_data_objects(
-        context: SensorEvaluationContext, twap_data: TwapData, warehouse: Warehouse
+        context: SensorEvaluationContext, twap_data: TwapData, warehouse: WarehouseParam
     ) -> SensorResult | SkipReason:
         today = datetime.now(UTC).date()
         with warehouse.connect("hl sensor") as connection:
             try:
-                due = look_for_statuses(twap_data, connection, today)
+                due = look_for_statuses(twap_data, connection, settings, today)
             except BudgetError as error:
                 return SkipReason(str(error))
         requests = _requests(due, context.instance, "sensor twap_data_objects", asset_selection=_OF_STATUSES)
@@ -138,11 +138,11 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
         description="Lists all of both buckets; a run for each known day with new or changed objects, one that failed, or lags.",
     )
     def reconcile(
-        context: ScheduleEvaluationContext, node_data: NodeData, twap_data: TwapData, warehouse: Warehouse
+        context: ScheduleEvaluationContext, node_data: NodeData, twap_data: TwapData, warehouse: WarehouseParam
     ) -> list[RunRequest] | SkipReason:
         with warehouse.connect("hl reconcile") as connection:
             try:
-                days, of_statuses, of_lake = look_at_everything(node_data, twap_data, connection, context.instance)
+                days, of_statuses, of_lake = look_at_everything(node_data, twap_data, connection, settings, context.instance)
             except BudgetError as error:
                 return SkipReason(str(error))
         # Asked anew each night: what failed for good yesterday may work today.
@@ -155,9 +155,9 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
     return reconcile
 
 
-def look_for_fills(node_data: NodeData, connection: psycopg.Connection, today: date) -> list[Due]:
+def look_for_fills(node_data: NodeData, connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
     """The last days that are due, by a listing of each; one LIST a day."""
-    settings = _hasty(Settings())
+    settings = _hasty(settings)
     first = today - _DAYS_BACK * _DAY
     bucket = node_data.open(settings, Spending(settings, settings.node_data_price_per_gb))
     listed = {BY_BLOCK.name: list_days(bucket, BY_BLOCK.name, first + _DAY, today)}
@@ -165,9 +165,9 @@ def look_for_fills(node_data: NodeData, connection: psycopg.Connection, today: d
     return due_fills(days, listed, read_taken(connection, first, today), read_loaded_fills(connection, first, today))
 
 
-def look_for_statuses(twap_data: TwapData, connection: psycopg.Connection, today: date) -> list[Due]:
+def look_for_statuses(twap_data: TwapData, connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
     """The same of statuses, by a listing of the keys after those of earlier days."""
-    settings = _hasty(Settings())
+    settings = _hasty(settings)
     bucket = _open_statuses(twap_data, settings)
     if bucket is None:
         return []
@@ -179,12 +179,11 @@ def look_for_statuses(twap_data: TwapData, connection: psycopg.Connection, today
 
 
 def look_at_everything(
-    node_data: NodeData, twap_data: TwapData, connection: psycopg.Connection, instance: DagsterInstance
+    node_data: NodeData, twap_data: TwapData, connection: psycopg.Connection, settings: Settings, instance: DagsterInstance
 ) -> tuple[list[Due], list[Due], list[Due]]:
     """All days that were ever loaded, or tried, and are due; those of them of which only statuses are; and days that are to be
     made from the lake alone: it has something of them, for which nobody has asked a bucket.
     """
-    settings = Settings()
     failed = find_failed_days(instance)
     alone = days_of_api_alone(connection)
     loaded = {day: of for day, of in read_loaded_fills(connection, date.min, date.max).items() if day not in alone}

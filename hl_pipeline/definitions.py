@@ -10,7 +10,7 @@ from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.automation import build_schedule, build_sensors, fresh
 from hl_pipeline.ops.run_retention import thin_runs_by_age, thinning_schedule
-from hl_pipeline.resources import Info, LakeStorage, NodeData, TwapData, Warehouse
+from hl_pipeline.resources import Info, LakeStorage, NodeData, StageResults, TwapData, Warehouse
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
@@ -28,7 +28,9 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "twap_data": TwapData(url=settings.twap_data_url, region=settings.twap_data_region),
         "info": Info(url=settings.info_url),
         "lake_storage": LakeStorage(url=settings.lake),
-        "warehouse": Warehouse(),
+        "warehouse": Warehouse(settings),
+        "settings": settings,
+        "results": StageResults(),
     }
 
 

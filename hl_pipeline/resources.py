@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 import psycopg
-from dagster import ConfigurableResource
+from dagster import ConfigurableResource, ResourceParam
 
 from hl_pipeline.lake.store import Lake, open_lake
 from hl_pipeline.settings import NONE, Settings, variable
@@ -64,16 +65,31 @@ class LakeStorage(ConfigurableResource):
         return open_lake(self.url)
 
 
-class Warehouse(ConfigurableResource):
-    """The PostgreSQL database of the data; where it is follows from the settings of the process that runs."""
+@dataclass(frozen=True, slots=True)
+class Warehouse:
+    """The PostgreSQL database of the data. Not a ConfigurableResource: the UI would show its URL."""
+
+    settings: Settings
 
     @contextmanager
     def connect(self, application: str) -> Generator[psycopg.Connection]:
         """A connection to the migrated database. Raises NoDatabaseError."""
-        url = find_database_url(Settings())
+        url = find_database_url(self.settings)
         _migrate_once(url)
         with connect(url, application) as connection:
             yield connection
+
+
+@dataclass(frozen=True, slots=True)
+class StageResults:
+    """What the stages returned in the runs of this process, by asset. `hl ingest` reads it; a launched run leaves it unread."""
+
+    by_asset: dict[str, object] = field(default_factory=dict[str, object])
+
+
+SettingsParam = ResourceParam[Settings]
+WarehouseParam = ResourceParam[Warehouse]
+ResultsParam = ResourceParam[StageResults]
 
 
 @cache

@@ -38,7 +38,7 @@ from hl_pipeline.lake.api_fills import list_api_shards, read_api_fills_of_day, r
 from hl_pipeline.lake.fills import objects_of_fills, read_fills_hour, read_hours_of_fills, read_raw_fills, write_fills_hour
 from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.partitions import DAYS
-from hl_pipeline.resources import LakeStorage, Warehouse
+from hl_pipeline.resources import LakeStorage, SettingsParam, WarehouseParam
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.disk_space import require_space_to_load
 from hl_pipeline.stages.fills_retention import is_thinned, oldest_kept, thin_old_days
@@ -76,13 +76,17 @@ _CHECKS = {
     metadata=table_metadata("hl.fills") | column_lineage("hl.fills"),
     check_specs=[check_of_day("fills", name, text) for name, text in _CHECKS.items()],
 )
-def fills(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+def fills(
+    context: AssetExecutionContext,
+    lake_storage: LakeStorage,
+    warehouse: WarehouseParam,
+    settings: SettingsParam,
+) -> MaterializeResult:
     """Every fill once, by UTC day.
 
     What happened on the day (UTC), each leg a row, none twice, from the best format that has it: in the lake by hour, in
     PostgreSQL by day.
     """
-    settings = Settings()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
     with warehouse.connect("hl fills") as connection:

@@ -13,7 +13,15 @@ from typing import Any
 
 import polars as pl
 import psycopg
-from dagster import AssetCheckResult, AssetCheckSeverity, AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetExecutionContext,
+    Config,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 from pydantic import Field
 
 from hl_pipeline.assets.metadata import OWNERS, check_of_shard, lake_metadata, status_lake_metadata
@@ -25,7 +33,7 @@ from hl_pipeline.lake.api_fills import add_api_fills, api_bad_path, write_api_pr
 from hl_pipeline.lake.store import Lake, write_bad_lines
 from hl_pipeline.lake.twaps import add_api_history
 from hl_pipeline.partitions import SHARDS
-from hl_pipeline.resources import Info, LakeStorage, Warehouse
+from hl_pipeline.resources import Info, LakeStorage, SettingsParam, WarehouseParam
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import InfoApi, InfoError, InfoRefusedError
 from hl_pipeline.sources.info_paging import judge, walk
@@ -129,14 +137,18 @@ class _Counts:
     check_specs=[check_of_shard("raw_api_fills", name, text) for name, text in _CHECKS.items()],
 )
 def raw_api_fills(
-    context: AssetExecutionContext, config: ShardConfig, info: Info, lake_storage: LakeStorage, warehouse: Warehouse
+    context: AssetExecutionContext,
+    config: ShardConfig,
+    info: Info,
+    lake_storage: LakeStorage,
+    warehouse: WarehouseParam,
+    settings: SettingsParam,
 ) -> MaterializeResult:
     """Fills of wallets before the buckets.
 
     What the info API has of each wallet of the shard from HL_BACKFILL_FROM to HL_BACKFILL_TO, its TWAPs' slices included, into
     the lake by the day of the event. A wallet that was asked to its end is not asked again; a run that was killed goes on.
     """
-    settings = Settings()
     shard = context.partition_key
     started = time.perf_counter()
     with warehouse.connect("hl raw_api_fills") as connection:
@@ -175,7 +187,12 @@ def raw_api_fills(
     check_specs=[check_of_shard("raw_api_twap_history", name, text) for name, text in _HISTORY_CHECKS.items()],
 )
 def raw_api_twap_history(
-    context: AssetExecutionContext, config: ShardConfig, info: Info, lake_storage: LakeStorage, warehouse: Warehouse
+    context: AssetExecutionContext,
+    config: ShardConfig,
+    info: Info,
+    lake_storage: LakeStorage,
+    warehouse: WarehouseParam,
+    settings: SettingsParam,
 ) -> MaterializeResult:
     """TWAP statuses of wallets, from the API.
 
@@ -185,7 +202,7 @@ def raw_api_twap_history(
     shard = context.partition_key
     started = time.perf_counter()
     with warehouse.connect("hl raw_api_twap_history") as connection:
-        asked = bring_histories(shard, config, info.open(Settings()), lake_storage.open(), connection)
+        asked = bring_histories(shard, config, info.open(settings), lake_storage.open(), connection)
         histories = read_histories(connection, shard)
         failed = read_failed_histories(connection, shard)
     return MaterializeResult(

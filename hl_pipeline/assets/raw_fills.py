@@ -37,7 +37,7 @@ from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole
 from hl_pipeline.lake.fills import list_raw_objects, raw_path, read_object_meta, write_raw_object
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.partitions import DAYS
-from hl_pipeline.resources import LakeStorage, NodeData, Warehouse
+from hl_pipeline.resources import LakeStorage, NodeData, SettingsParam, WarehouseParam
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, list_hours
 from hl_pipeline.stages.disk_space import bytes_on_disk, require_space_to_fetch
@@ -93,14 +93,17 @@ class _Way:
     check_specs=[check_of_day("raw_fills", name, text) for name, text in _CHECKS.items()],
 )
 def raw_fills(
-    context: AssetExecutionContext, node_data: NodeData, lake_storage: LakeStorage, warehouse: Warehouse
+    context: AssetExecutionContext,
+    node_data: NodeData,
+    lake_storage: LakeStorage,
+    warehouse: WarehouseParam,
+    settings: SettingsParam,
 ) -> MaterializeResult:
     """Objects of the bucket, as Parquet.
 
     The fills of the day's hours and of the hour after as the bucket has them, each object a file in the lake, lossless. An
     object that the lake has is not downloaded again; what cannot be read of one is quarantined beside it.
     """
-    settings = Settings()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
     started = time.perf_counter()

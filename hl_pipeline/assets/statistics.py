@@ -21,7 +21,7 @@ from hl_pipeline.lake.fills import read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake.partials import read_partial, remove_partials, write_partial
 from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.partitions import DAYS
-from hl_pipeline.resources import LakeStorage, Warehouse
+from hl_pipeline.resources import LakeStorage, WarehouseParam
 from hl_pipeline.warehouse.load_table import CandlesOfDay, read_hours_without_candles, replace_candles, replace_day
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_table_day
 
@@ -63,7 +63,7 @@ USER = Statistics("user_stats", False, USER_STATS_COLUMNS, user_partial, merge_u
     metadata=table_metadata("hl.candles") | column_lineage("hl.candles"),
     check_specs=[check_of_day("candles", "prices_ordered", "low <= open, close <= high, in every candle of the day.")],
 )
-def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: WarehouseParam) -> MaterializeResult:
     """Candles of one minute, per coin.
 
     Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded.
@@ -101,7 +101,7 @@ def candles(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse
     metadata=table_metadata("hl.daily_stats") | column_lineage("hl.daily_stats"),
     check_specs=[check_of_day("daily_stats", "fills_accounted_for", _ACCOUNTED)],
 )
-def daily_stats(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+def daily_stats(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: WarehouseParam) -> MaterializeResult:
     """Volume and trades per coin and day.
 
     What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart.
@@ -126,7 +126,7 @@ def daily_stats(context: AssetExecutionContext, lake_storage: LakeStorage, wareh
     metadata=table_metadata("hl.user_stats") | column_lineage("hl.user_stats"),
     check_specs=[check_of_day("user_stats", "fills_accounted_for", _ACCOUNTED)],
 )
-def user_stats(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+def user_stats(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: WarehouseParam) -> MaterializeResult:
     """Volume, pnl, fees per wallet and day.
 
     What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs.
@@ -192,7 +192,7 @@ def _partials_of_day(day: date, lake: Lake, statistics: Statistics, beside: set[
 
 
 def _materialize(
-    context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse, statistics: Statistics
+    context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: WarehouseParam, statistics: Statistics
 ) -> tuple[pl.DataFrame, Metadata, int | None]:
     """As `make_statistics_of_day`, with metadata between the two."""
     started = time.perf_counter()

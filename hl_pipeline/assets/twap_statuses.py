@@ -46,7 +46,7 @@ from hl_pipeline.lake.twaps import (
     write_statuses,
 )
 from hl_pipeline.partitions import DAYS
-from hl_pipeline.resources import LakeStorage, TwapData, Warehouse
+from hl_pipeline.resources import LakeStorage, SettingsParam, TwapData, WarehouseParam
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, list_twap_objects
 from hl_pipeline.stages.disk_space import require_space_to_fetch
@@ -100,14 +100,17 @@ class BroughtStatuses:
     check_specs=[check_of_day("raw_twap_statuses", name, text) for name, text in _RAW_CHECKS.items()],
 )
 def raw_twap_statuses(
-    context: AssetExecutionContext, twap_data: TwapData, lake_storage: LakeStorage, warehouse: Warehouse
+    context: AssetExecutionContext,
+    twap_data: TwapData,
+    lake_storage: LakeStorage,
+    warehouse: WarehouseParam,
+    settings: SettingsParam,
 ) -> MaterializeResult:
     """TWAP statuses of the bucket, as Parquet.
 
     The objects with the day, or a day beside it, in their key (events at an edge may stand in the neighbour's), each a file in
     the lake, lossless. An object that the lake has is not downloaded again; what cannot be read is quarantined beside it.
     """
-    settings = Settings()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
     started = time.perf_counter()
@@ -151,13 +154,17 @@ def raw_twap_statuses(
     metadata=table_metadata("hl.twap_statuses") | column_lineage("hl.twap_statuses"),
     check_specs=[check_of_day("twap_statuses", name, text) for name, text in _CHECKS.items()],
 )
-def twap_statuses(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+def twap_statuses(
+    context: AssetExecutionContext,
+    lake_storage: LakeStorage,
+    warehouse: WarehouseParam,
+    settings: SettingsParam,
+) -> MaterializeResult:
     """Every event of every TWAP, once.
 
     What became of TWAPs on the day (UTC): begun, finished, terminated, failed; with what was asked for and what they say they
     have executed. An event that two objects have is there once, with the finest time.
     """
-    settings = Settings()
     day = date.fromisoformat(context.partition_key)
     lake = lake_storage.open()
     started = time.perf_counter()

@@ -17,7 +17,7 @@ from hl_pipeline.events import emit
 from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.lake.twaps import read_slices, renew_slices
 from hl_pipeline.partitions import DAYS
-from hl_pipeline.resources import LakeStorage, Warehouse
+from hl_pipeline.resources import LakeStorage, WarehouseParam
 from hl_pipeline.warehouse.load_fills import LakeLacksError
 from hl_pipeline.warehouse.load_twaps import MadeTwaps, make_twaps, refuse_lost_fills
 from hl_pipeline.warehouse.locks import lock_fills_day
@@ -39,7 +39,7 @@ _CHECKS = {
     metadata=table_metadata("hl.twaps") | column_lineage("hl.twaps"),
     check_specs=[check_of_day("twaps", name, text) for name, text in _CHECKS.items()],
 )
-def twaps(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: Warehouse) -> MaterializeResult:
+def twaps(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: WarehouseParam) -> MaterializeResult:
     """One row per TWAP: asked, reported, seen.
 
     Every TWAP that the day has to do with is made again from all of its days: its statuses and its slices beside each other,

@@ -10,6 +10,7 @@ import psycopg
 from dagster import DagsterInstance, DefaultScheduleStatus, OpExecutionContext, ScheduleDefinition, job, op
 
 from hl_pipeline.events import emit
+from hl_pipeline.resources import SettingsParam
 from hl_pipeline.settings import Settings, variable
 from hl_pipeline.warehouse.connect import connect, find_dagster_url
 
@@ -79,9 +80,8 @@ def thin_runs(instance: DagsterInstance, connection: psycopg.Connection, keep_da
 
 
 @op
-def thin_old_runs(context: OpExecutionContext) -> None:
+def thin_old_runs(context: OpExecutionContext, settings: SettingsParam) -> None:
     """Deletes the log lines of runs that ended more than HL_RUNS_KEEP_DAYS ago."""
-    settings = Settings()
     if settings.runs_keep_days is None:
         context.log.info(f"{variable('runs_keep_days')} is not set: nothing is deleted")
         return

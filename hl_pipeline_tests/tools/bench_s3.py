@@ -91,9 +91,9 @@ def measure_looks() -> dict[str, float]:
         connection.execute(_LOADED, {"today": today, "etag": hashlib.md5(usedforsecurity=False).hexdigest()})
         node_data, no_statuses = NodeData(url=f"s3://{_BUCKET}", region=REGION), TwapData(url=NONE, region=REGION)
         began = time.perf_counter()
-        assert look_for_fills(node_data, connection, today) == []
+        assert look_for_fills(node_data, connection, Settings(), today) == []
         looked = time.perf_counter()
-        assert look_at_everything(node_data, no_statuses, connection, instance) == ([], [], [])
+        assert look_at_everything(node_data, no_statuses, connection, Settings(), instance) == ([], [], [])
         ended = time.perf_counter()
         [(requests,)] = connection.execute("SELECT count(*) FROM hl.s3_requests").fetchall()
     return {"a sensor's look, seconds": looked - began, "the nightly look, seconds": ended - looked, "LISTs of both": requests}
