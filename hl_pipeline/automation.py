@@ -28,15 +28,17 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hl_pipeline.assets.fills import fills
+from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
-from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
+from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.domain.datasets import BY_BLOCK, SOURCES
 from hl_pipeline.domain.due_days import Due, due_fills, due_statuses
 from hl_pipeline.domain.errors import BudgetError
-from hl_pipeline.resources import NodeData, SettingsParam, TwapData, WarehouseParam
+from hl_pipeline.resources import SettingsParam, WarehouseParam
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, list_days, list_twap_objects
+from hl_pipeline.sources.open import open_node_data, open_twap_data
 from hl_pipeline.warehouse.dirty_days import read_dirty
 from hl_pipeline.warehouse.ledger import (
     days_of_api_alone,
@@ -87,13 +89,11 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         default_status=_running(settings.node_data_url, settings, DefaultSensorStatus),
         description="A run for each of the last days that has new or changed objects of fills.",
     )
-    def node_data_objects(
-        context: SensorEvaluationContext, node_data: NodeData, warehouse: WarehouseParam
-    ) -> SensorResult | SkipReason:
+    def node_data_objects(context: SensorEvaluationContext, warehouse: WarehouseParam) -> SensorResult | SkipReason:
         today = datetime.now(UTC).date()
         with warehouse.connect("hl sensor") as connection:
             try:
-                due = look_for_fills(node_data, connection, settings, today)
+                due = look_for_fills(connection, settings, today)
             except BudgetError as error:
                 return SkipReason(str(error))
             lag = judge_lag(read_newest_hour(connection), datetime.now(UTC), settings.max_lag_hours)
@@ -110,13 +110,11 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         default_status=_running(settings.twap_data_url, settings, DefaultSensorStatus),
         description="A run of the TWAPs for each of the last days that has new or changed objects of statuses.",
     )
-    def twap_data_objects(
-        context: SensorEvaluationContext, twap_data: TwapData, warehouse: WarehouseParam
-    ) -> SensorResult | SkipReason:
+    def twap_data_objects(context: SensorEvaluationContext, warehouse: WarehouseParam) -> SensorResult | SkipReason:
         today = datetime.now(UTC).date()
         with warehouse.connect("hl sensor") as connection:
             try:
-                due = look_for_statuses(twap_data, connection, settings, today)
+                due = look_for_statuses(connection, settings, today)
             except BudgetError as error:
                 return SkipReason(str(error))
         requests = _requests(due, context.instance, "sensor twap_data_objects", asset_selection=_OF_STATUSES)
@@ -137,12 +135,10 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
         default_status=_running(settings.node_data_url, settings, DefaultScheduleStatus),
         description="Lists all of both buckets; a run for each known day with new or changed objects, one that failed, or lags.",
     )
-    def reconcile(
-        context: ScheduleEvaluationContext, node_data: NodeData, twap_data: TwapData, warehouse: WarehouseParam
-    ) -> list[RunRequest] | SkipReason:
+    def reconcile(context: ScheduleEvaluationContext, warehouse: WarehouseParam) -> list[RunRequest] | SkipReason:
         with warehouse.connect("hl reconcile") as connection:
             try:
-                days, of_statuses, of_lake = look_at_everything(node_data, twap_data, connection, settings, context.instance)
+                days, of_statuses, of_lake = look_at_everything(connection, settings, context.instance)
             except BudgetError as error:
                 return SkipReason(str(error))
         # Asked anew each night: what failed for good yesterday may work today.
@@ -155,20 +151,20 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
     return reconcile
 
 
-def look_for_fills(node_data: NodeData, connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
+def look_for_fills(connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
     """The last days that are due, by a listing of each; one LIST a day."""
     settings = _hasty(settings)
     first = today - _DAYS_BACK * _DAY
-    bucket = node_data.open(settings, Spending(settings, settings.node_data_price_per_gb))
+    bucket = open_node_data(settings, Spending(settings, settings.node_data_price_per_gb))
     listed = {BY_BLOCK.name: list_days(bucket, BY_BLOCK.name, first + _DAY, today)}
     days = [first + n * _DAY for n in range(_DAYS_BACK + 1)]
     return due_fills(days, listed, read_taken(connection, first, today), read_loaded_fills(connection, first, today))
 
 
-def look_for_statuses(twap_data: TwapData, connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
+def look_for_statuses(connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
     """The same of statuses, by a listing of the keys after those of earlier days."""
     settings = _hasty(settings)
-    bucket = _open_statuses(twap_data, settings)
+    bucket = _open_statuses(settings)
     if bucket is None:
         return []
     first = today - _DAYS_BACK * _DAY
@@ -179,7 +175,7 @@ def look_for_statuses(twap_data: TwapData, connection: psycopg.Connection, setti
 
 
 def look_at_everything(
-    node_data: NodeData, twap_data: TwapData, connection: psycopg.Connection, settings: Settings, instance: DagsterInstance
+    connection: psycopg.Connection, settings: Settings, instance: DagsterInstance
 ) -> tuple[list[Due], list[Due], list[Due]]:
     """All days that were ever loaded, or tried, and are due; those of them of which only statuses are; and days that are to be
     made from the lake alone: it has something of them, for which nobody has asked a bucket.
@@ -191,14 +187,14 @@ def look_at_everything(
     due: dict[date, Due] = {}
     if known:
         first, last = known[0], known[-1] + _DAY
-        bucket = node_data.open(settings, Spending(settings, settings.node_data_price_per_gb))
+        bucket = open_node_data(settings, Spending(settings, settings.node_data_price_per_gb))
         listed = {source.name: list_days(bucket, source.name, first, last) for source in SOURCES if source.first.date() <= last}
         due = {day.day: day for day in due_fills(known, listed, read_taken(connection, first, last), loaded)}
     of_lake: dict[date, Due] = {}
     lagging = dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
     for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **read_dirty(connection)}.items():
         (due if day in loaded or day in failed else of_lake).setdefault(day, Due(day, why, "again"))
-    statuses = [day for day in _due_statuses_of_all(twap_data, connection, settings, alone) if day.day not in due]
+    statuses = [day for day in _due_statuses_of_all(connection, settings, alone) if day.day not in due]
     return [due[day] for day in sorted(due)], statuses, [of_lake[day] for day in sorted(of_lake)]
 
 
@@ -218,17 +214,17 @@ def find_failed_days(instance: DagsterInstance) -> set[date]:
     return days
 
 
-def _due_statuses_of_all(twap_data: TwapData, connection: psycopg.Connection, settings: Settings, alone: set[date]) -> list[Due]:
+def _due_statuses_of_all(connection: psycopg.Connection, settings: Settings, alone: set[date]) -> list[Due]:
     loaded = {day: of for day, of in read_loaded_statuses(connection, date.min, date.max).items() if day not in alone}
-    bucket = _open_statuses(twap_data, settings)
+    bucket = _open_statuses(settings)
     if not loaded or bucket is None:
         return []
     taken = read_taken(connection, date.min, date.max, statuses=True)
     return due_statuses(loaded, list_twap_objects(bucket), taken, loaded)
 
 
-def _open_statuses(twap_data: TwapData, settings: Settings) -> Bucket | None:
-    return twap_data.open(settings, Spending(settings, settings.twap_data_price_per_gb))
+def _open_statuses(settings: Settings) -> Bucket | None:
+    return open_twap_data(settings, Spending(settings, settings.twap_data_price_per_gb))
 
 
 def _hasty(settings: Settings) -> Settings:

@@ -5,12 +5,13 @@ from dagster import AssetSelection, Definitions, define_asset_job, in_process_ex
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw_api import raw_api_fills, raw_api_twap_history
 from hl_pipeline.assets.raw_fills import raw_fills
+from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
-from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
+from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.automation import build_schedule, build_sensors, fresh
 from hl_pipeline.ops.run_retention import thin_runs_by_age, thinning_schedule
-from hl_pipeline.resources import Info, LakeStorage, NodeData, StageResults, TwapData, Warehouse
+from hl_pipeline.resources import StageResults, Warehouse
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
@@ -24,10 +25,6 @@ BACKFILL = [raw_api_fills, raw_api_twap_history]
 def build_resources(settings: Settings) -> dict[str, object]:
     """What the assets work with, as the settings say."""
     return {
-        "node_data": NodeData(url=settings.node_data_url, region=settings.node_data_region),
-        "twap_data": TwapData(url=settings.twap_data_url, region=settings.twap_data_region),
-        "info": Info(url=settings.info_url),
-        "lake_storage": LakeStorage(url=settings.lake),
         "warehouse": Warehouse(settings),
         "settings": settings,
         "results": StageResults(),

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from hl_pipeline.assets.fills import load_fills
-from hl_pipeline.assets.raw_fills import bring_day
-from hl_pipeline.assets.statistics import DAILY, USER, make_candles_of_day, make_statistics_of_day
-from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
-from hl_pipeline.assets.twaps import make_twaps_of_day
 from hl_pipeline.events import is_event
 from hl_pipeline.lake.store import open_lake
-from hl_pipeline.resources import NodeData, TwapData
-from hl_pipeline.settings import Settings
+from hl_pipeline.settings import NONE, Settings
+from hl_pipeline.stages.derive import DAILY, USER, make_candles_of_day, make_statistics_of_day
+from hl_pipeline.stages.fetch_fills import fetch_fills
+from hl_pipeline.stages.fetch_statuses import fetch_statuses
+from hl_pipeline.stages.load_fills import load_fills
+from hl_pipeline.stages.load_statuses import load_statuses_day
+from hl_pipeline.stages.make_twaps import make_twaps_of_day
 from hl_pipeline.warehouse.connect import connect
 
 _context = multiprocessing.get_context("forkserver")
@@ -73,15 +73,21 @@ def ingest(place: Place, day: date) -> None:
     """A day from the bucket to the database, as raw_fills and fills do it; with statuses of TWAPs, all that follows too."""
     lake = open_lake(str(place.lake))
     with connect(place.database_url, "test run") as connection:
-        settings = Settings(database_url=SecretStr(place.database_url), lake_url=str(place.lake), swap_wait_seconds=60)
-        bring_day(day, NodeData(url=str(place.bucket), region="none"), lake, settings)
+        settings = Settings(
+            database_url=SecretStr(place.database_url),
+            lake_url=str(place.lake),
+            node_data_url=str(place.bucket),
+            twap_data_url=NONE if place.statuses is None else str(place.statuses),
+            swap_wait_seconds=60,
+        )
+        fetch_fills(day, lake, settings)
         load_fills(day, lake, connection, settings)
         if place.statuses is not None:
             make_candles_of_day(day, lake, connection)
             for statistics in (DAILY, USER):
                 make_statistics_of_day(day, lake, connection, statistics)
-            bring_statuses(day, TwapData(url=str(place.statuses), region="none"), lake, settings)
-            load_day_of_statuses(day, lake, connection, settings)
+            fetch_statuses(day, lake, settings)
+            load_statuses_day(day, lake, connection, settings)
             make_twaps_of_day(day, lake, connection)
 
 

@@ -6,14 +6,9 @@ and counted, and no other.
 
 import logging
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
 from datetime import date
 
-import polars as pl
-import psycopg
 from dagster import (
     AllPartitionMapping,
     AssetCheckResult,
@@ -24,38 +19,21 @@ from dagster import (
     asset,
 )
 
+from hl_pipeline.assets.checks import severity
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.assets.raw_api import raw_api_fills
-from hl_pipeline.assets.raw_fills import judge, objects_around, raw_fills, severity
-from hl_pipeline.domain.completeness import Judgement, hour_of, overlapping
-from hl_pipeline.domain.datasets import API_FILLS, HOUR, start_of
-from hl_pipeline.domain.deduplicate import LEG_KEY, Once, count_once
-from hl_pipeline.domain.increments import hours_of, hours_to_append
-from hl_pipeline.domain.records import ApiShard, ObjectMeta, version_of
-from hl_pipeline.figures.trades import TRADE_KEY, is_market
-from hl_pipeline.formats.fills import FILL_KEY, NO_FILLS, SUMMED_BELOW
-from hl_pipeline.lake.api_fills import list_api_shards, read_api_fills_of_day, read_api_wallets
-from hl_pipeline.lake.fills import objects_of_fills, read_fills_hour, read_hours_of_fills, read_raw_fills, write_fills_hour
-from hl_pipeline.lake.store import Lake, LakeChangedError
+from hl_pipeline.assets.raw_fills import raw_fills
+from hl_pipeline.domain.completeness import Judgement
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
-from hl_pipeline.resources import LakeStorage, SettingsParam, WarehouseParam
-from hl_pipeline.settings import Settings
-from hl_pipeline.stages.disk_space import require_space_to_load
-from hl_pipeline.stages.fills_retention import is_thinned, oldest_kept, thin_old_days
-from hl_pipeline.warehouse.backfill_progress import count_states
-from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
+from hl_pipeline.resources import SettingsParam, WarehouseParam
+from hl_pipeline.stages.fills_retention import is_thinned, thin_old_days
+from hl_pipeline.stages.load_fills import load_fills, sum_tallies, tally_lake
 from hl_pipeline.warehouse.hour_totals import HourTally, HourTotals, read_proven, read_totals, record_proven
-from hl_pipeline.warehouse.ledger import record_fetched, record_shard
 from hl_pipeline.warehouse.load_fills import (
     LoadedDay,
-    SourceOfDay,
-    Verdict,
-    append_hours,
-    load_day,
-    read_loaded,
-    refuse_lost_objects,
 )
-from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
+from hl_pipeline.warehouse.locks import lock_fills_day
 
 _log = logging.getLogger(__name__)
 _CHECKS = {
@@ -78,7 +56,6 @@ _CHECKS = {
 )
 def fills(
     context: AssetExecutionContext,
-    lake_storage: LakeStorage,
     warehouse: WarehouseParam,
     settings: SettingsParam,
 ) -> MaterializeResult:
@@ -88,7 +65,7 @@ def fills(
     PostgreSQL by day.
     """
     day = date.fromisoformat(context.partition_key)
-    lake = lake_storage.open()
+    lake = open_lake(settings.lake)
     with warehouse.connect("hl fills") as connection:
         started = time.perf_counter()
         loaded, judgement = load_fills(day, lake, connection, settings)
@@ -103,132 +80,16 @@ def fills(
             equal = {hour: tally for hour, tally in tallies.items() if in_lake[hour] == in_database.get(hour)}
             record_proven(connection, day, equal)
         thin_old_days(connection, settings)
-    tally = _sum_tallies([*proven.values(), *tallies.values()])
+    tally = sum_tallies([*proven.values(), *tallies.values()])
     return MaterializeResult(
         metadata=_describe(loaded, tally, judgement, seconds),
         check_results=[
             _check_key(tally, loaded),
             _check_legs(tally),
-            _check_lake(in_lake, in_database, _sum_tallies(proven.values()).rows, thinned=thinned),
+            _check_lake(in_lake, in_database, sum_tallies(proven.values()).rows, thinned=thinned),
             _check_whole(judgement),
         ],
     )
-
-
-def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> tuple[LoadedDay, Judgement]:
-    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it, and judge the day by just these.
-
-    Raises DayInUseError, NoSpaceError, and LakeLacksError when objects that gave the day its rows are in the lake no more.
-    """
-    with lock_fills_day(connection, day):
-        for tries_left in (2, 1, 0):
-            began = read_clock(connection)
-            with lock_judging(connection, day):
-                around = objects_around(lake, day)
-                shards = list_api_shards(lake, day)
-                hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
-                hours_there |= {(API_FILLS, day, int(meta.shard, 16)) for meta in shards}
-                refuse_lost_objects(connection, day, hours_there, objects_of_fills(lake, day), lake.root)
-                judgement = replace(judge(day, around, connection, settings), beside=_say_shards(connection, lake, shards))
-            metas = overlapping(day, around)
-            ids = {meta.key: record_fetched(connection, meta, keep_error=True) for meta in metas}
-            ids |= {meta.key: record_shard(connection, meta) for meta in shards}
-            sources = {meta.key: SourceOfDay(ids[meta.key], meta.etag, meta.parser) for meta in [*metas, *shards]}
-            verdict = Verdict(judgement.state, judgement.explain(), [edge.said for edge in judgement.edges])
-            thin = day < oldest_kept(settings)
-            loaded = read_loaded(connection, day)
-            in_lake = {hour: known.objects for hour, known in read_hours_of_fills(lake, day).items()} if loaded else {}
-            # A note says that something other than a new object has come; and rows of the info API can take the place of others,
-            # or others theirs, in any hour.
-            whole = thin or bool(shards) or day in read_dirty(connection)
-            touched = None if whole else hours_to_append(day, metas, loaded, in_lake)
-            new = [meta for meta in [*metas, *shards] if touched is None or version_of(meta) not in loaded]
-            require_space_to_load(settings, day, sum(meta.rows for meta in new))
-            try:
-                if touched is not None:
-                    hours = _ahead(hours_of_day(day, lake, metas, touched))
-                    return append_hours(connection, day, hours, sources, {meta.key for meta in new}, verdict), judgement
-                hours = _ahead(hours_of_day(day, lake, metas, shards=shards))
-                wait = settings.swap_wait_seconds
-                return load_day(connection, day, hours, sources, verdict, wait, began=began, thin=thin), judgement
-            except LakeChangedError:
-                if not tries_left:
-                    raise
-    raise AssertionError("the last try returns or raises")
-
-
-def _say_shards(connection: psycopg.Connection, lake: Lake, shards: list[ApiShard]) -> str:
-    """What a day has from the info API, in words; nothing, if it has nothing."""
-    if not shards:
-        return ""
-    wallets = read_api_wallets(lake, shards)
-    complete, truncated = count_states(connection, wallets)
-    rows = sum(meta.rows for meta in shards)
-    return f" From the info API {rows} fills of {len(wallets)} wallets: {complete} complete, {truncated} truncated."
-
-
-def hours_of_day(
-    day: date, lake: Lake, metas: list[ObjectMeta], hours: Collection[int] = range(24), shards: Sequence[ApiShard] = ()
-) -> Iterator[tuple[int, Once]]:
-    """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake. In memory are the objects that reach
-    into one hour, and what the info API has of the day.
-    """
-    of_hours = {hour: [meta for meta in metas if hour in hours_of(day, meta)] for hour in hours}
-    wanted = [meta for meta in metas if any(meta in of_hour for of_hour in of_hours.values())]
-    unread = deque(sorted(wanted, key=lambda meta: meta.first_time_ms or 0))
-    pending = [read_api_fills_of_day(lake, shards)] if shards else []
-    for hour, of_hour in of_hours.items():
-        start = start_of(day) + HOUR * hour
-        while unread and (unread[0].first_time_ms or 0) < (start + HOUR).timestamp() * 1000:
-            pending.append(_read_object(lake, unread.popleft()))
-        pending = [frame for frame in (frame.filter(pl.col("time") >= start) for frame in pending) if frame.height]
-        once = count_once(pl.concat([NO_FILLS, *(frame.filter(pl.col("time") < start + HOUR) for frame in pending)]))
-        write_fills_hour(lake, day, hour, once.fills, [*of_hour, *(meta for meta in shards if hour in hours_of(day, meta))])
-        yield hour, once
-
-
-def _read_object(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
-    frame = read_raw_fills(lake, meta)
-    times = frame.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last")).cast(pl.Int64).row(0)
-    assert times == (meta.first_time_ms, meta.last_time_ms), f"{meta.key} has fills of other times than its file says"
-    return frame
-
-
-def _ahead(hours: Iterator[tuple[int, Once]]) -> Iterator[tuple[int, Once]]:
-    """The same hours, the next one read while one is copied."""
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        following = pool.submit(next, hours, None)
-        while (hour := following.result()) is not None:
-            following = pool.submit(next, hours, None)
-            yield hour
-
-
-def tally_lake(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> tuple[dict[int, HourTotals], dict[int, HourTally]]:
-    """Count the lake's fills of some hours of `day` as they were written; those without fills are left out."""
-    totals: dict[int, HourTotals] = {}
-    tallies: dict[int, HourTally] = {}
-    for hour in hours:
-        frame = read_fills_hour(lake, day, hour, [*FILL_KEY, "sz", "oid", "counterparty_oid", "twap_id", "dir"])
-        if frame.is_empty():
-            continue
-        # Sums of order ids go beyond 64 bits; of sizes too large to be added up the database leaves out the same.
-        sz = pl.col("sz").filter(pl.col("sz") < SUMMED_BELOW).sum()
-        oids = pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0))
-        totals[hour] = HourTotals(*frame.select(pl.len(), sz, oids, pl.count("twap_id")).row(0))
-        # Where there is a tid the orders are no part of the key.
-        without_tid = [pl.when(pl.col("tid").is_null()).then(pl.col(name)) for name in LEG_KEY[4:]]
-        repeated = frame.height - frame.select(*FILL_KEY, *without_tid).unique().height
-        trade = frame.filter(is_market()).group_by(*TRADE_KEY)
-        legs = trade.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
-        is_pair = (pl.col("legs") == 2) & (pl.col("buys") == 1)
-        single_legs = legs.filter(pl.col("legs") == 1).height
-        crowded = legs.filter((pl.col("legs") > 1) & ~is_pair).height
-        tallies[hour] = HourTally(frame.height, repeated, legs.height, single_legs, crowded)
-    return totals, tallies
-
-
-def _sum_tallies(tallies: Collection[HourTally]) -> HourTally:
-    return HourTally(*(sum(getattr(tally, field.name) for tally in tallies) for field in fields(HourTally)))
 
 
 def _describe(loaded: LoadedDay, tally: HourTally, judgement: Judgement, seconds: float) -> dict[str, int | float | str]:

@@ -4,23 +4,19 @@ import logging
 import time
 from datetime import date
 
-import polars as pl
-import psycopg
 from dagster import AssetCheckResult, AssetExecutionContext, MaterializeResult, asset
 
+from hl_pipeline.assets.checks import severity
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, table_metadata
-from hl_pipeline.assets.raw_fills import severity
 from hl_pipeline.assets.statistics import candles
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.events import emit
-from hl_pipeline.lake.store import Lake, list_files
-from hl_pipeline.lake.twaps import read_slices, renew_slices
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
-from hl_pipeline.resources import LakeStorage, WarehouseParam
-from hl_pipeline.warehouse.load_fills import LakeLacksError
-from hl_pipeline.warehouse.load_twaps import MadeTwaps, make_twaps, refuse_lost_fills
-from hl_pipeline.warehouse.locks import lock_fills_day
+from hl_pipeline.resources import SettingsParam, WarehouseParam
+from hl_pipeline.stages.make_twaps import make_twaps_of_day
+from hl_pipeline.warehouse.load_twaps import MadeTwaps
 
 _log = logging.getLogger(__name__)
 _UNLIKE = ("conflict", "missing_fills", "excess_fills", "unreported")
@@ -39,14 +35,14 @@ _CHECKS = {
     metadata=table_metadata("hl.twaps") | column_lineage("hl.twaps"),
     check_specs=[check_of_day("twaps", name, text) for name, text in _CHECKS.items()],
 )
-def twaps(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: WarehouseParam) -> MaterializeResult:
+def twaps(context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam) -> MaterializeResult:
     """One row per TWAP: asked, reported, seen.
 
     Every TWAP that the day has to do with is made again from all of its days: its statuses and its slices beside each other,
     its average price against the market's meanwhile, its pace, fees and profit, and a verdict.
     """
     day = date.fromisoformat(context.partition_key)
-    lake = lake_storage.open()
+    lake = open_lake(settings.lake)
     started = time.perf_counter()
 
     with warehouse.connect("hl twaps") as connection:
@@ -61,26 +57,6 @@ def twaps(context: AssetExecutionContext, lake_storage: LakeStorage, warehouse: 
         },
         check_results=[_check_reports(made), _check_statuses(made)],
     )
-
-
-def make_twaps_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> MadeTwaps:
-    """Make again every row of hl.twaps that `day` has to do with, and the day's slices in the lake.
-
-    Raises LakeLacksError when fills or slices that were there before are in the lake no more.
-    """
-
-    def take_slices() -> pl.Series:
-        return renew_slices(lake, day)["twap_id"]
-
-    def read_known_slices(other: date, ids: pl.Series) -> pl.DataFrame:
-        slices = read_slices(lake, other, ids)
-        if slices.is_empty():
-            raise LakeLacksError(f"the lake ({lake.root}) lacks slices of {other} that were there before. Is HL_LAKE_URL right?")
-        return slices
-
-    with lock_fills_day(connection, day, shared=True):
-        refuse_lost_fills(connection, day, lake.root, is_there=bool(list_files(lake, f"fills/date={day}")))
-        return make_twaps(connection, day, take_slices, read_known_slices)
 
 
 def _check_reports(made: MadeTwaps) -> AssetCheckResult:

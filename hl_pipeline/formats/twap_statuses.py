@@ -30,7 +30,7 @@ from hl_pipeline.formats.exact_decode import (
     take_line,
 )
 from hl_pipeline.formats.fills import PRICE_TYPE, BadLine
-from hl_pipeline.formats.framing import UnreadableObjectError
+from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
 from hl_pipeline.formats.twap_columns import column_paths, open_parquet, read_rows, show_paths
 from hl_pipeline.formats.twap_values import (
     NotText,
@@ -327,3 +327,14 @@ def _at(values: Json, path: _Path) -> Json:
 
 UNITS_NS = (1_000_000_000, 1_000_000, 1_000, 1)
 """The units of time that sources use, the coarsest first."""
+
+
+def decode_statuses(stream: BinaryIO, codec: str, *, is_parquet: bool) -> Iterator[DecodedStatuses]:
+    """What an object holds, part by part: of Parquet, or of lines (`codec` as in `decompress`). Raises UnreadableObjectError."""
+    if is_parquet:
+        yield from decode_parquet(stream)
+        return
+    first_line = 1
+    for chunk in whole_lines(decompress(stream, codec)):
+        yield decode_json_lines(chunk, first_line)
+        first_line += chunk.count(b"\n")

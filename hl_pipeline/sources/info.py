@@ -20,7 +20,6 @@ import urllib3.exceptions
 from hl_pipeline.domain.budgets import WeightBudget
 from hl_pipeline.events import emit
 from hl_pipeline.formats.exact_decode import BadValueError, Json, parse_json
-from hl_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -95,17 +94,6 @@ class _Response:
 def weigh(items: int) -> int:
     """The weight of a call that returned so many items: 20 when empty, 120 for a full page."""
     return CALL_WEIGHT + items // _ITEMS_A_WEIGHT
-
-
-def open_info_api(settings: Settings, budget: WeightBudget) -> InfoApi:
-    """The API at HL_INFO_URL, asked within `budget`."""
-    return InfoApi(
-        settings.info_url,
-        budget,
-        attempts=settings.info_attempts,
-        backoff_seconds=settings.info_backoff_seconds,
-        timeout_seconds=settings.info_timeout_seconds,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from hl_pipeline.events import emit
 from hl_pipeline.lake.fills import list_raw_objects
 from hl_pipeline.lake.store import Lake, list_days, open_lake
 from hl_pipeline.lake.twaps import list_status_objects
-from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources import buckets
 from hl_pipeline.sources.buckets import Bucket, list_twap_objects
+from hl_pipeline.sources.open import open_node_data, open_twap_data
 from hl_pipeline.stages.disk_space import Disk, Room, find_disks, room_of_fetched
 from hl_pipeline.stages.fills_retention import oldest_kept
 from hl_pipeline.warehouse.spending import Prices, Spending, find_prices
@@ -134,8 +134,8 @@ def draw_up_bill(days: Sequence[date], settings: Settings, reset: AbstractSet[tu
     """
     of_fills = Spending(settings, settings.node_data_price_per_gb)
     of_statuses = Spending(settings, settings.twap_data_price_per_gb)
-    node_data = NodeData(url=settings.node_data_url, region=settings.node_data_region).open(settings, of_fills)
-    twap_data = TwapData(url=settings.twap_data_url, region=settings.twap_data_region).open(settings, of_statuses)
+    node_data = open_node_data(settings, of_fills)
+    twap_data = open_twap_data(settings, of_statuses)
     wanted = list_wanted(days, node_data, twap_data)
     lake = open_lake(settings.lake)
     prices = prices_of_datasets(settings)

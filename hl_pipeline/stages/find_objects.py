@@ -12,9 +12,9 @@ from hl_pipeline.domain.records import ObjectMeta, StatusObject
 from hl_pipeline.lake.fills import list_raw_objects, raw_path, read_object_meta
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import list_status_objects, read_status_object_meta, status_object_path
-from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, list_days, list_hours, list_twap_objects
+from hl_pipeline.sources.open import open_node_data, open_twap_data
 from hl_pipeline.warehouse.spending import Spending
 
 
@@ -95,9 +95,9 @@ def _describe_span(dataset: str) -> str:
 
 def _open_node_data(settings: Settings) -> Bucket:
     spending = Spending(settings, settings.node_data_price_per_gb)
-    return NodeData(url=settings.node_data_url, region=settings.node_data_region).open(settings, spending)
+    return open_node_data(settings, spending)
 
 
 def _open_twap_data(settings: Settings) -> Bucket | None:
     spending = Spending(settings, settings.twap_data_price_per_gb)
-    return TwapData(url=settings.twap_data_url, region=settings.twap_data_region).open(settings, spending)
+    return open_twap_data(settings, spending)

@@ -16,17 +16,17 @@ from pathlib import Path
 import polars as pl
 import psycopg
 
-from hl_pipeline.assets.raw_fills import FORMATS
-from hl_pipeline.assets.twap_statuses import decode_statuses
 from hl_pipeline.domain.completeness import MORE_HOURS
 from hl_pipeline.domain.datasets import HOUR, STATUSES, start_of
 from hl_pipeline.domain.object_keys import Place, days_that_want, place_in_path, place_of_hour
 from hl_pipeline.domain.records import ObjectMeta, StatusObject
 from hl_pipeline.formats.decoding import Decoded, decode
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
+from hl_pipeline.formats.twap_statuses import decode_statuses
 from hl_pipeline.lake.fills import write_raw_object
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import write_status_object
+from hl_pipeline.stages.fetch_fills import FORMATS
 from hl_pipeline.stages.find_objects import find_in_lake
 from hl_pipeline.warehouse.ledger import record_fetched, record_statuses_fetched
 from hl_pipeline.warehouse.locks import lock_object

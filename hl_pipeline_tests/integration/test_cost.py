@@ -17,7 +17,7 @@ from dagster import DagsterInstance, materialize
 from typer.testing import CliRunner
 
 from hl_pipeline.assets.raw_fills import raw_fills
-from hl_pipeline.assets.twap_statuses import raw_twap_statuses
+from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.cli.main import app
 from hl_pipeline.definitions import build_resources
 from hl_pipeline.domain.datasets import BY_BLOCK, NODE_FILLS, NODE_TRADES

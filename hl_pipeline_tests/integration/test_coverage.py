@@ -18,7 +18,8 @@ from rich.text import Text
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw_fills import raw_fills
-from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
+from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
+from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.cli.calendar import read_calendar
 from hl_pipeline.definitions import build_resources
 from hl_pipeline.lake.store import open_lake

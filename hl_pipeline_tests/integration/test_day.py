@@ -17,14 +17,14 @@ import psycopg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, materialize
 
-from hl_pipeline.assets.fills import _check_lake, load_fills, tally_lake
-from hl_pipeline.assets.raw_fills import bring_day
+from hl_pipeline.assets.fills import _check_lake
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.domain.completeness import Judgement
 from hl_pipeline.lake.store import open_lake
-from hl_pipeline.resources import NodeData
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.fetch_fills import fetch_fills
+from hl_pipeline.stages.load_fills import load_fills, tally_lake
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.hour_totals import read_totals
 from hl_pipeline.warehouse.load_fills import LakeLacksError
@@ -415,7 +415,7 @@ def test_objects_that_come_while_a_day_waits_are_loaded_with_it(
     with connect(world.database_url, "holding") as holder, lock_fills_day(holder, DAY):
         waiting.start()
         last.write_bytes(content)
-        bring_day(date(2026, 3, 16), NodeData(url=str(bucket), region="none"), lake, Settings())
+        fetch_fills(date(2026, 3, 16), lake, Settings(node_data_url=str(bucket)))
     waiting.join()
 
     assert [hour.state for hour in loaded[0].hours] == ["present"] * 25

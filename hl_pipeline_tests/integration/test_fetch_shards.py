@@ -17,11 +17,12 @@ import psycopg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, RunConfig, materialize
 
-from hl_pipeline.assets.raw_api import InfoDownError, ShardConfig, raw_api_fills
+from hl_pipeline.assets.raw_api import ShardConfig, raw_api_fills
 from hl_pipeline.definitions import ASSETS, BACKFILL, build_resources
 from hl_pipeline.domain.shards import SHARDS, shard_of
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.fetch_shards import InfoDownError
 from hl_pipeline.stages.rebuild import record_objects
 from hl_pipeline.warehouse.backfill_progress import Window, add_wallets, count_after
 from hl_pipeline_tests.conftest import NewDatabase, World

@@ -17,17 +17,17 @@ import polars as pl
 import psycopg
 import pytest
 from dagster import DagsterInstance, materialize
+from pydantic import SecretStr
 
-from hl_pipeline.assets.fills import load_fills
-from hl_pipeline.assets.raw_fills import bring_day
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.domain.increments import hours_of, hours_to_append
 from hl_pipeline.domain.records import ObjectMeta, ObjectVersion, version_of
 from hl_pipeline.events import is_event
 from hl_pipeline.lake.store import open_lake
-from hl_pipeline.resources import NodeData
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.fetch_fills import fetch_fills
+from hl_pipeline.stages.load_fills import load_fills
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.load_fills import LoadedDay
 from hl_pipeline_tests.conftest import NewDatabase, World
@@ -114,9 +114,9 @@ def _put(sample: Sample, place: Place, path: Path) -> Path:
 def _load(place: Place, day: date = DAY) -> LoadedDay:
     """The day's objects into the lake, and its fills."""
     lake = open_lake(str(place.lake))
-    settings = Settings(database_url=place.database_url, lake_url=str(place.lake))  # type: ignore[arg-type]
+    settings = Settings(database_url=SecretStr(place.database_url), lake_url=str(place.lake), node_data_url=str(place.bucket))
     with connect(place.database_url, "test") as connection:
-        bring_day(day, NodeData(url=str(place.bucket), region="none"), lake, settings)
+        fetch_fills(day, lake, settings)
         return load_fills(day, lake, connection, settings)[0]
 
 

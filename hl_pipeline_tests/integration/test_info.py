@@ -14,7 +14,8 @@ import pytest
 
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources import info
-from hl_pipeline.sources.info import Answer, InfoApi, InfoError, InfoRefusedError, open_info_api, weigh
+from hl_pipeline.sources.info import Answer, InfoApi, InfoError, InfoRefusedError, weigh
+from hl_pipeline.sources.open import open_info_api
 from hl_pipeline_tests.processes import free_port
 from hl_pipeline_tests.servers.info_api import END_MS, START_MS, Fault, FreeBudget, InfoServer, Kind, User, make_user, serve_info
 

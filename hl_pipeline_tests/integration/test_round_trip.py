@@ -12,13 +12,13 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hl_pipeline.assets.fills import load_fills
 from hl_pipeline.formats.by_block import PARSER, decode_chunk
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.framing import decompress, whole_lines
 from hl_pipeline.lake.fills import write_raw_object
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.load_fills import load_fills
 from hl_pipeline_tests.naive.fills import expected_fill, in_order, stored_fills, without
 from hl_pipeline_tests.strategies import as_lines, blocks
 

@@ -18,7 +18,8 @@ import pytest
 from dagster import AssetCheckEvaluation, DagsterInstance, ExecuteInProcessResult, materialize
 from psycopg.rows import dict_row
 
-from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
+from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
+from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import Sample, write_sample

@@ -25,8 +25,9 @@ from psycopg.rows import dict_row
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw_fills import raw_fills
+from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.statistics import candles
-from hl_pipeline.assets.twap_statuses import raw_twap_statuses, twap_statuses
+from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.sample.generate import write_sample

@@ -101,7 +101,7 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
 
 def measure_stages() -> dict[str, float]:
     """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs."""
-    from hl_pipeline.assets.statistics import DAILY, USER, make_candles_of_day, make_statistics_of_day
+    from hl_pipeline.stages.derive import DAILY, USER, make_candles_of_day, make_statistics_of_day
     from hl_pipeline.warehouse.connect import connect, find_database_url
 
     figures, lake = _bring_and_load(DAY, "decode + lake", "load with indexes")
@@ -119,15 +119,15 @@ def measure_stages() -> dict[str, float]:
 
 def _make_twaps(lake: Lake) -> None:
     """The day's statuses from the bucket, and its TWAPs."""
-    from hl_pipeline.assets.twap_statuses import bring_statuses, load_day_of_statuses
-    from hl_pipeline.assets.twaps import make_twaps_of_day
-    from hl_pipeline.resources import TwapData
+    from hl_pipeline.stages.fetch_statuses import fetch_statuses
+    from hl_pipeline.stages.load_statuses import load_statuses_day
+    from hl_pipeline.stages.make_twaps import make_twaps_of_day
     from hl_pipeline.warehouse.connect import connect, find_database_url
 
     settings = Settings()
     with connect(find_database_url(settings)) as connection:
-        bring_statuses(DAY, TwapData(url=settings.twap_data_url, region="none"), lake, settings)
-        load_day_of_statuses(DAY, lake, connection, settings)
+        fetch_statuses(DAY, lake, settings)
+        load_statuses_day(DAY, lake, connection, settings)
         make_twaps_of_day(DAY, lake, connection)
 
 
@@ -140,22 +140,18 @@ def measure_older() -> dict[str, float]:
 
 def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float], Lake]:
     """The rates of both by name, of decoding by rows decoded, and `rows` loaded; the lake."""
-    from hl_pipeline.assets.fills import load_fills
-    from hl_pipeline.assets.raw_fills import bring_day
-    from hl_pipeline.definitions import build_resources
     from hl_pipeline.lake.store import open_lake
-    from hl_pipeline.resources import NodeData
+    from hl_pipeline.stages.fetch_fills import fetch_fills
+    from hl_pipeline.stages.load_fills import load_fills
     from hl_pipeline.warehouse.connect import connect, find_database_url
     from hl_pipeline.warehouse.migrate import migrate
 
     settings = Settings()
     migrate(find_database_url(settings))
-    node_data = build_resources(settings)["node_data"]
-    assert isinstance(node_data, NodeData)
     lake = open_lake(settings.lake)
     with connect(find_database_url(settings)) as connection:
         started = time.perf_counter()
-        brought = bring_day(day, node_data, lake, settings)
+        brought = fetch_fills(day, lake, settings)
         decoded = time.perf_counter()
         loaded, _ = load_fills(day, lake, connection, settings)
         ended = time.perf_counter()

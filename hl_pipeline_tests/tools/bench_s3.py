@@ -16,12 +16,11 @@ from pathlib import Path
 
 from dagster import DagsterInstance
 
-from hl_pipeline.assets.raw_fills import bring_day
 from hl_pipeline.automation import look_at_everything, look_for_fills
 from hl_pipeline.domain.datasets import BY_BLOCK
 from hl_pipeline.lake.store import open_lake
-from hl_pipeline.resources import NodeData, TwapData
 from hl_pipeline.settings import NONE, Settings
+from hl_pipeline.stages.fetch_fills import fetch_fills
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.servers.flaky_s3 import serve_flaky
@@ -70,7 +69,8 @@ def measure(day: date) -> dict[str, float]:
 def _rate_of(day: date, settings: Settings, url: str) -> float:
     with tempfile.TemporaryDirectory(dir=settings.home) as lake:
         began = time.perf_counter()
-        brought = bring_day(day, NodeData(url=url, region=REGION), open_lake(lake), settings)
+        of_url = settings.model_copy(update={"node_data_url": url, "node_data_region": REGION})
+        brought = fetch_fills(day, open_lake(lake), of_url)
         return sum(meta.rows for meta in brought.found) / (time.perf_counter() - began)
 
 
@@ -89,11 +89,12 @@ def measure_looks() -> dict[str, float]:
             for hour in range(24):
                 client.put_object(Bucket=_BUCKET, Key=f"{BY_BLOCK.name}/hourly/{day:%Y%m%d}/{hour}.lz4", Body=b"")
         connection.execute(_LOADED, {"today": today, "etag": hashlib.md5(usedforsecurity=False).hexdigest()})
-        node_data, no_statuses = NodeData(url=f"s3://{_BUCKET}", region=REGION), TwapData(url=NONE, region=REGION)
+        in_s3 = {"node_data_url": f"s3://{_BUCKET}", "node_data_region": REGION, "twap_data_url": NONE}
+        settings = settings.model_copy(update=in_s3)
         began = time.perf_counter()
-        assert look_for_fills(node_data, connection, Settings(), today) == []
+        assert look_for_fills(connection, settings, today) == []
         looked = time.perf_counter()
-        assert look_at_everything(node_data, no_statuses, connection, Settings(), instance) == ([], [], [])
+        assert look_at_everything(connection, settings, instance) == ([], [], [])
         ended = time.perf_counter()
         [(requests,)] = connection.execute("SELECT count(*) FROM hl.s3_requests").fetchall()
     return {"a sensor's look, seconds": looked - began, "the nightly look, seconds": ended - looked, "LISTs of both": requests}

@@ -1,0 +1,327 @@
+"""Fetch a shard of wallets from the info API into the lake: fills from before the buckets, and TWAP statuses."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import polars as pl
+import psycopg
+
+from hl_pipeline.assets.raw_api import ShardConfig, _log
+from hl_pipeline.events import emit
+from hl_pipeline.formats.exact_decode import parse_json
+from hl_pipeline.formats.fills import FILL_KEY, BadLine
+from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA, DecodedStatuses, decode_history
+from hl_pipeline.lake.api_fills import add_api_fills, api_bad_path, write_api_progress
+from hl_pipeline.lake.store import Lake, write_bad_lines
+from hl_pipeline.lake.twaps import add_api_history
+from hl_pipeline.settings import Settings
+from hl_pipeline.sources.info import InfoApi, InfoError, InfoRefusedError
+from hl_pipeline.sources.info_paging import judge, walk
+from hl_pipeline.warehouse.backfill_progress import (
+    NAMELESS,
+    Window,
+    begin_wallet,
+    count_after,
+    count_staged,
+    count_within,
+    discover_wallets,
+    end_wallet,
+    fail_history,
+    fail_wallet,
+    forget_nameless,
+    forget_staged,
+    keep_histories,
+    keep_page,
+    last_page,
+    read_bad,
+    read_known_twaps,
+    read_nameless,
+    read_progress,
+    read_staged,
+    tell_done,
+    undone_wallets,
+    wallets_without_history,
+)
+from hl_pipeline.warehouse.connect import connect, find_database_url
+from hl_pipeline.warehouse.locks import lock_shard
+
+_AT_ONCE = 4
+"""Wallets asked side by side: the weight of a minute is used up even where an answer takes seconds."""
+
+_STAGED_FILLS = 250_000
+"""So many fills at most wait for the lake: they are in memory when they are written."""
+
+_FAILURES_IN_A_ROW = 8
+"""After so many wallets without an answer nobody else is asked: it is not the wallets."""
+
+_HISTORIES_AT_ONCE = 64
+"""Wallets whose answers are in memory until they are in the lake, and are asked again when a run is killed before."""
+
+
+class InfoDownError(RuntimeError):
+    """The info API answers for no wallet. The message has what it said last."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedShard:
+    """What a run did: how many wallets it asked, how many calls that took, their weight, and the days that have new fills."""
+
+    wallets: int
+    fills: int
+    requests: int
+    weight: int
+    days: list[date]
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What the threads of a run count together."""
+
+    fills: int = 0
+    requests: int = 0
+    weight: int = 0
+    failures_in_a_row: int = 0
+    last_failure: str = ""
+    is_over: bool = False
+
+
+def fetch_histories(shard: str, config: ShardConfig, api: InfoApi, lake: Lake, connection: psycopg.Connection) -> FetchedShard:
+    """Ask for the TWAPs of all wallets of a shard that are to be asked, and put their statuses into the lake.
+
+    Raises InfoDownError when the API answers for none.
+    """
+    counts = _Counts()
+    days: set[date] = set()
+    with lock_shard(connection, shard):
+        wallets = wallets_without_history(connection, [shard], config.wallets or None, config.limit or None)
+        for first in range(0, len(wallets), _HISTORIES_AT_ONCE):
+            days |= _fetch_batch_of_histories(wallets[first : first + _HISTORIES_AT_ONCE], shard, api, lake, connection, counts)
+        days |= _name_again(shard, lake, connection)
+        write_api_progress(lake, shard, tell_done(connection, shard))
+    return FetchedShard(len(wallets), counts.fills, counts.requests, counts.weight, sorted(days))
+
+
+def _fetch_batch_of_histories(
+    wallets: list[str], shard: str, api: InfoApi, lake: Lake, connection: psycopg.Connection, counts: _Counts
+) -> set[date]:
+    """Ask for some wallets, and put what came into the lake; the days that it is of. What is killed before is asked again."""
+    decoded: dict[str, DecodedStatuses] = {}
+    before = counts.weight
+    for wallet in wallets:
+        try:
+            answer = api.twap_history(wallet)
+        except InfoError as error:
+            fail_history(connection, wallet, str(error))
+            emit(_log, "history_failed", level=logging.WARNING, wallet=wallet, error=error, weight=error.weight)
+            counts.requests += error.requests
+            counts.weight += error.weight
+            counts.failures_in_a_row += not isinstance(error, InfoRefusedError)
+            if counts.failures_in_a_row >= _FAILURES_IN_A_ROW:
+                raise InfoDownError(
+                    f"the info API answered for none of the last {_FAILURES_IN_A_ROW} wallets: {error}"
+                ) from error
+            continue
+        counts.failures_in_a_row = 0
+        counts.requests += answer.requests
+        counts.weight += answer.weight
+        decoded[wallet] = decode_history(answer.items, wallet)
+    bad = [(wallet, item) for wallet, statuses in decoded.items() for item in statuses.bad]
+    named, nameless = name_twaps(
+        pl.concat([pl.DataFrame(schema=TWAP_STATUS_SCHEMA), *(statuses.statuses for statuses in decoded.values())]),
+        read_known_twaps(connection, wallets),
+    )
+    bad += nameless
+    days = _add_history(lake, shard, named)
+    of_wallet = dict(named.group_by("wallet").len().iter_rows())
+    statuses = {wallet: of_wallet.get(wallet, 0) for wallet in decoded}
+    keep_histories(connection, statuses, bad, days, f"TWAP statuses from the info API, shard {shard}")
+    write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
+    counts.fills += named.height
+    emit(_log, "histories_written", shard=shard, wallets=len(decoded), rows=named.height, weight=counts.weight - before)
+    return set(days)
+
+
+def _name_again(shard: str, lake: Lake, connection: psycopg.Connection) -> set[date]:
+    """Statuses that had no TWAP when they came, and for which hl.twap_statuses has one by now, into the lake; their days."""
+    nameless = read_nameless(connection, shard)
+    known = read_known_twaps(connection, sorted({wallet for wallet, _ in nameless}))
+    frames: list[pl.DataFrame] = []
+    named: list[tuple[str, bytes]] = []
+    for wallet, item in nameless:
+        statuses = decode_history([parse_json(item)], wallet).statuses
+        found, _ = name_twaps(statuses, [twap for twap in known if twap[0] == wallet])
+        if found.height:
+            frames.append(found)
+            named.append((wallet, item))
+    if not frames:
+        return set()
+    days = _add_history(lake, shard, pl.concat(frames))
+    forget_nameless(connection, named, days, f"TWAP statuses from the info API, shard {shard}")
+    write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
+    return set(days)
+
+
+def _add_history(lake: Lake, shard: str, statuses: pl.DataFrame) -> list[date]:
+    """Put statuses into the lake's days; which days these are."""
+    by_day = statuses.with_columns(date=pl.from_epoch("time_ns", "ns").dt.date()).partition_by("date", as_dict=True)
+    for (day,), rows in by_day.items():
+        add_api_history(lake, day, shard, rows.drop("date"))
+    return sorted(day for (day,) in by_day)
+
+
+def name_twaps(
+    statuses: pl.DataFrame, known: list[tuple[str, str, datetime, int]]
+) -> tuple[pl.DataFrame, list[tuple[str, BadLine]]]:
+    """The statuses (TWAP_STATUS_SCHEMA) with the id of their TWAP, and by wallet those for which there is none.
+
+    One without an id has that of the TWAP of its wallet, coin and start, to the ms, among these statuses and those that are
+    `known`; if there are several, nobody knows which.
+    """
+    ids: dict[tuple[str, str, datetime | None], set[int]] = {}
+    own = statuses.filter(pl.col("twap_id").is_not_null() & pl.col("started_at").is_not_null())
+    for wallet, coin, start, twap in [*own.select("wallet", "coin", "started_at", "twap_id").iter_rows(), *known]:
+        ids.setdefault((wallet, coin, _to_ms(start)), set()).add(twap)
+    rows: list[dict[str, Any]] = []
+    nameless: list[tuple[str, BadLine]] = []
+    for row in statuses.iter_rows(named=True):
+        if row["twap_id"] is not None:
+            rows.append(row)
+            continue
+        place = (row["wallet"], row["coin"], _to_ms(row["started_at"]))
+        found = ids.get(place, set()) if place[2] is not None else set[int]()
+        if len(found) == 1:
+            rows.append(row | {"twap_id": next(iter(found))})
+        else:
+            which = f"{len(found)} TWAPs are known" if found else "no TWAP is known"
+            reason = f"{NAMELESS}, and {which} of its wallet that began in {row['coin']} at {row['started_at']}"
+            nameless.append((row["wallet"], BadLine(row["line"], None, reason, row["raw"].encode())))
+    return pl.DataFrame(rows, schema=TWAP_STATUS_SCHEMA), nameless
+
+
+def _to_ms(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def fetch_shard(
+    shard: str, config: ShardConfig, api: InfoApi, lake: Lake, connection: psycopg.Connection, settings: Settings
+) -> FetchedShard:
+    """Ask for all wallets of a shard that are to be asked, and put what came into the lake; what went wrong with one is noted
+    of it.
+
+    Raises InfoDownError when the API answers for none.
+    """
+    window = Window(settings.backfill_from, settings.backfill_to)
+    with lock_shard(connection, shard):
+        if config.discover:
+            discover_wallets(connection)
+        wallets = undone_wallets(connection, [shard], window, config.wallets or None, config.limit or None)
+        emit(_log, "wallets_wanted", shard=shard, wallets=len(wallets))
+        counts = _Counts()
+        days: set[date] = set()
+        try:
+            for batch in _batches(wallets):
+                _ask_wallets(batch, window, api, settings, counts)
+                if count_staged(connection, shard) >= _STAGED_FILLS:
+                    days |= _write_staged(shard, lake, connection)
+                if counts.failures_in_a_row >= _FAILURES_IN_A_ROW:
+                    raise InfoDownError(
+                        f"the info API answered for none of the last {counts.failures_in_a_row} wallets, so no more are asked: "
+                        f"{counts.last_failure}"
+                    )
+        finally:
+            # Also what a run before this one has left.
+            days |= _write_staged(shard, lake, connection)
+            write_api_progress(lake, shard, tell_done(connection, shard))
+    return FetchedShard(len(wallets), counts.fills, counts.requests, counts.weight, sorted(days))
+
+
+def _batches(wallets: list[str]) -> Iterator[list[str]]:
+    """As many as are asked at once, and again: what a batch can bring is bounded by what the API reaches."""
+    size = 4 * _AT_ONCE
+    for first in range(0, len(wallets), size):
+        yield wallets[first : first + size]
+
+
+def _ask_wallets(wallets: list[str], window: Window, api: InfoApi, settings: Settings, counts: _Counts) -> None:
+    url = find_database_url(settings)
+    lock = threading.Lock()
+
+    def ask(wallet: str) -> None:
+        if counts.is_over or counts.failures_in_a_row >= _FAILURES_IN_A_ROW:
+            return
+        with connect(url, "hl raw_api_fills") as connection:
+            try:
+                _ask_wallet(wallet, window, api, connection, counts, lock)
+            except InfoError as error:
+                fail_wallet(connection, wallet, str(error), error.requests, error.weight)
+                emit(_log, "wallet_failed", level=logging.WARNING, wallet=wallet, error=error, weight=error.weight)
+                with lock:
+                    counts.requests += error.requests
+                    counts.weight += error.weight
+                    # A question that is refused is answered.
+                    if not isinstance(error, InfoRefusedError):
+                        counts.failures_in_a_row += 1
+                        counts.last_failure = str(error)
+            else:
+                counts.failures_in_a_row = 0
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="wallet") as pool:
+        try:
+            for _ in pool.map(ask, wallets):
+                pass
+        except BaseException:
+            counts.is_over = True
+            raise
+
+
+def _ask_wallet(
+    wallet: str, window: Window, api: InfoApi, connection: psycopg.Connection, counts: _Counts, lock: threading.Lock
+) -> None:
+    """Ask for everything of a wallet that has not come yet, and judge what came. Raises InfoError."""
+    begin_wallet(connection, wallet, window)
+    weight = 0
+    for kind, next_ms in read_progress(connection, wallet).unwalked.items():
+        seen: pl.DataFrame | None = None
+        if next_ms is not None and (page := last_page(connection, wallet, kind)) is not None:
+            seen = page.filter(pl.col("time").cast(pl.Int64) == next_ms).select(FILL_KEY)
+        start_ms = window.first_ms if next_ms is None else next_ms
+        for page in walk(api, kind, wallet, start_ms, window.last_ms, seen):
+            keep_page(connection, wallet, kind, page)
+            emit(_log, "page_kept", level=logging.DEBUG, wallet=wallet, kind=kind, rows=page.fills.height, weight=page.weight)
+            weight += page.weight
+            with lock:
+                counts.fills += page.fills.height
+                counts.requests += page.requests
+                counts.weight += page.weight
+            if counts.is_over:
+                return
+    progress = read_progress(connection, wallet)
+    verdict = judge(
+        progress.fills + progress.bad,
+        count_after(connection, wallet, window),
+        progress.oldest_ms,
+        progress.crowded_ms,
+        count_within(connection, wallet, window),
+    )
+    end_wallet(connection, wallet, verdict)
+    emit(_log, "wallet_done", wallet=wallet, state=verdict.state, fills=verdict.fills, weight=weight)
+
+
+def _write_staged(shard: str, lake: Lake, connection: psycopg.Connection) -> set[date]:
+    """Put the pages that came into the lake's days, then let them go; the days that have new fills."""
+    staged = read_staged(connection, shard)
+    # What could not be taken goes first, so that rows never stand without it.
+    write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
+    if not staged.pages:
+        return set()
+    by_day = pl.concat(staged.fills).with_columns(date=pl.col("time").dt.date()).partition_by("date", as_dict=True)
+    written = [add_api_fills(lake, day, shard, rows.drop("date")) for (day,), rows in sorted(by_day.items())]
+    emit(_log, "shard_written", shard=shard, rows=sum(frame.height for frame in staged.fills), days=len(written))
+    return set(forget_staged(connection, shard, staged, written))
