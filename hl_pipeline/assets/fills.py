@@ -23,7 +23,7 @@ from hl_pipeline.assets.checks import severity
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, table_metadata
 from hl_pipeline.assets.raw_api import raw_api_fills
 from hl_pipeline.assets.raw_fills import raw_fills
-from hl_pipeline.domain.completeness import Judgement
+from hl_pipeline.domain.completeness import DayVerdict
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import SettingsParam, WarehouseParam
@@ -92,7 +92,7 @@ def fills(
     )
 
 
-def _describe(loaded: LoadedDay, tally: HourTally, judgement: Judgement, seconds: float) -> dict[str, int | float | str]:
+def _describe(loaded: LoadedDay, tally: HourTally, judgement: DayVerdict, seconds: float) -> dict[str, int | float | str]:
     of_source = {f"rows_from_{source}": rows for source, rows in loaded.rows_of_source.items()}
     return {
         "state": judgement.state,
@@ -150,7 +150,7 @@ def _check_lake(
     )
 
 
-def _check_whole(judgement: Judgement) -> AssetCheckResult:
+def _check_whole(judgement: DayVerdict) -> AssetCheckResult:
     return AssetCheckResult(
         check_name="day_is_whole",
         passed=judgement.is_whole,

@@ -15,7 +15,7 @@ from datetime import date
 import polars as pl
 import psycopg
 
-from hl_pipeline.domain.completeness import Judgement, hour_of, overlapping
+from hl_pipeline.domain.completeness import DayVerdict, hour_of, overlapping
 from hl_pipeline.domain.datasets import API_FILLS, HOUR, start_of
 from hl_pipeline.domain.deduplicate import LEG_KEY, Once, count_once
 from hl_pipeline.domain.increments import hours_of, hours_to_append
@@ -45,7 +45,7 @@ from hl_pipeline.warehouse.load_fills import (
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
 
 
-def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> tuple[LoadedDay, Judgement]:
+def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> tuple[LoadedDay, DayVerdict]:
     """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it, and judge_fills the day by just these.
 
     Raises DayInUseError, NoSpaceError, and LakeLacksError when objects that gave the day its rows are in the lake no more.

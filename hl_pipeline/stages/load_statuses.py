@@ -12,7 +12,7 @@ from hl_pipeline.assets.twap_statuses import _log
 from hl_pipeline.domain.datasets import days_around, start_of
 from hl_pipeline.domain.deduplicate_statuses import OnceStatuses, count_statuses_once
 from hl_pipeline.domain.records import StatusObject
-from hl_pipeline.domain.status_completeness import StatusJudgement
+from hl_pipeline.domain.status_completeness import StatusVerdict
 from hl_pipeline.events import emit
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import (
@@ -34,7 +34,7 @@ from hl_pipeline.warehouse.locks import lock_statuses_day
 
 def load_statuses_day(
     day: date, lake: Lake, connection: psycopg.Connection, settings: Settings
-) -> tuple[OnceStatuses, StatusJudgement]:
+) -> tuple[OnceStatuses, StatusVerdict]:
     """Make the lake's objects all that twap_statuses/date=D/ and hl.twap_statuses have of `day`, and judge the day by these.
 
     Raises LakeLacksError when objects that gave the day its rows are in the lake no more.

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from hl_pipeline.domain.deduplicate_statuses import OnceStatuses
-from hl_pipeline.domain.status_completeness import StatusJudgement
+from hl_pipeline.domain.status_completeness import StatusVerdict
 from hl_pipeline.formats.fills import SLICE_COLUMNS
 from hl_pipeline.warehouse.copy_binary import write_binary
 from hl_pipeline.warehouse.load_fills import LakeLacksError
@@ -109,7 +109,7 @@ def refuse_lost_fills(connection: psycopg.Connection, day: date, lake: str, *, i
 
 
 def load_statuses(
-    connection: psycopg.Connection, day: date, once: OnceStatuses, judgement: StatusJudgement, made_of: Mapping[str, str]
+    connection: psycopg.Connection, day: date, once: OnceStatuses, judgement: StatusVerdict, made_of: Mapping[str, str]
 ) -> None:
     """Make these events all that hl.twap_statuses has of `day`, in one transaction with what is noted of the day; `made_of`: the
     ETags of its objects by key.

@@ -19,7 +19,7 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, E
 
 from hl_pipeline.assets.fills import _check_lake
 from hl_pipeline.definitions import ASSETS, build_resources
-from hl_pipeline.domain.completeness import Judgement
+from hl_pipeline.domain.completeness import DayVerdict
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
@@ -405,7 +405,7 @@ def test_objects_that_come_while_a_day_waits_are_loaded_with_it(
     last.unlink()
     materialized()
     lake = open_lake(world.environment["HL_LAKE_URL"])
-    loaded: list[Judgement] = []
+    loaded: list[DayVerdict] = []
 
     def load() -> None:
         with connect(world.database_url, "waiting") as connection:
