@@ -159,7 +159,7 @@ def test_the_shard_of_a_wallet_is_the_same_in_python_and_in_sql(connection: psyc
     assert shard_of("0x" + "0" * 40) == "0f"
 
 
-def test_the_lake_has_all_that_can_be_reached_once_and_marks_exactly_what_is_truncated(
+def test_everything_reachable_is_in_the_lake_once_and_what_is_cut_off_is_truncated(
     asks: Asks, world: World, connection: psycopg.Connection
 ) -> None:
     users = {name: _user(name) for name in _HISTORIES}

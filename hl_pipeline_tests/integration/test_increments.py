@@ -393,7 +393,7 @@ def test_hours_of_which_the_lake_has_other_objects_are_asked_for_too() -> None:
     assert _decide([*three, _meta(3)], three, {0: []}) == [0, 2, 3]
 
 
-def test_the_whole_day_is_loaded_unless_all_that_was_loaded_is_unchanged_and_by_block() -> None:
+def test_the_whole_day_is_loaded_unless_what_was_loaded_is_unchanged_and_by_block() -> None:
     three = [_meta(hour) for hour in range(3)]
     assert _decide(three, []) is None
     assert _decide(three, three) is None

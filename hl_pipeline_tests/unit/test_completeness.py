@@ -243,7 +243,7 @@ def test_an_object_without_blocks_is_no_hour() -> None:
     assert "the object is there but has no blocks" in judged.explain()
 
 
-def test_missing_blocks_are_found_in_and_between_objects_but_not_across_a_missing_hour() -> None:
+def test_missing_blocks_are_found_in_and_between_objects_not_across_a_missing_hour() -> None:
     metas = _day()
     between = metas[7].first_block
     metas[3] = _meta(START + HOUR * 3, missing_blocks=[(103_010, 103_012)])

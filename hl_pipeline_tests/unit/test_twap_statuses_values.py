@@ -1,5 +1,6 @@
 """Every form of a value of a TWAP status (kind, time, size, id, flag, side), from JSON and from Parquet columns of any type:
-it is read exactly, or its row is quarantined with the reason."""
+it is read exactly, or its row is quarantined with the reason.
+"""
 
 from __future__ import annotations
 
@@ -119,6 +120,7 @@ def test_a_struct_of_all_forms_has_of_each_row_what_is_not_null() -> None:
     ]
 
 
+# 2026-01-28T15:00:05
 _S = 1769612405
 _TIMES: list[tuple[Any, int, str]] = [
     ("2026-01-28T15:00:05", _S * 10**9, ""),
