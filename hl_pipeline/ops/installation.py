@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 @contextmanager
-def running(settings: Settings) -> Generator[str]:
+def hold_installation(settings: Settings) -> Generator[str]:
     """The database's URL, while everything that the assets need is there; this process's environment has the settings.
 
     Raises NoDatabaseError or EmbeddedServerError.
