@@ -178,17 +178,17 @@ def _take_local_files(
     """The days of the files, which are in the lake then; nothing of any is when one of them cannot be taken."""
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.find_objects import NoSuchObjectError, place_of_given
-    from hl_pipeline.stages.local_files import LocalFileError, bring_local_file, recognise, refuse_conflicts
+    from hl_pipeline.stages.local_files import LocalFileError, fetch_local_file, identify, refuse_conflicts
 
     lake = open_lake(settings.lake)
     try:
         said = None if key is None else place_of_given(key, settings)
-        files = [recognise(path, said, settings.decode_threads) for path in paths]
+        files = [identify(path, said, settings.decode_threads) for path in paths]
         refuse_conflicts(lake, files, replace=replace)
     except (LocalFileError, NoSuchObjectError) as error:
         fail(str(error), code=2)
     for file in files:
-        meta, is_new = bring_local_file(file, lake, connection, settings.decode_threads)
+        meta, is_new = fetch_local_file(file, lake, connection, settings.decode_threads)
         bad = f", {meta.bad_lines:,} bad lines" if meta.bad_lines else ""
         what = f"{meta.rows:,} rows{bad}" if is_new else "the lake has it already"
         console.print(f"{file.path} is {meta.key}: {what}", highlight=False)
@@ -233,16 +233,16 @@ def _reset_to_redownload(
     from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.cost import draw_up_bill
-    from hl_pipeline.warehouse.ledger import dataset_of, read_reset, reset_object
+    from hl_pipeline.warehouse.ledger import read_reset, reset_object
 
     there = _in_lake(open_lake(settings.lake), days, keys, settings)
     try:
         with showing_listings():
-            bill = draw_up_bill(days, settings, read_reset(connection) | {(dataset_of(meta), meta.key) for meta in there})
+            bill = draw_up_bill(days, settings, read_reset(connection) | {(meta.dataset, meta.key) for meta in there})
     except BucketError as error:
         fail(str(error))
     # What the bucket has no more stays as it is.
-    there = [meta for meta in there if (dataset_of(meta), meta.key) in bill.listed]
+    there = [meta for meta in there if (meta.dataset, meta.key) in bill.listed]
     objects = sum(item.to_download.objects for item in bill.costs)
     size = sum(item.to_download.bytes for item in bill.costs)
     console.print(
@@ -285,8 +285,8 @@ def reset_checkpoint(
     """Forget that objects were taken: the next run that wants them downloads them again, and pays. Until they have come anew,
     lake and database keep what they have.
     """
-    from hl_pipeline.stages.cost import prices_of_datasets
-    from hl_pipeline.warehouse.ledger import dataset_of, is_reset, reset_object, undo_reset
+    from hl_pipeline.stages.paid_buckets import prices_of_datasets
+    from hl_pipeline.warehouse.ledger import is_reset, reset_object, undo_reset
 
     if bool(object_keys) == (first is not None or last is not None):
         fail("--from and --to, or --object-key, must be given, not both", code=2)
@@ -305,7 +305,7 @@ def reset_checkpoint(
             console.print("the lake has no such objects, or they are to be downloaded again already: nothing to do")
             return
         prices = prices_of_datasets(settings)
-        dollars = sum(prices[dataset_of(meta)].of_downloads([meta.size]) for meta in there)
+        dollars = sum(prices[meta.dataset].of_downloads([meta.size]) for meta in there)
         size = sum(meta.size for meta in there) / 2**30
         console.print(
             f"{len(there):,} objects, {size:,.3f} GiB: to download them again will cost ${dollars:,.4f}", highlight=False
@@ -323,7 +323,8 @@ def _in_lake(
     lake: Lake, days: Sequence[date], keys: list[str] | None, settings: Settings, *, must_be_there: bool = False
 ) -> list[ObjectMeta | StatusObject]:
     """The objects with these keys that the lake has, or without keys, those that the days want."""
-    from hl_pipeline.stages.find_objects import NoSuchObjectError, find_in_lake, list_in_lake, place_of_given
+    from hl_pipeline.stages.find_objects import NoSuchObjectError, list_in_lake, place_of_given
+    from hl_pipeline.stages.raw_tables import find_in_lake
 
     if not keys:
         return list_in_lake(lake, days)

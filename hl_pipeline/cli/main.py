@@ -36,6 +36,7 @@ from hl_pipeline.cli.terminal import (
     wide,
     working,
 )
+from hl_pipeline.domain.datasets import BY_NAME
 from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError, connect, hide_password
 from hl_pipeline.warehouse.dirty_days import read_dirty
@@ -57,7 +58,7 @@ app.add_typer(show_app, name="show")
 app.add_typer(reset_app, name="reset")
 
 _SIZE = "SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) name"
-_DATASETS = ("node_trades", "node_fills", "node_fills_by_block", "twap_statuses")
+_DATASETS = tuple(BY_NAME)
 _DEMO_DAYS = 2
 _DEMO_FILLS_PER_HOUR = 4_000
 _DEMO_FIRST = date(2025, 9, 1)

@@ -32,7 +32,7 @@ from hl_pipeline.stages.judge import judge_fills, objects_around
 from hl_pipeline.warehouse.backfill_progress import count_states
 from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
 from hl_pipeline.warehouse.hour_totals import HourTally, HourTotals
-from hl_pipeline.warehouse.ledger import record_fetched, record_shard
+from hl_pipeline.warehouse.ledger import record_fetched
 from hl_pipeline.warehouse.load_fills import (
     LoadedDay,
     SourceOfDay,
@@ -62,7 +62,7 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
                 judgement = replace(judge_fills(day, around, connection, settings), beside=_say_shards(connection, lake, shards))
             metas = overlapping(day, around)
             ids = {meta.key: record_fetched(connection, meta, keep_error=True) for meta in metas}
-            ids |= {meta.key: record_shard(connection, meta) for meta in shards}
+            ids |= {meta.key: record_fetched(connection, meta) for meta in shards}
             sources = {meta.key: SourceOfDay(ids[meta.key], meta.etag, meta.parser) for meta in [*metas, *shards]}
             verdict = Verdict(judgement.state, judgement.explain(), [edge.said for edge in judgement.edges])
             thin = day < oldest_kept(settings)

@@ -24,10 +24,7 @@ from hl_pipeline.lake.twaps import (
 )
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.judge import judge_statuses
-from hl_pipeline.warehouse.ledger import (
-    days_of_stray_statuses,
-    record_statuses_fetched,
-)
+from hl_pipeline.warehouse.ledger import days_of_stray_statuses, record_fetched
 from hl_pipeline.warehouse.load_twaps import load_statuses, refuse_lost_status_objects
 from hl_pipeline.warehouse.locks import lock_statuses_day
 
@@ -46,7 +43,7 @@ def load_statuses_day(
         there = {meta.key for meta in objects} | set(history["object"].unique())
         refuse_lost_status_objects(connection, day, there, lake.root)
         for meta in objects:
-            record_statuses_fetched(connection, meta, keep_error=True)
+            record_fetched(connection, meta, keep_error=True)
         reaching = [meta for meta in objects if _reaches_into(day, meta)]
         once = count_statuses_once(pl.concat([_events_of(day, reaching, lake), history]))
         judgement = judge_statuses(day, lake, connection, settings)
