@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _RETRY = {"Retry-After": "2"}
 
 
-def respond(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def respond(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """`content` as JSON. Stored JSON within it stays as it is, to the last digit."""
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 

@@ -47,6 +47,7 @@ SOURCES = (NODE_TRADES, NODE_FILLS, BY_BLOCK)
 
 
 def start_of(day: date) -> datetime:
+    """The first moment of a day, in UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
