@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 import psycopg
 
-from hl_pipeline.assets.raw_fills import _log
 from hl_pipeline.domain.completeness import extra_hours
 from hl_pipeline.domain.datasets import SOURCES, Source, wanted_hours
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError, BudgetError
@@ -32,6 +31,8 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.ledger import is_reset, read_reset, record_error, record_fetched
 from hl_pipeline.warehouse.locks import lock_object
 from hl_pipeline.warehouse.spending import Spending, find_prices
+
+_log = logging.getLogger(__name__)
 
 _DECODED_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import psycopg
 
-from hl_pipeline.assets.raw_api import ShardConfig, _log
 from hl_pipeline.events import emit
 from hl_pipeline.formats.exact_decode import parse_json
 from hl_pipeline.formats.fills import FILL_KEY, BadLine
@@ -51,6 +50,12 @@ from hl_pipeline.warehouse.backfill_progress import (
 )
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.locks import lock_shard
+
+if TYPE_CHECKING:
+    from hl_pipeline.assets.raw_api import ShardConfig
+
+_log = logging.getLogger(__name__)
+
 
 _AT_ONCE = 4
 """Wallets asked side by side: the weight of a minute is used up even where an answer takes seconds."""

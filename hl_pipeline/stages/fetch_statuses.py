@@ -10,7 +10,6 @@ from decimal import Decimal
 
 import psycopg
 
-from hl_pipeline.assets.twap_statuses import _log
 from hl_pipeline.domain.datasets import STATUSES, days_around
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError, BudgetError
 from hl_pipeline.domain.records import SourceObject, StatusObject
@@ -37,6 +36,8 @@ from hl_pipeline.warehouse.ledger import (
 )
 from hl_pipeline.warehouse.locks import lock_object
 from hl_pipeline.warehouse.spending import Spending, find_prices
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
