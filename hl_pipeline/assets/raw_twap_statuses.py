@@ -1,7 +1,5 @@
 """`raw_twap_statuses`: the objects of TWAP statuses, into the lake."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from datetime import date
