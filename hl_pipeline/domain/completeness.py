@@ -386,6 +386,7 @@ def overlapping(day: date, metas: Iterable[ObjectMeta]) -> list[ObjectMeta]:
 
 
 def hour_of(meta: ObjectMeta) -> datetime:
+    """The hour of the bucket that an object is named after, in UTC."""
     return start_of(date.fromisoformat(meta.object_date)) + HOUR * meta.hour
 
 

@@ -111,6 +111,7 @@ def datasets_of(raw_table: RawTable) -> list[Dataset]:
 
 
 def start_of(day: date) -> datetime:
+    """The first moment of a day, in UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 

@@ -59,6 +59,7 @@ class HourOfFills:
 
 
 def version_of(meta: ObjectMeta | ApiShard) -> ObjectVersion:
+    """Key, ETag and parser: an object whose version is the same gives the same rows."""
     return meta.key, meta.etag, meta.parser
 
 

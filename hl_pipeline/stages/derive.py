@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -9,7 +10,6 @@ from datetime import date
 import polars as pl
 import psycopg
 
-from hl_pipeline.assets.statistics import _log
 from hl_pipeline.domain.datasets import API_FILLS
 from hl_pipeline.events import emit
 from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
@@ -20,6 +20,8 @@ from hl_pipeline.lake.partials import read_partial, remove_partials, write_parti
 from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.warehouse.load_table import CandlesOfDay, read_hours_without_candles, replace_candles, replace_day
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_table_day
+
+_log = logging.getLogger(__name__)
 
 _DAY = """
 SELECT rows, state, hl.has_bad_lines(date) FROM hl.fills_days WHERE date = %s

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import date
 
 import polars as pl
 import psycopg
 
-from hl_pipeline.assets.twap_statuses import _log
 from hl_pipeline.domain.datasets import days_around, start_of
 from hl_pipeline.domain.deduplicate_statuses import OnceStatuses, count_statuses_once
 from hl_pipeline.domain.records import StatusObject
@@ -27,6 +27,8 @@ from hl_pipeline.stages.judge import judge_statuses
 from hl_pipeline.warehouse.ledger import days_of_stray_statuses, record_fetched
 from hl_pipeline.warehouse.load_twaps import load_statuses, refuse_lost_status_objects
 from hl_pipeline.warehouse.locks import lock_statuses_day
+
+_log = logging.getLogger(__name__)
 
 
 def load_statuses_day(
