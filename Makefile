@@ -25,6 +25,7 @@ up: setup
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright
 
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.

@@ -1,0 +1,1 @@
+"""The REST API: reads PostgreSQL, knows nothing of hl_pipeline."""

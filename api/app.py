@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import routes_coverage, routes_fills, routes_service, routes_stats, routes_twaps
-from api.answers import add_error_handlers, answer_head
 from api.database import make_export_pool, make_pool
 from api.metrics import count_requests, make_metrics
 from api.parameters import refuse_repeated
+from api.responses import add_error_handlers, answer_head
+from api.routes import coverage, fills, service, statistics, twaps
 from api.settings import ApiSettings, read_settings
 
 _DESCRIPTION = """Hyperliquid's trading history from PostgreSQL: TWAPs, fills, candles, statistics.
@@ -34,13 +34,13 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app = FastAPIOffline(
         title="hl-pipeline",
         description=_DESCRIPTION,
-        version=routes_service.read_version(),
+        version=service.read_version(),
         redoc_url=None,
         lifespan=lifespan,
     )
     app.state.settings = chosen
     app.state.metrics = make_metrics()
-    for routes in (routes_twaps, routes_fills, routes_stats, routes_coverage, routes_service):
+    for routes in (twaps, fills, statistics, coverage, service):
         app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
     add_error_handlers(app)
     app.add_middleware(count_requests, metrics=app.state.metrics)

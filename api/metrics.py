@@ -27,6 +27,7 @@ class Metrics:
 
 
 def make_metrics() -> Metrics:
+    """All metrics, in a registry of their own."""
     registry = CollectorRegistry()
     return Metrics(
         registry,

@@ -38,6 +38,8 @@ class ApiOptions(BaseModel):
 
 
 class ApiSettings(ApiOptions, BaseSettings):
+    """All settings of the API's process, checked."""
+
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", env_ignore_empty=True, frozen=True)
 
     database_url: SecretStr | None = Field(

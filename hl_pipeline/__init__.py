@@ -1,0 +1,1 @@
+"""Hyperliquid's trading history, complete and exact, in a Parquet lake and PostgreSQL, run by Dagster."""

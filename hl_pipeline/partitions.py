@@ -14,4 +14,5 @@ SHARDS = StaticPartitionsDefinition(list(_SHARDS))
 
 
 def days_between(first: date, last: date) -> list[date]:
+    """Every day from `first` to `last`, both included."""
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]

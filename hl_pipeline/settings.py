@@ -22,6 +22,8 @@ NONE = "none"
 
 
 class Settings(ApiOptions, BaseSettings):
+    """All settings of one process, checked."""
+
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_file=".env",

@@ -1,0 +1,1 @@
+"""`hl`, the command line. Nothing imports it."""

@@ -1,0 +1,1 @@
+"""Records that travel, and the rules on them: completeness, deduplication, due days, object keys. No I/O."""

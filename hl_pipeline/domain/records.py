@@ -8,6 +8,7 @@ from typing import Literal
 
 import polars as pl
 
+from hl_pipeline.domain.datasets import API_FILLS, TWAP_STATUSES
 from hl_pipeline.domain.object_keys import hour_in_name
 from hl_pipeline.formats.fills import BadLine
 
@@ -41,6 +42,10 @@ class ObjectMeta:
     fetched_at: str
 
     @property
+    def dataset(self) -> str:
+        return self.source
+
+    @property
     def missing_block_count(self) -> int:
         return sum(last - first + 1 for first, last in self.missing_blocks)
 
@@ -54,6 +59,7 @@ class HourOfFills:
 
 
 def version_of(meta: ObjectMeta | ApiShard) -> ObjectVersion:
+    """Key, ETag and parser: an object whose version is the same gives the same rows."""
     return meta.key, meta.etag, meta.parser
 
 
@@ -71,6 +77,10 @@ class ApiShard:
     first_time_ms: int
     last_time_ms: int
     fetched_at: str
+
+    @property
+    def dataset(self) -> str:
+        return API_FILLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,14 @@ class StatusObject:
     last_time_ns: int | None
     fetched_at: str
 
+    @property
+    def dataset(self) -> str:
+        return TWAP_STATUSES.name
+
+
+StoredObject = ObjectMeta | StatusObject
+"""A source object that is in the lake, of whatever dataset."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
@@ -108,7 +126,7 @@ class SourceObject:
 
     @property
     def is_parquet(self) -> bool:
-        return self.key.lower().endswith(_PARQUET)
+        return self.key.lower().endswith(".parquet")
 
     @property
     def hour(self) -> int | None:
@@ -143,6 +161,3 @@ class WalletVerdict:
     fills: int
     oldest_ms: int | None
     reason: str | None
-
-
-_PARQUET = ".parquet"

@@ -31,4 +31,5 @@ class HourTally:
 
 
 def sum_tallies(tallies: Collection[HourTally]) -> HourTally:
+    """The counts of several hours together."""
     return HourTally(*(sum(getattr(tally, field.name) for tally in tallies) for field in fields(HourTally)))

@@ -1,0 +1,1 @@
+"""Frames in, statistics out. No I/O."""

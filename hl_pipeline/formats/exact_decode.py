@@ -313,5 +313,6 @@ def bad_line(line: int, event: int | None, error: Exception, text: bytes) -> Bad
 
 
 def show(value: Json) -> str:
+    """The value as JSON for a message, at most 80 characters of it."""
     text = dump_json(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -86,6 +86,7 @@ def parse_whole(value: Json, field: str, notes: set[str]) -> int | None:
 
 
 def parse_minutes(value: Json, notes: set[str]) -> int | None:
+    """A duration in whole minutes. Raises BadValueError."""
     minutes = parse_whole(value, "minutes", notes)
     if minutes is not None and not 0 <= minutes <= _MOST_MINUTES:
         raise BadValueError(f"minutes: {show(value)} is not between 0 and {_MOST_MINUTES}")
@@ -121,6 +122,7 @@ def parse_name(value: Json, field: str) -> str:
 
 
 def parse_side(value: Json, notes: set[str]) -> str:
+    """`A` or `B`, also where it is spelled out. Raises BadValueError."""
     side = _SIDES.get(value.lower()) if isinstance(value, str) else None
     if side is None:
         raise BadValueError(f"side: {show(value)} is neither 'A' nor 'B'")

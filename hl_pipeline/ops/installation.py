@@ -16,9 +16,6 @@ from hl_pipeline.warehouse.connect import ensure_database, find_dagster_url, fin
 from hl_pipeline.warehouse.embedded import hold
 from hl_pipeline.warehouse.migrate import migrate
 
-PROJECT = Path(__file__).parents[2]
-"""Where workspace.yaml and dagster.yaml stand."""
-
 
 @contextmanager
 def hold_installation(settings: Settings) -> Generator[str]:
@@ -38,9 +35,15 @@ def hold_installation(settings: Settings) -> Generator[str]:
         yield url
 
 
+def dagster_file(name: str) -> Path:
+    """workspace.yaml or dagster.yaml: beside this module in a wheel, at the top of the repository otherwise."""
+    shipped = Path(__file__).with_name(name)
+    return shipped if shipped.exists() else Path(__file__).parents[2] / name
+
+
 def _dagster_home(settings: Settings) -> Path:
     """Dagster's directory in HL_HOME, with the project's dagster.yaml."""
     home = settings.home.absolute() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
+    shutil.copyfile(dagster_file("dagster.yaml"), home / "dagster.yaml")
     return home

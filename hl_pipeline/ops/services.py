@@ -19,7 +19,7 @@ from typing import IO, TextIO
 
 import requests
 
-from hl_pipeline.ops.installation import PROJECT
+from hl_pipeline.ops.installation import dagster_file
 from hl_pipeline.ops.launch_backfill import BackfillError
 from hl_pipeline.ops.process_groups import find_left, remember_groups, stop_groups
 from hl_pipeline.warehouse.connect import NoDatabaseError
@@ -37,7 +37,7 @@ class AlreadyUpError(RuntimeError):
 def commands(port: int, api_port: int) -> dict[str, list[str]]:
     """The services by name, and the command of each."""
     programs = Path(sys.executable).parent
-    workspace = ["-w", str(PROJECT / "workspace.yaml")]
+    workspace = ["-w", str(dagster_file("workspace.yaml"))]
     return {
         "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(port), *workspace],
         # Its code servers are told to end each minute, and would say so each minute.
@@ -50,7 +50,9 @@ def api_command(host: str, port: int) -> list[str]:
     """The command of the REST API; which database is in the environment (`give_api_its_database`)."""
     # An export that is under way does not keep it from stopping.
     listening = ["--host", host, "--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
-    return [str(Path(sys.executable).parent / "uvicorn"), "--factory", "api.app:create_app", *listening]
+    # `api` stands beside hl_pipeline. By itself uvicorn looks in the working directory, where the user may have an `api` too.
+    ours = ["--app-dir", str(Path(__file__).parents[2])]
+    return [str(Path(sys.executable).parent / "uvicorn"), *ours, "--factory", "api.app:create_app", *listening]
 
 
 def give_api_its_database(url: str) -> None:

@@ -74,18 +74,22 @@ def first_possible_day(day: date) -> date:
 
 
 def day_of(time_ns: int) -> date:
+    """The UTC day of a time in nanoseconds since 1970."""
     return date(1970, 1, 1) + timedelta(days=time_ns // DAY_NS)
 
 
 def ns_of(day: date) -> int:
+    """The beginning of a UTC day, in nanoseconds since 1970."""
     return (day - date(1970, 1, 1)).days * DAY_NS
 
 
 def status_layout(day: date) -> str:
+    """The key layout of a day's statuses: the days take turns."""
     return STATUS_LAYOUTS[day.toordinal() % len(STATUS_LAYOUTS)]
 
 
 def object_key(source: str, hour_ns: int) -> str:
+    """The key of an hour's object, as the bucket has it."""
     return f"{source}/hourly/{day_of(hour_ns):%Y%m%d}/{hour_ns // HOUR_NS % 24}.lz4"
 
 

@@ -177,7 +177,8 @@ def _draw_specials(rng: Generator, markets: Markets, wallets: int, begin_ns: int
 
 def _plan_specials(rng: Generator, begin_ns: int, end_ns: int) -> list[tuple[str, int, int]]:
     """Role, start and slices of each: all of `_DAILY` each day, one at the edge of each hourly day, one that still runs
-    when the sample ends and, where there are three days, two that end on the third."""
+    when the sample ends and, where there are three days, two that end on the third.
+    """
     planned: list[tuple[str, int, int]] = []
 
     def add(role: str, start_ns: int, slices: int) -> None:

@@ -371,6 +371,7 @@ def _tids(numbers: Ints) -> Ints:
 
 
 def draw_coins(rng: Generator, markets: Markets, n: int) -> Ints:
+    """`n` coins by number, each as often as its market is traded."""
     return markets.chances[rng.integers(0, len(markets.chances), n)]
 
 

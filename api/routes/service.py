@@ -12,11 +12,12 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from psycopg_pool import PoolTimeout
 
-from api.answers import answer
 from api.database import explain_absence, read_sql
 from api.metrics import show
-from api.models import INVALID, Health, Service
+from api.models.common import INVALID
+from api.models.service import Health, Service
 from api.parameters import Parameters
+from api.responses import respond
 
 router = APIRouter(tags=["Service"])
 
@@ -37,7 +38,7 @@ def read_version() -> str:
 @router.get("/", response_model=Service, responses=INVALID)
 async def get_service(_asked: _Nothing) -> Response:
     """What this is, and where to go on."""
-    return answer(
+    return respond(
         {
             "service": "hl-pipeline",
             "version": read_version(),
@@ -53,7 +54,7 @@ async def get_service(_asked: _Nothing) -> Response:
 async def get_health(request: Request, _asked: _Nothing) -> Response:
     """Whether the database answers, and what was last ingested. Always 200: the process itself is well."""
     error, last = await _ask(request.app)
-    return answer(
+    return respond(
         {
             "status": "degraded" if error else "healthy",
             "database": f"error: {error}" if error else "connected",

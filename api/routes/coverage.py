@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter
 
-from api.answers import answer
-from api.coverage import read_backfill_counts, read_coverage
 from api.database import read_sql
 from api.export import choose_format, export
-from api.models import ERRORS, EXPORTS
-from api.models_coverage import CoverageList, DayList
+from api.models.common import ERRORS, EXPORTS
+from api.models.coverage import CoverageList, DayList
 from api.paging import make_cursor, read_cursor, read_rows
 from api.parameters import CoverageAsked, CoverageDaysAsked, Int64, Text
+from api.range_coverage import read_backfill_counts, read_coverage
+from api.responses import respond
 
 router = APIRouter(prefix="/api/v1/coverage", tags=["Coverage"])
 
@@ -52,7 +52,7 @@ async def list_hours(request: Request, asked: Annotated[CoverageAsked, Query()])
     next_cursor = make_cursor(request, asked, _position(hours[-1])) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "dataset": asked.dataset, "state": asked.state}
     days = {"fills": fills, "twap_statuses": statuses}
-    return answer({**head, "is_hole": asked.is_hole, "hours": hours, "next_cursor": next_cursor, "days": days, **wallets})
+    return respond({**head, "is_hole": asked.is_hole, "hours": hours, "next_cursor": next_cursor, "days": days, **wallets})
 
 
 @router.get("/days", response_model=DayList, responses={**ERRORS, **EXPORTS})
@@ -67,7 +67,7 @@ async def list_days(request: Request, asked: Annotated[CoverageDaysAsked, Query(
         days, more = await read_rows(connection, _DAYS, values, asked.limit)
     next_cursor = make_cursor(request, asked, (days[-1]["date"], days[-1]["what"])) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "what": asked.what, "state": asked.state}
-    return answer({**head, "days": days, "next_cursor": next_cursor})
+    return respond({**head, "days": days, "next_cursor": next_cursor})
 
 
 def _position(hour: dict[str, Any]) -> tuple[str, str, int]:

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.answers import answer
-from api.coverage import read_backfill, read_coverage
 from api.export import choose_format, export
-from api.fills import FILLS, fills_asked, fills_page
-from api.models import ERRORS, EXPORTS
-from api.models_fills import FillList
+from api.fill_pages import FILLS, fills_asked, fills_page
+from api.models.common import ERRORS, EXPORTS
+from api.models.fills import FillList
 from api.parameters import FillsAsked, iso
+from api.range_coverage import read_backfill, read_coverage
+from api.responses import respond
 
 router = APIRouter(prefix="/api/v1", tags=["Fills"])
 
@@ -35,4 +35,4 @@ async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) ->
         known = await read_backfill(connection, asked.wallet, asked.start, asked.end)
         page = await fills_page(request, connection, asked, values)
     head = {"wallet": asked.wallet, "coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}
-    return answer({**head, **page, "coverage": coverage, **known})
+    return respond({**head, **page, "coverage": coverage, **known})

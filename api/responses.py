@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _RETRY = {"Retry-After": "2"}
 
 
-def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def respond(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """`content` as JSON. Stored JSON within it stays as it is, to the last digit."""
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
@@ -44,7 +44,7 @@ def answer_head(app: ASGIApp) -> ASGIApp:
 
 def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return answer({"detail": [_say(request, one) for one in error.errors()]}, 422)
+    return respond({"detail": [_say(request, one) for one in error.errors()]}, 422)
 
 
 def _say(request: Request, error: dict[str, Any]) -> dict[str, Any]:
@@ -58,12 +58,12 @@ def _say(request: Request, error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _on_slow(_request: Request, _error: Exception) -> Response:
-    return answer({"detail": "the query took too long: ask for less between start and end, or name a wallet"}, 504)
+    return respond({"detail": "the query took too long: ask for less between start and end, or name a wallet"}, 504)
 
 
 def _on_absent(_request: Request, error: Exception) -> Response:
     _log.warning("no answer from the database: %s", " ".join(str(error).split()))
-    return answer({"detail": "the database is away or busy; try again in a moment"}, 503, _RETRY)
+    return respond({"detail": "the database is away or busy; try again in a moment"}, 503, _RETRY)
 
 
 async def _on_changed(request: Request, error: Exception) -> Response:
@@ -75,4 +75,4 @@ async def _on_changed(request: Request, error: Exception) -> Response:
 def _on_unprepared(_request: Request, error: Exception) -> Response:
     text = str(error).partition("\n")[0]
     _log.error("the database cannot be read: %s", text)
-    return answer({"detail": f"the database is not ready: {text}; `hl up` or `hl ingest` prepares it"}, 503, _RETRY)
+    return respond({"detail": f"the database is not ready: {text}; `hl up` or `hl ingest` prepares it"}, 503, _RETRY)

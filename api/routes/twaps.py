@@ -10,15 +10,16 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
-from api.answers import answer
-from api.coverage import read_backfill, read_coverage
 from api.database import read_sql
 from api.export import choose_format, export
-from api.fills import fills_asked, fills_page
-from api.models import ERRORS, EXPORTS, NOT_FOUND, Analytics, Twap, TwapList
-from api.models_fills import TwapFillList
+from api.fill_pages import fills_asked, fills_page
+from api.models.common import ERRORS, EXPORTS, NOT_FOUND
+from api.models.fills import TwapFillList
+from api.models.twaps import Analytics, Twap, TwapList
 from api.paging import make_cursor, read_cursor, read_rows
 from api.parameters import Int64, Paged, Parameters, TwapId, TwapsAsked, iso, nanoseconds
+from api.range_coverage import read_backfill, read_coverage
+from api.responses import respond
 
 router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"])
 
@@ -61,7 +62,7 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
         twap["executed"] = {"size": twap["size_executed"], "notional": twap["notional_executed"]}
         twap["analytics"] = analytics.get(twap["twap_id"])
     head = {"wallet": asked.wallet, "start": iso(asked.start), "end": iso(asked.end)}
-    return answer({**head, "twaps": twaps, "next_cursor": next_cursor, "coverage": coverage, **known})
+    return respond({**head, "twaps": twaps, "next_cursor": next_cursor, "coverage": coverage, **known})
 
 
 @router.get("/{twap_id}", response_model=Twap, responses={**ERRORS, **NOT_FOUND})
@@ -69,7 +70,7 @@ async def get_twap(request: Request, twap_id: TwapId, _asked: Annotated[Paramete
     """All events of a TWAP, newest first."""
     async with request.app.state.pool.connection() as connection:
         rows, analytics = await _read_twap(connection, twap_id)
-    return answer({"twap_id": str(twap_id), "rows": rows, "analytics": analytics})
+    return respond({"twap_id": str(twap_id), "rows": rows, "analytics": analytics})
 
 
 @router.get("/{twap_id}/analytics", response_model=Analytics, responses={**ERRORS, **NOT_FOUND})
@@ -79,7 +80,7 @@ async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Par
         _, analytics = await _read_twap(connection, twap_id)
     if analytics is None:
         raise HTTPException(404, f"TWAP ID {twap_id} has no analytics yet: they were not made of its days")
-    return answer(analytics)
+    return respond(analytics)
 
 
 @router.get("/{twap_id}/fills", response_model=TwapFillList, responses={**ERRORS, **NOT_FOUND})
@@ -94,7 +95,7 @@ async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Pa
         values = fills_asked(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
         coverage = await read_coverage(connection, "fills", first, last)
         page = await fills_page(request, connection, asked, values)
-    return answer({"twap_id": str(twap_id), **page, "coverage": coverage})
+    return respond({"twap_id": str(twap_id), **page, "coverage": coverage})
 
 
 async def _read_twap(connection: AsyncConnection, twap_id: int) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.models import Answer, Day, Instant, Run
+from api.models.common import Answer, Day, Instant, Run
 from api.parameters import Dataset, DayState, Found, HourState, Judged
 
 
