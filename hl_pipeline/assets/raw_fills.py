@@ -17,7 +17,7 @@ from dagster import (
 
 from hl_pipeline.assets.checks import check_bad_lines, listed, severity
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, lake_metadata
-from hl_pipeline.domain.completeness import Judgement
+from hl_pipeline.domain.completeness import DayVerdict
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import SettingsParam, WarehouseParam
@@ -70,7 +70,7 @@ def raw_fills(
     )
 
 
-def _describe(brought: FetchedFills, judgement: Judgement, seconds: float) -> dict[str, MetadataValue | int | float | str]:
+def _describe(brought: FetchedFills, judgement: DayVerdict, seconds: float) -> dict[str, MetadataValue | int | float | str]:
     metas = brought.found
     blocks = [number for meta in metas for number in (meta.first_block, meta.last_block) if number is not None]
     described: dict[str, MetadataValue | int | float | str] = {
@@ -98,7 +98,7 @@ def _describe(brought: FetchedFills, judgement: Judgement, seconds: float) -> di
     return described
 
 
-def _check_hours(judgement: Judgement) -> AssetCheckResult:
+def _check_hours(judgement: DayVerdict) -> AssetCheckResult:
     lacking = [state for state in judgement.hours if state.state != "present"]
     return AssetCheckResult(
         check_name="hours_present",
@@ -122,7 +122,7 @@ def _check_hours(judgement: Judgement) -> AssetCheckResult:
     )
 
 
-def _check_holes(judgement: Judgement) -> AssetCheckResult:
+def _check_holes(judgement: DayVerdict) -> AssetCheckResult:
     lacking = sum(state.state != "present" for state in judgement.hours)
     known = ", all acknowledged" if judgement.holes_are_harmless else ""
     said = f"{judgement.missing_blocks} blocks missing in {len(judgement.holes)} holes{known}."

@@ -15,7 +15,7 @@ from dagster import (
 from hl_pipeline.assets.checks import check_bad_lines, severity
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, status_lake_metadata
 from hl_pipeline.domain.records import StatusObject
-from hl_pipeline.domain.status_completeness import StatusJudgement, find_strays
+from hl_pipeline.domain.status_completeness import StatusVerdict, find_strays
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import SettingsParam, WarehouseParam
@@ -95,7 +95,7 @@ def _check_strays(objects: Sequence[StatusObject]) -> AssetCheckResult:
     )
 
 
-def check_presence(judgement: StatusJudgement, name: str) -> AssetCheckResult:
+def check_presence(judgement: StatusVerdict, name: str) -> AssetCheckResult:
     return AssetCheckResult(
         check_name=name,
         # What nothing can prove, or what no source has, is no fault of the day.

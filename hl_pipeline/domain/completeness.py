@@ -99,7 +99,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class DayVerdict:
     """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
 
     `hours`: those the day needs or has; `coverage`: all that was looked at, also the hours beside the day's of which the lake has
@@ -213,7 +213,7 @@ def extra_hours(day: date, source: Source, found: FoundHours) -> list[datetime]:
 
 def judge_day(
     day: date, metas: Sequence[ObjectMeta], errors: Errors, now: datetime, lag: timedelta, acknowledged: Acknowledged = NOTHING
-) -> Judgement:
+) -> DayVerdict:
     """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, the time it is, and the
     holes that are acknowledged.
     """
@@ -248,7 +248,7 @@ def judge_day(
         edges += _find_edges(day, source, own, acknowledged)
     for poorer, better in pairwise(sources):
         edges += _find_seam(day, poorer, better, found, hours, acknowledged)
-    return Judgement(day, sources, hours, holes, edges, coverage)
+    return DayVerdict(day, sources, hours, holes, edges, coverage)
 
 
 def find_note(acknowledged: Acknowledged, source: str, object_date: date, hour: int | None) -> str | None:

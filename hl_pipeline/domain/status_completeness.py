@@ -33,7 +33,7 @@ class StatusHour:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusJudgement:
+class StatusVerdict:
     """How a day of statuses was judged, in words for people, and hour by hour; `is_harmless`: what is wrong is acknowledged."""
 
     state: StatusDayState
@@ -51,7 +51,7 @@ def judge_status_day(
     *,
     is_wanted: bool = True,
     acknowledged: Acknowledged = NOTHING,
-) -> StatusJudgement:
+) -> StatusVerdict:
     """Judge a day by the objects in the lake (`objects`, of the next day too), why others could not be had, the time it is, and
     what is acknowledged; `is_wanted` is false where no source is set.
     """
@@ -59,7 +59,7 @@ def judge_status_day(
     due = start_of(day) + timedelta(days=1) + lag
     if not own and not errors and (not is_wanted or day < STATUSES_FIRST_DAY):
         reason = f"statuses begin on {STATUSES_FIRST_DAY}" if is_wanted else "HL_TWAP_DATA_URL is none"
-        return StatusJudgement("no source", f"No source has the statuses of this day: {reason}.", [], is_harmless=True)
+        return StatusVerdict("no source", f"No source has the statuses of this day: {reason}.", [], is_harmless=True)
     hours = _judge_hours(day, own, errors, now, due, acknowledged)
     notes = [hour.note for hour in hours if hour.found in ("missing", "failed")]
     lacking = "" if errors else _lacking(day, own, objects)
@@ -68,9 +68,9 @@ def judge_status_day(
     if not errors and not lacking:
         rows = sum(meta.rows for meta in own)
         said = f"{len(own)} objects with {rows} rows; nothing can prove them complete."
-        return StatusJudgement("unprovable", said, hours, is_harmless=True)
+        return StatusVerdict("unprovable", said, hours, is_harmless=True)
     if not errors and now < due:
-        return StatusJudgement("pending", f"{lacking}; due at {due:%Y-%m-%d %H:%M} UTC.", hours, is_harmless=True)
+        return StatusVerdict("pending", f"{lacking}; due at {due:%Y-%m-%d %H:%M} UTC.", hours, is_harmless=True)
     said = f"{lacking}."
     if errors:
         first = "; ".join(f"{key}: {error}" for (key, _), error in sorted(errors.items(), key=lambda item: item[0][0])[:3])
@@ -78,7 +78,7 @@ def judge_status_day(
     is_harmless = all(note is not None for note in notes)
     if known := list(dict.fromkeys(note for note in notes if note is not None)):
         said += f" {'Acknowledged' if is_harmless else 'Acknowledged in part'}: {'; '.join(known)}."
-    return StatusJudgement("incomplete", said, hours, is_harmless)
+    return StatusVerdict("incomplete", said, hours, is_harmless)
 
 
 def _judge_hours(

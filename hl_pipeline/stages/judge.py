@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
-from hl_pipeline.domain.completeness import Judgement, judge_day
+from hl_pipeline.domain.completeness import DayVerdict, judge_day
 from hl_pipeline.domain.records import ObjectMeta
-from hl_pipeline.domain.status_completeness import StatusJudgement, judge_status_day
+from hl_pipeline.domain.status_completeness import StatusVerdict, judge_status_day
 from hl_pipeline.lake.fills import list_raw_objects
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import (
@@ -28,7 +28,7 @@ def objects_around(lake: Lake, day: date) -> list[ObjectMeta]:
     return [meta for step in (-1, 0, 1) for meta in list_raw_objects(lake, day + timedelta(days=step))]
 
 
-def judge_fills(day: date, metas: list[ObjectMeta], connection: psycopg.Connection, settings: Settings) -> Judgement:
+def judge_fills(day: date, metas: list[ObjectMeta], connection: psycopg.Connection, settings: Settings) -> DayVerdict:
     """Whether `day` is whole with these objects, by what the ledger knows now; hl.coverage says the same. The caller has held
     lock_judging since before it read what objects there are.
     """
@@ -40,7 +40,7 @@ def judge_fills(day: date, metas: list[ObjectMeta], connection: psycopg.Connecti
     return judgement
 
 
-def judge_statuses(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> StatusJudgement:
+def judge_statuses(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> StatusVerdict:
     """Whether the day's objects are in the lake, by what the ledger knows now; hl.coverage says the same."""
     with lock_judging_statuses(connection, day):
         judgement = judge_status_day(

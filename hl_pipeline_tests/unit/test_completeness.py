@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hl_pipeline.domain.completeness import Acknowledged, Judgement, extra_hours, find_holes, hour_of, judge_day
+from hl_pipeline.domain.completeness import Acknowledged, DayVerdict, extra_hours, find_holes, hour_of, judge_day
 from hl_pipeline.domain.datasets import BY_BLOCK, HOUR, NODE_FILLS, NODE_TRADES, Source, start_of, wanted_hours
 from hl_pipeline.domain.records import ObjectMeta
 from hl_pipeline.lake.fills import find_gaps
@@ -53,7 +53,7 @@ def _day(late: timedelta = timedelta(milliseconds=-200)) -> list[ObjectMeta]:
     return [_meta(START + HOUR * n, late=late) for n in range(25)]
 
 
-def _judge(metas: list[ObjectMeta], errors: dict[tuple[str, date, int], str] | None = None, now: datetime = NOW) -> Judgement:
+def _judge(metas: list[ObjectMeta], errors: dict[tuple[str, date, int], str] | None = None, now: datetime = NOW) -> DayVerdict:
     return judge_day(DAY, metas, errors or {}, now, LAG)
 
 
