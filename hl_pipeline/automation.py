@@ -31,14 +31,15 @@ from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
-from hl_pipeline.domain.datasets import BY_BLOCK, SOURCES
-from hl_pipeline.domain.due_days import Due, due_fills, due_statuses
+from hl_pipeline.domain.datasets import BY_BLOCK, SOURCES, TWAP_STATUSES, BucketName
+from hl_pipeline.domain.due_days import Due, find_due_days
 from hl_pipeline.domain.errors import BudgetError
 from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
 from hl_pipeline.resources import SettingsParam, WarehouseParam
-from hl_pipeline.settings import NONE, Settings
-from hl_pipeline.sources.buckets import Bucket, list_days, list_twap_objects
-from hl_pipeline.sources.open import open_node_data, open_twap_data
+from hl_pipeline.settings import Settings
+from hl_pipeline.sources.buckets import list_dataset, list_twap_objects
+from hl_pipeline.sources.open import settings_of
+from hl_pipeline.stages.paid_buckets import open_paid_bucket
 from hl_pipeline.warehouse.dirty_days import read_dirty
 from hl_pipeline.warehouse.ledger import (
     days_of_api_alone,
@@ -49,7 +50,6 @@ from hl_pipeline.warehouse.ledger import (
     read_taken,
     read_unfinished_days,
 )
-from hl_pipeline.warehouse.spending import Spending
 
 _DAYS_BACK = 3
 _DAY = timedelta(days=1)
@@ -73,9 +73,9 @@ def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> A
     if newest is None:
         return AssetCheckResult(check_name=_FRESH, passed=False, description="No hour of node_fills_by_block is in hl.fills.")
     lag = (now - newest).total_seconds() / 3600
-    said = f"The newest hour ended {newest:%Y-%m-%d %H:%M} UTC, {lag:.1f} hours ago; HL_MAX_LAG_HOURS is {max_lag_hours:g}."
+    message = f"The newest hour ended {newest:%Y-%m-%d %H:%M} UTC, {lag:.1f} hours ago; HL_MAX_LAG_HOURS is {max_lag_hours:g}."
     return AssetCheckResult(
-        check_name=_FRESH, passed=lag <= max_lag_hours, description=said, metadata={"lag_hours": round(lag, 3)}
+        check_name=_FRESH, passed=lag <= max_lag_hours, description=message, metadata={"lag_hours": round(lag, 3)}
     )
 
 
@@ -86,7 +86,7 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         name="node_data_objects",
         job=job,
         minimum_interval_seconds=settings.sensor_seconds,
-        default_status=_running(settings.node_data_url, settings, DefaultSensorStatus),
+        default_status=_running(BY_BLOCK.bucket, settings, DefaultSensorStatus),
         description="A run for each of the last days that has new or changed objects of fills.",
     )
     def node_data_objects(context: SensorEvaluationContext, warehouse: WarehouseParam) -> SensorResult | SkipReason:
@@ -107,7 +107,7 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         name="twap_data_objects",
         job=job,
         minimum_interval_seconds=settings.sensor_seconds,
-        default_status=_running(settings.twap_data_url, settings, DefaultSensorStatus),
+        default_status=_running(TWAP_STATUSES.bucket, settings, DefaultSensorStatus),
         description="A run of the TWAPs for each of the last days that has new or changed objects of statuses.",
     )
     def twap_data_objects(context: SensorEvaluationContext, warehouse: WarehouseParam) -> SensorResult | SkipReason:
@@ -120,7 +120,7 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         requests = _requests(due, context.instance, "sensor twap_data_objects", asset_selection=_OF_STATUSES)
         return SensorResult(requests, skip_reason=_nothing(due, requests))
 
-    return [node_data_objects] if settings.twap_data_url == NONE else [node_data_objects, twap_data_objects]
+    return [node_data_objects, twap_data_objects] if settings_of(TWAP_STATUSES.bucket, settings).is_set else [node_data_objects]
 
 
 def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
@@ -132,7 +132,7 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
         # By default after hour 0 of the next day has come, about 02:02, which has the last fills of the day.
         cron_schedule=settings.reconcile_cron,
         execution_timezone="UTC",
-        default_status=_running(settings.node_data_url, settings, DefaultScheduleStatus),
+        default_status=_running(BY_BLOCK.bucket, settings, DefaultScheduleStatus),
         description="Lists all of both buckets; a run for each known day with new or changed objects, one that failed, or lags.",
     )
     def reconcile(context: ScheduleEvaluationContext, warehouse: WarehouseParam) -> list[RunRequest] | SkipReason:
@@ -153,32 +153,34 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
 
 def look_for_fills(connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
     """The last days that are due, by a listing of each; one LIST a day."""
-    settings = _hasty(settings)
     first = today - _DAYS_BACK * _DAY
-    bucket = open_node_data(settings, Spending(settings, settings.node_data_price_per_gb))
-    listed = {BY_BLOCK.name: list_days(bucket, BY_BLOCK.name, first + _DAY, today)}
-    days = [first + n * _DAY for n in range(_DAYS_BACK + 1)]
-    return due_fills(days, listed, read_taken(connection, first, today), read_loaded_fills(connection, first, today))
+    bucket, _ = open_paid_bucket(BY_BLOCK.bucket, _hasty(settings))
+    assert bucket is not None
+    listings = {BY_BLOCK.name: list_dataset(bucket, BY_BLOCK, first + _DAY, today)}
+    taken = read_taken(connection, SOURCES, first, today)
+    return find_due_days(_last_days(today), listings, taken, read_loaded_fills(connection, first, today))
 
 
 def look_for_statuses(connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
     """The same of statuses, by a listing of the keys after those of earlier days."""
-    settings = _hasty(settings)
-    bucket = _open_statuses(settings)
+    first = today - _DAYS_BACK * _DAY
+    bucket, _ = open_paid_bucket(TWAP_STATUSES.bucket, _hasty(settings))
     if bucket is None:
         return []
-    first = today - _DAYS_BACK * _DAY
-    listed = list_twap_objects(bucket, last_statuses_key_before(connection, first))
-    days = [first + n * _DAY for n in range(_DAYS_BACK + 1)]
-    taken = read_taken(connection, first - _DAY, today + _DAY, statuses=True)
-    return due_statuses(days, listed, taken, read_loaded_statuses(connection, first, today))
+    listings = {TWAP_STATUSES.name: list_twap_objects(bucket, last_statuses_key_before(connection, first))}
+    taken = read_taken(connection, [TWAP_STATUSES], first - _DAY, today + _DAY)
+    return find_due_days(_last_days(today), listings, taken, read_loaded_statuses(connection, first, today))
+
+
+def _last_days(today: date) -> list[date]:
+    return [today - n * _DAY for n in range(_DAYS_BACK, -1, -1)]
 
 
 def look_at_everything(
     connection: psycopg.Connection, settings: Settings, instance: DagsterInstance
 ) -> tuple[list[Due], list[Due], list[Due]]:
     """All days that were ever loaded, or tried, and are due; those of them of which only statuses are; and days that are to be
-    made from the lake alone: it has something of them, for which nobody has asked a bucket.
+    made from the lake alone: it has something of them that came from no bucket.
     """
     failed = find_failed_days(instance)
     alone = days_of_api_alone(connection)
@@ -187,9 +189,11 @@ def look_at_everything(
     due: dict[date, Due] = {}
     if known:
         first, last = known[0], known[-1] + _DAY
-        bucket = open_node_data(settings, Spending(settings, settings.node_data_price_per_gb))
-        listed = {source.name: list_days(bucket, source.name, first, last) for source in SOURCES if source.first.date() <= last}
-        due = {day.day: day for day in due_fills(known, listed, read_taken(connection, first, last), loaded)}
+        bucket, _ = open_paid_bucket(BY_BLOCK.bucket, settings)
+        assert bucket is not None
+        listings = {source.name: list_dataset(bucket, source, first, last) for source in SOURCES if source.first.date() <= last}
+        taken = read_taken(connection, SOURCES, first, last)
+        due = {day.day: day for day in find_due_days(known, listings, taken, loaded)}
     of_lake: dict[date, Due] = {}
     lagging = dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
     for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **read_dirty(connection)}.items():
@@ -216,15 +220,11 @@ def find_failed_days(instance: DagsterInstance) -> set[date]:
 
 def _due_statuses_of_all(connection: psycopg.Connection, settings: Settings, alone: set[date]) -> list[Due]:
     loaded = {day: of for day, of in read_loaded_statuses(connection, date.min, date.max).items() if day not in alone}
-    bucket = _open_statuses(settings)
+    bucket, _ = open_paid_bucket(TWAP_STATUSES.bucket, settings)
     if not loaded or bucket is None:
         return []
-    taken = read_taken(connection, date.min, date.max, statuses=True)
-    return due_statuses(loaded, list_twap_objects(bucket), taken, loaded)
-
-
-def _open_statuses(settings: Settings) -> Bucket | None:
-    return open_twap_data(settings, Spending(settings, settings.twap_data_price_per_gb))
+    taken = read_taken(connection, [TWAP_STATUSES], date.min, date.max)
+    return find_due_days(loaded, {TWAP_STATUSES.name: list_twap_objects(bucket)}, taken, loaded)
 
 
 def _hasty(settings: Settings) -> Settings:
@@ -276,6 +276,7 @@ def _is_day(partition: str) -> bool:
     return True
 
 
-def _running(url: str, settings: Settings, status: Any) -> Any:
+def _running(bucket: BucketName, settings: Settings, status: Any) -> Any:
     """On from the start, unless that would spend money that nobody has set apart."""
+    url = settings_of(bucket, settings).url
     return status.STOPPED if url.startswith("s3://") and settings.s3_budget_usd is None else status.RUNNING

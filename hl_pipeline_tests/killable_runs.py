@@ -20,11 +20,11 @@ from hl_pipeline.events import is_event
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.stages.derive import DAILY, USER, make_candles_of_day, make_statistics_of_day
-from hl_pipeline.stages.fetch_fills import fetch_fills
-from hl_pipeline.stages.fetch_statuses import fetch_statuses
+from hl_pipeline.stages.fetch import fetch_day
 from hl_pipeline.stages.load_fills import load_objects
 from hl_pipeline.stages.load_statuses import load_statuses_day
 from hl_pipeline.stages.make_twaps import make_twaps_of_day
+from hl_pipeline.stages.raw_tables import RAW_FILLS, RAW_TWAP_STATUSES
 from hl_pipeline.warehouse.connect import connect
 
 _context = multiprocessing.get_context("forkserver")
@@ -80,13 +80,13 @@ def ingest(place: Place, day: date) -> None:
             twap_data_url=NONE if place.statuses is None else str(place.statuses),
             swap_wait_seconds=60,
         )
-        fetch_fills(day, lake, settings)
+        fetch_day(RAW_FILLS, day, lake, settings)
         load_objects(day, lake, connection, settings)
         if place.statuses is not None:
             make_candles_of_day(day, lake, connection)
             for statistics in (DAILY, USER):
                 make_statistics_of_day(day, lake, connection, statistics)
-            fetch_statuses(day, lake, settings)
+            fetch_day(RAW_TWAP_STATUSES, day, lake, settings)
             load_statuses_day(day, lake, connection, settings)
             make_twaps_of_day(day, lake, connection)
 

@@ -1,4 +1,4 @@
-"""What the asset checks of several assets share. No judgement is made here."""
+"""What the assets that fetch objects, and the checks of several assets, share. No verdict is reached here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,30 @@ from dagster import (
 )
 
 from hl_pipeline.domain.checks import Check
-from hl_pipeline.domain.records import ObjectMeta, StatusObject
+from hl_pipeline.domain.records import StoredObject
+from hl_pipeline.stages.fetch import FetchResult
+from hl_pipeline.stages.raw_tables import Meta
 
 
-def check_bad_lines(metas: Sequence[ObjectMeta | StatusObject], max_share: float) -> AssetCheckResult:
+def describe_fetched(result: FetchResult[Meta], own: Sequence[Meta], seconds: float) -> dict[str, int | float]:
+    """The figures of a day that was fetched in so many seconds; `own`: its objects that are in the lake."""
+    return {
+        "dagster/partition_row_count": sum(meta.rows for meta in own),
+        "objects": len(own),
+        "objects_to_fetch": len(result.to_fetch),
+        "objects_fetched": len(result.fetched),
+        "bytes": sum(meta.size for meta in own),
+        "bytes_to_fetch": sum(result.to_fetch),
+        "bytes_fetched": sum(meta.size for meta in result.fetched),
+        "requests": result.requests,
+        "dollars_expected": float(result.dollars_expected),
+        "dollars": float(result.dollars),
+        "bad_lines": sum(meta.bad_lines for meta in own),
+        "seconds": round(seconds, 3),
+    }
+
+
+def check_bad_lines(metas: Sequence[StoredObject], max_share: float) -> AssetCheckResult:
     """Whether no object has too great a share of its lines in quarantine."""
     bad = [meta for meta in metas if meta.bad_lines]
     count = sum(meta.bad_lines for meta in bad)
@@ -25,11 +45,11 @@ def check_bad_lines(metas: Sequence[ObjectMeta | StatusObject], max_share: float
         passed=not over,
         description=f"{count} lines or events in quarantine, of {sum(meta.lines for meta in metas)} lines.",
         metadata={"bad_lines": count}
-        | listed("objects_with_bad_lines", [{"key": m.key, "bad_lines": m.bad_lines, "lines": m.lines} for m in bad]),
+        | list_metadata("objects_with_bad_lines", [{"key": m.key, "bad_lines": m.bad_lines, "lines": m.lines} for m in bad]),
     )
 
 
-def listed(name: str, items: list[dict[str, str | int]]) -> dict[str, int | JsonMetadataValue]:
+def list_metadata(name: str, items: list[dict[str, str | int]]) -> dict[str, int | JsonMetadataValue]:
     """The metadata entry of a list, none of an empty one."""
     return {name: MetadataValue.json(items)} if items else {}
 

@@ -12,15 +12,16 @@ from dagster import (
     asset,
 )
 
-from hl_pipeline.assets.checks import check_bad_lines, severity
+from hl_pipeline.assets.checks import check_bad_lines, describe_fetched, severity
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, status_lake_metadata
 from hl_pipeline.domain.records import StatusObject
 from hl_pipeline.domain.status_completeness import StatusVerdict, find_strays
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import SettingsParam, WarehouseParam
-from hl_pipeline.stages.fetch_statuses import fetch_statuses
+from hl_pipeline.stages.fetch import fetch_day
 from hl_pipeline.stages.judge import judge_statuses
+from hl_pipeline.stages.raw_tables import RAW_TWAP_STATUSES
 
 _RAW_CHECKS = {
     "objects_present": "The day has objects, or all of its hours; none of them could not be had or read.",
@@ -54,30 +55,19 @@ def raw_twap_statuses(
     lake = open_lake(settings.lake)
     started = time.perf_counter()
     with warehouse.connect("hl raw_twap_statuses") as connection:
-        brought = fetch_statuses(day, lake, settings, context.run.run_id)
+        result = fetch_day(RAW_TWAP_STATUSES, day, lake, settings, context.run.run_id)
         seconds = time.perf_counter() - started
-        judgement = judge_statuses(day, lake, connection, settings)
-    own = [meta for meta in brought.found if meta.object_date == str(day)]
+        verdict = judge_statuses(day, lake, connection, settings)
+    own = [meta for meta in result.objects if meta.object_date == str(day)]
     return MaterializeResult(
         metadata={
-            "state": judgement.state,
-            "explanation": judgement.explanation,
-            "dagster/partition_row_count": sum(meta.rows for meta in own),
-            "objects": len(own),
-            "objects_to_fetch": len(brought.to_fetch),
-            "objects_fetched": len(brought.fetched),
-            "bytes": sum(meta.size for meta in own),
-            "bytes_to_fetch": sum(brought.to_fetch),
-            "bytes_fetched": sum(meta.size for meta in brought.fetched),
-            "requests": brought.requests,
-            "dollars_expected": float(brought.dollars_expected),
-            "dollars": float(brought.dollars),
-            "bad_lines": sum(meta.bad_lines for meta in own),
+            "state": verdict.state,
+            "explanation": verdict.explanation,
+            **describe_fetched(result, own, seconds),
             "forms_met": MetadataValue.json(sorted({note for meta in own for note in meta.notes})),
-            "seconds": round(seconds, 3),
         },
         check_results=[
-            check_presence(judgement, "objects_present"),
+            check_presence(verdict, "objects_present"),
             check_bad_lines(own, settings.bad_lines_max_share),
             _check_strays(own),
         ],
@@ -95,11 +85,11 @@ def _check_strays(objects: Sequence[StatusObject]) -> AssetCheckResult:
     )
 
 
-def check_presence(judgement: StatusVerdict, name: str) -> AssetCheckResult:
+def check_presence(verdict: StatusVerdict, name: str) -> AssetCheckResult:
     return AssetCheckResult(
         check_name=name,
         # What nothing can prove, or what no source has, is no fault of the day.
-        passed=judgement.state in ("unprovable", "no source"),
-        severity=severity(judgement.is_harmless),
-        description=judgement.explanation,
+        passed=verdict.state in ("unprovable", "no source"),
+        severity=severity(verdict.is_harmless),
+        description=verdict.explanation,
     )

@@ -9,7 +9,7 @@ import psycopg
 from rich.markup import escape
 
 from hl_pipeline.domain.completeness import MORE_HOURS, show_hours
-from hl_pipeline.domain.datasets import HOUR, SOURCES, STATUSES, STATUSES_FIRST_DAY, is_needed, start_of
+from hl_pipeline.domain.datasets import HOUR, SOURCES, TWAP_STATUSES, is_needed, start_of
 from hl_pipeline.warehouse.status_queries import (
     CoveredHour,
     Days,
@@ -60,11 +60,11 @@ def show_day(day: date, hours: Sequence[CoveredHour], fills: Days, statuses: Day
             lines += [_line(day, source.name, states, fills.get(day), was_asked=was_asked), *_explain(day, own.values())]
     edges = fills[day].edges if day in fills else []
     lines += [f"{_INDENT}{escape(edge)}" for edge in edges]
-    own = {hour.object_hour: hour for hour in hours if hour.source == STATUSES}
-    if own or day >= STATUSES_FIRST_DAY:
+    own = {hour.object_hour: hour for hour in hours if hour.source == TWAP_STATUSES.name}
+    if own or day >= TWAP_STATUSES.first.date():
         # Objects of the whole day stand for every hour.
         states = [_state_of(own.get(hour, own.get(None)), is_needed=True) for hour in range(24)]
-        lines += [_line(day, STATUSES, states, statuses.get(day), was_asked=bool(own)), *_explain(day, own.values())]
+        lines += [_line(day, TWAP_STATUSES.name, states, statuses.get(day), was_asked=bool(own)), *_explain(day, own.values())]
     return lines or [f"{day}  no source has this day"]
 
 

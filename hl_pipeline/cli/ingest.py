@@ -173,17 +173,17 @@ def _take_local_files(
     """The days of the files, which are in the lake then; nothing of any is when one of them cannot be taken."""
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.find_objects import NoSuchObjectError, place_of_given
-    from hl_pipeline.stages.local_files import LocalFileError, bring_local_file, recognise, refuse_conflicts
+    from hl_pipeline.stages.local_files import LocalFileError, fetch_local_file, identify, refuse_conflicts
 
     lake = open_lake(settings.lake)
     try:
         place = None if key is None else place_of_given(key, settings)
-        files = [recognise(path, place, settings.decode_threads) for path in paths]
+        files = [identify(path, place, settings.decode_threads) for path in paths]
         refuse_conflicts(lake, files, replace=replace)
     except (LocalFileError, NoSuchObjectError) as error:
         fail(str(error), code=ExitCode.USAGE)
     for file in files:
-        meta, is_new = bring_local_file(file, lake, connection, settings.decode_threads)
+        meta, is_new = fetch_local_file(file, lake, connection, settings.decode_threads)
         bad = f", {meta.bad_lines:,} bad lines" if meta.bad_lines else ""
         what = f"{meta.rows:,} rows{bad}" if is_new else "the lake has it already"
         console.print(f"{file.path} is {meta.key}: {what}", highlight=False)
@@ -228,16 +228,16 @@ def _reset_to_redownload(
     from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.cost import draw_up_bill
-    from hl_pipeline.warehouse.ledger import dataset_of, read_reset, reset_object
+    from hl_pipeline.warehouse.ledger import read_reset, reset_object
 
     there = objects_in_lake(open_lake(settings.lake), days, keys, settings)
     try:
         with showing_listings():
-            bill = draw_up_bill(days, settings, read_reset(connection) | {(dataset_of(meta), meta.key) for meta in there})
+            bill = draw_up_bill(days, settings, read_reset(connection) | {(meta.dataset, meta.key) for meta in there})
     except BucketError as error:
         fail(str(error))
     # What the bucket has no more stays as it is.
-    there = [meta for meta in there if (dataset_of(meta), meta.key) in bill.listed]
+    there = [meta for meta in there if (meta.dataset, meta.key) in bill.listed]
     objects = sum(item.to_download.objects for item in bill.costs)
     size = sum(item.to_download.bytes for item in bill.costs)
     console.print(

@@ -46,8 +46,8 @@ def reset_checkpoint(
     """Forget that objects were taken: the next run that wants them downloads them again, and pays. Until they have come anew,
     lake and database keep what they have.
     """
-    from hl_pipeline.stages.cost import prices_of_datasets
-    from hl_pipeline.warehouse.ledger import dataset_of, is_reset, reset_object, undo_reset
+    from hl_pipeline.stages.paid_buckets import prices_of_datasets
+    from hl_pipeline.warehouse.ledger import is_reset, reset_object, undo_reset
 
     if bool(object_keys) == (first is not None or last is not None):
         fail("--from and --to, or --object-key, must be given, not both", code=ExitCode.USAGE)
@@ -66,7 +66,7 @@ def reset_checkpoint(
             console.print("the lake has no such objects, or they are to be downloaded again already: nothing to do")
             return
         prices = prices_of_datasets(settings)
-        dollars = sum(prices[dataset_of(meta)].of_downloads([meta.size]) for meta in there)
+        dollars = sum(prices[meta.dataset].of_downloads([meta.size]) for meta in there)
         size = sum(meta.size for meta in there) / 2**30
         console.print(
             f"{len(there):,} objects, {size:,.3f} GiB: to download them again will cost ${dollars:,.4f}", highlight=False
@@ -84,7 +84,8 @@ def objects_in_lake(
     lake: Lake, days: Sequence[date], keys: list[str] | None, settings: Settings, *, must_be_there: bool = False
 ) -> list[ObjectMeta | StatusObject]:
     """The objects with these keys that the lake has, or without keys, those that the days want."""
-    from hl_pipeline.stages.find_objects import NoSuchObjectError, find_in_lake, list_in_lake, place_of_given
+    from hl_pipeline.stages.find_objects import NoSuchObjectError, list_in_lake, place_of_given
+    from hl_pipeline.stages.raw_tables import find_in_lake
 
     if not keys:
         return list_in_lake(lake, days)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
-
-if TYPE_CHECKING:
-    pass
+from typing import Literal, Protocol
 
 
 class WeightBudget(Protocol):
-    """What all who call from one address may ask for together."""
+    """What all callers from one address may use together."""
 
     def begin(self, most_weight: int, most_seconds: float) -> int:
         """Wait for room for a call of at most that weight, that takes no longer than that; its number."""
@@ -28,7 +25,7 @@ Method = Literal["LIST", "GET"]
 
 
 class Meter(Protocol):
-    """Who pays. Every request, retries and broken ones too, is told before it is made and after."""
+    """Who pays. Every request, retries and broken ones too, is announced before it is made, and reported after."""
 
     def begin(self, method: Method, bucket: str, key: str, expected_bytes: int) -> int:
         """Allow a request whose body will have so many bytes; its number. Raises BudgetError when there is no money for it."""

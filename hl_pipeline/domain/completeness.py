@@ -1,8 +1,8 @@
-"""Which objects make up a day, and whether the day is whole: pure judgements over what the lake and the ledger know.
+"""Which objects make up a day, and whether the day is whole: pure verdicts over what the lake and the ledger know.
 
 Hours are cut by the node's local time, so a day's last fills stand in the first object of the next day: a day wants the objects
 of its 24 hours and the one after. While what they hold does not reach over an edge of the day, up to three more objects are
-asked for on that side. Each source is judged by itself; a day is as good as the worst of what it needs. What is said of an hour
+wanted on that side. Each source is judged by itself; a day is as good as the worst of what it needs. What is said of an hour
 does not depend on the day that asks: two days share the hour between them.
 """
 
@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-from hl_pipeline.domain.datasets import HOUR, SOURCES, Source, is_needed, start_of, wanted_hours
+from hl_pipeline.domain.datasets import HOUR, SOURCES, Dataset, is_needed, start_of, wanted_hours
 from hl_pipeline.domain.records import ObjectMeta
 
 MORE_HOURS = 3
@@ -38,10 +38,10 @@ NOTHING: Acknowledged = MappingProxyType({})
 
 State = Literal["present", "not due", "missing", "failed"]
 Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
-"""What hl.coverage says of an hour. unprovable: it is there, of a format that cannot show whether it lacks a row."""
+"""What hl.coverage says of an hour. unprovable: it is present, of a format that cannot show whether a row is missing."""
 DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source"]
-"""whole: proven by block numbers; unprovable: every object is there, of a format that cannot prove more; pending: what lacks is
-not due yet; incomplete: an object, blocks or an edge of the day lack."""
+"""whole: proven by block numbers; unprovable: every object is present, of a format that cannot prove more; pending: what is
+missing is not due yet; incomplete: an object, blocks or an edge of the day are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class HourState:
-    """What became of one object: `why` says more of what is not there, `holes` are the blocks missing in it or before it,
-    `note` is there when people have acknowledged what is wrong with it.
+    """What became of one object: `why` says more of what is not present, `holes` are the blocks missing in it or before it,
+    `note` is set when people have acknowledged what is wrong with it.
     """
 
-    source: Source
+    source: Dataset
     hour: datetime
     state: State
     why: str
@@ -70,7 +70,7 @@ class HourState:
 
     @property
     def expected(self) -> bool:
-        """Whether it is a hole when the object is not there."""
+        """Whether it is a hole when the object is missing."""
         return is_needed(self.source, self.hour)
 
     @property
@@ -88,8 +88,8 @@ class HourState:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An edge of the day that no object crosses, in words. `hour`: of the object that should have; `follows`: it is not there,
-    so that nothing is wrong but this; `note` as of an hour.
+    """An edge of the day that no object crosses, in words. `hour`: of the object that should have; `follows`: that object is
+    missing, so that nothing is wrong but this; `note` as of an hour.
     """
 
     hour: datetime
@@ -102,12 +102,12 @@ class Edge:
 class DayVerdict:
     """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
 
-    `hours`: those the day needs or has; `coverage`: all that was looked at, also the hours beside the day's of which the lake has
+    `hours`: those the day needs or has; `coverage`: all that was looked at, also the neighbouring hours of which the lake has
     objects, since what is said of these may have changed with it; `beside`: what the day has from elsewhere, in words.
     """
 
     day: date
-    sources: list[Source]
+    sources: list[Dataset]
     hours: list[HourState]
     holes: list[Hole]
     edges: list[Edge]
@@ -116,12 +116,12 @@ class DayVerdict:
 
     @property
     def state(self) -> DayState:
-        lacking = {h.state for h in self.hours} - {"present"}
+        missing = {h.state for h in self.hours} - {"present"}
         if not self.sources:
             return "no source"
-        if self.holes or lacking - {"not due"} or any(not edge.follows for edge in self.edges):
+        if self.holes or missing - {"not due"} or any(not edge.follows for edge in self.edges):
             return "incomplete"
-        if lacking:
+        if missing:
             return "pending"
         return "whole" if all(source.has_blocks for source in self.sources if source.name in self._needed) else "unprovable"
 
@@ -136,7 +136,7 @@ class DayVerdict:
 
     @property
     def hours_are_harmless(self) -> bool:
-        """Every object that lacks is not due yet, or acknowledged."""
+        """Every missing object is not due yet, or acknowledged."""
         return all(hour.state in ("present", "not due") or hour.note is not None for hour in self.hours)
 
     @property
@@ -173,28 +173,29 @@ class DayVerdict:
         if self.state == "whole":
             return f"Whole: {len(self.hours)} objects, no block missing."
         if self.state == "unprovable":
-            there = f"All {len(self.hours)} objects are there ({self.source_names})"
-            return f"{there}; without block numbers nothing can prove them complete."
-        said: list[str] = []
+            present = f"All {len(self.hours)} objects are there ({self.source_names})"
+            return f"{present}; without block numbers nothing can prove them complete."
+        sentences: list[str] = []
         for state in ("missing", "failed", "not due"):
             hours = [h for h in self.hours if h.state == state]
             if hours:
                 reasons = sorted({h.why for h in hours})
                 which = show_hours([h.hour for h in hours])
-                said.append(f"{len(hours)} of {len(self.hours)} objects {state}: {which} ({'; '.join(reasons[:3])})")
+                sentences.append(f"{len(hours)} of {len(self.hours)} objects {state}: {which} ({'; '.join(reasons[:3])})")
         if self.holes:
             where = "; ".join(f"{h.first}-{h.last} {h.where}" for h in self.holes[:3])
-            said.append(f"{self.missing_blocks} blocks missing: {where}")
-        said += [edge.said for edge in self.edges]
+            sentences.append(f"{self.missing_blocks} blocks missing: {where}")
+        sentences += [edge.said for edge in self.edges]
         notes = {hour.note: None for hour in self.hours if hour.is_hole} | {edge.note: None for edge in self.edges}
-        if known := [note for note in notes if note is not None]:
-            said.append(f"{'Acknowledged' if self.is_harmless else 'Acknowledged in part'}: {'; '.join(known)}")
-        return ". ".join(said) + "."
+        if acknowledged := [note for note in notes if note is not None]:
+            part = "Acknowledged" if self.is_harmless else "Acknowledged in part"
+            sentences.append(f"{part}: {'; '.join(acknowledged)}")
+        return ". ".join(sentences) + "."
 
 
-def extra_hours(day: date, source: Source, found: FoundHours) -> list[datetime]:
+def extra_hours(day: date, source: Dataset, found: FoundHours) -> list[datetime]:
     """The hours beyond `wanted_hours` whose objects are wanted because what their neighbours in `found` hold does not reach
-    over an edge of the day. Ask again with what has come of them.
+    over an edge of the day. Call again with what has come of them.
     """
     start, end = start_of(day), start_of(day) + timedelta(days=1)
     hours: list[datetime] = []
@@ -224,26 +225,26 @@ def judge_day(
     edges: list[Edge] = []
     coverage: list[HourState] = []
     for source in sources:
-        there = found[source.name]
-        used = sorted({*wanted_hours(day, source), *extra_hours(day, source, there)})
-        beside = [hour for hour in there if hour not in used and used[0] - _NEAR <= hour <= used[-1] + _NEAR]
-        missing = find_holes(list(there.values()))
+        present = found[source.name]
+        used = sorted({*wanted_hours(day, source), *extra_hours(day, source, present)})
+        neighbours = [hour for hour in present if hour not in used and used[0] - _NEAR <= hour <= used[-1] + _NEAR]
+        missing = find_holes(list(present.values()))
         states = [
             HourState(
                 source,
                 hour,
-                *_state_of(source, hour, there.get(hour), errors, now, lag),
-                there.get(hour),
+                *_state_of(source, hour, present.get(hour), errors, now, lag),
+                present.get(hour),
                 [hole for hole in missing if hole.hour == hour],
                 find_note(acknowledged, source.name, hour.date(), hour.hour),
             )
-            for hour in [*used, *beside]
+            for hour in [*used, *neighbours]
         ]
         coverage += states
         own = states[: len(used)]
         hours += [state for state in own if state.state not in ("missing", "not due") or state.expected]
-        # Before its first object nothing lacks of the day: that one begins before midnight, or an edge is said.
-        first = there[used[0]].first_block if used[0] in there else None
+        # Before its first object nothing of the day is missing: that one begins before midnight, or an edge tells.
+        first = present[used[0]].first_block if used[0] in present else None
         holes += [hole for state in own for hole in state.holes if hole.hour > used[0] or first is None or hole.first > first]
         edges += _find_edges(day, source, own, acknowledged)
     for poorer, better in pairwise(sources):
@@ -257,7 +258,7 @@ def find_note(acknowledged: Acknowledged, source: str, object_date: date, hour: 
 
 
 def _state_of(
-    source: Source, hour: datetime, meta: ObjectMeta | None, errors: Errors, now: datetime, lag: timedelta
+    source: Dataset, hour: datetime, meta: ObjectMeta | None, errors: Errors, now: datetime, lag: timedelta
 ) -> tuple[State, str]:
     failed = errors.get((source.name, hour.date(), hour.hour))
     if failed is not None:
@@ -291,13 +292,13 @@ def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
     filled = {hour_of(meta): meta for meta in metas if meta.first_block is not None}
     holes: list[Hole] = []
     for hour, meta in filled.items():
-        lacking = [(first, last, f"in {meta.key}") for first, last in meta.missing_blocks]
+        missing = [(first, last, f"in {meta.key}") for first, last in meta.missing_blocks]
         before = filled.get(hour - HOUR)
         if before is not None and before.last_block is not None and meta.first_block is not None:
-            lacking.append((before.last_block + 1, meta.first_block - 1, f"between {before.key} and {meta.key}"))
+            missing.append((before.last_block + 1, meta.first_block - 1, f"between {before.key} and {meta.key}"))
         near = [other for step in range(-MORE_HOURS, MORE_HOURS + 1) if (other := filled.get(hour + HOUR * step)) is not None]
-        there = [run for other in near for run in _block_runs(other)] if lacking else []
-        holes += [Hole(*left, where, hour) for first, last, where in lacking for left in _without(first, last, there)]
+        present = [run for other in near for run in _block_runs(other)] if missing else []
+        holes += [Hole(*left, where, hour) for first, last, where in missing for left in _without(first, last, present)]
     return sorted(holes, key=lambda hole: hole.first)
 
 
@@ -320,27 +321,27 @@ def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tup
     return left
 
 
-def _find_edges(day: date, source: Source, own: list[HourState], acknowledged: Acknowledged) -> list[Edge]:
+def _find_edges(day: date, source: Dataset, own: list[HourState], acknowledged: Acknowledged) -> list[Edge]:
     start, end = start_of(day), start_of(day) + timedelta(days=1)
     what = "block" if source.has_blocks else "fill"
     edges: list[Edge] = []
     firsts = [first for state in own if state.meta is not None and (first := first_ns(state.meta)) is not None]
     lasts = [last for state in own if state.meta is not None and (last := last_ns(state.meta)) is not None]
     if firsts and start > source.first and is_needed(source, start) and _reaches(min(firsts), start):
-        said = f"no {what} before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack"
+        message = f"no {what} before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack"
         follows = any(state.state != "present" for state in own if state.hour <= start)
-        edges.append(Edge(start, said, follows, find_note(acknowledged, source.name, day, 0)))
+        edges.append(Edge(start, message, follows, find_note(acknowledged, source.name, day, 0)))
     if lasts and (source.last is None or end <= source.last) and is_needed(source, end) and not _reaches(max(lasts), end):
-        said = f"no {what} from {end:%Y-%m-%d %H:%M} on was seen, so the last fills of the day may lack"
+        message = f"no {what} from {end:%Y-%m-%d %H:%M} on was seen, so the last fills of the day may lack"
         follows = any(state.state != "present" for state in own if state.hour >= end)
-        edges.append(Edge(end, said, follows, find_note(acknowledged, source.name, end.date(), 0)))
+        edges.append(Edge(end, message, follows, find_note(acknowledged, source.name, end.date(), 0)))
     return edges
 
 
 def _find_seam(
     day: date,
-    poorer: Source,
-    better: Source,
+    poorer: Dataset,
+    better: Dataset,
     found: Mapping[str, FoundHours],
     hours: Sequence[HourState],
     acknowledged: Acknowledged,
@@ -352,9 +353,9 @@ def _find_seam(
     # Fills are known to the ms, blocks to the ns.
     if better.first.date() != day or last is None or first is None or last // 10**6 >= first // 10**6:
         return []
-    said = f"the older format ends at {_show_ns(last)} and {better.name} begins at {_show_ns(first)}: the fills between lack"
+    message = f"the older format ends at {_show_ns(last)} and {better.name} begins at {_show_ns(first)}: the fills between lack"
     follows = any(state.state != "present" for state in hours if state.hour == better.first)
-    return [Edge(better.first, said, follows, find_note(acknowledged, better.name, day, better.first.hour))]
+    return [Edge(better.first, message, follows, find_note(acknowledged, better.name, day, better.first.hour))]
 
 
 def first_ns(meta: ObjectMeta) -> int | None:

@@ -8,7 +8,7 @@ class BucketError(RuntimeError):
 
 
 class BucketDeniedError(BucketError):
-    """The bucket refuses us: nothing of it can be had until that is mended."""
+    """The bucket refuses us: nothing of it can be read until that is mended."""
 
 
 class LakeLacksError(RuntimeError):
@@ -16,4 +16,4 @@ class LakeLacksError(RuntimeError):
 
 
 class BudgetError(BucketError):
-    """A request was not made: there is no money for it. Nothing more is to be had until there is."""
+    """A request was not made: there is no money for it. Nothing more can be fetched until there is."""

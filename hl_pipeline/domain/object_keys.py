@@ -1,4 +1,4 @@
-"""Which object a key names, and which days objects touch: pure. Where objects are looked for is the matter of `find_objects`."""
+"""Which object a key names, and which days objects touch: pure. What days want of a listing: `wanted_objects`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from hl_pipeline.domain.datasets import API_FILLS, HOUR, SOURCES, STATUSES, Source, days_around, start_of, wanted_hours
+from hl_pipeline.domain.datasets import (
+    API_FILLS,
+    BY_NAME,
+    DATASETS,
+    HOUR,
+    Dataset,
+    days_around,
+    start_of,
+    wanted_hours,
+)
 
 KEY_FORMS = (
     "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4 or .gz), or of TWAP statuses a key with its "
@@ -17,13 +26,12 @@ KEY_FORMS = (
 )
 """What keys look like, for those who gave another."""
 
-_NAMES = {source.name: source for source in SOURCES}
-_ANY_SOURCE = "|".join(_NAMES)
-_FILLS_KEY = re.compile(rf"({_ANY_SOURCE})/hourly/(\d{{8}})/(\d{{1,2}})\.(?:lz4|gz)", re.ASCII)
-_FILLS_PATH = re.compile(
-    rf"(?:.*/)?({_ANY_SOURCE})/hourly/(\d{{8}})/(\d{{1,2}})(?:\.(?:jsonl|json|ndjson))?(\.lz4|\.gz)?", re.ASCII
-)
-_STATUSES_PATH = re.compile(r"(?:.*/)?twap_statuses/(.+)")
+_HOURLY = "|".join(dataset.name for dataset in DATASETS if dataset.is_hourly)
+_HOURLY_KEY = re.compile(rf"({_HOURLY})/hourly/(\d{{8}})/(\d{{1,2}})\.(?:lz4|gz)", re.ASCII)
+_HOURLY_PATH = re.compile(rf"(?:.*/)?({_HOURLY})/hourly/(\d{{8}})/(\d{{1,2}})(?:\.(?:jsonl|json|ndjson))?(\.lz4|\.gz)?", re.ASCII)
+# Its keys do not say of which dataset they are.
+[_BY_DAY] = [dataset.name for dataset in DATASETS if not dataset.is_hourly]
+_BY_DAY_PATH = re.compile(rf"(?:.*/)?{_BY_DAY}/(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,65 +46,76 @@ class Place:
 
 def place_of_key(key: str) -> Place | None:
     """Where the object with that key stands; None when objects of no dataset are named so."""
-    if match := _FILLS_KEY.fullmatch(key):
-        return _place_of_fills(match[1], match[2], int(match[3]), key)
+    if match := _HOURLY_KEY.fullmatch(key):
+        return _hourly_place(match[1], match[2], int(match[3]), key)
     day = day_in_key(key)
-    if day is None or key.partition("/")[0] in _NAMES:
+    dataset = BY_NAME.get(key.partition("/")[0])
+    if day is None or (dataset is not None and dataset.is_hourly):
         return None
-    return Place(STATUSES, day, hour_in_name(key), key)
+    return Place(_BY_DAY, day, hour_in_name(key), key)
 
 
 def place_in_path(path: str) -> Place | None:
     """The object that a file is by its path, which ends like a key (of statuses: after a directory twap_statuses); a file that
     is not compressed any more stands for the object `H.lz4`. None when the path does not tell.
     """
-    if match := _FILLS_PATH.fullmatch(path):
-        source, day, hour, codec = match.groups()
-        return _place_of_fills(source, day, int(hour), f"{source}/hourly/{day}/{hour if codec else int(hour)}{codec or '.lz4'}")
-    if match := _STATUSES_PATH.fullmatch(path):
+    if match := _HOURLY_PATH.fullmatch(path):
+        name, day, hour, codec = match.groups()
+        return _hourly_place(name, day, int(hour), f"{name}/hourly/{day}/{hour if codec else int(hour)}{codec or '.lz4'}")
+    if match := _BY_DAY_PATH.fullmatch(path):
         return place_of_key(match[1])
     return None
 
 
-def place_of_hour(source: str, hour: datetime) -> Place:
-    """The object of an hour of a dataset of fills, as the bucket names it."""
-    return Place(source, hour.date(), hour.hour, f"{source}/hourly/{hour:%Y%m%d}/{hour.hour}.lz4")
+def place_of_hour(dataset: str, hour: datetime) -> Place:
+    """The object of an hour of an hourly dataset, as the bucket names it."""
+    return Place(dataset, hour.date(), hour.hour, f"{dataset}/hourly/{hour:%Y%m%d}/{hour.hour}.lz4")
 
 
-def _place_of_fills(source: str, day: str, hour: int, key: str) -> Place | None:
+def lock_name(place: Place) -> str:
+    """What the lock on an object is called: a key that begins with its dataset, whatever the bucket."""
+    return place.key if BY_NAME[place.dataset].is_hourly else f"{place.dataset} {place.key}"
+
+
+def _hourly_place(dataset: str, day: str, hour: int, key: str) -> Place | None:
     if hour > 23:
         return None
     with suppress(ValueError):
-        return Place(source, datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date(), hour, key)
+        return Place(dataset, datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date(), hour, key)
     return None
 
 
 def days_that_want(place: Place) -> list[date]:
     """The days that want the object, its own among them. Empty when its dataset has no such hour."""
-    if place.dataset == STATUSES:
+    dataset = BY_NAME[place.dataset]
+    if not dataset.is_hourly:
         return days_around(place.object_date)
     assert place.hour is not None
     hour = start_of(place.object_date) + place.hour * HOUR
-    return [day for day in (hour.date() - timedelta(days=1), hour.date()) if hour in wanted_hours(day, _NAMES[place.dataset])]
+    return [day for day in (hour.date() - timedelta(days=1), hour.date()) if hour in wanted_hours(day, dataset)]
 
 
 def choose_days(
     places: Iterable[Place], begun: AbstractSet[date], first: date | None, last: date | None, newest: date
 ) -> list[date]:
-    """The days from `first` to `last` that the objects touch, none after `newest`: the day in an object's key, and a day beside
-    it that wants the object too where that was begun before. One that was not would be fetched as a whole for the few rows of it
+    """The days from `first` to `last` that the objects touch, none after `newest`: the day in an object's key, and a neighbour
+    that wants the object too where that was begun before. One that was not would be fetched as a whole for the few rows of it
     that stand in its neighbour's object, and takes this object when somebody asks for it.
     """
     touched = {day for place in places for day in days_that_want(place) if day == place.object_date or day in begun}
     return sorted(day for day in touched if (first or day) <= day <= min(last or newest, newest))
 
 
-def hours_to_list(source: Source, first: date | None, last: date | None, newest: date) -> tuple[date, date] | None:
-    """The first and the last day of a dataset in which objects of the days from `first` to `last` can stand; None: in none."""
-    low = max(source.first.date(), first or date.min)
+def days_to_list(dataset: Dataset, first: date | None, last: date | None, newest: date) -> tuple[date, date] | None:
+    """The first and the last day of a dataset in which objects of the days from `first` to `last` can stand; None: in none. Where
+    objects are not hourly nobody knows, so that is any day.
+    """
+    if not dataset.is_hourly:
+        return date.min, newest
+    low = max(dataset.first.date(), first or date.min)
     high = newest if last is None else min(last + timedelta(days=1), newest)
-    if source.last is not None:
-        high = min(high, source.last.date())
+    if dataset.last is not None:
+        high = min(high, dataset.last.date())
     return (low, high) if low <= high else None
 
 

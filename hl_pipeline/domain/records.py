@@ -8,6 +8,7 @@ from typing import Literal
 
 import polars as pl
 
+from hl_pipeline.domain.datasets import API_FILLS, TWAP_STATUSES
 from hl_pipeline.domain.object_keys import hour_in_name
 from hl_pipeline.formats.fills import BadLine
 
@@ -39,6 +40,10 @@ class ObjectMeta:
     first_time_ms: int | None
     last_time_ms: int | None
     fetched_at: str
+
+    @property
+    def dataset(self) -> str:
+        return self.source
 
     @property
     def missing_block_count(self) -> int:
@@ -73,6 +78,10 @@ class ApiShard:
     last_time_ms: int
     fetched_at: str
 
+    @property
+    def dataset(self) -> str:
+        return API_FILLS
+
 
 @dataclass(frozen=True, slots=True)
 class StatusObject:
@@ -93,6 +102,14 @@ class StatusObject:
     last_time_ns: int | None
     fetched_at: str
 
+    @property
+    def dataset(self) -> str:
+        return TWAP_STATUSES.name
+
+
+StoredObject = ObjectMeta | StatusObject
+"""A source object that is in the lake, of whatever dataset."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
@@ -109,7 +126,7 @@ class SourceObject:
 
     @property
     def is_parquet(self) -> bool:
-        return self.key.lower().endswith(_PARQUET)
+        return self.key.lower().endswith(".parquet")
 
     @property
     def hour(self) -> int | None:
@@ -144,6 +161,3 @@ class WalletVerdict:
     fills: int
     oldest_ms: int | None
     reason: str | None
-
-
-_PARQUET = ".parquet"

@@ -1,4 +1,4 @@
-"""Whether the statuses of a day's TWAPs are there, as far as that can be told: nothing numbers them. Pure."""
+"""Whether the statuses of a day's TWAPs are all present, as far as anything can show it: nothing numbers them. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 from hl_pipeline.domain.completeness import NOTHING, Acknowledged, Found, find_note, show_hours
-from hl_pipeline.domain.datasets import HOUR, STATUSES, STATUSES_FIRST_DAY, start_of
+from hl_pipeline.domain.datasets import HOUR, TWAP_STATUSES, start_of
 from hl_pipeline.domain.records import StatusObject
 
 StatusDayState = Literal["unprovable", "pending", "incomplete", "no source"]
-"""unprovable: objects are there, and nothing can show that they lack no row; pending: what lacks is not due yet."""
+"""unprovable: objects are present, and nothing can show that no row is missing; pending: what is missing is not due yet."""
 
 
 StatusErrors = Mapping[tuple[str, int | None], str]
@@ -57,28 +57,28 @@ def judge_status_day(
     """
     own = [meta for meta in objects if meta.object_date == str(day)]
     due = start_of(day) + timedelta(days=1) + lag
-    if not own and not errors and (not is_wanted or day < STATUSES_FIRST_DAY):
-        reason = f"statuses begin on {STATUSES_FIRST_DAY}" if is_wanted else "HL_TWAP_DATA_URL is none"
+    if not own and not errors and (not is_wanted or start_of(day) < TWAP_STATUSES.first):
+        reason = f"statuses begin on {TWAP_STATUSES.first:%Y-%m-%d}" if is_wanted else "HL_TWAP_DATA_URL is none"
         return StatusVerdict("no source", f"No source has the statuses of this day: {reason}.", [], is_harmless=True)
     hours = _judge_hours(day, own, errors, now, due, acknowledged)
     notes = [hour.note for hour in hours if hour.found in ("missing", "failed")]
-    lacking = "" if errors else _lacking(day, own, objects)
-    if lacking and _lacks_next(day, own, objects):
-        notes.append(find_note(acknowledged, STATUSES, day + timedelta(days=1), 0))
-    if not errors and not lacking:
+    missing = "" if errors else _describe_missing(day, own, objects)
+    if missing and _misses_next(day, own, objects):
+        notes.append(find_note(acknowledged, TWAP_STATUSES.name, day + timedelta(days=1), 0))
+    if not errors and not missing:
         rows = sum(meta.rows for meta in own)
-        said = f"{len(own)} objects with {rows} rows; nothing can prove them complete."
-        return StatusVerdict("unprovable", said, hours, is_harmless=True)
+        message = f"{len(own)} objects with {rows} rows; nothing can prove them complete."
+        return StatusVerdict("unprovable", message, hours, is_harmless=True)
     if not errors and now < due:
-        return StatusVerdict("pending", f"{lacking}; due at {due:%Y-%m-%d %H:%M} UTC.", hours, is_harmless=True)
-    said = f"{lacking}."
+        return StatusVerdict("pending", f"{missing}; due at {due:%Y-%m-%d %H:%M} UTC.", hours, is_harmless=True)
+    message = f"{missing}."
     if errors:
         first = "; ".join(f"{key}: {error}" for (key, _), error in sorted(errors.items(), key=lambda item: item[0][0])[:3])
-        said = f"{len(errors)} objects could not be had: {first}."
+        message = f"{len(errors)} objects could not be had: {first}."
     is_harmless = all(note is not None for note in notes)
     if known := list(dict.fromkeys(note for note in notes if note is not None)):
-        said += f" {'Acknowledged' if is_harmless else 'Acknowledged in part'}: {'; '.join(known)}."
-    return StatusVerdict("incomplete", said, hours, is_harmless)
+        message += f" {'Acknowledged' if is_harmless else 'Acknowledged in part'}: {'; '.join(known)}."
+    return StatusVerdict("incomplete", message, hours, is_harmless)
 
 
 def _judge_hours(
@@ -96,22 +96,22 @@ def _judge_hours(
         why = {
             "failed": "; ".join(failed),
             "not due": f"due at {due:%Y-%m-%d %H:%M} UTC",
-            "missing": f"no such object in {STATUSES}",
+            "missing": f"no such object in {TWAP_STATUSES.name}",
         }
-        return StatusHour(hour, found, why.get(found, ""), metas, find_note(acknowledged, STATUSES, day, hour))
+        return StatusHour(hour, found, why.get(found, ""), metas, find_note(acknowledged, TWAP_STATUSES.name, day, hour))
 
     return [judge_hour(hour) for hour in sorted(hours or {None}, key=lambda hour: 24 if hour is None else hour)]
 
 
-def _lacking(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> str:
-    """What is known to lack: any object at all or, where there is one an hour (cut by the node's own time), some hours."""
+def _describe_missing(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> str:
+    """What is known to be missing: any object at all or, where there is one an hour (cut by the node's own time), some hours."""
     if not own:
         return "No object of statuses has this day in its key"
     hours = {meta.hour for meta in own if meta.hour is not None}
-    lacking = [start_of(day) + hour * HOUR for hour in range(24) if _is_hourly(own) and hour not in hours]
-    if _lacks_next(day, own, objects):
-        lacking.append(start_of(day + timedelta(days=1)))
-    return f"{len(lacking)} of 25 hourly objects of statuses lack: {show_hours(lacking)}" if lacking else ""
+    missing = [start_of(day) + hour * HOUR for hour in range(24) if _is_hourly(own) and hour not in hours]
+    if _misses_next(day, own, objects):
+        missing.append(start_of(day + timedelta(days=1)))
+    return f"{len(missing)} of 25 hourly objects of statuses lack: {show_hours(missing)}" if missing else ""
 
 
 def _is_hourly(own: Sequence[StatusObject]) -> bool:
@@ -120,21 +120,21 @@ def _is_hourly(own: Sequence[StatusObject]) -> bool:
     return bool(hours) and not (hours == {0} and len(own) > 1)
 
 
-def _lacks_next(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> bool:
-    """Whether the last events of a day of hourly objects may lack: they stand in the next day's first."""
+def _misses_next(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> bool:
+    """Whether the last events of a day of hourly objects may be missing: they stand in the next day's first."""
     return _is_hourly(own) and not any(meta.object_date == str(day + timedelta(days=1)) for meta in objects)
 
 
 def find_strays(objects: Sequence[StatusObject]) -> list[str]:
     """Objects with events more than a day from the day in their key, where nobody would look for them, in words."""
-    said: list[str] = []
+    messages: list[str] = []
     for meta in objects:
         if meta.first_time_ns is None or meta.last_time_ns is None:
             continue
         own = start_of(date.fromisoformat(meta.object_date))
         first, last = (datetime.fromtimestamp(ns // 10**9, UTC) for ns in (meta.first_time_ns, meta.last_time_ns))
         if first < own - timedelta(days=1) or last >= own + timedelta(days=2):
-            said.append(
+            messages.append(
                 f"{meta.key} has events from {first:%Y-%m-%d} to {last:%Y-%m-%d}: materialize twap_statuses of those days"
             )
-    return said
+    return messages

@@ -1,4 +1,4 @@
-"""The part of the lake that comes from the info API, written and read as the rest of it (`lake`).
+"""The part of the lake that comes from the info API.
 
     api_fills/date=2024-11-03/shard=3f.parquet   the fills of that day (UTC, of the event) of the wallets of a shard, each once,
                                                  by time and wallet
@@ -14,7 +14,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, date, datetime
 from io import BytesIO
 from typing import Any
@@ -28,7 +27,7 @@ from hl_pipeline.domain.records import ApiShard
 from hl_pipeline.formats.api_fills import PARSER
 from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, NO_FILLS, BadLine, in_fill_schema
-from hl_pipeline.lake.store import META_KEY, Lake, LakeChangedError, exists, list_files, open_file, replacing
+from hl_pipeline.lake.store import Lake, exists, list_files, open_file, read_meta, read_rows, replacing, write_table
 
 _PROGRESS = ".wallets.json"
 
@@ -42,7 +41,7 @@ def api_bad_path(shard: str) -> str:
 
 
 def write_api_progress(lake: Lake, shard: str, wallets: str) -> None:
-    """Make `wallets` (JSON, of warehouse.backfill.read_done) all that the lake says of how far the shard's wallets are."""
+    """Make `wallets` (JSON, made by warehouse.backfill_progress) all that the lake says of how far the shard's wallets are."""
     with replacing(lake, f"{API_FILLS}/shard={shard}{_PROGRESS}") as temporary:
         temporary.write_text(wallets, encoding="utf-8")
 
@@ -54,8 +53,8 @@ def read_api_progress(lake: Lake) -> Iterator[tuple[str, list[BadLine]]]:
         with open_file(lake, path) as file:
             wallets = file.read().decode()
         bad: list[BadLine] = []
-        if (beside := path.removesuffix(_PROGRESS) + ".bad.jsonl") in paths:
-            with open_file(lake, beside) as file:
+        if (quarantine := path.removesuffix(_PROGRESS) + ".bad.jsonl") in paths:
+            with open_file(lake, quarantine) as file:
                 bad = [_bad_line(json.loads(line)) for line in file.read().splitlines()]
         yield wallets, bad
 
@@ -71,7 +70,7 @@ def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> Api
     One writer a shard at a time (the caller holds its lock).
     """
     path = api_fills_path(day, shard)
-    known = read_api_shard_meta(lake, path)
+    known = read_meta(lake, path, ApiShard) if exists(lake, path) else None
     frames = [fills]
     if known is not None:
         frames.insert(0, read_api_fills(lake, known).drop("object"))
@@ -100,34 +99,18 @@ def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> Api
         fetched_at=datetime.now(UTC).isoformat(),
     )
     with replacing(lake, path) as temporary:
-        told = table.replace_schema_metadata({META_KEY: json.dumps(asdict(meta)).encode()})
-        pq.write_table(told, temporary, compression="zstd", compression_level=1)
+        write_table(temporary, table, meta, compression_level=1)
     return meta
-
-
-def read_api_shard_meta(lake: Lake, path: str) -> ApiShard | None:
-    """What is known of a file of a shard's fills; None when it is not there."""
-    if not exists(lake, path):
-        return None
-    with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
-        return ApiShard(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
 
 
 def list_api_shards(lake: Lake, day: date) -> list[ApiShard]:
     """The shards of which the lake has fills of a day, in order."""
-    metas = [read_api_shard_meta(lake, path) for path in list_files(lake, f"{API_FILLS}/date={day}")]
-    return [meta for meta in metas if meta is not None]
+    return [read_meta(lake, path, ApiShard) for path in list_files(lake, f"{API_FILLS}/date={day}")]
 
 
 def read_api_fills(lake: Lake, meta: ApiShard) -> pl.DataFrame:
     """The shard's fills of a day: FILL_SCHEMA and `object`, its key. Raises LakeChangedError when `meta` is of older ones."""
-    with open_file(lake, meta.key) as file:
-        now = ApiShard(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
-        if now.etag != meta.etag:
-            raise LakeChangedError(f"{meta.key} was replaced while it was being read; run again")
-        file.seek(0)
-        frame = pl.read_parquet(file, hive_partitioning=False)
-    return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"))
+    return in_fill_schema(read_rows(lake, meta.key, meta)).with_columns(pl.lit(meta.key).alias("object"))
 
 
 def read_api_wallets(lake: Lake, metas: Sequence[ApiShard]) -> list[str]:

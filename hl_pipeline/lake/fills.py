@@ -1,15 +1,15 @@
-"""The Parquet lake: its layout, atomic writes, listings and scans. Which rows go where is decided by the assets.
+"""The fills in the lake. Which rows go where is decided by the stages.
 
     raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.parquet      one per source object, lossless, in its order
     raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.bad.jsonl    what of it could not be taken, if anything
     fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), counted once, in the
                                                                               order of time and of the source
 
-What is there of TWAPs: `lake_twaps`; from the info API: `lake_api`; of statistics while a day grows: `lake_partials`.
+TWAPs: `lake.twaps`; fills from the info API: `lake.api_fills`; statistics while a day grows: `lake.partials`.
 
 A file is written under a name that begins with a dot and moved into place whole (on S3: one upload), so a reader sees the old
-one or the new one. Everything known of an object stands in its file's Parquet metadata, under the key `hl`; in that of an
-hour of fills stand the objects that it was made of.
+one or the new one. Everything known of an object stands in its file's metadata (`store`); in that of an hour of fills stand the
+objects that it was made of.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ import json
 import logging
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hl_pipeline.domain.records import ApiShard, HourOfFills, ObjectMeta, version_of
@@ -36,13 +33,15 @@ from hl_pipeline.formats.fills import FILL_SCHEMA, NO_FILLS, BadLine, in_fill_sc
 from hl_pipeline.lake.store import (
     META_KEY,
     Lake,
-    LakeChangedError,
+    as_metadata,
     exists,
     list_files,
+    list_metas,
     open_file,
+    read_rows,
     remove,
     replacing,
-    write_bad_lines,
+    replacing_object,
 )
 
 _log = logging.getLogger(__name__)
@@ -57,10 +56,6 @@ _REPEATING = (
 
 def raw_path(object_date: date, hour: int, source: str) -> str:
     return f"raw_fills/object_date={object_date}/hour={hour:02}.{source}.parquet"
-
-
-def bad_lines_path(object_date: date, hour: int, source: str) -> str:
-    return f"raw_fills/object_date={object_date}/hour={hour:02}.{source}.bad.jsonl"
 
 
 def fills_path(day: date, hour: int) -> str:
@@ -80,7 +75,6 @@ def write_raw_object(
     parser: int,
 ) -> ObjectMeta:
     """Write what was decoded of one object, and its bad lines beside it; in memory is one row group at a time."""
-    path = raw_path(object_date, hour, source)
     bad: list[BadLine] = []
     numbers: list[np.ndarray] = []
     block_times: list[np.ndarray] = []
@@ -105,7 +99,7 @@ def write_raw_object(
                 last_time = high if last_time is None else max(high, last_time)
             yield part.fills
 
-    with replacing(lake, path) as temporary:
+    with replacing_object(lake, raw_path(object_date, hour, source), bad) as temporary:
         with _parquet_writer(temporary, FILL_SCHEMA) as writer:
             rows = 0
             for group in _row_groups(watch(decoded)):
@@ -137,9 +131,7 @@ def write_raw_object(
                 last_time_ms=last_time,
                 fetched_at=datetime.now(UTC).isoformat(),
             )
-            writer.add_key_value_metadata({META_KEY: json.dumps(asdict(meta)).encode()})
-        # Before the rows, so that rows never stand without what is missing from them.
-        write_bad_lines(lake, bad_lines_path(object_date, hour, source), bad)
+            writer.add_key_value_metadata(as_metadata(meta))
         emit(_log, "lake_file_written", level=logging.DEBUG, key=key, rows=rows)
     return meta
 
@@ -150,39 +142,14 @@ def find_gaps(numbers: np.ndarray) -> list[tuple[int, int]]:
     return [(int(numbers[i]) + 1, int(numbers[i + 1]) - 1) for i in after]
 
 
-def read_object_meta(lake: Lake, path: str) -> ObjectMeta | None:
-    """What is known of the object at `path`; None when it is not in the lake, or the file there is none of ours."""
-    if not exists(lake, path):
-        return None
-    try:
-        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
-            return _object_meta(file)
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        emit(_log, "lake_file_unreadable", level=logging.WARNING, path=f"{lake.root}/{path}", error=error)
-        return None
-
-
-def _object_meta(file: pa.NativeFile | BinaryIO) -> ObjectMeta:
-    record = json.loads(pq.read_metadata(file).metadata[META_KEY])
-    record["missing_blocks"] = [(first, last) for first, last in record["missing_blocks"]]
-    return ObjectMeta(**record)
-
-
 def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
     """The objects of one day of the bucket that are in the lake, by path."""
-    paths = [path for path in list_files(lake, f"raw_fills/object_date={object_date}") if path.endswith(".parquet")]
-    metas = [read_object_meta(lake, path) for path in paths]
-    return [meta for meta in metas if meta is not None]
+    return list_metas(lake, f"raw_fills/object_date={object_date}", ObjectMeta)
 
 
 def read_raw_fills(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
     """The fills of one object: FILL_SCHEMA and `object`, its key. Raises LakeChangedError when `meta` is of another."""
-    path = raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source)
-    with open_file(lake, path) as file:
-        if _object_meta(file).etag != meta.etag:
-            raise LakeChangedError(f"{path} was replaced while it was being read; run again")
-        file.seek(0)
-        frame = pl.read_parquet(file, hive_partitioning=False)
+    frame = read_rows(lake, raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source), meta)
     # What an earlier version of the parser did not write is not known.
     return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"))
 
@@ -196,7 +163,7 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made
     with replacing(lake, path) as temporary, _parquet_writer(temporary, fills.schema) as writer:
         writer.write_table(as_arrow(fills), row_group_size=_ROW_GROUP_ROWS)
         known = {"id": uuid.uuid4().hex, "objects": [version_of(meta) for meta in made_of]}
-        writer.add_key_value_metadata({META_KEY: json.dumps(known).encode()})
+        writer.add_key_value_metadata(as_metadata(known))
 
 
 def read_hours_of_fills(lake: Lake, day: date) -> dict[int, HourOfFills]:
@@ -218,11 +185,11 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
     if not exists(lake, path):
         return NO_FILLS.select(columns)
     with open_file(lake, path) as file:
-        there = set(pq.read_schema(file).names)
+        present = set(pq.read_schema(file).names)
         file.seek(0)
-        frame = pl.read_parquet(file, columns=[name for name in columns if name in there], hive_partitioning=False)
+        frame = pl.read_parquet(file, columns=[name for name in columns if name in present], hive_partitioning=False)
     # What an earlier version did not write is not known.
-    return frame.select(pl.col(n) if n in there else pl.lit(None, NO_FILLS.schema[n]).alias(n) for n in columns)
+    return frame.select(pl.col(n) if n in present else pl.lit(None, NO_FILLS.schema[n]).alias(n) for n in columns)
 
 
 def objects_of_fills(lake: Lake, day: date) -> set[str]:

@@ -1,29 +1,42 @@
-"""The lake as files: where it is, atomic writes, listings. What a file holds is for the other modules of `lake`."""
+"""The lake as files: where it is, atomic writes, listings, and objects whose Parquet metadata say what is known of them, under
+the key `hl`. Schemas and paths are for the other modules of `lake`.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
+import polars as pl
+import pyarrow as pa
 import pyarrow.fs as pa_fs
+import pyarrow.parquet as pq
 
+from hl_pipeline.domain.records import ApiShard, ObjectMeta, StatusObject
+from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import BadLine
 
 META_KEY = b"hl"
 
+Meta = TypeVar("Meta", ObjectMeta, StatusObject, ApiShard)
+"""What is known of an object that is in the lake."""
+
+_log = logging.getLogger(__name__)
+
 
 class LakeChangedError(RuntimeError):
-    """A file of the lake is not the one that was seen a moment ago: somebody else has brought its object anew."""
+    """A file of the lake is not the one that was seen a moment ago: somebody else has fetched its object again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ def replacing(lake: Lake, path: str) -> Generator[Path]:
 
 
 def remove(lake: Lake, path: str) -> None:
-    """Delete a file; one that is not there is no error."""
+    """Delete a file; a missing one is no error."""
     if exists(lake, path):
         lake.filesystem.delete_file(f"{lake.root}/{path}")
 
@@ -107,13 +120,77 @@ def list_files(lake: Lake, directory: str) -> list[str]:
 
 
 def _look_into(lake: Lake, directory: str, *, recursive: bool = False) -> list[pa_fs.FileInfo]:
-    """What is in `directory`; nothing where it is not there."""
+    """What is in `directory`; nothing where that does not exist."""
     selector = pa_fs.FileSelector(f"{lake.root}/{directory}", allow_not_found=True, recursive=recursive)
     try:
         return lake.filesystem.get_file_info(selector)
     except FileNotFoundError:
-        # It came between Arrow's two looks: not there to be listed, there to be missed.
+        # It appeared between Arrow's two looks: too late to be listed, early enough to be missed.
         return lake.filesystem.get_file_info(selector)
+
+
+@contextmanager
+def replacing_object(lake: Lake, path: str, bad: Sequence[BadLine]) -> Generator[Path]:
+    """As `replacing`, for the rows of an object; what is `bad` of it when the block ends takes its place beside them."""
+    with replacing(lake, path) as temporary:
+        yield temporary
+        # Before the rows, so that rows never stand without what is missing from them.
+        write_bad_lines(lake, path.removesuffix(".parquet") + ".bad.jsonl", bad)
+
+
+def as_metadata(known: Meta | dict[str, Any]) -> dict[bytes, bytes]:
+    """What is known of an object, as the metadata of its Parquet file."""
+    return {META_KEY: json.dumps(known if isinstance(known, dict) else asdict(known)).encode()}
+
+
+def write_table(path: Path, table: pa.Table, known: Meta | dict[str, Any] | None, *, compression_level: int) -> None:
+    """Write a whole table with what is known of it, if anything, in the metadata."""
+    if known is not None:
+        table = table.replace_schema_metadata(as_metadata(known))
+    pq.write_table(table, path, compression="zstd", compression_level=compression_level)
+
+
+def find_meta(lake: Lake, path: str, type_: type[Meta]) -> Meta | None:
+    """What is known of the object at `path`; None when it is not in the lake, or (with a warning) the file there is none of
+    ours.
+    """
+    if not exists(lake, path):
+        return None
+    try:
+        return read_meta(lake, path, type_)
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        emit(_log, "lake_file_unreadable", level=logging.WARNING, path=f"{lake.root}/{path}", error=error)
+        return None
+
+
+def read_meta(lake: Lake, path: str, type_: type[Meta]) -> Meta:
+    """What is known of the object at `path`, which is in the lake."""
+    with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
+        return _meta_of(file, type_)
+
+
+def list_metas(lake: Lake, directory: str, type_: type[Meta]) -> list[Meta]:
+    """What is known of the objects in `directory`, by path; files that are none of ours are left out, as by `find_meta`."""
+    paths = [path for path in list_files(lake, directory) if path.endswith(".parquet")]
+    metas = [find_meta(lake, path, type_) for path in paths]
+    return [meta for meta in metas if meta is not None]
+
+
+def read_rows(lake: Lake, path: str, meta: Meta) -> pl.DataFrame:
+    """The rows of the object at `path`. Raises LakeChangedError when the file is of another version than `meta`."""
+    with open_file(lake, path) as file:
+        if _meta_of(file, type(meta)).etag != meta.etag:
+            raise LakeChangedError(f"{path} was replaced while it was being read; run again")
+        file.seek(0)
+        return pl.read_parquet(file, hive_partitioning=False)
+
+
+def _meta_of(file: pa.NativeFile | BinaryIO, type_: type[Meta]) -> Meta:
+    known: dict[str, Any] = json.loads(pq.read_metadata(file).metadata[META_KEY])
+    if "missing_blocks" in known:
+        # JSON has no tuples.
+        known["missing_blocks"] = [(first, last) for first, last in known["missing_blocks"]]
+    return type_(**known)
 
 
 def write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:

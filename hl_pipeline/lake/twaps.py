@@ -1,4 +1,4 @@
-"""The part of the lake that is about TWAPs, written and read as the rest of it (`lake`).
+"""The part of the lake that is about TWAPs.
 
     raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.parquet     one per source object, by the day in its key
     raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.bad.jsonl   what of it could not be taken, if anything
@@ -14,20 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hl_pipeline.domain.datasets import API_TWAP_HISTORY
 from hl_pipeline.domain.records import StatusObject
-from hl_pipeline.events import emit
 from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.formats.fills import FILL_SCHEMA, SLICE_COLUMNS, BadLine
 from hl_pipeline.formats.twap_statuses import PARSER, TWAP_STATUS_SCHEMA, UNITS_NS, DecodedStatuses
@@ -35,18 +32,18 @@ from hl_pipeline.lake.fills import read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake.store import (
     META_KEY,
     Lake,
-    LakeChangedError,
     exists,
     list_files,
+    list_metas,
     open_file,
+    read_rows,
     remove,
     replacing,
-    write_bad_lines,
+    replacing_object,
+    write_table,
 )
 
-_log = logging.getLogger(__name__)
-
-
+_COMPRESSION = 3
 _EVENTS_SCHEMA = {**TWAP_STATUS_SCHEMA, "object": pl.String(), "unit_ns": pl.Int64()}
 _SLICE_SCHEMA = {name: FILL_SCHEMA[name] for name in SLICE_COLUMNS}
 
@@ -93,11 +90,8 @@ def write_status_object(
         last_time_ns=_integer(rows["time_ns"].max()),
         fetched_at=datetime.now(UTC).isoformat(),
     )
-    path = status_object_path(object_date, key)
-    with replacing(lake, path) as temporary:
-        _write_parquet(temporary, rows, asdict(meta))
-        # Before the rows, so that rows never stand without what is missing from them.
-        write_bad_lines(lake, path.removesuffix(".parquet") + ".bad.jsonl", bad)
+    with replacing_object(lake, status_object_path(object_date, key), bad) as temporary:
+        write_table(temporary, as_arrow(rows), meta, compression_level=_COMPRESSION)
     return meta
 
 
@@ -109,29 +103,9 @@ def _integer(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _write_parquet(path: Path, rows: pl.DataFrame, known: Mapping[str, object] | None = None) -> None:
-    table = as_arrow(rows)
-    if known is not None:
-        table = table.replace_schema_metadata({META_KEY: json.dumps(known).encode()})
-    pq.write_table(table, path, compression="zstd", compression_level=3)
-
-
-def read_status_object_meta(lake: Lake, path: str) -> StatusObject | None:
-    """What is known of the object at `path`; None when it is not in the lake, or the file there is none of ours."""
-    if not exists(lake, path):
-        return None
-    try:
-        with open_file(lake, path) as file:
-            return StatusObject(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        emit(_log, "lake_file_unreadable", level=logging.WARNING, path=f"{lake.root}/{path}", error=error)
-        return None
-
-
 def list_status_objects(lake: Lake, object_date: date) -> list[StatusObject]:
     """The objects of statuses with that day in their key that are in the lake."""
-    paths = [path for path in list_files(lake, f"raw_twap_statuses/object_date={object_date}") if path.endswith(".parquet")]
-    return [meta for path in paths if (meta := read_status_object_meta(lake, path)) is not None]
+    return list_metas(lake, f"raw_twap_statuses/object_date={object_date}", StatusObject)
 
 
 def read_status_object(lake: Lake, meta: StatusObject) -> pl.DataFrame:
@@ -139,13 +113,7 @@ def read_status_object(lake: Lake, meta: StatusObject) -> pl.DataFrame:
 
     Raises LakeChangedError when `meta` is of another.
     """
-    path = status_object_path(date.fromisoformat(meta.object_date), meta.key)
-    with open_file(lake, path) as file:
-        there = StatusObject(**json.loads(pq.read_metadata(file).metadata[META_KEY]))
-        if there.etag != meta.etag:
-            raise LakeChangedError(f"{path} was replaced while it was being read; run again")
-        file.seek(0)
-        rows = pl.read_parquet(file, hive_partitioning=False)
+    rows = read_rows(lake, status_object_path(date.fromisoformat(meta.object_date), meta.key), meta)
     return rows.with_columns(object=pl.lit(meta.key), unit_ns=pl.lit(meta.unit_ns, pl.Int64)).select(*_EVENTS_SCHEMA)
 
 
@@ -224,9 +192,9 @@ def slices_path(day: date) -> str:
     return f"twap_slices/date={day}/slices.parquet"
 
 
-def _replace(lake: Lake, path: str, rows: pl.DataFrame, known: Mapping[str, object] | None = None) -> None:
+def _replace(lake: Lake, path: str, rows: pl.DataFrame, known: dict[str, Any] | None = None) -> None:
     if rows.is_empty():
         remove(lake, path)
         return
     with replacing(lake, path) as temporary:
-        _write_parquet(temporary, rows, known)
+        write_table(temporary, as_arrow(rows), known, compression_level=_COMPRESSION)

@@ -1,7 +1,7 @@
 """Where objects come from: a bucket, and what is in one. A directory of a bucket's layout is here; S3 is in `s3`.
 
-Keys of fills are `<source>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. Keys of TWAP statuses have the day in
-them, in any of several forms. What an object holds is for the formats.
+Keys of hourly datasets are `<dataset>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. Others have the day in them,
+in any of several forms. What an object holds is for the formats.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from hl_pipeline.domain.datasets import Dataset
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError
 from hl_pipeline.domain.object_keys import day_in_key
 from hl_pipeline.domain.records import SourceObject
+from hl_pipeline.domain.wanted_objects import Listing
 from hl_pipeline.events import emit
 
 _log = logging.getLogger(__name__)
@@ -54,25 +56,36 @@ def open_bucket(url: str, open_s3: Callable[[], Bucket], setting: str = "HL_NODE
     return DirectoryBucket(url)
 
 
-def list_hours(bucket: Bucket, source: str, day: date) -> dict[int, SourceObject]:
-    """The objects of one day of `source`, by hour. What is not named like an hour is no object; `.lz4` goes before `.gz`."""
-    prefix = f"{source}/hourly/{day:%Y%m%d}/"
+def list_dataset(bucket: Bucket, dataset: Dataset, first: date, last: date) -> Listing:
+    """The objects of a dataset with a day from `first` to `last` in their key; where objects are not hourly, of all days. Raises
+    BucketError.
+    """
+    if not dataset.is_hourly:
+        return list_twap_objects(bucket)
+    return {day: list(hours.values()) for day, hours in list_days(bucket, dataset.name, first, last).items()}
+
+
+def list_hours(bucket: Bucket, dataset: str, day: date) -> dict[int, SourceObject]:
+    """The objects of one day of an hourly dataset, by hour. What is not named like an hour is no object; `.lz4` goes before
+    `.gz`.
+    """
+    prefix = f"{dataset}/hourly/{day:%Y%m%d}/"
     return _by_hour(prefix, bucket.list_objects(prefix))
 
 
-def list_days(bucket: Bucket, source: str, first: date, last: date) -> dict[date, dict[int, SourceObject]]:
+def list_days(bucket: Bucket, dataset: str, first: date, last: date) -> dict[date, dict[int, SourceObject]]:
     """`list_hours` of each day from `first` to `last` that has any. More than 20 days come from one deep listing of the whole
     dataset: its requests have 1,000 objects each, those of a day 24.
     """
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     if len(days) <= _DAYS_LISTED_EACH:
-        hours = {day: list_hours(bucket, source, day) for day in days}
+        hours = {day: list_hours(bucket, dataset, day) for day in days}
         return {day: found for day, found in hours.items() if found}
-    dataset = f"{source}/hourly/"
-    named = {f"{dataset}{day:%Y%m%d}/": day for day in days}
+    above = f"{dataset}/hourly/"
+    named = {f"{above}{day:%Y%m%d}/": day for day in days}
     listed: dict[str, list[SourceObject]] = {}
-    for found in bucket.list_objects(dataset, deep=True):
-        prefix = dataset + found.key.removeprefix(dataset).partition("/")[0] + "/"
+    for found in bucket.list_objects(above, deep=True):
+        prefix = above + found.key.removeprefix(above).partition("/")[0] + "/"
         if prefix in named:
             listed.setdefault(prefix, []).append(found)
     hours = {named[prefix]: _by_hour(prefix, objects) for prefix, objects in sorted(listed.items())}
@@ -92,8 +105,8 @@ def _by_hour(prefix: str, listed: Iterable[SourceObject]) -> dict[int, SourceObj
 
 
 def list_twap_objects(bucket: Bucket, after: str = "") -> dict[date, list[SourceObject]]:
-    """The objects of TWAP statuses (those whose key comes `after` another) by the day in their key; what has no day, or is of no
-    known kind, is logged and left out.
+    """The objects of a bucket of TWAP statuses (those whose key comes `after` another) by the day in their key; what has no day,
+    or is of no known kind, is logged and left out.
     """
     days: dict[date, list[SourceObject]] = {}
     try:

@@ -1,26 +1,65 @@
-"""Open what the settings name: the buckets, the info API."""
+"""Open what the settings name: the buckets, the info API; and what else they say of a bucket."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
 from hl_pipeline.domain.budgets import Meter, WeightBudget
+from hl_pipeline.domain.datasets import BucketName
 from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.sources.buckets import Bucket, open_bucket
 from hl_pipeline.sources.info import InfoApi
 
 
-def open_node_data(settings: Settings, meter: Meter) -> Bucket:
-    """The bucket of fills, or a directory of its layout; `meter` is told of each request to S3.
+@dataclass(frozen=True, slots=True)
+class BucketSettings:
+    """What the settings say of a bucket: its URL, which may be `none` where people can do without it (`is_set` is false then);
+    USD for a GB of it; how long after the end of its hour or day an object is due.
+    """
+
+    url: str
+    region: str
+    price_per_gb: Decimal
+    publish_lag: timedelta
+    is_set: bool = True
+
+
+def settings_of(bucket: BucketName, settings: Settings) -> BucketSettings:
+    """The settings of one bucket."""
+    if bucket == "node_data":
+        lag = timedelta(hours=settings.publish_lag_hours)
+        return BucketSettings(settings.node_data_url, settings.node_data_region, settings.node_data_price_per_gb, lag)
+    lag = timedelta(hours=settings.twap_publish_lag_hours)
+    url = settings.twap_data_url
+    return BucketSettings(url, settings.twap_data_region, settings.twap_data_price_per_gb, lag, is_set=url != NONE)
+
+
+def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Bucket | None:
+    """A bucket, or a directory of its layout; None where it is not set. `meter` is told of each request to S3.
 
     Raises BucketError for what is neither s3:// nor a directory that exists.
     """
-    return _open(settings.node_data_url, settings.node_data_region, "node_data_url", settings, meter)
-
-
-def open_twap_data(settings: Settings, meter: Meter) -> Bucket | None:
-    """The bucket of TWAP statuses, as `open_node_data`; None where HL_TWAP_DATA_URL is `none`."""
-    if settings.twap_data_url == NONE:
+    own = settings_of(name, settings)
+    if not own.is_set:
         return None
-    return _open(settings.twap_data_url, settings.twap_data_region, "twap_data_url", settings, meter)
+
+    def open_s3() -> Bucket:
+        # Imported here: boto3 takes its time, and a directory needs none of it.
+        from hl_pipeline.sources.s3 import Link, open_s3_bucket
+
+        return open_s3_bucket(
+            own.url,
+            own.region,
+            meter,
+            attempts=settings.s3_attempts,
+            backoff_seconds=settings.s3_backoff_seconds,
+            timeout_seconds=settings.s3_timeout_seconds,
+            link=Link(settings.s3_megabytes_per_second),
+        )
+
+    return open_bucket(own.url, open_s3, variable(f"{name}_url"))
 
 
 def open_info_api(settings: Settings, budget: WeightBudget) -> InfoApi:
@@ -32,21 +71,3 @@ def open_info_api(settings: Settings, budget: WeightBudget) -> InfoApi:
         backoff_seconds=settings.info_backoff_seconds,
         timeout_seconds=settings.info_timeout_seconds,
     )
-
-
-def _open(url: str, region: str, setting: str, settings: Settings, meter: Meter) -> Bucket:
-    def open_s3() -> Bucket:
-        # Imported here: boto3 takes its time, and a directory needs none of it.
-        from hl_pipeline.sources.s3 import Link, open_s3_bucket
-
-        return open_s3_bucket(
-            url,
-            region,
-            meter,
-            attempts=settings.s3_attempts,
-            backoff_seconds=settings.s3_backoff_seconds,
-            timeout_seconds=settings.s3_timeout_seconds,
-            link=Link(settings.s3_megabytes_per_second),
-        )
-
-    return open_bucket(url, open_s3, variable(setting))

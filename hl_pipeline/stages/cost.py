@@ -1,6 +1,6 @@
 """What days cost before anything of them is downloaded: what they want of each dataset by its listings, what of it the lake has
-already, and what is left to pay for and to make room for. What days want when their objects have come (coverage.extra_hours)
-no listing tells.
+already, and what is left to pay for and to make room for. What days want once their objects have come
+(completeness.extra_hours) no listing tells.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from hl_pipeline.domain.datasets import SOURCES, STATUSES, Source, days_around, is_needed, wanted_hours
+from hl_pipeline.domain.datasets import DATASETS, HOUR, BucketName, Dataset, is_needed, start_of
 from hl_pipeline.domain.records import SourceObject
+from hl_pipeline.domain.wanted_objects import Listing, wanted_dates, wanted_objects
 from hl_pipeline.events import emit
-from hl_pipeline.lake.fills import list_raw_objects
 from hl_pipeline.lake.store import Lake, list_days, open_lake
-from hl_pipeline.lake.twaps import list_status_objects
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources import buckets
-from hl_pipeline.sources.buckets import Bucket, list_twap_objects
-from hl_pipeline.sources.open import open_node_data, open_twap_data
-from hl_pipeline.stages.disk_space import Disk, Room, find_disks, room_of_fetched
+from hl_pipeline.sources.buckets import Bucket, list_dataset
+from hl_pipeline.stages.disk_space import Disk, DiskEstimate, estimate_of_fetched, find_disks
 from hl_pipeline.stages.fills_retention import oldest_kept
-from hl_pipeline.warehouse.spending import Prices, Spending, find_prices
+from hl_pipeline.stages.paid_buckets import open_paid_buckets, prices_of_datasets
+from hl_pipeline.stages.raw_tables import table_of
+from hl_pipeline.warehouse.spending import Prices
 
 _log = logging.getLogger(__name__)
 _DAYS_READ_AT_ONCE = 8
@@ -73,7 +72,7 @@ class Bill:
 
     costs: list[Cost]
     listed: frozenset[tuple[str, str]]
-    room: Room
+    room: DiskEstimate
     disks: list[Disk]
     lists: int
     dollars_of_lists: Decimal
@@ -85,25 +84,22 @@ class Bill:
 
     def find_obstacles(self, dollars_left: Decimal | None) -> list[str]:
         """Why it cannot be downloaded, in words; `dollars_left`: of the budget, None where there is none."""
-        said: list[str] = []
+        obstacles: list[str] = []
         if dollars_left is not None and self.dollars > dollars_left:
-            said.append(f"${self.dollars - dollars_left:,.4f} more than is left of HL_S3_BUDGET_USD")
-        lacking = [disk for disk in self.disks if not disk.suffices]
-        return said + [f"{(disk.needed - disk.free) / 1e9:,.1f} GB too little at {disk.path}" for disk in lacking]
+            obstacles.append(f"${self.dollars - dollars_left:,.4f} more than is left of HL_S3_BUDGET_USD")
+        full = [disk for disk in self.disks if not disk.suffices]
+        return obstacles + [f"{(disk.needed - disk.free) / 1e9:,.1f} GB too little at {disk.path}" for disk in full]
 
 
-def want_fills(days: Sequence[date], source: Source, listed: Mapping[date, Mapping[int, SourceObject]]) -> Wanted:
-    """What `days` want of a dataset of fills, of which these objects are `listed` by day and hour."""
-    hours = sorted({hour for day in days for hour in wanted_hours(day, source)})
-    found = {hour: listed.get(hour.date(), {}).get(hour.hour) for hour in hours}
-    lacking = sum(item is None and is_needed(source, hour) for hour, item in found.items())
-    return Wanted(source.name, [(hour.date(), item) for hour, item in found.items() if item is not None], lacking)
-
-
-def want_statuses(days: Sequence[date], listed: Mapping[date, Sequence[SourceObject]]) -> Wanted:
-    """What `days` want of the statuses of TWAPs, of which these objects are `listed` by the day in their key."""
-    dates = sorted({near for day in days for near in days_around(day)})
-    return Wanted(STATUSES, [(own, item) for own in dates for item in listed.get(own, [])], None)
+def want(days: Sequence[date], dataset: Dataset, listing: Listing) -> Wanted:
+    """What `days` want of a dataset, of which these objects are listed."""
+    wanted = wanted_objects(dataset, days, listing)
+    missing = [start_of(place.object_date) + HOUR * (place.hour or 0) for place, item in wanted.items() if item is None]
+    return Wanted(
+        dataset.name,
+        [(place.object_date, item) for place, item in wanted.items() if item is not None],
+        sum(is_needed(dataset, hour) for hour in missing) if dataset.is_hourly else None,
+    )
 
 
 def cost_of(wanted: Wanted, in_lake: AbstractSet[tuple[str, str]], prices: Prices, oldest_kept: date) -> Cost:
@@ -122,57 +118,50 @@ def cost_of(wanted: Wanted, in_lake: AbstractSet[tuple[str, str]], prices: Price
     )
 
 
-def room_for(costs: Collection[Cost]) -> Room:
+def room_for(costs: Collection[Cost]) -> DiskEstimate:
     """What lake and hl.fills take when all of it is downloaded."""
     loaded = sum(cost.bytes_to_load for cost in costs)
-    return room_of_fetched(sum(cost.to_download.bytes for cost in costs), loaded or None)
+    return estimate_of_fetched(sum(cost.to_download.bytes for cost in costs), loaded or None)
 
 
 def draw_up_bill(days: Sequence[date], settings: Settings, reset: AbstractSet[tuple[str, str]]) -> Bill:
     """List what `days` (in order) want, and what the lake has of it but for the objects that are to be fetched again (`reset`:
     dataset and key). Raises BucketError, also where there is no money to list.
     """
-    of_fills = Spending(settings, settings.node_data_price_per_gb)
-    of_statuses = Spending(settings, settings.twap_data_price_per_gb)
-    node_data = open_node_data(settings, of_fills)
-    twap_data = open_twap_data(settings, of_statuses)
-    wanted = list_wanted(days, node_data, twap_data)
+    paid = open_paid_buckets(settings)
+    wanted = list_wanted(days, {name: bucket for name, (bucket, _) in paid.items()})
     lake = open_lake(settings.lake)
     prices = prices_of_datasets(settings)
     oldest = oldest_kept(settings)
-    kept = [{known for known in find_in_lake(lake, item) if (item.dataset, known[0]) not in reset} for item in wanted]
+    kept = [{known for known in find_versions(lake, item) if (item.dataset, known[0]) not in reset} for item in wanted]
     costs = [cost_of(item, known, prices[item.dataset], oldest) for item, known in zip(wanted, kept, strict=True)]
     room = room_for(costs)
-    lists, dollars = of_fills.requests + of_statuses.requests, of_fills.dollars + of_statuses.dollars
+    lists = sum(spending.requests for _, spending in paid.values())
+    dollars = sum((spending.dollars for _, spending in paid.values()), Decimal(0))
     listed = frozenset((item.dataset, found.key) for item in wanted for _, found in item.objects)
     return Bill(costs, listed, room, find_disks(settings, room), lists, dollars)
 
 
-def prices_of_datasets(settings: Settings) -> dict[str, Prices]:
-    """What the bucket of each dataset asks."""
-    prices = {source.name: find_prices(settings.node_data_url, settings.node_data_price_per_gb, settings) for source in SOURCES}
-    return prices | {STATUSES: find_prices(settings.twap_data_url, settings.twap_data_price_per_gb, settings)}
-
-
-def list_wanted(days: Sequence[date], node_data: Bucket, twap_data: Bucket | None) -> list[Wanted]:
+def list_wanted(days: Sequence[date], buckets: Mapping[BucketName, Bucket | None]) -> list[Wanted]:
     """What `days` (in order) want of each dataset; one that none of them wants is not listed. Raises BucketError."""
-    found: list[Wanted] = []
-    for source in SOURCES:
-        dates = [hour.date() for day in days for hour in wanted_hours(day, source)]
-        listed = buckets.list_days(node_data, source.name, dates[0], dates[-1]) if dates else {}
-        found.append(want_fills(days, source, listed))
-    return [*found, want_statuses(days, {} if twap_data is None else list_twap_objects(twap_data))]
+    wanted: list[Wanted] = []
+    for dataset in DATASETS:
+        bucket = buckets[dataset.bucket]
+        dates = wanted_dates(dataset, days)
+        listing = list_dataset(bucket, dataset, dates[0], dates[-1]) if bucket is not None and dates else {}
+        wanted.append(want(days, dataset, listing))
+    return wanted
 
 
-def find_in_lake(lake: Lake, wanted: Wanted) -> set[tuple[str, str]]:
+def find_versions(lake: Lake, wanted: Wanted) -> set[tuple[str, str]]:
     """Key and ETag of the lake's objects of the days of which some are wanted."""
-    is_of_fills = wanted.dataset != STATUSES
-    there = set(list_days(lake, "raw_fills" if is_of_fills else "raw_twap_statuses"))
+    table = table_of(wanted.dataset)
+    present = set(list_days(lake, table.name))
 
     def read(object_date: date) -> list[tuple[str, str]]:
-        metas = list_raw_objects(lake, object_date) if is_of_fills else list_status_objects(lake, object_date)
+        metas = table.list(lake, object_date)
         emit(_log, "lake_day_read", level=logging.DEBUG, day=object_date, objects=len(metas))
         return [(meta.key, meta.etag) for meta in metas]
 
     with ThreadPoolExecutor(_DAYS_READ_AT_ONCE, thread_name_prefix="lake") as pool:
-        return {known for of_day in pool.map(read, sorted(there & {own for own, _ in wanted.objects})) for known in of_day}
+        return {known for of_day in pool.map(read, sorted(present & {own for own, _ in wanted.objects})) for known in of_day}

@@ -6,16 +6,15 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
 from hl_pipeline.domain.completeness import hour_of
-from hl_pipeline.domain.datasets import SOURCES, STATUSES, wanted_hours
-from hl_pipeline.domain.object_keys import KEY_FORMS, Place, days_that_want, hours_to_list, place_of_key
-from hl_pipeline.domain.records import ObjectMeta, StatusObject
-from hl_pipeline.lake.fills import list_raw_objects, raw_path, read_object_meta
+from hl_pipeline.domain.datasets import BUCKETS, BY_NAME, DATASETS, SOURCES, wanted_hours
+from hl_pipeline.domain.object_keys import KEY_FORMS, Place, days_that_want, days_to_list, place_of_key
+from hl_pipeline.domain.records import StoredObject
 from hl_pipeline.lake.store import Lake
-from hl_pipeline.lake.twaps import list_status_objects, read_status_object_meta, status_object_path
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import Bucket, list_days, list_hours, list_twap_objects
-from hl_pipeline.sources.open import open_node_data, open_twap_data
-from hl_pipeline.warehouse.spending import Spending
+from hl_pipeline.sources.buckets import list_dataset
+from hl_pipeline.sources.open import settings_of
+from hl_pipeline.stages.paid_buckets import open_paid_bucket, open_paid_buckets
+from hl_pipeline.stages.raw_tables import RAW_FILLS, RAW_TWAP_STATUSES
 
 
 class NoSuchObjectError(ValueError):
@@ -24,17 +23,16 @@ class NoSuchObjectError(ValueError):
 
 def list_modified_since(settings: Settings, moment: datetime, first: date | None, last: date | None, newest: date) -> list[Place]:
     """The objects of the days from `first` to `last` that the buckets got at `moment` or later. Raises BucketError."""
-    found: list[Place] = []
-    node_data, twap_data = _open_node_data(settings), _open_twap_data(settings)
-    for source in SOURCES:
-        if (span := hours_to_list(source, first, last, newest)) is None:
-            continue
-        for day, hours in list_days(node_data, source.name, *span).items():
-            new = {hour: item for hour, item in hours.items() if item.modified >= moment}
-            found += [Place(source.name, day, hour, item.key) for hour, item in new.items()]
-    for day, items in (list_twap_objects(twap_data) if twap_data else {}).items():
-        found += [Place(STATUSES, day, item.hour, item.key) for item in items if item.modified >= moment]
-    return found
+    places: list[Place] = []
+    paid = open_paid_buckets(settings)
+    for dataset in DATASETS:
+        days = days_to_list(dataset, first, last, newest)
+        bucket, _ = paid[dataset.bucket]
+        if days is not None and bucket is not None:
+            listing = list_dataset(bucket, dataset, *days)
+            new = [(day, item) for day, items in listing.items() for item in items if item.modified >= moment]
+            places += [Place(dataset.name, day, item.hour, item.key) for day, item in new]
+    return places
 
 
 def look_up(settings: Settings, keys: Iterable[str]) -> list[Place]:
@@ -43,15 +41,13 @@ def look_up(settings: Settings, keys: Iterable[str]) -> list[Place]:
     """
     places = [place_of_given(key, settings) for key in keys]
     for place in places:
-        if place.dataset == STATUSES:
-            twap_data = _open_twap_data(settings)
-            there = [] if twap_data is None else list_twap_objects(twap_data).get(place.object_date, [])
-            url = settings.twap_data_url
-        else:
-            there = list(list_hours(_open_node_data(settings), place.dataset, place.object_date).values())
-            url = settings.node_data_url
-        if place.key not in {item.key for item in there}:
-            near = ", ".join(item.key for item in there) or "none"
+        dataset = BY_NAME[place.dataset]
+        bucket, _ = open_paid_bucket(dataset.bucket, settings)
+        listing = {} if bucket is None else list_dataset(bucket, dataset, place.object_date, place.object_date)
+        listed = [item.key for item in listing.get(place.object_date, [])]
+        if place.key not in listed:
+            url = settings_of(dataset.bucket, settings).url
+            near = ", ".join(listed) or "none"
             raise NoSuchObjectError(f"{place.key} is not in {url}; the objects of that day there: {near}")
     return places
 
@@ -59,8 +55,8 @@ def look_up(settings: Settings, keys: Iterable[str]) -> list[Place]:
 def place_of_given(key: str, settings: Settings) -> Place:
     """Where the object stands whose key somebody gave, with or without the URL of its bucket. Raises NoSuchObjectError."""
     bare = key
-    for url in (settings.node_data_url, settings.twap_data_url):
-        bare = bare.removeprefix(f"{url.rstrip('/')}/")
+    for bucket in BUCKETS:
+        bare = bare.removeprefix(f"{settings_of(bucket, settings).url.rstrip('/')}/")
     place = place_of_key(bare)
     if place is None:
         raise NoSuchObjectError(f"{key} is no key of a known form; known are {KEY_FORMS}")
@@ -69,35 +65,17 @@ def place_of_given(key: str, settings: Settings) -> Place:
     return place
 
 
-def find_in_lake(lake: Lake, place: Place) -> ObjectMeta | StatusObject | None:
-    """What the lake has in that place."""
-    if place.dataset == STATUSES:
-        return read_status_object_meta(lake, status_object_path(place.object_date, place.key))
-    assert place.hour is not None
-    return read_object_meta(lake, raw_path(place.object_date, place.hour, place.dataset))
-
-
-def list_in_lake(lake: Lake, days: Sequence[date]) -> list[ObjectMeta | StatusObject]:
+def list_in_lake(lake: Lake, days: Sequence[date]) -> list[StoredObject]:
     """The objects in the lake that these days want: of fills those of their hours and of the one after, of statuses those with
     such a day in their key.
     """
     wanted = {(source.name, hour) for day in days for source in SOURCES for hour in wanted_hours(day, source)}
     dates = sorted({hour.date() for _, hour in wanted})
-    fills = [meta for own in dates for meta in list_raw_objects(lake, own) if (meta.source, hour_of(meta)) in wanted]
-    return [*fills, *(meta for own in days for meta in list_status_objects(lake, own))]
+    fills = [meta for own in dates for meta in RAW_FILLS.list(lake, own) if (meta.source, hour_of(meta)) in wanted]
+    return [*fills, *(meta for own in days for meta in RAW_TWAP_STATUSES.list(lake, own))]
 
 
-def _describe_span(dataset: str) -> str:
-    [source] = [source for source in SOURCES if source.name == dataset]
-    end = "today" if source.last is None else f"{source.last:%Y-%m-%d %H} h"
-    return f"{dataset} has hours from {source.first:%Y-%m-%d %H} h to {end}"
-
-
-def _open_node_data(settings: Settings) -> Bucket:
-    spending = Spending(settings, settings.node_data_price_per_gb)
-    return open_node_data(settings, spending)
-
-
-def _open_twap_data(settings: Settings) -> Bucket | None:
-    spending = Spending(settings, settings.twap_data_price_per_gb)
-    return open_twap_data(settings, spending)
+def _describe_span(name: str) -> str:
+    dataset = BY_NAME[name]
+    end = "today" if dataset.last is None else f"{dataset.last:%Y-%m-%d %H} h"
+    return f"{name} has hours from {dataset.first:%Y-%m-%d %H} h to {end}"

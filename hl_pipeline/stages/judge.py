@@ -6,26 +6,23 @@ from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
-from hl_pipeline.domain.completeness import DayVerdict, judge_day
+from hl_pipeline.domain.completeness import DayVerdict, Errors, judge_day
+from hl_pipeline.domain.datasets import SOURCES, TWAP_STATUSES, days_around
 from hl_pipeline.domain.records import ObjectMeta
 from hl_pipeline.domain.status_completeness import StatusVerdict, judge_status_day
 from hl_pipeline.lake.fills import list_raw_objects
 from hl_pipeline.lake.store import Lake
-from hl_pipeline.lake.twaps import (
-    list_status_objects,
-)
-from hl_pipeline.settings import NONE, Settings
+from hl_pipeline.lake.twaps import list_status_objects
+from hl_pipeline.settings import Settings
+from hl_pipeline.sources.open import settings_of
 from hl_pipeline.warehouse.coverage import read_acknowledged, record_hours, record_status_hours
-from hl_pipeline.warehouse.ledger import (
-    read_errors,
-    read_statuses_errors,
-)
+from hl_pipeline.warehouse.ledger import read_errors
 from hl_pipeline.warehouse.locks import lock_judging_statuses
 
 
 def objects_around(lake: Lake, day: date) -> list[ObjectMeta]:
     """The objects in the lake that may have fills of `day`."""
-    return [meta for step in (-1, 0, 1) for meta in list_raw_objects(lake, day + timedelta(days=step))]
+    return [meta for own in days_around(day) for meta in list_raw_objects(lake, own)]
 
 
 def judge_fills(day: date, metas: list[ObjectMeta], connection: psycopg.Connection, settings: Settings) -> DayVerdict:
@@ -33,24 +30,30 @@ def judge_fills(day: date, metas: list[ObjectMeta], connection: psycopg.Connecti
     lock_judging since before it read what objects there are.
     """
     span = day - timedelta(days=1), day + timedelta(days=1)
-    lag = timedelta(hours=settings.publish_lag_hours)
+    lag = settings_of("node_data", settings).publish_lag
     acknowledged = read_acknowledged(connection, *span)
-    judgement = judge_day(day, metas, read_errors(connection, *span), datetime.now(UTC), lag, acknowledged)
-    record_hours(connection, judgement.coverage)
-    return judgement
+    errors: Errors = {
+        (place.dataset, place.object_date, place.hour): error
+        for place, error in read_errors(connection, SOURCES, *span).items()
+        if place.hour is not None
+    }
+    verdict = judge_day(day, metas, errors, datetime.now(UTC), lag, acknowledged)
+    record_hours(connection, verdict.coverage)
+    return verdict
 
 
 def judge_statuses(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> StatusVerdict:
     """Whether the day's objects are in the lake, by what the ledger knows now; hl.coverage says the same."""
+    bucket = settings_of(TWAP_STATUSES.bucket, settings)
     with lock_judging_statuses(connection, day):
-        judgement = judge_status_day(
+        verdict = judge_status_day(
             day,
             [meta for step in (0, 1) for meta in list_status_objects(lake, day + timedelta(days=step))],
-            read_statuses_errors(connection, day),
+            {(at.key, at.hour): error for at, error in read_errors(connection, [TWAP_STATUSES], day, day).items()},
             datetime.now(UTC),
-            timedelta(hours=settings.twap_publish_lag_hours),
-            is_wanted=settings.twap_data_url != NONE,
+            bucket.publish_lag,
+            is_wanted=bucket.is_set,
             acknowledged=read_acknowledged(connection, day, day + timedelta(days=1)),
         )
-        record_status_hours(connection, day, judgement.hours)
-    return judgement
+        record_status_hours(connection, day, verdict.hours)
+    return verdict

@@ -38,7 +38,7 @@ from hl_pipeline.warehouse.backfill_progress import count_states
 from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
 from hl_pipeline.warehouse.fills_days import read_fills_day
 from hl_pipeline.warehouse.hour_totals import read_totals, read_verified, record_verified
-from hl_pipeline.warehouse.ledger import record_fetched, record_shard
+from hl_pipeline.warehouse.ledger import record_fetched
 from hl_pipeline.warehouse.load_fills import LoadedDay, SourceOfDay, append_hours, load_day, read_loaded, read_places
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
 
@@ -182,7 +182,7 @@ def apply(
 def _record_sources(facts: DayFacts, connection: psycopg.Connection) -> dict[str, SourceOfDay]:
     """Write into the ledger what the lake knows of the day's objects; these, by key."""
     ids = {meta.key: record_fetched(connection, meta, keep_error=True) for meta in facts.objects}
-    ids |= {meta.key: record_shard(connection, meta) for meta in facts.shards}
+    ids |= {meta.key: record_fetched(connection, meta) for meta in facts.shards}
     return {meta.key: SourceOfDay(ids[meta.key], meta.etag, meta.parser) for meta in [*facts.objects, *facts.shards]}
 
 

@@ -21,7 +21,7 @@ from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import list_status_objects, no_events, read_api_history, read_status_object, write_statuses
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.judge import judge_statuses
-from hl_pipeline.warehouse.ledger import days_of_stray_statuses, record_statuses_fetched
+from hl_pipeline.warehouse.ledger import days_of_stray_statuses, record_fetched
 from hl_pipeline.warehouse.load_twaps import load_statuses, refuse_lost_status_objects
 from hl_pipeline.warehouse.locks import lock_statuses_day
 
@@ -68,7 +68,7 @@ def load_statuses_day(day: date, lake: Lake, connection: psycopg.Connection, set
         keys = {meta.key for meta in objects} | set(history["object"].unique())
         refuse_lost_status_objects(connection, day, keys, lake.root)
         for meta in objects:
-            record_statuses_fetched(connection, meta, keep_error=True)
+            record_fetched(connection, meta, keep_error=True)
         reaching = [meta for meta in objects if _reaches_into(day, meta)]
         deduplicated = deduplicate_statuses(pl.concat([_read_events(day, reaching, lake), history]))
         verdict = judge_statuses(day, lake, connection, settings)

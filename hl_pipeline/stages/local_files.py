@@ -1,5 +1,5 @@
-"""Objects that somebody has as files already: which object of a bucket a file is, by its path, by what is in it, or by what is
-said of it; and its way into the lake, as if it had been downloaded.
+"""Objects that somebody has as files already: which object of a bucket a file is, by its path, by what is in it, or by what
+the caller says; and its way into the lake, as if it had been downloaded.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -17,18 +16,13 @@ import polars as pl
 import psycopg
 
 from hl_pipeline.domain.completeness import MORE_HOURS
-from hl_pipeline.domain.datasets import HOUR, STATUSES, start_of
-from hl_pipeline.domain.object_keys import Place, days_that_want, place_in_path, place_of_hour
-from hl_pipeline.domain.records import ObjectMeta, StatusObject
-from hl_pipeline.formats.decoding import Decoded, decode
+from hl_pipeline.domain.datasets import BY_NAME, HOUR, TWAP_STATUSES, start_of
+from hl_pipeline.domain.object_keys import Place, days_that_want, lock_name, place_in_path, place_of_hour
+from hl_pipeline.domain.records import StoredObject
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
-from hl_pipeline.formats.twap_statuses import decode_statuses
-from hl_pipeline.lake.fills import write_raw_object
 from hl_pipeline.lake.store import Lake
-from hl_pipeline.lake.twaps import write_status_object
-from hl_pipeline.stages.fetch_fills import FORMATS
-from hl_pipeline.stages.find_objects import find_in_lake
-from hl_pipeline.warehouse.ledger import record_fetched, record_statuses_fetched
+from hl_pipeline.stages.raw_tables import FILL_FORMATS, STATUS_FORMAT, ObjectBytes, find_in_lake, table_of
+from hl_pipeline.warehouse.ledger import record_fetched
 from hl_pipeline.warehouse.locks import lock_object
 
 ACCEPTED = (
@@ -57,24 +51,27 @@ class LocalFile:
     place: Place
 
 
-def recognise(path: Path, said: Place | None, threads: int) -> LocalFile:
-    """Which object a file is; `said`: which one it is said to be. All of it is read. Raises LocalFileError."""
+def identify(path: Path, given: Place | None, threads: int) -> LocalFile:
+    """Which object a file is; `given`: which one the caller says it is. All of it is read. Raises LocalFileError."""
     try:
-        codec, md5 = _look_at(path)
-        place = said or place_in_path(path.absolute().as_posix())
+        codec, md5 = _read_codec_and_md5(path)
+        place = given or place_in_path(path.absolute().as_posix())
         dataset = _sniff_dataset(path, codec) or (place.dataset if place else None)
         if dataset is None:
             raise LocalFileError(f"{path}: what is in it is not known. Accepted is {ACCEPTED}")
         if place is not None and place.dataset != dataset:
             raise LocalFileError(f"{path}: it holds {dataset}, not {place.dataset} as {place.key} says; see --as")
-        found = _place_statuses(path, codec, place) if dataset == STATUSES else _place_fills(path, codec, dataset, place, threads)
+        if BY_NAME[dataset].is_hourly:
+            place = _check_hour(path, codec, dataset, place, threads)
+        else:
+            place = _check_day(path, codec, place, threads)
     except OSError as error:
         raise LocalFileError(f"{path}: {error.strerror or error}. Accepted is {ACCEPTED}") from error
     except UnreadableObjectError as error:
         raise LocalFileError(f"{path}: {error}") from error
-    if not days_that_want(found):
-        raise LocalFileError(f"{path}: {dataset} has no {found.object_date} {found.hour:02} h; say which object it is with --as")
-    return LocalFile(path, codec, md5, path.stat().st_size, found)
+    if not days_that_want(place):
+        raise LocalFileError(f"{path}: {dataset} has no {place.object_date} {place.hour:02} h; say which object it is with --as")
+    return LocalFile(path, codec, md5, path.stat().st_size, place)
 
 
 def refuse_conflicts(lake: Lake, files: list[LocalFile], *, replace: bool) -> None:
@@ -84,7 +81,7 @@ def refuse_conflicts(lake: Lake, files: list[LocalFile], *, replace: bool) -> No
     seen: dict[tuple[str, date, int | None, str], Path] = {}
     for file in files:
         place = file.place
-        where = place.dataset, place.object_date, place.hour, place.key if place.dataset == STATUSES else ""
+        where = place.dataset, place.object_date, place.hour, "" if BY_NAME[place.dataset].is_hourly else place.key
         if where in seen:
             raise LocalFileError(f"{seen[where]} and {file.path} are both {place.key}")
         seen[where] = file.path
@@ -96,32 +93,20 @@ def refuse_conflicts(lake: Lake, files: list[LocalFile], *, replace: bool) -> No
             )
 
 
-def bring_local_file(
-    file: LocalFile, lake: Lake, connection: psycopg.Connection, threads: int
-) -> tuple[ObjectMeta | StatusObject, bool]:
+def fetch_local_file(file: LocalFile, lake: Lake, connection: psycopg.Connection, threads: int) -> tuple[StoredObject, bool]:
     """The object as the lake has it in the end, in the place of whatever it had of it before; and whether it was written now."""
-    place = file.place
-    is_of_fills = place.dataset != STATUSES
-    with lock_object(connection, place.key if is_of_fills else f"twap_statuses {place.key}"):
-        known = find_in_lake(lake, place)
+    with lock_object(connection, lock_name(file.place)):
+        known = find_in_lake(lake, file.place)
         if known is not None and known.etag == file.md5:
             return known, False
-        given = {"key": place.key, "etag": file.md5, "size": file.size, "object_date": place.object_date}
-        if is_of_fills:
-            assert place.hour is not None
-            form = FORMATS[place.dataset]
-            parts = _decode_fills(file.path, file.codec, place.dataset, threads)
-            meta = write_raw_object(lake, parts, **given, source=place.dataset, hour=place.hour, parser=form.PARSER)
-            record_fetched(connection, meta)
-            return meta, True
         with file.path.open("rb") as stream:
-            parts = decode_statuses(stream, file.codec, is_parquet=file.codec == "parquet")
-            meta = write_status_object(lake, parts, **given, hour=place.hour)
-        record_statuses_fetched(connection, meta)
+            content = ObjectBytes(stream, file.codec, file.md5, file.size)
+            meta = table_of(file.place.dataset).write(lake, file.place, content, threads)
+        record_fetched(connection, meta)
         return meta, True
 
 
-def _look_at(path: Path) -> tuple[str, str]:
+def _read_codec_and_md5(path: Path) -> tuple[str, str]:
     """The file's codec by its first bytes, and the MD5 of all."""
     md5 = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
@@ -135,7 +120,7 @@ def _look_at(path: Path) -> tuple[str, str]:
 def _sniff_dataset(path: Path, codec: str) -> str | None:
     """The dataset of the first line that tells; None when none does."""
     if codec == "parquet":
-        return STATUSES
+        return TWAP_STATUSES.name
     with path.open("rb") as stream:
         for chunk in whole_lines(decompress(stream, codec)):
             for line in chunk.split(b"\n"):
@@ -151,7 +136,7 @@ def _dataset_of_line(line: bytes) -> str | None:
             case {"block_number": _, "events": [[_, dict()], *_]}:
                 return "node_fills_by_block"
             case {"events": [{"twap_id": _}, *_]} | {"twap_id": _, "status": _}:
-                return STATUSES
+                return TWAP_STATUSES.name
             case {"side_info": _, "coin": _}:
                 return "node_trades"
             case [str(), {"coin": _, "px": _}] | {"user": _, "coin": _, "px": _}:
@@ -161,21 +146,17 @@ def _dataset_of_line(line: bytes) -> str | None:
     return None
 
 
-def _decode_fills(path: Path, codec: str, dataset: str, threads: int) -> Iterator[Decoded]:
-    with path.open("rb") as stream:
-        yield from decode(whole_lines(decompress(stream, codec)), FORMATS[dataset].decode_chunk, threads)
-
-
-def _place_fills(path: Path, codec: str, dataset: str, place: Place | None, threads: int) -> Place:
+def _check_hour(path: Path, codec: str, dataset: str, place: Place | None, threads: int) -> Place:
     """The hour that nearly all of the file's fills are of, by the clock that hours are cut by where the format has it."""
     hours: Counter[datetime] = Counter()
     spans: list[tuple[datetime, datetime]] = []
-    for part in _decode_fills(path, codec, dataset, threads):
-        cut_by = pl.coalesce(pl.from_epoch("local_time_ns", "ns").dt.replace_time_zone("UTC").dt.cast_time_unit("ms"), "time")
-        times = part.fills.select(cut_by.alias("time"))["time"]
-        if times.len():
-            spans.append((times.min(), times.max()))  # type: ignore[arg-type]
-            hours.update(dict(times.dt.truncate("1h").value_counts().iter_rows()))
+    with path.open("rb") as stream:
+        for part in FILL_FORMATS[dataset].decode(stream, codec, threads):
+            cut_by = pl.coalesce(pl.from_epoch("local_time_ns", "ns").dt.replace_time_zone("UTC").dt.cast_time_unit("ms"), "time")
+            times = part.fills.select(cut_by.alias("time"))["time"]
+            if times.len():
+                spans.append((times.min(), times.max()))  # type: ignore[arg-type]
+                hours.update(dict(times.dt.truncate("1h").value_counts().iter_rows()))
     if not hours:
         raise LocalFileError(f"{path}: no fill of {dataset} can be read in it. Accepted is {ACCEPTED}")
     first, last = min(low for low, _ in spans), max(high for _, high in spans)
@@ -184,18 +165,20 @@ def _place_fills(path: Path, codec: str, dataset: str, place: Place | None, thre
     hour = start_of(found.object_date) + found.hour * HOUR
     reach = MORE_HOURS * HOUR if place else _NEAR_HOUR
     if not hour - reach <= first <= last < hour + HOUR + reach:
-        told = f"{found.key}, as which it is taken, is the object of {hour:%Y-%m-%d %H} h" if place else "these are several hours"
+        which = (
+            f"{found.key}, as which it is taken, is the object of {hour:%Y-%m-%d %H} h" if place else "these are several hours"
+        )
         raise LocalFileError(
-            f"{path}: it has fills from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}, and {told}. Accepted is {ACCEPTED}"
-            "; --as KEY says which object it is"
+            f"{path}: it has fills from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}, and {which}. "
+            f"Accepted is {ACCEPTED}; --as KEY says which object it is"
         )
     return found
 
 
-def _place_statuses(path: Path, codec: str, place: Place | None) -> Place:
+def _check_day(path: Path, codec: str, place: Place | None, threads: int) -> Place:
     """The day that most of the file's events are of; a name for it where it has none."""
     with path.open("rb") as stream:
-        parts = [part.statuses["time_ns"] for part in decode_statuses(stream, codec, is_parquet=codec == "parquet")]
+        parts = [part.statuses["time_ns"] for part in STATUS_FORMAT.decode(stream, codec, threads)]
     times = pl.concat(parts) if parts else pl.Series("time_ns", [], pl.Int64)
     if times.is_empty():
         raise LocalFileError(f"{path}: no TWAP status can be read in it. Accepted is {ACCEPTED}")
@@ -206,4 +189,4 @@ def _place_statuses(path: Path, codec: str, place: Place | None) -> Place:
             f"{path}: it has statuses from {min(days)} to {max(days)}, and an object is of one day"
             f"{f' ({place.key}: {day})' if place else ''}. Accepted is {ACCEPTED}; --as KEY says which object it is"
         )
-    return place or Place(STATUSES, day, None, f"date={day}/{path.name}")
+    return place or Place(TWAP_STATUSES.name, day, None, f"date={day}/{path.name}")

@@ -9,38 +9,36 @@ import psycopg
 from hl_pipeline.lake.api_fills import list_api_shards, read_api_progress
 from hl_pipeline.lake.fills import list_raw_objects
 from hl_pipeline.lake.store import Lake, list_days
-from hl_pipeline.lake.twaps import list_status_objects
+from hl_pipeline.stages.raw_tables import TABLES
 from hl_pipeline.warehouse.backfill_progress import restore_done
-from hl_pipeline.warehouse.ledger import record_fetched, record_shard, record_statuses_fetched
+from hl_pipeline.warehouse.ledger import record_fetched
 
 
 def days_in_lake(lake: Lake, first: date = date.min, last: date = date.max) -> list[date]:
-    """The days from `first` to `last` that the lake has fills of, or objects of their own (those of hour 0 alone are there for
+    """The days from `first` to `last` that the lake has fills of, or objects of their own (those of hour 0 alone came for
     the day before), or fills from the info API, or TWAP statuses.
     """
     of_events = [list_days(lake, table) for table in ("fills", "api_fills", "twap_statuses", "api_twap_history")]
     made = {day for days in of_events for day in days}
     raw = [day for day in list_days(lake, "raw_fills") if first <= day <= last and day not in made]
-    there = made.union(day for day in raw if any(meta.hour for meta in list_raw_objects(lake, day)))
-    return sorted(day for day in there if first <= day <= last)
+    present = made.union(day for day in raw if any(meta.hour for meta in list_raw_objects(lake, day)))
+    return sorted(day for day in present if first <= day <= last)
 
 
 def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
     """Write into the ledger what the lake knows of its objects, and of wallets how far the info API was asked for them."""
-    for object_date in list_days(lake, "raw_fills"):
-        for meta in list_raw_objects(lake, object_date):
-            record_fetched(connection, meta, keep_error=True)
+    for table in TABLES:
+        for object_date in list_days(lake, table.name):
+            for meta in table.list(lake, object_date):
+                record_fetched(connection, meta, keep_error=True)
     for day in list_days(lake, "api_fills"):
         for meta in list_api_shards(lake, day):
-            record_shard(connection, meta)
+            record_fetched(connection, meta)
     for wallets, bad in read_api_progress(lake):
         restore_done(connection, wallets, bad)
-    for object_date in list_days(lake, "raw_twap_statuses"):
-        for meta in list_status_objects(lake, object_date):
-            record_statuses_fetched(connection, meta, keep_error=True)
 
 
 def days_left_alone(connection: psycopg.Connection, days: list[date]) -> list[date]:
     """The days that the database has fills of and that are not among `days`."""
-    found = connection.execute("SELECT date FROM hl.fills_days WHERE rows > 0 AND date <> ALL(%s) ORDER BY date", [days])
-    return [row[0] for row in found]
+    rows = connection.execute("SELECT date FROM hl.fills_days WHERE rows > 0 AND date <> ALL(%s) ORDER BY date", [days])
+    return [row[0] for row in rows]

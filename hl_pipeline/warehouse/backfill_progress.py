@@ -16,7 +16,7 @@ import psycopg
 from hl_pipeline.domain.records import ApiShard, HistoryKind, HistoryPage, WalletVerdict
 from hl_pipeline.formats.fills import BadLine
 from hl_pipeline.warehouse.dirty_days import note_dirty
-from hl_pipeline.warehouse.ledger import record_shard
+from hl_pipeline.warehouse.ledger import record_fetched
 
 UNMATCHED = "it has no twapId"
 """How the reason begins for which a status without a TWAP is in quarantine."""
@@ -371,7 +371,7 @@ def forget_staged(connection: psycopg.Connection, shard: str, staged: Staged, wr
         known = dict(connection.execute(_ETAGS, [[meta.key for meta in written]]).fetchall())
         days = [date.fromisoformat(meta.date) for meta in written if known.get(meta.key) != meta.etag]
         for meta in written:
-            record_shard(connection, meta)
+            record_fetched(connection, meta)
         if days:
             note_dirty(connection, days, f"fills from the info API, shard {shard}")
         columns = [list(column) for column in zip(*staged.pages, strict=True)] or [[], [], []]

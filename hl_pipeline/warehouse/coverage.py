@@ -1,4 +1,4 @@
-"""hl.coverage, hour by hour what was judged to be there, and hl.acknowledged, what people have said of its holes."""
+"""hl.coverage, hour by hour what was judged to be present, and hl.acknowledged, what people have noted of its holes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 
 from hl_pipeline.domain.completeness import Acknowledged, HourState
-from hl_pipeline.domain.datasets import SOURCES, STATUSES
+from hl_pipeline.domain.datasets import BY_NAME, TWAP_STATUSES
 from hl_pipeline.domain.status_completeness import StatusHour
 
 _RECORD = """
@@ -77,7 +77,7 @@ def _row(hour: HourState) -> list[object]:
 def record_status_hours(connection: psycopg.Connection, day: date, hours: Sequence[StatusHour]) -> None:
     """Make this all that hl.coverage says of a day of statuses. The caller holds lock_judging_statuses."""
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(_FORGET_STATUSES, [STATUSES, day])
+        cursor.execute(_FORGET_STATUSES, [TWAP_STATUSES.name, day])
         cursor.executemany(_RECORD, [_status_row(day, hour) for hour in hours])
 
 
@@ -88,7 +88,7 @@ def _status_row(day: date, hour: StatusHour) -> list[object]:
         keys, etags = (", ".join(values) for values in zip(*((meta.key, meta.etag) for meta in metas), strict=True))
         known = [keys, etags, sum(meta.rows for meta in metas), sum(meta.bad_lines for meta in metas)]
     fetched = max((meta.fetched_at for meta in metas), default=None)
-    place = [STATUSES, day, hour.hour]
+    place = [TWAP_STATUSES.name, day, hour.hour]
     return [*place, True, hour.found, hour.note, hour.why, *known, None, None, Multirange(), 0, fetched]
 
 
@@ -102,7 +102,7 @@ def acknowledge_holes(
     connection: psycopg.Connection, source: str, first: date, last: date, hour: int | None, note: str
 ) -> list[date]:
     """Note of an hour (None: of all hours) of those days that have a hole there that it is known; which days these are."""
-    begins = next((known.first.replace(tzinfo=None) for known in SOURCES if known.name == source), None)
+    begins = BY_NAME[source].first.replace(tzinfo=None)
     span = {"source": source, "first": first, "last": last, "hour": hour, "begins": begins}
     with connection.transaction(), connection.cursor() as cursor:
         days = [row[0] for row in cursor.execute(_FIND_HOLES, span)]

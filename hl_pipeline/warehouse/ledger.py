@@ -4,68 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
+from typing import Any, overload
 
 import psycopg
 
 from hl_pipeline.domain.completeness import first_ns, last_ns
-from hl_pipeline.domain.datasets import API_FILLS, API_TWAP_HISTORY
+from hl_pipeline.domain.datasets import API_TWAP_HISTORY, BY_NAME, Dataset
 from hl_pipeline.domain.due_days import Loaded, Taken
-from hl_pipeline.domain.records import ApiShard, ObjectMeta, StatusObject
+from hl_pipeline.domain.object_keys import Place
+from hl_pipeline.domain.records import ApiShard, ObjectMeta, StatusObject, StoredObject
 
-SOURCE_NUMBERS = {"node_trades": 1, "node_fills": 2, "node_fills_by_block": 3}
-"""The millions of an object_id, for ever: it must be the same whenever and wherever the object is recorded."""
 _FIRST_HOUR = date(2023, 1, 1)
 _FIRST_SHARD = 4_000_000
 """A multiple of 256: the last byte of such a number is the shard."""
 
-_FETCHED = """
+# What a dataset's objects do not have (a shard's size, the blocks of statuses) is NULL before and after.
+_RECORD = """
 INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, etag, size_bytes, parser, rows, bad_lines,
                               first_block, last_block, missing_blocks, first_time, last_time, fetched_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (object_id) DO UPDATE SET
+VALUES (%(object_id)s, %(key)s, %(dataset)s, %(object_date)s, %(hour)s, %(etag)s, %(size)s, %(parser)s, %(rows)s, %(bad_lines)s,
+        %(first_block)s, %(last_block)s, %(missing_blocks)s, %(first_time)s, %(last_time)s, %(fetched_at)s)
+ON CONFLICT ({identity}) DO UPDATE SET
     object_key = EXCLUDED.object_key, etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser,
     rows = EXCLUDED.rows, bad_lines = EXCLUDED.bad_lines, first_block = EXCLUDED.first_block, last_block = EXCLUDED.last_block,
     missing_blocks = EXCLUDED.missing_blocks, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
     fetched_at = EXCLUDED.fetched_at,
-    error = CASE WHEN %s THEN s3_ingest_log.error END, error_at = CASE WHEN %s THEN s3_ingest_log.error_at END,
+    error = CASE WHEN %(keep_error)s THEN s3_ingest_log.error END,
+    error_at = CASE WHEN %(keep_error)s THEN s3_ingest_log.error_at END,
     reset_of = CASE WHEN s3_ingest_log.reset_of = EXCLUDED.fetched_at THEN s3_ingest_log.reset_of END
-"""
-
-_API_FETCHED = """
-INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, etag, parser, rows, first_time, last_time, fetched_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (object_id) DO UPDATE SET
-    etag = EXCLUDED.etag, parser = EXCLUDED.parser, rows = EXCLUDED.rows, first_time = EXCLUDED.first_time,
-    last_time = EXCLUDED.last_time, fetched_at = EXCLUDED.fetched_at
 """
 
 _FAILED = """
 INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, error, error_at)
 VALUES (%s, %s, %s, %s, %s, %s, now())
-ON CONFLICT (object_id) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUDED.error_at
+ON CONFLICT ({identity}) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUDED.error_at
 """
 
-_STATUSES_FETCHED = """
-INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour, etag, size_bytes, parser, rows, bad_lines,
-                              first_time, last_time, fetched_at)
-VALUES (%s, 'twap_statuses', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (source, object_key) DO UPDATE SET
-    etag = EXCLUDED.etag, size_bytes = EXCLUDED.size_bytes, parser = EXCLUDED.parser, rows = EXCLUDED.rows,
-    bad_lines = EXCLUDED.bad_lines, first_time = EXCLUDED.first_time, last_time = EXCLUDED.last_time,
-    fetched_at = EXCLUDED.fetched_at, error = CASE WHEN %s THEN s3_ingest_log.error END,
-    error_at = CASE WHEN %s THEN s3_ingest_log.error_at END,
-    reset_of = CASE WHEN s3_ingest_log.reset_of = EXCLUDED.fetched_at THEN s3_ingest_log.reset_of END
-"""
+_BY_NUMBER, _BY_KEY = "object_id", "source, object_key"
+"""What identifies an object: its number, or where its dataset has none, its key. The object of an hour may change its key."""
 
-_STATUSES_FAILED = """
-INSERT INTO hl.s3_ingest_log (object_key, source, object_date, object_hour, error, error_at)
-VALUES (%s, 'twap_statuses', %s, %s, %s, now())
-ON CONFLICT (source, object_key) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUDED.error_at
-"""
-
-_STATUSES_ERRORS = """
-SELECT object_key, object_hour, error FROM hl.s3_ingest_log
-WHERE source = 'twap_statuses' AND object_date = %s AND error IS NOT NULL
+_ERRORS = """
+SELECT source, object_date, object_hour, object_key, error FROM hl.s3_ingest_log
+WHERE source = ANY(%s) AND object_date BETWEEN %s AND %s AND error IS NOT NULL
 """
 
 _STATUSES_ELSEWHERE = """
@@ -94,14 +74,9 @@ WHERE state <> 'no source'
        OR EXISTS (SELECT FROM hl.twap_statuses s WHERE s.date = d.date AND s.object LIKE %s))
 """
 
-_ERRORS = """
-SELECT source, object_date, object_hour, error FROM hl.s3_ingest_log
-WHERE object_date BETWEEN %s AND %s AND error IS NOT NULL AND object_id IS NOT NULL
-"""
-
 _TAKEN = """
 SELECT object_key, etag, first_time, last_time FROM hl.s3_ingest_log
-WHERE (source = 'twap_statuses') = %s AND source <> 'api_fills' AND object_date BETWEEN %s AND %s
+WHERE source = ANY(%s) AND object_date BETWEEN %s AND %s
 """
 
 _FILLS_OF = """
@@ -133,38 +108,15 @@ FROM hl.s3_ingest_log WHERE source = 'twap_statuses'
 """
 
 
-def object_number(source: str, object_date: date, hour: int) -> int:
-    """The object_id of an hour of the bucket, whatever its object is called there: the source and the hours since 2023."""
-    return SOURCE_NUMBERS[source] * 1_000_000 + (object_date - _FIRST_HOUR).days * 24 + hour
-
-
-def record_fetched(connection: psycopg.Connection, meta: ObjectMeta, *, keep_error: bool = False) -> int:
-    """Write what the lake knows of an object, and clear its error (unless a later form of it failed); its object_id."""
-    object_id = object_number(meta.source, date.fromisoformat(meta.object_date), meta.hour)
-    connection.execute(
-        _FETCHED,
-        [
-            object_id,
-            meta.key,
-            meta.source,
-            meta.object_date,
-            meta.hour,
-            meta.etag,
-            meta.size,
-            meta.parser,
-            meta.rows,
-            meta.bad_lines,
-            meta.first_block,
-            meta.last_block,
-            meta.missing_block_count,
-            _moment(first_ns(meta)),
-            _moment(last_ns(meta)),
-            meta.fetched_at,
-            keep_error,
-            keep_error,
-        ],
-    )
-    return object_id
+def object_number(dataset: str, object_date: date, hour: int | None) -> int | None:
+    """The object_id of an hour of a dataset, whatever its object is called there: the dataset's millions and the hours since
+    2023. It must be the same whenever and wherever the object is recorded. None: objects of the dataset have no number.
+    """
+    number = BY_NAME[dataset].number
+    if number is None:
+        return None
+    assert hour is not None
+    return number * 1_000_000 + (object_date - _FIRST_HOUR).days * 24 + hour
 
 
 def shard_number(day: date, shard: str) -> int:
@@ -172,47 +124,54 @@ def shard_number(day: date, shard: str) -> int:
     return _FIRST_SHARD + (day - _FIRST_HOUR).days * 256 + int(shard, 16)
 
 
-def record_shard(connection: psycopg.Connection, meta: ApiShard) -> int:
-    """Write what the lake has from the info API of a day and a shard; its object_id."""
-    object_id = shard_number(date.fromisoformat(meta.date), meta.shard)
-    moments = [_moment(ms * 1_000_000) for ms in (meta.first_time_ms, meta.last_time_ms)]
-    known = [meta.key, API_FILLS, meta.date, meta.etag, meta.parser, meta.rows, *moments, meta.fetched_at]
-    connection.execute(_API_FETCHED, [object_id, *known])
-    return object_id
+@overload
+def record_fetched(connection: psycopg.Connection, meta: ObjectMeta | ApiShard, *, keep_error: bool = False) -> int: ...
+@overload
+def record_fetched(connection: psycopg.Connection, meta: StoredObject | ApiShard, *, keep_error: bool = False) -> int | None: ...
+def record_fetched(connection: psycopg.Connection, meta: StoredObject | ApiShard, *, keep_error: bool = False) -> int | None:
+    """Write what the lake knows of an object, and clear its error (unless a later form of it failed); its object_id."""
+    known = _known_of(meta)
+    identity = _BY_KEY if known["object_id"] is None else _BY_NUMBER
+    connection.execute(_RECORD.replace("{identity}", identity), {**known, "keep_error": keep_error})
+    return known["object_id"]
 
 
-def record_error(connection: psycopg.Connection, key: str, source: str, object_date: date, hour: int, error: str) -> None:
+def _known_of(meta: StoredObject | ApiShard) -> dict[str, Any]:
+    """What the ledger keeps of an object."""
+    known = dict.fromkeys(("hour", "size", "bad_lines", "first_block", "last_block", "missing_blocks"))
+    known |= {"key": meta.key, "dataset": meta.dataset, "etag": meta.etag, "parser": meta.parser, "rows": meta.rows}
+    known |= {"fetched_at": meta.fetched_at}
+    if isinstance(meta, ApiShard):
+        span = meta.first_time_ms * 1_000_000, meta.last_time_ms * 1_000_000
+        known |= {"object_id": shard_number(date.fromisoformat(meta.date), meta.shard), "object_date": meta.date}
+    else:
+        known |= {"object_id": object_number(meta.dataset, date.fromisoformat(meta.object_date), meta.hour)}
+        known |= {"object_date": meta.object_date, "hour": meta.hour, "size": meta.size, "bad_lines": meta.bad_lines}
+        span = (meta.first_time_ns, meta.last_time_ns) if isinstance(meta, StatusObject) else (first_ns(meta), last_ns(meta))
+    if isinstance(meta, ObjectMeta):
+        blocks = {"first_block": meta.first_block, "last_block": meta.last_block, "missing_blocks": meta.missing_block_count}
+        known |= blocks
+    return known | {"first_time": _moment(span[0]), "last_time": _moment(span[1])}
+
+
+def record_error(connection: psycopg.Connection, place: Place, error: str) -> None:
     """Write why an object could not be had; what is known of an older form of it stays."""
-    connection.execute(_FAILED, [object_number(source, object_date, hour), key, source, object_date, hour, error])
+    object_id = object_number(place.dataset, place.object_date, place.hour)
+    identity = _BY_KEY if object_id is None else _BY_NUMBER
+    row = [object_id, place.key, place.dataset, place.object_date, place.hour, error]
+    connection.execute(_FAILED.replace("{identity}", identity), row)
 
 
-def read_errors(connection: psycopg.Connection, first: date, last: date) -> dict[tuple[str, date, int], str]:
-    """Why objects of these days of the bucket could not be had, by source, date and hour."""
-    rows = connection.execute(_ERRORS, [first, last]).fetchall()
-    return {(source, object_date, hour): error for source, object_date, hour, error in rows}
+def read_errors(connection: psycopg.Connection, datasets: Iterable[Dataset], first: date, last: date) -> dict[Place, str]:
+    """Why objects of some datasets with a day from `first` to `last` in their key could not be had."""
+    rows = connection.execute(_ERRORS, [[dataset.name for dataset in datasets], first, last])
+    return {Place(name, object_date, hour, key): error for name, object_date, hour, key, error in rows}
 
 
-def record_statuses_fetched(connection: psycopg.Connection, meta: StatusObject, *, keep_error: bool = False) -> None:
-    """As `record_fetched`, of an object of TWAP statuses: these have no hour that would number them."""
-    given = [meta.key, meta.object_date, meta.hour, meta.etag, meta.size, meta.parser, meta.rows, meta.bad_lines]
-    moments = [_moment(meta.first_time_ns), _moment(meta.last_time_ns)]
-    connection.execute(_STATUSES_FETCHED, [*given, *moments, meta.fetched_at, keep_error, keep_error])
-
-
-def record_statuses_error(connection: psycopg.Connection, key: str, object_date: date, hour: int | None, error: str) -> None:
-    """Write why an object of TWAP statuses could not be had."""
-    connection.execute(_STATUSES_FAILED, [key, object_date, hour, error])
-
-
-def read_statuses_errors(connection: psycopg.Connection, object_date: date) -> dict[tuple[str, int | None], str]:
-    """Why objects of TWAP statuses with that day in their key could not be had, by key and hour."""
-    rows = connection.execute(_STATUSES_ERRORS, [object_date]).fetchall()
-    return {(key, hour): error for key, hour, error in rows}
-
-
-def read_taken(connection: psycopg.Connection, first: date, last: date, *, statuses: bool = False) -> dict[str, Taken]:
-    """The objects of fills, or of TWAP statuses, of these days of the bucket, by key."""
-    return {row[0]: Taken(*row[1:]) for row in connection.execute(_TAKEN, [statuses, first, last])}
+def read_taken(connection: psycopg.Connection, datasets: Iterable[Dataset], first: date, last: date) -> dict[str, Taken]:
+    """The objects of some datasets with a day from `first` to `last` in their key, by key."""
+    rows = connection.execute(_TAKEN, [[dataset.name for dataset in datasets], first, last])
+    return {key: Taken(*known) for key, *known in rows}
 
 
 def read_loaded_fills(connection: psycopg.Connection, first: date, last: date) -> Loaded:
@@ -251,33 +210,25 @@ def last_statuses_key_before(connection: psycopg.Connection, day: date) -> str:
     return before if before is not None and (since is None or since > before) else ""
 
 
-def reset_object(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> None:
+def reset_object(connection: psycopg.Connection, meta: StoredObject) -> None:
     """Note that an object, as the lake has it now, is to be fetched again; until it has come, this form of it stays."""
-    if isinstance(meta, ObjectMeta):
-        record_fetched(connection, meta, keep_error=True)
-    else:
-        record_statuses_fetched(connection, meta, keep_error=True)
-    connection.execute(_RESET, [dataset_of(meta), meta.key])
+    record_fetched(connection, meta, keep_error=True)
+    connection.execute(_RESET, [meta.dataset, meta.key])
 
 
-def undo_reset(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> bool:
+def undo_reset(connection: psycopg.Connection, meta: StoredObject) -> bool:
     """Take `reset_object` back; whether there was anything to take back."""
-    return connection.execute(_UNDO_RESET, [dataset_of(meta), meta.key]).rowcount > 0
+    return connection.execute(_UNDO_RESET, [meta.dataset, meta.key]).rowcount > 0
 
 
-def is_reset(connection: psycopg.Connection, meta: ObjectMeta | StatusObject) -> bool:
+def is_reset(connection: psycopg.Connection, meta: StoredObject) -> bool:
     """Whether just this form of an object is to be fetched again."""
-    return connection.execute(_IS_RESET, [dataset_of(meta), meta.key, meta.fetched_at]).fetchone() is not None
+    return connection.execute(_IS_RESET, [meta.dataset, meta.key, meta.fetched_at]).fetchone() is not None
 
 
 def read_reset(connection: psycopg.Connection) -> set[tuple[str, str]]:
     """Dataset and key of all objects that are to be fetched again."""
     return {(source, key) for source, key in connection.execute(_READ_RESET)}
-
-
-def dataset_of(meta: ObjectMeta | StatusObject) -> str:
-    """The `source` of an object in the ledger."""
-    return meta.source if isinstance(meta, ObjectMeta) else "twap_statuses"
 
 
 def days_begun(connection: psycopg.Connection) -> set[date]:

@@ -20,15 +20,15 @@ from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.cli.main import app
 from hl_pipeline.definitions import build_resources
-from hl_pipeline.domain.datasets import BY_BLOCK, NODE_FILLS, NODE_TRADES
+from hl_pipeline.domain.datasets import BY_BLOCK, NODE_FILLS, NODE_TRADES, TWAP_STATUSES
 from hl_pipeline.domain.records import SourceObject
 from hl_pipeline.events import is_event
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import Bucket, DirectoryBucket, list_days
 from hl_pipeline.sources.s3 import S3Bucket
-from hl_pipeline.stages.cost import Amount, Bill, Cost, cost_of, draw_up_bill, room_for, want_fills, want_statuses
-from hl_pipeline.stages.disk_space import Disk, Room
+from hl_pipeline.stages.cost import Amount, Bill, Cost, cost_of, draw_up_bill, room_for, want
+from hl_pipeline.stages.disk_space import Disk, DiskEstimate
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.spending import Prices
 from hl_pipeline_tests.conftest import World
@@ -37,7 +37,7 @@ from hl_pipeline_tests.servers.s3 import REGION, FreeMeter, S3Server
 DAY = date(2026, 3, 15)
 DAYS = [DAY + timedelta(days=n) for n in range(3)]
 NO_MONEY = Prices(Decimal(0), Decimal(0), Decimal(0))
-Hours = dict[date, dict[int, SourceObject]]
+Hours = dict[date, list[SourceObject]]
 
 
 def _object(key: str, size: int = 10, etag: str = "e") -> SourceObject:
@@ -45,13 +45,13 @@ def _object(key: str, size: int = 10, etag: str = "e") -> SourceObject:
 
 
 def _listing(*days: date, size: int = 10) -> Hours:
-    return {day: {hour: _object(f"{day}/{hour}", size) for hour in range(24)} for day in days}
+    return {day: [_object(f"{day}/{hour}", size) for hour in range(24)] for day in days}
 
 
 def test_an_hour_that_two_days_share_is_counted_once() -> None:
     listed = _listing(*DAYS)
-    assert len(want_fills([DAY], BY_BLOCK, listed).objects) == 25
-    wanted = want_fills(DAYS[:2], BY_BLOCK, listed)
+    assert len(want([DAY], BY_BLOCK, listed).objects) == 25
+    wanted = want(DAYS[:2], BY_BLOCK, listed)
     assert [item.key for _, item in wanted.objects] == [f"{DAY}/{h}" for h in range(24)] + [
         *(f"{DAYS[1]}/{h}" for h in range(24)),
         f"{DAYS[2]}/0",
@@ -62,22 +62,22 @@ def test_an_hour_that_two_days_share_is_counted_once() -> None:
 def test_hours_missing_in_the_bucket_are_listed_unless_a_better_dataset_has_them() -> None:
     listed = _listing(*DAYS[:2])
     del listed[DAY][7]
-    assert want_fills(DAYS[:2], BY_BLOCK, listed).hours_not_there == 2  # 07 h, and the first hour of the day after
+    assert want(DAYS[:2], BY_BLOCK, listed).hours_not_there == 2  # 07 h, and the first hour of the day after
     legacy = date(2025, 6, 10)
-    assert want_fills([legacy], NODE_FILLS, {}).hours_not_there == 25
-    assert want_fills([legacy], NODE_TRADES, {}).hours_not_there == 0
-    assert want_fills([date(2024, 6, 10)], NODE_TRADES, {}) == want_fills([], NODE_TRADES, {})
+    assert want([legacy], NODE_FILLS, {}).hours_not_there == 25
+    assert want([legacy], NODE_TRADES, {}).hours_not_there == 0
+    assert want([date(2024, 6, 10)], NODE_TRADES, {}) == want([], NODE_TRADES, {})
 
 
 def test_statuses_of_the_days_beside_are_wanted_too_each_object_once() -> None:
     listed = {DAY + timedelta(days=n): [_object(f"{n}/a"), _object(f"{n}/b")] for n in range(-2, 5)}
-    wanted = want_statuses(DAYS[:2], listed)
+    wanted = want(DAYS[:2], TWAP_STATUSES, listed)
     assert [item.key for _, item in wanted.objects] == [f"{n}/{name}" for n in range(-1, 3) for name in "ab"]
     assert wanted.hours_not_there is None
 
 
 def test_only_what_the_lake_has_with_the_same_etag_is_not_paid_again() -> None:
-    wanted = want_fills([DAY], BY_BLOCK, _listing(*DAYS, size=1_000))
+    wanted = want([DAY], BY_BLOCK, _listing(*DAYS, size=1_000))
     known = {(f"{DAY}/{hour}", "e") for hour in range(10)} | {(f"{DAY}/10", "older"), ("another/0", "e")}
     prices = Prices(Decimal(100), Decimal("0.5"), Decimal("0.001"))
     cost = cost_of(wanted, known, prices, oldest_kept=DAYS[1])
@@ -90,7 +90,7 @@ def test_only_what_the_lake_has_with_the_same_etag_is_not_paid_again() -> None:
 
 def test_the_room_is_what_a_run_asks_for() -> None:
     """46 + 46 bytes a fill of 126 in the lake and 295 in hl.fills were measured; a run asks for a little more."""
-    [cost] = [cost_of(want_fills([DAY], BY_BLOCK, _listing(*DAYS, size=126_000)), set(), NO_MONEY, date.min)]
+    [cost] = [cost_of(want([DAY], BY_BLOCK, _listing(*DAYS, size=126_000)), set(), NO_MONEY, date.min)]
     room = room_for([cost])
     assert 92 * 25_000 <= room.lake <= 1.1 * 92 * 25_000
     assert room.database is not None
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_said() -> None:
     nothing = Amount(0, 0)
     cost = Cost("node_fills", nothing, nothing, nothing, Decimal(3), 0, 0)
     disks = [Disk(Path("/a"), 2e9, 5e9), Disk(Path("/b"), 2e9, 0.5e9)]
-    bill = Bill([cost, cost], frozenset(), Room(0, None), disks, 0, Decimal(0))
+    bill = Bill([cost, cost], frozenset(), DiskEstimate(0, None), disks, 0, Decimal(0))
     assert bill.find_obstacles(Decimal(6)) == bill.find_obstacles(None) == ["1.5 GB too little at /b"]
     assert bill.find_obstacles(Decimal("5.5"))[0] == "$0.5000 more than is left of HL_S3_BUDGET_USD"
 

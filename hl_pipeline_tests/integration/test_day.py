@@ -24,8 +24,9 @@ from hl_pipeline.domain.fills_checks import check_lake_equals_database
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
-from hl_pipeline.stages.fetch_fills import fetch_fills
+from hl_pipeline.stages.fetch import fetch_day
 from hl_pipeline.stages.load_fills import load_objects, tally_lake
+from hl_pipeline.stages.raw_tables import RAW_FILLS
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.hour_totals import read_totals
 from hl_pipeline.warehouse.locks import lock_fills_day
@@ -415,7 +416,7 @@ def test_objects_that_come_while_a_day_waits_are_loaded_with_it(
     with connect(world.database_url, "holding") as holder, lock_fills_day(holder, DAY):
         waiting.start()
         last.write_bytes(content)
-        fetch_fills(date(2026, 3, 16), lake, Settings(node_data_url=str(bucket)))
+        fetch_day(RAW_FILLS, date(2026, 3, 16), lake, Settings(node_data_url=str(bucket)))
     waiting.join()
 
     assert [hour.state for hour in loaded[0].hours] == ["present"] * 25

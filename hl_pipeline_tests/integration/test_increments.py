@@ -26,8 +26,9 @@ from hl_pipeline.events import is_event
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
-from hl_pipeline.stages.fetch_fills import fetch_fills
+from hl_pipeline.stages.fetch import fetch_day
 from hl_pipeline.stages.load_fills import load_objects
+from hl_pipeline.stages.raw_tables import RAW_FILLS
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.load_fills import LoadedDay
 from hl_pipeline_tests.conftest import NewDatabase, World
@@ -116,7 +117,7 @@ def _load(place: Place, day: date = DAY) -> LoadedDay:
     lake = open_lake(str(place.lake))
     settings = Settings(database_url=SecretStr(place.database_url), lake_url=str(place.lake), node_data_url=str(place.bucket))
     with connect(place.database_url, "test") as connection:
-        fetch_fills(day, lake, settings)
+        fetch_day(RAW_FILLS, day, lake, settings)
         return load_objects(day, lake, connection, settings)[0]
 
 

@@ -22,7 +22,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hl_pipeline.cli.main import app
-from hl_pipeline.domain.datasets import STATUSES
+from hl_pipeline.domain.datasets import TWAP_STATUSES
 from hl_pipeline.domain.object_keys import Place, choose_days, place_in_path, place_of_key
 from hl_pipeline.domain.shards import shard_of
 from hl_pipeline.sample.generate import Sample, write_sample
@@ -141,8 +141,8 @@ def test_an_object_touches_its_own_day_and_those_beside_it_that_were_begun(key: 
         ("node_trades/hourly/20250401/09.gz", Place("node_trades", date(2025, 4, 1), 9, "node_trades/hourly/20250401/09.gz")),
         ("/x/node_fills/hourly/20250601/9", Place("node_fills", date(2025, 6, 1), 9, "node_fills/hourly/20250601/9.lz4")),
         ("/x/node_fills/hourly/20250601/09.jsonl", Place("node_fills", date(2025, 6, 1), 9, "node_fills/hourly/20250601/9.lz4")),
-        ("/x/raw/twap_statuses/2025/11/03/a.parquet", Place(STATUSES, date(2025, 11, 3), None, "2025/11/03/a.parquet")),
-        ("/x/twap_statuses/hourly/20251103/7.lz4", Place(STATUSES, date(2025, 11, 3), 7, "hourly/20251103/7.lz4")),
+        ("/x/raw/twap_statuses/2025/11/03/a.parquet", Place(TWAP_STATUSES.name, date(2025, 11, 3), None, "2025/11/03/a.parquet")),
+        ("/x/twap_statuses/hourly/20251103/7.lz4", Place(TWAP_STATUSES.name, date(2025, 11, 3), 7, "hourly/20251103/7.lz4")),
         ("/x/node_fills/hourly/20251301/9.lz4", None),
         ("/x/node_fills/hourly/20250601/24.lz4", None),
         ("/x/other/hourly/20250601/9.lz4", None),

@@ -119,14 +119,15 @@ def measure_stages() -> dict[str, float]:
 
 def _make_twaps(lake: Lake) -> None:
     """The day's statuses from the bucket, and its TWAPs."""
-    from hl_pipeline.stages.fetch_statuses import fetch_statuses
+    from hl_pipeline.stages.fetch import fetch_day
     from hl_pipeline.stages.load_statuses import load_statuses_day
     from hl_pipeline.stages.make_twaps import make_twaps_of_day
+    from hl_pipeline.stages.raw_tables import RAW_TWAP_STATUSES
     from hl_pipeline.warehouse.connect import connect, find_database_url
 
     settings = Settings()
     with connect(find_database_url(settings)) as connection:
-        fetch_statuses(DAY, lake, settings)
+        fetch_day(RAW_TWAP_STATUSES, DAY, lake, settings)
         load_statuses_day(DAY, lake, connection, settings)
         make_twaps_of_day(DAY, lake, connection)
 
@@ -141,8 +142,9 @@ def measure_older() -> dict[str, float]:
 def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float], Lake]:
     """The rates of both by name, of decoding by rows decoded, and `rows` loaded; the lake."""
     from hl_pipeline.lake.store import open_lake
-    from hl_pipeline.stages.fetch_fills import fetch_fills
+    from hl_pipeline.stages.fetch import fetch_day
     from hl_pipeline.stages.load_fills import load_objects
+    from hl_pipeline.stages.raw_tables import RAW_FILLS
     from hl_pipeline.warehouse.connect import connect, find_database_url
     from hl_pipeline.warehouse.migrate import migrate
 
@@ -151,11 +153,11 @@ def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float],
     lake = open_lake(settings.lake)
     with connect(find_database_url(settings)) as connection:
         started = time.perf_counter()
-        brought = fetch_fills(day, lake, settings)
+        fetched = fetch_day(RAW_FILLS, day, lake, settings)
         decoded = time.perf_counter()
         loaded, _ = load_objects(day, lake, connection, settings)
         ended = time.perf_counter()
-    rows = sum(meta.rows for meta in brought.found)
+    rows = sum(meta.rows for meta in fetched.objects)
     return {bring: rows / (decoded - started), load: loaded.rows / (ended - decoded), "rows": loaded.rows}, lake
 
 

@@ -20,7 +20,8 @@ from hl_pipeline.automation import look_at_everything, look_for_fills
 from hl_pipeline.domain.datasets import BY_BLOCK
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import NONE, Settings
-from hl_pipeline.stages.fetch_fills import fetch_fills
+from hl_pipeline.stages.fetch import fetch_day
+from hl_pipeline.stages.raw_tables import RAW_FILLS
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.servers.flaky_s3 import serve_flaky
@@ -70,8 +71,8 @@ def _rate_of(day: date, settings: Settings, url: str) -> float:
     with tempfile.TemporaryDirectory(dir=settings.home) as lake:
         began = time.perf_counter()
         of_url = settings.model_copy(update={"node_data_url": url, "node_data_region": REGION})
-        brought = fetch_fills(day, open_lake(lake), of_url)
-        return sum(meta.rows for meta in brought.found) / (time.perf_counter() - began)
+        fetched = fetch_day(RAW_FILLS, day, open_lake(lake), of_url)
+        return sum(meta.rows for meta in fetched.objects) / (time.perf_counter() - began)
 
 
 def measure_looks() -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hl_pipeline.domain.completeness import Acknowledged, DayVerdict, extra_hours, find_holes, hour_of, judge_day
-from hl_pipeline.domain.datasets import BY_BLOCK, HOUR, NODE_FILLS, NODE_TRADES, Source, start_of, wanted_hours
+from hl_pipeline.domain.datasets import BY_BLOCK, HOUR, NODE_FILLS, NODE_TRADES, Dataset, start_of, wanted_hours
 from hl_pipeline.domain.records import ObjectMeta
 from hl_pipeline.lake.fills import find_gaps
 
@@ -74,7 +74,7 @@ def test_a_source_is_wanted_for_the_hours_that_it_has_and_no_day_before_it_wants
     assert before.state == "no source"
 
 
-def _old(source: Source, hour: datetime, **changed: object) -> ObjectMeta:
+def _old(source: Dataset, hour: datetime, **changed: object) -> ObjectMeta:
     """The object of an hour in a format without blocks."""
     without = ("blocks", "first_block", "last_block", "first_block_time_ns", "last_block_time_ns")
     key = f"{source.name}/hourly/{hour:%Y%m%d}/{hour.hour}.lz4"
@@ -82,7 +82,7 @@ def _old(source: Source, hour: datetime, **changed: object) -> ObjectMeta:
     return _meta(hour, **values)
 
 
-def _old_day(source: Source, day: date) -> list[ObjectMeta]:
+def _old_day(source: Dataset, day: date) -> list[ObjectMeta]:
     return [_old(source, hour) for hour in wanted_hours(day, source)]
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl_pipeline.domain.due_days import Due, Taken, due_fills, due_statuses
+from hl_pipeline.domain.due_days import Due, Taken, find_due_days
 from hl_pipeline.domain.records import SourceObject
 
 SOURCE = "node_fills_by_block"
@@ -24,10 +24,10 @@ def _object(day: date, hour: int, etag: str = "a") -> SourceObject:
     return SourceObject(_key(day, hour), etag, 1000, NOON)
 
 
-def _listed(*objects: tuple[date, int, str]) -> dict[str, dict[date, dict[int, SourceObject]]]:
-    days: dict[date, dict[int, SourceObject]] = {}
+def _listed(*objects: tuple[date, int, str]) -> dict[str, dict[date, list[SourceObject]]]:
+    days: dict[date, list[SourceObject]] = {}
     for day, hour, etag in objects:
-        days.setdefault(day, {})[hour] = _object(day, hour, etag)
+        days.setdefault(day, []).append(_object(day, hour, etag))
     return {SOURCE: days}
 
 
@@ -43,48 +43,48 @@ def _days(due: list[Due]) -> dict[date, str]:
 
 def test_a_new_object_is_of_its_day_and_hour_0_of_the_day_before_too() -> None:
     listed = _listed((DAY, 0, "a"))
-    assert _days(due_fills([BEFORE, DAY, AFTER], listed, {}, {})) == {BEFORE: "objects: 1 new", DAY: "objects: 1 new"}
-    assert _days(due_fills([BEFORE, DAY, AFTER], _listed((DAY, 1, "a")), {}, {})) == {DAY: "objects: 1 new"}
+    assert _days(find_due_days([BEFORE, DAY, AFTER], listed, {}, {})) == {BEFORE: "objects: 1 new", DAY: "objects: 1 new"}
+    assert _days(find_due_days([BEFORE, DAY, AFTER], _listed((DAY, 1, "a")), {}, {})) == {DAY: "objects: 1 new"}
 
 
 def test_nothing_is_due_once_the_days_have_their_objects() -> None:
     taken = dict([_taken(DAY, 0), _taken(DAY, 1)])
     loaded = {BEFORE: {_key(DAY, 0): "a"}, DAY: {_key(DAY, 0): "a", _key(DAY, 1): "a"}}
-    assert due_fills([BEFORE, DAY, AFTER], _listed((DAY, 0, "a"), (DAY, 1, "a")), taken, loaded) == []
+    assert find_due_days([BEFORE, DAY, AFTER], _listed((DAY, 0, "a"), (DAY, 1, "a")), taken, loaded) == []
 
 
 def test_an_object_that_came_with_another_day_is_due_where_it_has_rows() -> None:
     listed, taken = _listed((DAY, 0, "a")), dict([_taken(DAY, 0)])
-    assert _days(due_fills([BEFORE, DAY], listed, taken, {DAY: {_key(DAY, 0): "a"}})) == {BEFORE: "objects: 1 behind"}
+    assert _days(find_due_days([BEFORE, DAY], listed, taken, {DAY: {_key(DAY, 0): "a"}})) == {BEFORE: "objects: 1 behind"}
     within = Taken("a", datetime(2026, 3, 15, 0, 1, tzinfo=UTC), datetime(2026, 3, 15, 0, 59, tzinfo=UTC))
-    assert due_fills([BEFORE, DAY], listed, {_key(DAY, 0): within}, {DAY: {_key(DAY, 0): "a"}}) == []
+    assert find_due_days([BEFORE, DAY], listed, {_key(DAY, 0): within}, {DAY: {_key(DAY, 0): "a"}}) == []
     without = Taken("a", None, None)
-    assert due_fills([BEFORE, DAY], listed, {_key(DAY, 0): without}, {}) == []
+    assert find_due_days([BEFORE, DAY], listed, {_key(DAY, 0): without}, {}) == []
 
 
 def test_a_rewritten_object_is_due_until_each_of_its_days_has_it() -> None:
     listed = _listed((DAY, 0, "b"))
     old = {BEFORE: {_key(DAY, 0): "a"}, DAY: {_key(DAY, 0): "a"}}
     changed = {BEFORE: "objects: 1 changed", DAY: "objects: 1 changed"}
-    assert _days(due_fills([BEFORE, DAY], listed, dict([_taken(DAY, 0)]), old)) == changed
+    assert _days(find_due_days([BEFORE, DAY], listed, dict([_taken(DAY, 0)]), old)) == changed
     fetched = dict([_taken(DAY, 0, "b")])
     one = {**old, DAY: {_key(DAY, 0): "b"}}
-    assert _days(due_fills([BEFORE, DAY], listed, fetched, one)) == {BEFORE: "objects: 1 behind"}
-    assert due_fills([BEFORE, DAY], listed, fetched, {**one, BEFORE: {_key(DAY, 0): "b"}}) == []
+    assert _days(find_due_days([BEFORE, DAY], listed, fetched, one)) == {BEFORE: "objects: 1 behind"}
+    assert find_due_days([BEFORE, DAY], listed, fetched, {**one, BEFORE: {_key(DAY, 0): "b"}}) == []
 
 
 def test_a_day_whose_rows_a_rewritten_object_has_no_more_is_due() -> None:
     within = {_key(DAY, 0): Taken("b", datetime(2026, 3, 15, 0, 1, tzinfo=UTC), datetime(2026, 3, 15, 0, 59, tzinfo=UTC))}
     loaded = {BEFORE: {_key(DAY, 0): "a"}, DAY: {_key(DAY, 0): "b"}}
-    assert _days(due_fills([BEFORE, DAY], _listed((DAY, 0, "b")), within, loaded)) == {BEFORE: "objects: 1 behind"}
+    assert _days(find_due_days([BEFORE, DAY], _listed((DAY, 0, "b")), within, loaded)) == {BEFORE: "objects: 1 behind"}
 
 
 def test_a_failed_object_stays_due_with_the_same_mark_until_the_bucket_changes() -> None:
     failed = {_key(DAY, 5): Taken(None, None, None)}
-    [due] = due_fills([DAY], _listed((DAY, 5, "a")), failed, {})
-    [again] = due_fills([DAY], _listed((DAY, 5, "a")), failed, {DAY: {}})
-    [other] = due_fills([DAY], _listed((DAY, 5, "b")), failed, {DAY: {}})
-    [more] = due_fills([DAY], _listed((DAY, 5, "a"), (DAY, 6, "a")), failed, {DAY: {}})
+    [due] = find_due_days([DAY], _listed((DAY, 5, "a")), failed, {})
+    [again] = find_due_days([DAY], _listed((DAY, 5, "a")), failed, {DAY: {}})
+    [other] = find_due_days([DAY], _listed((DAY, 5, "b")), failed, {DAY: {}})
+    [more] = find_due_days([DAY], _listed((DAY, 5, "a"), (DAY, 6, "a")), failed, {DAY: {}})
     assert due.mark == again.mark
     assert len({due.mark, other.mark, more.mark}) == 3
 
@@ -92,15 +92,17 @@ def test_a_failed_object_stays_due_with_the_same_mark_until_the_bucket_changes()
 def test_the_mark_of_a_day_does_not_change_while_its_run_takes_object_after_object() -> None:
     listed = _listed(*[(DAY, hour, "a") for hour in range(24)])
     marks = {
-        due.mark for n in range(24) for due in due_fills([DAY], listed, dict(_taken(DAY, hour) for hour in range(n)), {DAY: {}})
+        due.mark
+        for n in range(24)
+        for due in find_due_days([DAY], listed, dict(_taken(DAY, hour) for hour in range(n)), {DAY: {}})
     }
     assert len(marks) == 1
 
 
 def test_an_object_of_no_s3_source_of_the_day_is_none_of_its() -> None:
     early = date(2025, 3, 1)
-    listed = {SOURCE: {early: {3: _object(early, 3)}}}
-    assert due_fills([early], listed, {}, {}) == []
+    listed = {SOURCE: {early: [_object(early, 3)]}}
+    assert find_due_days([early], listed, {}, {}) == []
 
 
 @given(
@@ -114,7 +116,7 @@ def test_an_object_of_no_s3_source_of_the_day_is_none_of_its() -> None:
 def test_no_object_is_lost_whatever_was_taken_before(places: list[tuple[date, int, str]], had: set[tuple[date, int]]) -> None:
     taken = dict(_taken(day, hour) for day, hour in had)
     loaded = {day: {_key(*place): "a" for place in had if _of(day, *place)} for day in (BEFORE, DAY, AFTER)}
-    due = set(_days(due_fills([BEFORE, DAY, AFTER], _listed(*places), taken, loaded)))
+    due = set(_days(find_due_days([BEFORE, DAY, AFTER], _listed(*places), taken, loaded)))
     assert due == {
         day
         for day in (BEFORE, DAY, AFTER)
@@ -136,18 +138,18 @@ def _status(key: str, etag: str = "a") -> SourceObject:
 
 def test_a_new_or_changed_object_of_statuses_is_of_the_day_in_its_key() -> None:
     days = [BEFORE, DAY, AFTER]
-    listed = {DAY: [_status(STATUSES)]}
+    listed = {"twap_statuses": {DAY: [_status(STATUSES)]}}
     within = Taken("a", datetime(2026, 3, 15, 1, tzinfo=UTC), datetime(2026, 3, 15, 23, tzinfo=UTC))
-    assert _days(due_statuses(days, listed, {}, {})) == {DAY: "objects: 1 new"}
-    changed = {DAY: [_status(STATUSES, "b")]}
-    assert _days(due_statuses(days, changed, {STATUSES: within}, {DAY: {STATUSES: "a"}})) == {DAY: "objects: 1 changed"}
-    assert due_statuses(days, listed, {STATUSES: within}, {DAY: {STATUSES: "a"}}) == []
+    assert _days(find_due_days(days, listed, {}, {})) == {DAY: "objects: 1 new"}
+    changed = {"twap_statuses": {DAY: [_status(STATUSES, "b")]}}
+    assert _days(find_due_days(days, changed, {STATUSES: within}, {DAY: {STATUSES: "a"}})) == {DAY: "objects: 1 changed"}
+    assert find_due_days(days, listed, {STATUSES: within}, {DAY: {STATUSES: "a"}}) == []
 
 
 def test_statuses_that_came_with_a_neighbour_are_due_where_they_have_events() -> None:
-    listed = {DAY: [_status(STATUSES)]}
+    listed = {"twap_statuses": {DAY: [_status(STATUSES)]}}
     over = Taken("a", datetime(2026, 3, 14, 23, 59, tzinfo=UTC), datetime(2026, 3, 15, 23, tzinfo=UTC))
-    assert _days(due_statuses([BEFORE, DAY, AFTER], listed, {STATUSES: over}, {BEFORE: {}, DAY: {STATUSES: "a"}})) == {
+    assert _days(find_due_days([BEFORE, DAY, AFTER], listed, {STATUSES: over}, {BEFORE: {}, DAY: {STATUSES: "a"}})) == {
         BEFORE: "objects: 1 behind"
     }
-    assert _days(due_statuses([DAY], listed, {STATUSES: over}, {})) == {DAY: "objects: 1 behind"}
+    assert _days(find_due_days([DAY], listed, {STATUSES: over}, {})) == {DAY: "objects: 1 behind"}
