@@ -25,7 +25,6 @@ from dagster import (
     schedule,
     sensor,
 )
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
@@ -35,6 +34,7 @@ from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.domain.datasets import BY_BLOCK, SOURCES
 from hl_pipeline.domain.due_days import Due, due_fills, due_statuses
 from hl_pipeline.domain.errors import BudgetError
+from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
 from hl_pipeline.resources import SettingsParam, WarehouseParam
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.sources.buckets import Bucket, list_days, list_twap_objects

@@ -10,7 +10,7 @@ from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.automation import build_schedule, build_sensors, fresh
-from hl_pipeline.ops.run_retention import thin_runs_by_age, thinning_schedule
+from hl_pipeline.ops.run_retention import retention_schedule, thin_runs_by_age
 from hl_pipeline.resources import StageResults, Warehouse
 from hl_pipeline.settings import Settings
 
@@ -22,12 +22,12 @@ BACKFILL = [raw_api_fills, raw_api_twap_history]
 """Those of shards of wallets."""
 
 
-def build_resources(settings: Settings) -> dict[str, object]:
-    """What the assets work with, as the settings say."""
+def build_resources(settings: Settings, results: StageResults | None = None) -> dict[str, object]:
+    """What the assets work with, as the settings say; `results` is for a caller that reads what the stages return."""
     return {
         "warehouse": Warehouse(settings),
         "settings": settings,
-        "results": StageResults(),
+        "results": results or StageResults(),
     }
 
 
@@ -54,16 +54,16 @@ BACKFILL_SHARDS = define_asset_job(
 )
 
 
-def build_defs(settings: Settings | None = None) -> Definitions:
-    """The code location; tests give settings of their own."""
+def build_defs(settings: Settings | None = None, results: StageResults | None = None) -> Definitions:
+    """The code location; `hl` gives its settings, and a place for what the stages return."""
     settings = settings or Settings()
     return Definitions(
         assets=[*ASSETS, *BACKFILL],
         asset_checks=[fresh],
         jobs=[INGEST_DAYS, REBUILD_DAYS, BACKFILL_SHARDS, thin_runs_by_age],
         sensors=build_sensors(settings, INGEST_DAYS),
-        schedules=[build_schedule(settings, INGEST_DAYS), thinning_schedule(settings)],
-        resources=build_resources(settings),
+        schedules=[build_schedule(settings, INGEST_DAYS), retention_schedule(settings)],
+        resources=build_resources(settings, results),
         # A run is a process already: work in parallel is across runs, and in threads within one.
         executor=in_process_executor,
     )

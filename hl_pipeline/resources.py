@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TypeVar
 
 import psycopg
 from dagster import ResourceParam
@@ -13,6 +14,8 @@ from dagster import ResourceParam
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.migrate import migrate
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,12 @@ class StageResults:
     """What the stages returned in the runs of this process, by asset. `hl ingest` reads it; a launched run leaves it unread."""
 
     by_asset: dict[str, object] = field(default_factory=dict[str, object])
+
+    def of(self, asset: str, kind: type[_Result]) -> _Result:
+        """What the stage of an asset returned. Raises KeyError when it has not run."""
+        result = self.by_asset[asset]
+        assert isinstance(result, kind)
+        return result
 
 
 SettingsParam = ResourceParam[Settings]

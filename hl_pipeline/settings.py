@@ -24,7 +24,15 @@ NONE = "none"
 class Settings(ApiOptions, BaseSettings):
     """All settings of one process, checked."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        frozen=True,
+        # A traceback would show a password.
+        hide_input_in_errors=True,
+    )
 
     home: Path = Field(
         default=Path(".hl"),

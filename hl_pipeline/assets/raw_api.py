@@ -2,10 +2,6 @@
 `raw_api_twap_history`: what it has of their TWAPs.
 """
 
-import logging
-import time
-from datetime import datetime
-
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
@@ -20,21 +16,11 @@ from pydantic import Field
 from hl_pipeline.assets.metadata import OWNERS, check_of_shard, lake_metadata, status_lake_metadata
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import SHARDS
-from hl_pipeline.resources import SettingsParam, WarehouseParam
+from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
 from hl_pipeline.sources.open import open_info_api
-from hl_pipeline.stages.fetch_shards import fetch_histories, fetch_shard
-from hl_pipeline.warehouse.backfill_progress import (
-    Histories,
-    Tally,
-    read_failed,
-    read_failed_histories,
-    read_histories,
-    read_tally,
-    read_truncated,
-)
+from hl_pipeline.stages.fetch_shards import FetchedHistories, FetchedShard, WalletSelection, fetch_histories, fetch_shard
 from hl_pipeline.warehouse.info_weight import InfoWeight
 
-_log = logging.getLogger(__name__)
 _SHOWN = 1000
 _CHECKS = {
     "wallets_answered": "The API answered for every wallet of the shard.",
@@ -53,6 +39,9 @@ class ShardConfig(Config):
     limit: int = Field(default=0, ge=0, description="At most so many; 0: all.")
     discover: bool = Field(default=True, description="Whether wallets of hl.user_stats that are not known yet are noted before.")
 
+    def select(self) -> WalletSelection:
+        return WalletSelection(tuple(self.wallets), self.limit, self.discover)
+
 
 @asset(
     partitions_def=SHARDS,
@@ -68,20 +57,18 @@ def raw_api_fills(
     config: ShardConfig,
     warehouse: WarehouseParam,
     settings: SettingsParam,
+    results: ResultsParam,
 ) -> MaterializeResult:
     """Fills of wallets before the buckets.
 
     What the info API has of each wallet of the shard from HL_BACKFILL_FROM to HL_BACKFILL_TO, its TWAPs' slices included, into
     the lake by the day of the event. A wallet that was asked to its end is not asked again; a run that was killed goes on.
     """
-    shard = context.partition_key
-    started = time.perf_counter()
     with warehouse.connect("hl raw_api_fills") as connection:
         api, lake = open_info_api(settings, InfoWeight(settings)), open_lake(settings.lake)
-        asked = fetch_shard(shard, config, api, lake, connection, settings)
-        tally = read_tally(connection, [shard])
-        failed = read_failed(connection, shard)
-        truncated = read_truncated(connection, shard, _SHOWN)
+        fetched = fetch_shard(context.partition_key, config.select(), api, lake, connection, settings)
+    results.by_asset["raw_api_fills"] = fetched
+    now, tally = fetched.now, fetched.tally
     return MaterializeResult(
         metadata={
             "dagster/partition_row_count": tally.fills,
@@ -90,15 +77,15 @@ def raw_api_fills(
             "wallets_truncated": tally.truncated,
             "wallets_failed": tally.failed,
             "wallets_not_asked": tally.unasked,
-            "wallets_asked_now": asked.wallets,
-            "fills_now": asked.fills,
-            "requests": asked.requests,
-            "weight": asked.weight,
+            "wallets_asked_now": now.wallets,
+            "fills_now": now.rows,
+            "requests": now.requests,
+            "weight": now.weight,
             "bad_items": tally.bad,
-            "days_touched": len(asked.days),
-            "seconds": round(time.perf_counter() - started, 3),
+            "days_touched": len(now.days),
+            "seconds": round(now.seconds, 3),
         },
-        check_results=[_check_answered(failed), _check_complete(tally, truncated)],
+        check_results=[_check_answered(fetched.failed), _check_complete(fetched)],
     )
 
 
@@ -117,34 +104,33 @@ def raw_api_twap_history(
     config: ShardConfig,
     warehouse: WarehouseParam,
     settings: SettingsParam,
+    results: ResultsParam,
 ) -> MaterializeResult:
     """TWAP statuses of wallets, from the API.
 
     What the info API still has of the TWAPs of each wallet of the shard, into the lake by the day of the event; times are whole
     seconds. A status without the id of its TWAP has that of the one that its wallet placed in its coin at its time.
     """
-    shard = context.partition_key
-    started = time.perf_counter()
     with warehouse.connect("hl raw_api_twap_history") as connection:
         api, lake = open_info_api(settings, InfoWeight(settings)), open_lake(settings.lake)
-        asked = fetch_histories(shard, config, api, lake, connection)
-        histories = read_histories(connection, shard)
-        failed = read_failed_histories(connection, shard)
+        fetched = fetch_histories(context.partition_key, config.select(), api, lake, connection)
+    results.by_asset["raw_api_twap_history"] = fetched
+    now, histories = fetched.now, fetched.histories
     return MaterializeResult(
         metadata={
             "dagster/partition_row_count": histories.statuses,
             "wallets": histories.wallets,
             "wallets_asked": histories.asked,
             "wallets_failed": histories.failed,
-            "wallets_asked_now": asked.wallets,
-            "statuses_now": asked.fills,
-            "requests": asked.requests,
-            "weight": asked.weight,
+            "wallets_asked_now": now.wallets,
+            "statuses_now": now.rows,
+            "requests": now.requests,
+            "weight": now.weight,
             "bad_items": histories.bad,
-            "days_touched": len(asked.days),
-            "seconds": round(time.perf_counter() - started, 3),
+            "days_touched": len(now.days),
+            "seconds": round(now.seconds, 3),
         },
-        check_results=[_check_answered(failed), _check_histories(histories)],
+        check_results=[_check_answered(fetched.failed), _check_histories(fetched)],
     )
 
 
@@ -159,7 +145,8 @@ def _check_answered(failed: list[tuple[str, str]]) -> AssetCheckResult:
     )
 
 
-def _check_histories(histories: Histories) -> AssetCheckResult:
+def _check_histories(fetched: FetchedHistories) -> AssetCheckResult:
+    histories = fetched.histories
     return AssetCheckResult(
         check_name="statuses_have_twaps",
         passed=not histories.bad,
@@ -169,20 +156,21 @@ def _check_histories(histories: Histories) -> AssetCheckResult:
     )
 
 
-def _check_complete(tally: Tally, truncated: list[tuple[str, datetime | None, str]]) -> AssetCheckResult:
-    said = f"{tally.complete} of {tally.wallets} wallets are complete"
+def _check_complete(fetched: FetchedShard) -> AssetCheckResult:
+    tally = fetched.tally
+    description = f"{tally.complete} of {tally.wallets} wallets are complete"
     if tally.truncated:
-        said += f", {tally.truncated} have more than the API reaches"
+        description += f", {tally.truncated} have more than the API reaches"
     if tally.failed:
-        said += f", {tally.failed} failed"
+        description += f", {tally.failed} failed"
     if tally.unasked:
-        said += f", {tally.unasked} were not asked yet"
-    shown = [{"wallet": wallet, "oldest": str(oldest), "why": reason} for wallet, oldest, reason in truncated]
+        description += f", {tally.unasked} were not asked yet"
+    shown = [{"wallet": wallet, "oldest": str(oldest), "why": reason} for wallet, oldest, reason in fetched.truncated]
     return AssetCheckResult(
         check_name="wallets_complete",
         passed=tally.complete == tally.wallets,
         severity=AssetCheckSeverity.WARN,
-        description=said + ".",
+        description=description + ".",
         metadata={"wallets_truncated": tally.truncated, "wallets_not_asked": tally.unasked}
         | ({"truncated": MetadataValue.json(shown)} if shown else {}),
     )

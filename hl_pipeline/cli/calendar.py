@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 import psycopg
-from psycopg.rows import class_row
 from rich.markup import escape
 
 from hl_pipeline.domain.completeness import MORE_HOURS, show_hours
 from hl_pipeline.domain.datasets import HOUR, SOURCES, STATUSES, STATUSES_FIRST_DAY, is_needed, start_of
+from hl_pipeline.warehouse.status_queries import (
+    CoveredHour,
+    Days,
+    LoadedDay,
+    read_fills_verdicts,
+    read_hours,
+    read_status_verdicts,
+)
 
 GLYPHS = {
     "present": ("#", "green", "there, no block missing"),
@@ -26,48 +32,14 @@ GLYPHS = {
 }
 """Of each state its sign, its colour and what it says."""
 
-_HOURS = """
-SELECT source, object_date, object_hour, state, expected, why, note FROM hl.coverage WHERE object_date BETWEEN %s AND %s
-ORDER BY object_date, object_hour NULLS LAST
-"""
-_FILLS_DAYS = "SELECT date, state, edges FROM hl.fills_days WHERE date BETWEEN %s AND %s"
-_STATUS_DAYS = "SELECT date, state, '{}'::text[] FROM hl.twap_days WHERE date BETWEEN %s AND %s"
 _INDENT = " " * 12
 _COLOURS = {"whole": "green", "unprovable": "green", "incomplete": "red", "no source": "dim", "never asked for": "dim"}
 
 
-@dataclass(frozen=True, slots=True)
-class CoveredHour:
-    """A row of hl.coverage."""
-
-    source: str
-    object_date: date
-    object_hour: int | None
-    state: str
-    expected: bool
-    why: str
-    note: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedDay:
-    """How a day was judged when it was loaded, and its edges that no object crosses."""
-
-    state: str | None
-    edges: list[str]
-
-
-Days = Mapping[date, LoadedDay]
-
-
 def read_calendar(connection: psycopg.Connection, first: date, last: date) -> list[str]:
     """The lines of the calendar (rich markup), its legend below."""
-    with connection.cursor(row_factory=class_row(CoveredHour)) as cursor:
-        hours = cursor.execute(_HOURS, [first, last]).fetchall()
-    fills, statuses = (
-        {day: LoadedDay(state, edges) for day, state, edges in connection.execute(query, [first, last])}
-        for query in (_FILLS_DAYS, _STATUS_DAYS)
-    )
+    hours = read_hours(connection, first, last)
+    fills, statuses = read_fills_verdicts(connection, first, last), read_status_verdicts(connection, first, last)
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     shown = [line for day in days for line in show_day(day, [h for h in hours if h.object_date == day], fills, statuses)]
     legend = [f"  [{colour}]{glyph}[/] {says}" for glyph, colour, says in GLYPHS.values()]
@@ -117,8 +89,8 @@ def _explain(day: date, hours: Iterable[CoveredHour]) -> list[str]:
             noted = f" ({hour.note})" if hour.note else ""
             alike.setdefault((hour.state, f"{hour.state}{noted}: {hour.why}"), []).append(hour)
     lines: list[str] = []
-    for (state, said), lacking in alike.items():
-        moments = [start_of(day) + HOUR * hour.object_hour for hour in lacking if hour.object_hour is not None]
+    for (state, reason), same in alike.items():
+        moments = [start_of(day) + HOUR * hour.object_hour for hour in same if hour.object_hour is not None]
         which = show_hours(moments).replace(f"{day} ", "") if moments else "all day"
-        lines.append(f"{_INDENT}[{GLYPHS[state][1]}]{which}[/] {escape(said)}")
+        lines.append(f"{_INDENT}[{GLYPHS[state][1]}]{which}[/] {escape(reason)}")
     return lines

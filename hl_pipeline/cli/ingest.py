@@ -1,4 +1,4 @@
-"""`hl ingest`, the ways of saying which days and from where; `hl reset`: what was taken is to be taken again."""
+"""`hl ingest`: the ways of saying which days and from where, and a line for each day that is done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
+from hl_pipeline.cli.exit_codes import ExitCode
+from hl_pipeline.cli.progress import showing_days, showing_listings
+from hl_pipeline.cli.reset import ObjectKeys, Yes, objects_in_lake
 from hl_pipeline.cli.terminal import (
     FirstDay,
     LastDay,
@@ -17,11 +21,8 @@ from hl_pipeline.cli.terminal import (
     console,
     fail,
     load_settings,
-    open_lake_there,
-    program,
-    reading,
-    showing_listings,
-    working,
+    open_existing_lake,
+    open_installation,
 )
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from hl_pipeline.domain.object_keys import Place
-    from hl_pipeline.domain.records import ObjectMeta, StatusObject
-    from hl_pipeline.lake.store import Lake
-
-reset_app = typer.Typer(no_args_is_help=True, help="Forget that objects were taken.")
+    from hl_pipeline.ops.run_days import IngestedDay
 
 _WAYS = ("--since", "--object-key", "--local-file", "--dirty")
 _WITH_FORCE = ("--local-file", "--dirty")
@@ -48,12 +46,6 @@ def parse_moment(text: str) -> datetime:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no time like 2026-03-15T14:00:00Z (UTC), and no day like 2026-03-15") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-ObjectKeys = Annotated[
-    list[str] | None, typer.Option("--object-key", metavar="KEY", help="An object by its key in the bucket. Repeatable.")
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def ingest(
@@ -86,12 +78,12 @@ def ingest(
     ways = dict(zip(_WAYS, (since is not None, bool(object_keys), bool(local_files), dirty), strict=True))
     _check_ways([way for way, is_given in ways.items() if is_given], first, last, force=force, redownload=redownload)
     if key_of_file is not None and len(local_files or []) != 1:
-        fail("--as KEY says which object the one --local-file is", code=2)
+        fail("--as KEY says which object the one --local-file is", code=ExitCode.USAGE)
     if yes and not redownload:
-        fail("--yes goes with --redownload: nothing else asks", code=2)
-    asked = check_days(first, last) if first and last and not any(ways.values()) else None
+        fail("--yes goes with --redownload: nothing else asks", code=ExitCode.USAGE)
+    span = check_days(first, last) if first and last and not any(ways.values()) else None
     settings = load_settings()
-    with working(settings) as url, connect(url, "hl ingest") as connection:
+    with open_installation(settings) as url, connect(url, "hl ingest") as connection:
         left_out: list[date] = []
         of_lake: list[date] = []
         if local_files:
@@ -106,15 +98,15 @@ def ingest(
         elif object_keys:
             days = _find_days_of_keys(object_keys, settings, connection, first, last)
         else:
-            assert asked is not None
-            days = asked
+            assert span is not None
+            days = span
         if force and not local_files:
             days, left_out = _keep_days_in_lake(days, settings)
         if redownload and days:
             _reset_to_redownload(days, object_keys, settings, connection, yes=yes)
         if not days and not of_lake:
             console.print("nothing to do", highlight=False)
-            raise typer.Exit(3 if left_out else 0)
+            raise typer.Exit(ExitCode.INCOMPLETE if left_out else ExitCode.WHOLE)
         from_lake = force or bool(local_files)
         _run(days, of_lake, settings, from_lake=from_lake, redownload=redownload, left_out=left_out)
 
@@ -123,17 +115,20 @@ def _check_ways(given: list[str], first: date | None, last: date | None, *, forc
     """What excludes each other, and what lacks, is a wrong call."""
     check_order(first, last)
     if len(given) > 1:
-        fail(f"{given[0]} and {given[1]} exclude each other: each says which days", code=2)
+        fail(f"{given[0]} and {given[1]} exclude each other: each says which days", code=ExitCode.USAGE)
     if not given and (first is None or last is None):
-        fail(f"--from and --to must be given, or one of {', '.join(_WAYS)}", code=2)
+        fail(f"--from and --to must be given, or one of {', '.join(_WAYS)}", code=ExitCode.USAGE)
     if force and redownload:
-        fail("--force and --redownload exclude each other: --force reads no bucket", code=2)
+        fail("--force and --redownload exclude each other: --force reads no bucket", code=ExitCode.USAGE)
     for option, is_given, goes_with, why in (
         ("--force", force, _WITH_FORCE, "it reads no bucket"),
         ("--redownload", redownload, _WITH_REDOWNLOAD, "it is for objects that the lake has"),
     ):
         if is_given and given and given[0] not in goes_with:
-            fail(f"{given[0]} and {option} exclude each other: {why}. It goes with --from, --to, {', '.join(goes_with)}", code=2)
+            fail(
+                f"{given[0]} and {option} exclude each other: {why}. It goes with --from, --to, {', '.join(goes_with)}",
+                code=ExitCode.USAGE,
+            )
 
 
 def _find_days_since(
@@ -161,7 +156,7 @@ def _find_days_of_keys(
     try:
         places = look_up(settings, keys)
     except (BucketError, NoSuchObjectError) as error:
-        fail(str(error), code=2 if isinstance(error, NoSuchObjectError) else 1)
+        fail(str(error), code=ExitCode.USAGE if isinstance(error, NoSuchObjectError) else ExitCode.FAILED)
     return _days_of(places, connection, first, last)
 
 
@@ -182,11 +177,11 @@ def _take_local_files(
 
     lake = open_lake(settings.lake)
     try:
-        said = None if key is None else place_of_given(key, settings)
-        files = [recognise(path, said, settings.decode_threads) for path in paths]
+        place = None if key is None else place_of_given(key, settings)
+        files = [recognise(path, place, settings.decode_threads) for path in paths]
         refuse_conflicts(lake, files, replace=replace)
     except (LocalFileError, NoSuchObjectError) as error:
-        fail(str(error), code=2)
+        fail(str(error), code=ExitCode.USAGE)
     for file in files:
         meta, is_new = bring_local_file(file, lake, connection, settings.decode_threads)
         bad = f", {meta.bad_lines:,} bad lines" if meta.bad_lines else ""
@@ -219,7 +214,7 @@ def _keep_days_in_lake(days: Sequence[date], settings: Settings) -> tuple[list[d
 
     if not days:
         return [], []
-    in_lake = set(days_in_lake(open_lake_there(settings), min(days), max(days)))
+    in_lake = set(days_in_lake(open_existing_lake(settings), min(days), max(days)))
     left_out = [day for day in days if day not in in_lake]
     if left_out:
         console.print(f"left out, since the lake has nothing of them: {_count(left_out)}", highlight=False)
@@ -235,7 +230,7 @@ def _reset_to_redownload(
     from hl_pipeline.stages.cost import draw_up_bill
     from hl_pipeline.warehouse.ledger import dataset_of, read_reset, reset_object
 
-    there = _in_lake(open_lake(settings.lake), days, keys, settings)
+    there = objects_in_lake(open_lake(settings.lake), days, keys, settings)
     try:
         with showing_listings():
             bill = draw_up_bill(days, settings, read_reset(connection) | {(dataset_of(meta), meta.key) for meta in there})
@@ -259,82 +254,40 @@ def _reset_to_redownload(
         reset_object(connection, meta)
 
 
+def run_days(days: list[date], settings: Settings, *, from_lake: bool = False, command: str = "hl ingest") -> list[IngestedDay]:
+    """As `ops.run_days.ingest_days`, with a bar, and a line for each day when it is done."""
+    from hl_pipeline.ops.run_days import ingest_days
+
+    done: list[IngestedDay] = []
+    with showing_days(len(days)) as bar:
+        for day in ingest_days(days, settings, bar.begin, from_lake=from_lake, command=command):
+            done.append(day)
+            bar.finish()
+            console.print(_line(day), highlight=False)
+    return done
+
+
+def _line(day: IngestedDay) -> str:
+    colour = {"WHOLE": "green", "INCOMPLETE": "yellow", "FAILED": "red"}[day.outcome.name]
+    figures = f"{day.rows:>12,} fills  {day.bytes_fetched / 1e6:>8,.1f} MB fetched  {day.seconds:>6.1f} s"
+    bad = f"  {day.bad_lines} bad lines" if day.bad_lines else ""
+    return f"{day.day}  [{colour}]{day.state:<11}[/]{figures}{bad}  {escape(day.explanation)}"
+
+
 def _run(
     days: list[date], of_lake: list[date], settings: Settings, *, from_lake: bool, redownload: bool, left_out: list[date]
 ) -> None:
-    from hl_pipeline.ops.run_days import InterruptedIngestError, Outcome, ingest_days, worst
+    from hl_pipeline.ops.run_days import worst
+    from hl_pipeline.ops.run_in_process import RunInterruptedError
 
     try:
-        done = ingest_days(days, settings, console, from_lake=from_lake) if days else []
-        done += ingest_days(of_lake, settings, console, from_lake=True) if of_lake else []
-        outcome = worst(done)
-    except (InterruptedIngestError, KeyboardInterrupt):
+        done = run_days(days, settings, from_lake=from_lake) if days else []
+        done += run_days(of_lake, settings, from_lake=True) if of_lake else []
+        code = ExitCode.of(worst(day.outcome for day in done))
+    except (RunInterruptedError, KeyboardInterrupt):
         again = "run the same without --redownload to go on: it downloads what has not come yet" if redownload else None
-        fail(f"interrupted; {again or 'run the same again to go on'}", code=130)
-    raise typer.Exit(int(Outcome.INCOMPLETE if left_out and outcome == Outcome.WHOLE else outcome))
-
-
-@reset_app.command("checkpoint")
-def reset_checkpoint(
-    first: FirstDay = None,
-    last: LastDay = None,
-    object_keys: ObjectKeys = None,
-    yes: Yes = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Take it back, of objects that have not come anew yet.")] = False,
-) -> None:
-    """Forget that objects were taken: the next run that wants them downloads them again, and pays. Until they have come anew,
-    lake and database keep what they have.
-    """
-    from hl_pipeline.stages.cost import prices_of_datasets
-    from hl_pipeline.warehouse.ledger import dataset_of, is_reset, reset_object, undo_reset
-
-    if bool(object_keys) == (first is not None or last is not None):
-        fail("--from and --to, or --object-key, must be given, not both", code=2)
-    if not object_keys and (first is None or last is None):
-        fail(f"{'--from' if first is None else '--to'} lacks: both days are needed", code=2)
-    days = check_days(first, last) if first and last else []
-    settings = load_settings()
-    with reading(settings) as url, connect(url, "hl reset") as connection:
-        there = _in_lake(open_lake_there(settings), days, object_keys, settings, must_be_there=True)
-        if undo:
-            taken_back = sum(undo_reset(connection, meta) for meta in there)
-            console.print(f"taken back of {taken_back:,} objects", highlight=False)
-            return
-        there = [meta for meta in there if not is_reset(connection, meta)]
-        if not there:
-            console.print("the lake has no such objects, or they are to be downloaded again already: nothing to do")
-            return
-        prices = prices_of_datasets(settings)
-        dollars = sum(prices[dataset_of(meta)].of_downloads([meta.size]) for meta in there)
-        size = sum(meta.size for meta in there) / 2**30
-        console.print(
-            f"{len(there):,} objects, {size:,.3f} GiB: to download them again will cost ${dollars:,.4f}", highlight=False
-        )
-        if not yes:
-            typer.confirm("Forget that they were taken?", abort=True)
-        for meta in there:
-            reset_object(connection, meta)
-    console.print(
-        f"the next run that wants them downloads them; `{program()} reset checkpoint … --undo` takes it back", highlight=False
-    )
-
-
-def _in_lake(
-    lake: Lake, days: Sequence[date], keys: list[str] | None, settings: Settings, *, must_be_there: bool = False
-) -> list[ObjectMeta | StatusObject]:
-    """The objects with these keys that the lake has, or without keys, those that the days want."""
-    from hl_pipeline.stages.find_objects import NoSuchObjectError, find_in_lake, list_in_lake, place_of_given
-
-    if not keys:
-        return list_in_lake(lake, days)
-    try:
-        places = [place_of_given(key, settings) for key in keys]
-    except NoSuchObjectError as error:
-        fail(str(error), code=2)
-    found = {place.key: find_in_lake(lake, place) for place in places}
-    if must_be_there and (lacking := [key for key, meta in found.items() if meta is None]):
-        fail(f"the lake ({settings.lake}) has no {lacking[0]}: nothing to forget, the next run that wants it downloads it")
-    return [meta for meta in found.values() if meta is not None]
+        fail(f"interrupted; {again or 'run the same again to go on'}", code=ExitCode.INTERRUPTED)
+    raise typer.Exit(ExitCode.INCOMPLETE if left_out and code == ExitCode.WHOLE else code)
 
 
 def _days_of(places: Sequence[Place], connection: psycopg.Connection, first: date | None, last: date | None) -> list[date]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 
-from hl_pipeline.events import is_event
+from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.settings import PREFIX, RESOLVED, DemoSettings, Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError
 from hl_pipeline.warehouse.embedded import EmbeddedServerError
@@ -67,9 +65,9 @@ def _warn_of_unknown_settings() -> None:
     """A mistyped name would be passed over in silence."""
     from dotenv import dotenv_values
 
-    known = {variable(name) for name in Settings.model_fields} | {RESOLVED}
-    found = {*os.environ, *dotenv_values(".env")}
-    for name in sorted(name for name in found if name.startswith(PREFIX) and name not in known):
+    ours = {variable(name) for name in Settings.model_fields} | {RESOLVED}
+    given = {*os.environ, *dotenv_values(".env")}
+    for name in sorted(name for name in given if name.startswith(PREFIX) and name not in ours):
         errors.print(f"[yellow]warning:[/] {name} is no setting of ours; see .env.example")
 
 
@@ -82,13 +80,13 @@ def deliver_again(lost: sys.UnraisableHookArgs) -> None:
 
 
 @contextmanager
-def working(settings: Settings) -> Generator[str]:
+def open_installation(settings: Settings) -> Generator[str]:
     """The database's URL of an installation that is up, errors said in one line."""
-    from hl_pipeline.ops.installation import running
+    from hl_pipeline.ops.installation import hold_installation
 
     with ExitStack() as stack:
         try:
-            url = stack.enter_context(running(settings))
+            url = stack.enter_context(hold_installation(settings))
         except (NoDatabaseError, EmbeddedServerError) as error:
             fail(str(error))
         except OSError as error:
@@ -100,47 +98,17 @@ def working(settings: Settings) -> Generator[str]:
 
 
 @contextmanager
-def reading(settings: Settings) -> Generator[str]:
-    """As `working`, but nothing is made where nothing was: looking at an installation must not begin one."""
+def open_existing(settings: Settings) -> Generator[str]:
+    """As `open_installation`, but nothing is made where nothing was: looking at an installation must not begin one."""
     if settings.database_url is None and not (settings.home / "postgres").is_dir():
         fail(f"there is no installation in {settings.home.absolute()} yet: run `hl up`, `hl ingest` or `hl demo` first")
-    with working(settings) as url:
+    with open_installation(settings) as url:
         yield url
-
-
-class _ListingHandler(logging.Handler):
-    """Shows how far the listing of a bucket or of the lake is."""
-
-    def __init__(self, shown: Status) -> None:
-        super().__init__()
-        self._shown = shown
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if is_event(record) and record.event == "page_listed":
-            self._shown.update(escape(f"listing {record.fields['prefix']}: {record.fields['objects']:,} objects"))
-        elif is_event(record) and record.event == "lake_day_read":
-            self._shown.update(f"what the lake has: {record.fields['day']}")
-
-
-@contextmanager
-def showing_listings() -> Generator[None]:
-    """How far listings are, on a terminal."""
-    logger = logging.getLogger("hl_pipeline")
-    level = logger.level
-    with console.status("listing") as shown:
-        handler = _ListingHandler(shown)
-        logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-            logger.removeHandler(handler)
 
 
 def check_order(first: date | None, last: date | None) -> None:
     if first is not None and last is not None and last < first:
-        fail(f"--to {last} is before --from {first}", code=2)
+        fail(f"--to {last} is before --from {first}", code=ExitCode.USAGE)
 
 
 def check_days(first: date, last: date) -> list[date]:
@@ -148,9 +116,9 @@ def check_days(first: date, last: date) -> list[date]:
     from hl_pipeline.partitions import DAYS, days_between
 
     check_order(first, last)
-    known = DAYS.get_partition_keys()
-    if str(first) < known[0] or str(last) > known[-1]:
-        fail(f"days go from {known[0]} to {known[-1]} (UTC); asked for {first} to {last}", code=2)
+    keys = DAYS.get_partition_keys()
+    if str(first) < keys[0] or str(last) > keys[-1]:
+        fail(f"days go from {keys[0]} to {keys[-1]} (UTC); asked for {first} to {last}", code=ExitCode.USAGE)
     return days_between(first, last)
 
 
@@ -160,7 +128,7 @@ def program() -> str:
     return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "hl"
 
 
-def open_lake_there(settings: Settings) -> Lake:
+def open_existing_lake(settings: Settings) -> Lake:
     """The lake, which must be there already."""
     from hl_pipeline.lake.store import open_lake
 
@@ -169,6 +137,6 @@ def open_lake_there(settings: Settings) -> Lake:
     return open_lake(settings.lake)
 
 
-def fail(message: str, code: int = 1) -> NoReturn:
+def fail(message: str, code: ExitCode = ExitCode.FAILED) -> NoReturn:
     errors.print(f"[red]error:[/] {escape(message)}")
-    raise typer.Exit(code)
+    raise typer.Exit(int(code))

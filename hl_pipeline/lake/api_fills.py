@@ -42,7 +42,7 @@ def api_bad_path(shard: str) -> str:
 
 
 def write_api_progress(lake: Lake, shard: str, wallets: str) -> None:
-    """Make `wallets` (JSON, of warehouse.backfill.tell_done) all that the lake says of how far the shard's wallets are."""
+    """Make `wallets` (JSON, of warehouse.backfill.read_done) all that the lake says of how far the shard's wallets are."""
     with replacing(lake, f"{API_FILLS}/shard={shard}{_PROGRESS}") as temporary:
         temporary.write_text(wallets, encoding="utf-8")
 

@@ -18,7 +18,7 @@ from hl_pipeline.warehouse.migrate import migrate
 
 
 @contextmanager
-def running(settings: Settings) -> Generator[str]:
+def hold_installation(settings: Settings) -> Generator[str]:
     """The database's URL, while everything that the assets need is there; this process's environment has the settings.
 
     Raises NoDatabaseError or EmbeddedServerError.

@@ -1,5 +1,6 @@
 """Dagster's instance as this project has it: storage in PostgreSQL beside the data, the queue of runs, and what launches them and
-knows whether they are alive. dagster.yaml names these classes, so that one file serves the embedded server and any other.
+knows whether they are alive. dagster.yaml names these classes, so that one file serves the embedded server and any other. Dagster
+makes each from that file, without an argument of ours: so each reads the settings, once, when it is made.
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ from typing import Any
 
 import psutil
 from click import ClickException
-from dagster import DagsterEventType, DagsterRun
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
-from dagster._core.run_coordinator import QueuedRunCoordinator
-from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG, RETRY_ON_ASSET_OR_OP_FAILURE_TAG
-from dagster._grpc.client import DagsterGrpcClient
-from dagster._grpc.types import GetCurrentRunsResult
-from dagster._serdes import ConfigurableClassData, deserialize_value
+from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher, QueuedRunCoordinator, deserialize_value
 from dagster_postgres import DagsterPostgresStorage
 
+from hl_pipeline.ops.dagster_internals import (
+    GRPC_INFO_TAG,
+    MAX_RETRIES_TAG,
+    RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
+    CheckRunHealthResult,
+    ConfigurableClassData,
+    DagsterGrpcClient,
+    DagsterUserCodeUnreachableError,
+    GetCurrentRunsResult,
+    LaunchRunContext,
+    WorkerStatus,
+)
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import NoDatabaseError, ensure_database, find_dagster_url
+from hl_pipeline.warehouse.urls import url_for_sqlalchemy
 
 INSTALLATION_TAG = "hl/installation"
 """The tag of a run that says in which HL_HOME its process is."""
@@ -53,9 +60,8 @@ class PipelineStorage(DagsterPostgresStorage):
             ensure_database(url)
         except NoDatabaseError as error:
             raise ClickException(str(error)) from error
-        _, _, address = url.partition("://")
         # Bare postgresql:// means psycopg 3 to SQLAlchemy 2.1, with which dagster-postgres fails (its NOTIFY with parameters).
-        return DagsterPostgresStorage(f"postgresql+psycopg2://{address}", inst_data=inst_data)
+        return DagsterPostgresStorage(url_for_sqlalchemy(url, "psycopg2"), inst_data=inst_data)
 
 
 class PipelineRunQueue(QueuedRunCoordinator[Any]):
@@ -82,13 +88,17 @@ class PipelineRunLauncher(DefaultRunLauncher):
     process died is tried again twice; one that failed by itself only when whoever asked for it has said so by a tag.
     """
 
+    def __init__(self, inst_data: ConfigurableClassData | None = None, settings: Settings | None = None) -> None:
+        super().__init__(inst_data)
+        self._settings = settings or Settings()
+
     @property
     def supports_check_run_worker_health(self) -> bool:
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
-        tags = {INSTALLATION_TAG: identify_installation(Settings().home)}
+        tags = {INSTALLATION_TAG: identify_installation(self._settings.home)}
         self._instance.add_run_tags(run.run_id, tags if MAX_RETRIES_TAG in run.tags else tags | _RETRIES_OF_THE_KILLED)
         super().launch_run(context)
 
@@ -97,11 +107,10 @@ class PipelineRunLauncher(DefaultRunLauncher):
         server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
         if "port" in server:
             return _ask_code_server(server["host"], server["port"], run.run_id)
-        settings = Settings()
         here = run.tags.get(INSTALLATION_TAG)
-        if here is None and (settings.dagster_database_url or settings.database_url):
+        if here is None and (self._settings.dagster_database_url or self._settings.database_url):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "nothing says on which machine it is")
-        if here is not None and here != identify_installation(settings.home):
+        if here is not None and here != identify_installation(self._settings.home):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it is on another machine")
         events = self._instance.event_log_storage.get_logs_for_run(run.run_id, of_type=DagsterEventType.RUN_START, limit=1)
         process = events[0].dagster_event.pid if events and events[0].dagster_event else None

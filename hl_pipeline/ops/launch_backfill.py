@@ -10,13 +10,14 @@ from typing import Any
 
 import requests
 
+from hl_pipeline.ops.dagster_internals import SINGLETON_REPOSITORY_NAME
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.ledger import days_of_api_alone
+from hl_pipeline.warehouse.status_queries import read_loaded_days
 
 _TIMEOUT_SECONDS = 60.0
-_JOB = {"repositoryLocationName": "hl_pipeline", "repositoryName": "__repository__", "pipelineName": "ingest_days"}
-_LOADED = "SELECT date FROM hl.fills_days WHERE date BETWEEN %s AND %s"
-_IN_WORK = """
+_JOB = {"repositoryLocationName": "hl_pipeline", "repositoryName": SINGLETON_REPOSITORY_NAME, "pipelineName": "ingest_days"}
+_IN_PROGRESS = """
     query($job: PipelineSelector!) {
       assetNodes(pipeline: $job) { assetKey { path } }
       partitionBackfillsOrError(filters: {statuses: [REQUESTED]}) {
@@ -45,60 +46,63 @@ class BackfillError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What came of it: the days that were asked for now, those that are loaded, those that wait or are in work already."""
+class BackfillRequest:
+    """What was requested: `days` as the backfill of that id (None: there were none), and how many of the others are `loaded`, or
+    wait or run already (`in_progress`).
+    """
 
-    backfill: str | None
+    backfill_id: str | None
     days: list[date]
     loaded: int
-    in_work: int
+    in_progress: int
 
     def describe(self) -> str:
-        rest = f"{self.loaded} days are loaded, {self.in_work} in the queue or in work already"
-        if self.backfill is None:
+        rest = f"{self.loaded} days are loaded, {self.in_progress} in the queue or in work already"
+        if self.backfill_id is None:
             return f"backfill: nothing to ask for; {rest}"
-        return f"backfill {self.backfill}: {len(self.days)} days, {self.days[0]} to {self.days[-1]}; {rest}"
+        return f"backfill {self.backfill_id}: {len(self.days)} days, {self.days[0]} to {self.days[-1]}; {rest}"
 
 
-def ask_for_days(webserver: str, database_url: str, days: list[date]) -> Asked:
+def request_backfill(webserver: str, database_url: str, days: list[date]) -> BackfillRequest:
     """Launch one backfill of those of `days` that hl.fills_days lacks and that neither a run nor a backfill is to bring.
 
     Raises BackfillError when Dagster refuses, and requests' errors when the webserver does not answer.
     """
     with connect(database_url, "hl up") as connection:
-        loaded = {day for (day,) in connection.execute(_LOADED, [days[0], days[-1]])} - days_of_api_alone(connection)
-    known = _ask(webserver, _IN_WORK, job=_JOB)
-    in_work = _days_in_work(known)
-    waiting = [day for day in days if day not in loaded and str(day) in in_work]
-    lacking = [day for day in days if day not in loaded and str(day) not in in_work]
-    asked = Asked(None, lacking, len(loaded), len(waiting))
-    if not lacking:
-        return asked
+        loaded = read_loaded_days(connection, days[0], days[-1]) - days_of_api_alone(connection)
+    state = _query(webserver, _IN_PROGRESS, job=_JOB)
+    in_progress = _days_in_progress(state)
+    waiting = [day for day in days if day not in loaded and str(day) in in_progress]
+    missing = [day for day in days if day not in loaded and str(day) not in in_progress]
+    request = BackfillRequest(None, missing, len(loaded), len(waiting))
+    if not missing:
+        return request
     backfill = {
-        "assetSelection": [node["assetKey"] for node in known["assetNodes"]],
-        "partitionNames": [str(day) for day in lacking],
+        "assetSelection": [node["assetKey"] for node in state["assetNodes"]],
+        "partitionNames": [str(day) for day in missing],
         "title": "hl up --backfill-from",
         # After what a person or a sensor asks for.
         "tags": [{"key": "hl/started_by", "value": "hl up"}, {"key": "dagster/priority", "value": "-1"}],
     }
-    launched = _ask(webserver, _LAUNCH, backfill=backfill)["launchPartitionBackfill"]
+    launched = _query(webserver, _LAUNCH, backfill=backfill)["launchPartitionBackfill"]
     if "backfillId" not in launched:
         raise BackfillError(str(launched.get("message", launched)))
-    return replace(asked, backfill=launched["backfillId"])
+    return replace(request, backfill_id=launched["backfillId"])
 
 
-def _days_in_work(known: dict[str, Any]) -> set[str]:
-    found: set[str] = set()
-    for backfill in _results(known["partitionBackfillsOrError"]):
-        if _brings_fills(backfill):
-            found.update(backfill["partitionNames"] or [])
-    for run in _results(known["runsOrError"]):
-        if _brings_fills(run):
-            found.update(tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition")
-    return found
+def _days_in_progress(state: dict[str, Any]) -> set[str]:
+    """The days (partition keys) of backfills and runs that load fills."""
+    days: set[str] = set()
+    for backfill in _results(state["partitionBackfillsOrError"]):
+        if _loads_fills(backfill):
+            days.update(backfill["partitionNames"] or [])
+    for run in _results(state["runsOrError"]):
+        if _loads_fills(run):
+            days.update(tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition")
+    return days
 
 
-def _brings_fills(item: dict[str, Any]) -> bool:
+def _loads_fills(item: dict[str, Any]) -> bool:
     return item["assetSelection"] is None or _FILLS in item["assetSelection"]
 
 
@@ -108,7 +112,7 @@ def _results(answer: dict[str, Any]) -> list[dict[str, Any]]:
     return answer["results"]
 
 
-def _ask(webserver: str, query: str, **variables: Any) -> dict[str, Any]:
+def _query(webserver: str, query: str, **variables: Any) -> dict[str, Any]:
     response = requests.post(f"{webserver}/graphql", json={"query": query, "variables": variables}, timeout=_TIMEOUT_SECONDS)
     response.raise_for_status()
     answer = response.json()

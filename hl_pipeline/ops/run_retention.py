@@ -94,7 +94,7 @@ def thin_runs_by_age() -> None:
     thin_old_runs()
 
 
-def thinning_schedule(settings: Settings) -> ScheduleDefinition:
+def retention_schedule(settings: Settings) -> ScheduleDefinition:
     """Every night, if HL_RUNS_KEEP_DAYS is set."""
     status = DefaultScheduleStatus.STOPPED if settings.runs_keep_days is None else DefaultScheduleStatus.RUNNING
     return ScheduleDefinition(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import InfoApi, InfoError, InfoRefusedError
 from hl_pipeline.sources.info_paging import judge, walk
 from hl_pipeline.warehouse.backfill_progress import (
-    NAMELESS,
+    UNMATCHED,
+    Histories,
+    Tally,
     Window,
     begin_wallet,
     count_after,
@@ -34,28 +37,30 @@ from hl_pipeline.warehouse.backfill_progress import (
     end_wallet,
     fail_history,
     fail_wallet,
-    forget_nameless,
     forget_staged,
+    forget_unmatched,
     keep_histories,
     keep_page,
     last_page,
     read_bad,
-    read_known_twaps,
-    read_nameless,
+    read_done,
+    read_failed,
+    read_failed_histories,
+    read_histories,
     read_progress,
     read_staged,
-    tell_done,
-    undone_wallets,
+    read_started_twaps,
+    read_tally,
+    read_truncated,
+    read_unmatched,
+    unfinished_wallets,
     wallets_without_history,
 )
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.locks import lock_shard
 
-if TYPE_CHECKING:
-    from hl_pipeline.assets.raw_api import ShardConfig
-
 _log = logging.getLogger(__name__)
-
+_SHOWN = 1000  # truncated wallets that are named
 
 _AT_ONCE = 4
 """Wallets asked side by side: the weight of a minute is used up even where an answer takes seconds."""
@@ -75,21 +80,55 @@ class InfoDownError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class FetchedShard:
-    """What a run did: how many wallets it asked, how many calls that took, their weight, and the days that have new fills."""
+class WalletSelection:
+    """Which wallets of a shard are asked: `wallets` (lower case; empty: all that are noted), at most `limit` (0: all).
+
+    `discover`: wallets of hl.user_stats that are not noted yet are noted before.
+    """
+
+    wallets: tuple[str, ...] = ()
+    limit: int = 0
+    discover: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a run asked of a shard: how many wallets, the rows that came, the calls, their weight, and the days with new rows."""
 
     wallets: int
-    fills: int
+    rows: int
     requests: int
     weight: int
     days: list[date]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedShard:
+    """What a run asked for fills, and how the shard's wallets stand since: failed ones with the error, truncated ones with the
+    oldest time that came and the reason, the first 1,000.
+    """
+
+    now: Asking
+    tally: Tally
+    failed: list[tuple[str, str]]
+    truncated: list[tuple[str, datetime | None, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedHistories:
+    """What a run asked for statuses of TWAPs, and how the shard's wallets stand since: failed ones with the error."""
+
+    now: Asking
+    histories: Histories
+    failed: list[tuple[str, str]]
 
 
 @dataclass(slots=True)
 class _Counts:
     """What the threads of a run count together."""
 
-    fills: int = 0
+    rows: int = 0
     requests: int = 0
     weight: int = 0
     failures_in_a_row: int = 0
@@ -97,20 +136,25 @@ class _Counts:
     is_over: bool = False
 
 
-def fetch_histories(shard: str, config: ShardConfig, api: InfoApi, lake: Lake, connection: psycopg.Connection) -> FetchedShard:
+def fetch_histories(
+    shard: str, selection: WalletSelection, api: InfoApi, lake: Lake, connection: psycopg.Connection
+) -> FetchedHistories:
     """Ask for the TWAPs of all wallets of a shard that are to be asked, and put their statuses into the lake.
 
     Raises InfoDownError when the API answers for none.
     """
+    started = time.perf_counter()
     counts = _Counts()
     days: set[date] = set()
     with lock_shard(connection, shard):
-        wallets = wallets_without_history(connection, [shard], config.wallets or None, config.limit or None)
+        wallets = wallets_without_history(connection, [shard], list(selection.wallets) or None, selection.limit or None)
         for first in range(0, len(wallets), _HISTORIES_AT_ONCE):
             days |= _fetch_batch_of_histories(wallets[first : first + _HISTORIES_AT_ONCE], shard, api, lake, connection, counts)
-        days |= _name_again(shard, lake, connection)
-        write_api_progress(lake, shard, tell_done(connection, shard))
-    return FetchedShard(len(wallets), counts.fills, counts.requests, counts.weight, sorted(days))
+        days |= _match_again(shard, lake, connection)
+        write_api_progress(lake, shard, read_done(connection, shard))
+    return FetchedHistories(
+        _sum_up(wallets, counts, days, started), read_histories(connection, shard), read_failed_histories(connection, shard)
+    )
 
 
 def _fetch_batch_of_histories(
@@ -138,37 +182,37 @@ def _fetch_batch_of_histories(
         counts.weight += answer.weight
         decoded[wallet] = decode_history(answer.items, wallet)
     bad = [(wallet, item) for wallet, statuses in decoded.items() for item in statuses.bad]
-    named, nameless = name_twaps(
+    matched, unmatched = match_twaps(
         pl.concat([pl.DataFrame(schema=TWAP_STATUS_SCHEMA), *(statuses.statuses for statuses in decoded.values())]),
-        read_known_twaps(connection, wallets),
+        read_started_twaps(connection, wallets),
     )
-    bad += nameless
-    days = _add_history(lake, shard, named)
-    of_wallet = dict(named.group_by("wallet").len().iter_rows())
+    bad += unmatched
+    days = _add_history(lake, shard, matched)
+    of_wallet = dict(matched.group_by("wallet").len().iter_rows())
     statuses = {wallet: of_wallet.get(wallet, 0) for wallet in decoded}
     keep_histories(connection, statuses, bad, days, f"TWAP statuses from the info API, shard {shard}")
     write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
-    counts.fills += named.height
-    emit(_log, "histories_written", shard=shard, wallets=len(decoded), rows=named.height, weight=counts.weight - before)
+    counts.rows += matched.height
+    emit(_log, "histories_written", shard=shard, wallets=len(decoded), rows=matched.height, weight=counts.weight - before)
     return set(days)
 
 
-def _name_again(shard: str, lake: Lake, connection: psycopg.Connection) -> set[date]:
+def _match_again(shard: str, lake: Lake, connection: psycopg.Connection) -> set[date]:
     """Statuses that had no TWAP when they came, and for which hl.twap_statuses has one by now, into the lake; their days."""
-    nameless = read_nameless(connection, shard)
-    known = read_known_twaps(connection, sorted({wallet for wallet, _ in nameless}))
+    unmatched = read_unmatched(connection, shard)
+    started = read_started_twaps(connection, sorted({wallet for wallet, _ in unmatched}))
     frames: list[pl.DataFrame] = []
-    named: list[tuple[str, bytes]] = []
-    for wallet, item in nameless:
+    matched: list[tuple[str, bytes]] = []
+    for wallet, item in unmatched:
         statuses = decode_history([parse_json(item)], wallet).statuses
-        found, _ = name_twaps(statuses, [twap for twap in known if twap[0] == wallet])
-        if found.height:
-            frames.append(found)
-            named.append((wallet, item))
+        status_with_id, _ = match_twaps(statuses, [twap for twap in started if twap[0] == wallet])
+        if status_with_id.height:
+            frames.append(status_with_id)
+            matched.append((wallet, item))
     if not frames:
         return set()
     days = _add_history(lake, shard, pl.concat(frames))
-    forget_nameless(connection, named, days, f"TWAP statuses from the info API, shard {shard}")
+    forget_unmatched(connection, matched, days, f"TWAP statuses from the info API, shard {shard}")
     write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
     return set(days)
 
@@ -181,33 +225,33 @@ def _add_history(lake: Lake, shard: str, statuses: pl.DataFrame) -> list[date]:
     return sorted(day for (day,) in by_day)
 
 
-def name_twaps(
-    statuses: pl.DataFrame, known: list[tuple[str, str, datetime, int]]
+def match_twaps(
+    statuses: pl.DataFrame, started: list[tuple[str, str, datetime, int]]
 ) -> tuple[pl.DataFrame, list[tuple[str, BadLine]]]:
     """The statuses (TWAP_STATUS_SCHEMA) with the id of their TWAP, and by wallet those for which there is none.
 
     One without an id has that of the TWAP of its wallet, coin and start, to the ms, among these statuses and those that are
-    `known`; if there are several, nobody knows which.
+    `started`; if there are several, nobody knows which.
     """
     ids: dict[tuple[str, str, datetime | None], set[int]] = {}
     own = statuses.filter(pl.col("twap_id").is_not_null() & pl.col("started_at").is_not_null())
-    for wallet, coin, start, twap in [*own.select("wallet", "coin", "started_at", "twap_id").iter_rows(), *known]:
+    for wallet, coin, start, twap in [*own.select("wallet", "coin", "started_at", "twap_id").iter_rows(), *started]:
         ids.setdefault((wallet, coin, _to_ms(start)), set()).add(twap)
     rows: list[dict[str, Any]] = []
-    nameless: list[tuple[str, BadLine]] = []
+    unmatched: list[tuple[str, BadLine]] = []
     for row in statuses.iter_rows(named=True):
         if row["twap_id"] is not None:
             rows.append(row)
             continue
         place = (row["wallet"], row["coin"], _to_ms(row["started_at"]))
-        found = ids.get(place, set()) if place[2] is not None else set[int]()
-        if len(found) == 1:
-            rows.append(row | {"twap_id": next(iter(found))})
+        candidates = ids.get(place, set()) if place[2] is not None else set[int]()
+        if len(candidates) == 1:
+            rows.append(row | {"twap_id": next(iter(candidates))})
         else:
-            which = f"{len(found)} TWAPs are known" if found else "no TWAP is known"
-            reason = f"{NAMELESS}, and {which} of its wallet that began in {row['coin']} at {row['started_at']}"
-            nameless.append((row["wallet"], BadLine(row["line"], None, reason, row["raw"].encode())))
-    return pl.DataFrame(rows, schema=TWAP_STATUS_SCHEMA), nameless
+            which = f"{len(candidates)} TWAPs are known" if candidates else "no TWAP is known"
+            reason = f"{UNMATCHED}, and {which} of its wallet that began in {row['coin']} at {row['started_at']}"
+            unmatched.append((row["wallet"], BadLine(row["line"], None, reason, row["raw"].encode())))
+    return pl.DataFrame(rows, schema=TWAP_STATUS_SCHEMA), unmatched
 
 
 def _to_ms(moment: datetime | None) -> datetime | None:
@@ -215,18 +259,19 @@ def _to_ms(moment: datetime | None) -> datetime | None:
 
 
 def fetch_shard(
-    shard: str, config: ShardConfig, api: InfoApi, lake: Lake, connection: psycopg.Connection, settings: Settings
+    shard: str, selection: WalletSelection, api: InfoApi, lake: Lake, connection: psycopg.Connection, settings: Settings
 ) -> FetchedShard:
     """Ask for all wallets of a shard that are to be asked, and put what came into the lake; what went wrong with one is noted
     of it.
 
     Raises InfoDownError when the API answers for none.
     """
+    started = time.perf_counter()
     window = Window(settings.backfill_from, settings.backfill_to)
     with lock_shard(connection, shard):
-        if config.discover:
+        if selection.discover:
             discover_wallets(connection)
-        wallets = undone_wallets(connection, [shard], window, config.wallets or None, config.limit or None)
+        wallets = unfinished_wallets(connection, [shard], window, list(selection.wallets) or None, selection.limit or None)
         emit(_log, "wallets_wanted", shard=shard, wallets=len(wallets))
         counts = _Counts()
         days: set[date] = set()
@@ -243,8 +288,18 @@ def fetch_shard(
         finally:
             # Also what a run before this one has left.
             days |= _write_staged(shard, lake, connection)
-            write_api_progress(lake, shard, tell_done(connection, shard))
-    return FetchedShard(len(wallets), counts.fills, counts.requests, counts.weight, sorted(days))
+            write_api_progress(lake, shard, read_done(connection, shard))
+    return FetchedShard(
+        _sum_up(wallets, counts, days, started),
+        read_tally(connection, [shard]),
+        read_failed(connection, shard),
+        read_truncated(connection, shard, _SHOWN),
+    )
+
+
+def _sum_up(wallets: list[str], counts: _Counts, days: set[date], started: float) -> Asking:
+    seconds = time.perf_counter() - started
+    return Asking(len(wallets), counts.rows, counts.requests, counts.weight, sorted(days), seconds)
 
 
 def _batches(wallets: list[str]) -> Iterator[list[str]]:
@@ -302,7 +357,7 @@ def _ask_wallet(
             emit(_log, "page_kept", level=logging.DEBUG, wallet=wallet, kind=kind, rows=page.fills.height, weight=page.weight)
             weight += page.weight
             with lock:
-                counts.fills += page.fills.height
+                counts.rows += page.fills.height
                 counts.requests += page.requests
                 counts.weight += page.weight
             if counts.is_over:

@@ -18,7 +18,7 @@ from hl_pipeline.formats.fills import BadLine
 from hl_pipeline.warehouse.dirty_days import note_dirty
 from hl_pipeline.warehouse.ledger import record_shard
 
-NAMELESS = "it has no twapId"
+UNMATCHED = "it has no twapId"
 """How the reason begins for which a status without a TWAP is in quarantine."""
 State = Literal["pending", "started", "complete", "truncated", "failed"]
 
@@ -37,7 +37,7 @@ ON CONFLICT DO NOTHING
 _ADD = "INSERT INTO hl.backfill_progress (wallet) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING"
 
 # What is done was asked for all of the window; failed ones come last.
-_UNDONE = """
+_UNFINISHED = """
 SELECT wallet FROM hl.backfill_progress
 WHERE shard = ANY(%(shards)s) AND (%(wallets)s::text[] IS NULL OR wallet = ANY(%(wallets)s))
   AND NOT (state IN ('complete', 'truncated') AND window_start <= %(start)s AND window_end >= %(end)s)
@@ -126,7 +126,7 @@ WHERE shard = %s ORDER BY wallet, kind, digest
 _ETAGS = "SELECT object_key, etag FROM hl.s3_ingest_log WHERE source = 'api_fills' AND object_key = ANY(%s)"
 
 # Of a wallet with pages on their way the lake lacks some.
-_TELL_DONE = """
+_READ_DONE = """
 SELECT coalesce(json_agg(to_jsonb(w) ORDER BY wallet), '[]')::text FROM hl.backfill_progress w
 WHERE shard = %s AND state IN ('complete', 'truncated') AND NOT EXISTS (SELECT FROM hl.backfill_pages p WHERE p.wallet = w.wallet)
 """
@@ -149,17 +149,17 @@ SELECT wallet FROM hl.backfill_progress
 WHERE shard = ANY(%s) AND (%s::text[] IS NULL OR wallet = ANY(%s)) AND history_at IS NULL
 ORDER BY history_error IS NOT NULL, wallet LIMIT %s
 """
-_KNOWN_TWAPS = """
+_STARTED_TWAPS = """
 SELECT DISTINCT wallet, coin, started_at, twap_id FROM hl.twap_statuses WHERE wallet = ANY(%s) AND started_at IS NOT NULL
 """
 _HISTORY_CAME = """
 UPDATE hl.backfill_progress SET statuses = %s, history_error = NULL, history_at = clock_timestamp() WHERE wallet = %s
 """
-_NAMELESS = """
+_UNMATCHED = """
 SELECT b.wallet, item FROM hl.backfill_bad b JOIN hl.backfill_progress USING (wallet)
 WHERE shard = %s AND kind = 'twap_history' AND starts_with(b.reason, %s) ORDER BY wallet, digest
 """
-_FORGET_NAMELESS = "DELETE FROM hl.backfill_bad WHERE wallet = %s AND kind = 'twap_history' AND item = %s"
+_FORGET_UNMATCHED = "DELETE FROM hl.backfill_bad WHERE wallet = %s AND kind = 'twap_history' AND item = %s"
 _ONE_STATUS_MORE = "UPDATE hl.backfill_progress SET statuses = statuses + 1 WHERE wallet = %s"
 _HISTORY_FAILED = "UPDATE hl.backfill_progress SET history_error = %s WHERE wallet = %s"
 _HISTORIES = """
@@ -182,6 +182,7 @@ _FAILED = "SELECT wallet, error FROM hl.backfill_progress WHERE shard = %s AND s
 _TRUNCATED = """
 SELECT wallet, oldest, reason FROM hl.backfill_progress WHERE shard = %s AND state = 'truncated' ORDER BY wallet LIMIT %s
 """
+_STATES = "SELECT state, count(*) FROM hl.backfill_progress GROUP BY 1 ORDER BY 1"
 _OF_DAY = """
 SELECT count(*) FILTER (WHERE state = 'complete'), count(*) FILTER (WHERE state = 'truncated')
 FROM hl.backfill_progress WHERE wallet = ANY(%s)
@@ -257,7 +258,7 @@ def add_wallets(connection: psycopg.Connection, wallets: Sequence[str]) -> int:
     return connection.execute(_ADD, [list(wallets)]).rowcount
 
 
-def undone_wallets(
+def unfinished_wallets(
     connection: psycopg.Connection,
     shards: Iterable[str],
     window: Window,
@@ -267,7 +268,7 @@ def undone_wallets(
     """The wallets of those shards (and among `wallets`) that are neither complete nor truncated for the window."""
     numbers = [int(shard, 16) for shard in shards]
     given = {"shards": numbers, "wallets": wallets, "start": window.start, "end": window.end, "limit": limit}
-    return [row[0] for row in connection.execute(_UNDONE, given)]
+    return [row[0] for row in connection.execute(_UNFINISHED, given)]
 
 
 def begin_wallet(connection: psycopg.Connection, wallet: str, window: Window) -> None:
@@ -384,14 +385,14 @@ def read_bad(connection: psycopg.Connection, shard: str) -> list[BadLine]:
     return [BadLine(n, None, f"{wallet}: {kind}: {reason}", item) for n, (wallet, kind, reason, item) in enumerate(rows, 1)]
 
 
-def tell_done(connection: psycopg.Connection, shard: str) -> str:
+def read_done(connection: psycopg.Connection, shard: str) -> str:
     """The shard's wallets of which all that came is in the lake, and nothing more is to be asked, as JSON."""
-    [row] = connection.execute(_TELL_DONE, [int(shard, 16)]).fetchall()
+    [row] = connection.execute(_READ_DONE, [int(shard, 16)]).fetchall()
     return row[0]
 
 
 def restore_done(connection: psycopg.Connection, wallets: str, bad: Iterable[BadLine]) -> None:
-    """Note what `tell_done` and `read_bad` gave, of wallets of which nothing is known here."""
+    """Note what `read_done` and `read_bad` gave, of wallets of which nothing is known here."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(_FORGET_UNTOUCHED, [wallets])
         cursor.execute(_RESTORE, [wallets])
@@ -408,9 +409,9 @@ def wallets_without_history(
     return [row[0] for row in connection.execute(_NO_HISTORY, [numbers, wallets, wallets, limit])]
 
 
-def read_known_twaps(connection: psycopg.Connection, wallets: Sequence[str]) -> list[tuple[str, str, datetime, int]]:
+def read_started_twaps(connection: psycopg.Connection, wallets: Sequence[str]) -> list[tuple[str, str, datetime, int]]:
     """The TWAPs of these wallets that hl.twap_statuses knows: wallet, coin, when it was placed, id."""
-    return connection.execute(_KNOWN_TWAPS, [list(wallets)]).fetchall()
+    return connection.execute(_STARTED_TWAPS, [list(wallets)]).fetchall()
 
 
 def keep_histories(
@@ -428,17 +429,19 @@ def keep_histories(
             note_dirty(connection, days, why)
 
 
-def read_nameless(connection: psycopg.Connection, shard: str) -> list[tuple[str, bytes]]:
+def read_unmatched(connection: psycopg.Connection, shard: str) -> list[tuple[str, bytes]]:
     """The statuses of a shard's wallets for which there was no TWAP, as JSON."""
-    return connection.execute(_NAMELESS, [int(shard, 16), NAMELESS]).fetchall()
+    return connection.execute(_UNMATCHED, [int(shard, 16), UNMATCHED]).fetchall()
 
 
-def forget_nameless(connection: psycopg.Connection, named: Iterable[tuple[str, bytes]], days: Sequence[date], why: str) -> None:
+def forget_unmatched(
+    connection: psycopg.Connection, matched: Iterable[tuple[str, bytes]], days: Sequence[date], why: str
+) -> None:
     """These statuses have their TWAP, and are in the lake, on those days."""
-    named = list(named)
+    matched = list(matched)
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.executemany(_FORGET_NAMELESS, named)
-        cursor.executemany(_ONE_STATUS_MORE, [[wallet] for wallet, _ in named])
+        cursor.executemany(_FORGET_UNMATCHED, matched)
+        cursor.executemany(_ONE_STATUS_MORE, [[wallet] for wallet, _ in matched])
         note_dirty(connection, days, why)
 
 
@@ -472,6 +475,11 @@ def read_failed(connection: psycopg.Connection, shard: str) -> list[tuple[str, s
 def read_truncated(connection: psycopg.Connection, shard: str, limit: int) -> list[tuple[str, datetime | None, str]]:
     """Truncated wallets of the shard, the oldest time that came of each, and why: at most `limit`."""
     return connection.execute(_TRUNCATED, [int(shard, 16), limit]).fetchall()
+
+
+def count_wallets_by_state(connection: psycopg.Connection) -> dict[str, int]:
+    """How many wallets there are in each state, by its name."""
+    return dict(connection.execute(_STATES).fetchall())
 
 
 def count_states(connection: psycopg.Connection, wallets: Sequence[str]) -> tuple[int, int]:

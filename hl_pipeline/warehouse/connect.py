@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TypeVar
 
 import psycopg
@@ -13,6 +12,7 @@ from psycopg.rows import TupleRow
 
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.embedded import embedded_url, running_url
+from hl_pipeline.warehouse.urls import BadUrlError, database_of, hide_password, parse_url, with_database
 
 OLDEST_POSTGRES = 16
 
@@ -73,17 +73,21 @@ def find_dagster_url(settings: Settings) -> str:
         find_database_url(settings)
         return embedded_url(settings.home, "hl_dagster")
     url = settings.database_url.get_secret_value()
-    return _with_database(url, f"{_database_of(url)}_dagster")
+    try:
+        return with_database(url, f"{database_of(url)}_dagster")
+    except BadUrlError as error:
+        raise _cannot_connect(url, error) from error
 
 
 def connect(url: str, application: str = "hl") -> psycopg.Connection:
     """A connection in autocommit mode, in UTC. Raises NoDatabaseError when the server does not answer or is too old."""
     try:
+        parse_url(url)
         connection = _Connection.connect(
             url, autocommit=True, application_name=application, connect_timeout=10, options="-c timezone=UTC"
         )
-    except psycopg.Error as error:
-        raise NoDatabaseError(f"cannot connect to {hide_password(url)}: {str(error).strip()}") from error
+    except (BadUrlError, psycopg.Error) as error:
+        raise _cannot_connect(url, error) from error
     if connection.info.server_version < OLDEST_POSTGRES * 10000:
         version = connection.info.parameter_status("server_version")
         connection.close()
@@ -93,15 +97,18 @@ def connect(url: str, application: str = "hl") -> psycopg.Connection:
 
 def ensure_database(url: str) -> None:
     """Create the database that `url` names if the server lacks it. Raises NoDatabaseError when that may not be."""
-    name = _database_of(url)
+    try:
+        name = database_of(url)
+    except BadUrlError as error:
+        raise _cannot_connect(url, error) from error
     try:
         psycopg.connect(url, connect_timeout=10).close()
         return
     except psycopg.Error as error:
         if f'database "{name}" does not exist' not in str(error):
-            raise NoDatabaseError(f"cannot connect to {hide_password(url)}: {str(error).strip()}") from error
+            raise _cannot_connect(url, error) from error
     try:
-        with psycopg.connect(_with_database(url, "postgres"), autocommit=True) as connection:
+        with psycopg.connect(with_database(url, "postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     # Two at once meet in the catalogue's index.
     except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
@@ -113,19 +120,5 @@ def ensure_database(url: str) -> None:
         ) from error
 
 
-def _database_of(url: str) -> str:
-    """The database that `url` names; PostgreSQL's own default is not guessed."""
-    return url.partition("://")[2].partition("?")[0].partition("/")[2] or "postgres"
-
-
-def _with_database(url: str, name: str) -> str:
-    # Not by urllib: it takes the slashes of postgresql:///name away.
-    scheme, _, rest = url.partition("://")
-    address, mark, query = rest.partition("?")
-    return f"{scheme}://{address.partition('/')[0]}/{name}{mark}{query}"
-
-
-def hide_password(url: str) -> str:
-    """`url` fit to be shown."""
-    url = re.sub(r"(://[^:@/?]*):[^@]*@", r"\1:***@", url)
-    return re.sub(r"(?i)([?&]password=)[^&]*", r"\1***", url)
+def _cannot_connect(url: str, error: Exception) -> NoDatabaseError:
+    return NoDatabaseError(f"cannot connect to {hide_password(url)}: {str(error).strip()}")

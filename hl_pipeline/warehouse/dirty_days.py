@@ -14,6 +14,7 @@ INSERT INTO hl.dirty_days (date, reason, noted_at) SELECT day, %s, clock_timesta
 ON CONFLICT (date) DO UPDATE SET reason = EXCLUDED.reason, noted_at = EXCLUDED.noted_at
 """
 _READ = "SELECT date, reason FROM hl.dirty_days ORDER BY date"
+_SPAN = "SELECT count(*), min(date), max(date) FROM hl.dirty_days HAVING count(*) > 0"
 _CLEAR = "DELETE FROM hl.dirty_days WHERE date = %s AND noted_at < %s"
 
 
@@ -28,6 +29,11 @@ def note_dirty(connection: psycopg.Connection, days: Iterable[date], reason: str
 def read_dirty(connection: psycopg.Connection) -> dict[date, str]:
     """The days that are noted, in order, and why."""
     return dict(connection.execute(_READ).fetchall())
+
+
+def read_dirty_span(connection: psycopg.Connection) -> tuple[int, date, date] | None:
+    """How many days are noted, the first and the last of them; None: none is."""
+    return connection.execute(_SPAN).fetchone()
 
 
 def clear_dirty(connection: psycopg.Connection, day: date, began: datetime) -> None:

@@ -20,13 +20,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import quote
 
 import psutil
 import psycopg
 from psycopg import sql
 
 from hl_pipeline.events import emit
+from hl_pipeline.warehouse.urls import build_url
 
 _log = logging.getLogger(__name__)
 _MAJOR = 18
@@ -84,7 +84,7 @@ def running_url(home: Path) -> str | None:
 
 
 def embedded_url(home: Path, database: str = _DATABASE) -> str:
-    return f"postgresql://postgres@/{database}?host={quote(str(_socket_directory(home.absolute())), safe='')}"
+    return build_url({"user": "postgres", "dbname": database, "host": str(_socket_directory(home.absolute()))})
 
 
 def binary(name: str) -> Path:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from hl_pipeline.warehouse.copy_binary import write_binary
+from hl_pipeline.warehouse.locks import lock_table_in_transaction
 
 _HOURS_WITH_CANDLES = "SELECT hour, candles_at IS NOT NULL FROM hl.fills_hours WHERE date = %s"
 _DELETE_CANDLES = "DELETE FROM hl.candles WHERE date = %s AND extract(hour FROM time AT TIME ZONE 'UTC') = ANY(%s)"
@@ -39,7 +40,7 @@ def replace_day(connection: psycopg.Connection, table: str, day: date, rows: pl.
     Two at once: the later one waits, and its rows are those that stay.
     """
     with connection.transaction(), connection.cursor() as cursor:
-        _lock(cursor, table, day)
+        lock_table_in_transaction(cursor, table, day)
         cursor.execute(sql.SQL("DELETE FROM {} WHERE date = %s").format(sql.Identifier("hl", table)), [day])
         _copy(cursor, table, day, rows)
 
@@ -53,15 +54,11 @@ def read_hours_without_candles(connection: psycopg.Connection, day: date) -> lis
 def replace_candles(connection: psycopg.Connection, day: date, hours: Sequence[int], rows: pl.DataFrame) -> CandlesOfDay:
     """As `replace_day`, of hl.candles and some hours of the day; what there is of the whole day then."""
     with connection.transaction(), connection.cursor() as cursor:
-        _lock(cursor, "candles", day)
+        lock_table_in_transaction(cursor, "candles", day)
         cursor.execute(_DELETE_CANDLES, [day, hours])
         _copy(cursor, "candles", day, rows)
         cursor.execute(_RECORD_CANDLES, [day, hours])
         return CandlesOfDay(*cursor.execute(_CANDLES_OF_DAY, [day]).fetchall()[0])
-
-
-def _lock(cursor: psycopg.Cursor, table: str, day: date) -> None:
-    cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", [f"hl.{table}", day.toordinal()])
 
 
 def _copy(cursor: psycopg.Cursor, table: str, day: date, rows: pl.DataFrame) -> None:

@@ -16,8 +16,8 @@ from hl_pipeline.domain.status_completeness import StatusJudgement
 from hl_pipeline.formats.fills import SLICE_COLUMNS
 from hl_pipeline.warehouse.copy_binary import write_binary
 from hl_pipeline.warehouse.load_fills import LakeLacksError
+from hl_pipeline.warehouse.locks import lock_twaps_in_transaction
 
-_LOCK_OF_TWAPS = 7_281_002
 _STATUS_COLUMNS = (
     *("twap_id", "time", "status", "error", "wallet", "coin", "side", "size_requested", "size_executed", "notional_executed"),
     *("duration_minutes", "reduce_only", "randomize", "started_at", "object", "time_ns", "raw"),
@@ -150,7 +150,7 @@ def make_twaps(
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     span = {"day": day, "start": start, "end": start + timedelta(days=1)}
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_OF_TWAPS])
+        lock_twaps_in_transaction(cursor)
         ids = take_slices()
         cursor.execute("DELETE FROM hl.twap_slice_days WHERE date = %s", [day])
         cursor.execute(

@@ -9,15 +9,15 @@ from alembic.config import Config
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-_LOCK = 7_281_001
+from hl_pipeline.warehouse.locks import Lock
+from hl_pipeline.warehouse.urls import url_for_sqlalchemy
 
 
 def migrate(url: str, revision: str = "head", *, down: bool = False) -> None:
     """Bring the schema `hl` at `url` up (or `down`) to `revision` (`base`: nothing is left). Does nothing when it is there."""
-    _, _, address = url.partition("://")
-    engine = create_engine(f"postgresql+psycopg://{address}", poolclass=NullPool)
+    engine = create_engine(url_for_sqlalchemy(url, "psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.MIGRATION.value})
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS hl"))
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))

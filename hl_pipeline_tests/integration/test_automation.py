@@ -180,7 +180,7 @@ def test_a_day_whose_statistics_are_of_older_rows_is_made_again_at_night(
     }
 
 
-def test_what_the_info_api_gave_of_a_day_is_loaded_at_night_and_nothing_of_a_bucket_fetched_for_it(
+def test_api_fills_of_a_day_are_loaded_at_night_without_fetching_from_a_bucket(
     made: Sample, world: World, instance: DagsterInstance
 ) -> None:
     _publish(made, world, OLDER, 1, 2)

@@ -15,8 +15,8 @@ import polars as pl
 import psycopg
 import pytest
 
+from hl_pipeline.cli.backfill import BadWalletsError, choose_shards, read_wallets
 from hl_pipeline.domain.shards import SHARDS, shard_of
-from hl_pipeline.ops.run_shards import BadWalletsError, choose_shards, read_wallets
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.servers.info_api import InfoServer, User, serve_info
 

@@ -37,7 +37,7 @@ def _interrupted_in(seconds: float) -> Generator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_an_interruption_in_the_midst_of_a_command_is_what_comes_out_and_the_lock_goes(database_url: str) -> None:
+def test_an_interruption_within_a_command_is_raised_and_releases_the_lock(database_url: str) -> None:
     with connect(database_url) as connection:
         with pytest.raises(_Interruption), lock_fills_day(connection, date(2025, 9, 1)), _interrupted_in(0.2):
             connection.execute("SELECT pg_sleep(60)")

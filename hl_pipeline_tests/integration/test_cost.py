@@ -59,7 +59,7 @@ def test_an_hour_that_two_days_share_is_counted_once() -> None:
     assert wanted.hours_not_there == 0
 
 
-def test_hours_that_the_bucket_lacks_are_told_but_not_where_a_better_dataset_has_them() -> None:
+def test_hours_missing_in_the_bucket_are_listed_unless_a_better_dataset_has_them() -> None:
     listed = _listing(*DAYS[:2])
     del listed[DAY][7]
     assert want_fills(DAYS[:2], BY_BLOCK, listed).hours_not_there == 2  # 07 h, and the first hour of the day after
@@ -268,7 +268,7 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
-def test_the_command_says_what_is_paid_for_what_is_left_of_the_budget_and_whether_it_fits(
+def test_the_command_shows_the_price_the_rest_of_the_budget_and_whether_it_fits(
     made: Sample, paid: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fills, statuses = _truth(made)

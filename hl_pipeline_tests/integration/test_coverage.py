@@ -238,9 +238,7 @@ def test_an_edge_that_no_object_crosses_stands_beside_the_day(bucket: Path, worl
     assert rows == [(["no block from 2026-03-16 00:00 on was seen, so the last fills of the day may lack"],)]
 
 
-def test_an_acknowledged_hole_warns_and_is_never_whole_until_it_is_taken_back_or_mended(
-    bucket: Path, world: World, run: Run
-) -> None:
+def test_an_acknowledged_hole_warns_and_is_not_whole_until_withdrawn_or_filled(bucket: Path, world: World, run: Run) -> None:
     path = object_path(bucket, START + 3 * HOUR)
     content = path.read_bytes()
     path.unlink()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import (
@@ -20,9 +21,9 @@ from hl_pipeline.warehouse.connect import (
     ensure_database,
     find_dagster_url,
     find_database_url,
-    hide_password,
 )
 from hl_pipeline.warehouse.embedded import EmbeddedServerError, hold, running_url
+from hl_pipeline.warehouse.urls import hide_password
 
 _context = multiprocessing.get_context("spawn")
 
@@ -129,7 +130,7 @@ def test_a_database_on_a_socket_gets_dagsters_beside_it(postgres_home: Path, mon
     socket = postgres_home / "postgres"
     monkeypatch.setenv("HL_DATABASE_URL", f"postgresql:///own?host={socket}&user=postgres")
     url = find_dagster_url(Settings())
-    assert url == f"postgresql:///own_dagster?host={socket}&user=postgres"
+    assert conninfo_to_dict(url) == {"dbname": "own_dagster", "host": str(socket), "user": "postgres"}
     ensure_database(url)
     with psycopg.connect(url) as connection:
         assert connection.info.dbname == "own_dagster"

@@ -159,7 +159,7 @@ def test_the_shard_of_a_wallet_is_the_same_in_python_and_in_sql(connection: psyc
     assert shard_of("0x" + "0" * 40) == "0f"
 
 
-def test_everything_that_can_be_reached_is_in_the_lake_once_and_truncated_is_said_exactly_where_it_is_true(
+def test_everything_reachable_is_in_the_lake_once_and_what_is_cut_off_is_truncated(
     asks: Asks, world: World, connection: psycopg.Connection
 ) -> None:
     users = {name: _user(name) for name in _HISTORIES}
@@ -195,7 +195,7 @@ def test_everything_that_can_be_reached_is_in_the_lake_once_and_truncated_is_sai
     assert connection.execute("SELECT count(*) FROM hl.backfill_pages").fetchone() == (0,)
 
 
-def test_a_wallet_that_is_refused_fails_by_name_and_the_rest_goes_on_and_is_asked_again(
+def test_a_refused_wallet_fails_by_name_while_the_rest_go_on_and_is_asked_again(
     asks: Asks, world: World, connection: psycopg.Connection
 ) -> None:
     users = _of_shard("7e", [0, 5, 40, 2100])

@@ -297,7 +297,7 @@ def test_a_day_of_older_formats_is_replaced(tmp_path: Path, new_place: NewPlace)
     assert loaded.rows_of_source.keys() == {"node_trades", "node_fills"}
 
 
-def test_an_increment_passes_the_checks_of_the_whole_day_and_forgets_none_that_failed(
+def test_an_increment_passes_the_checks_of_the_whole_day_and_keeps_failed_ones(
     made: Sample, world: World, instance: DagsterInstance
 ) -> None:
     place = Place(world.bucket, Path(world.environment["HL_LAKE_URL"]), world.database_url)
@@ -393,7 +393,7 @@ def test_hours_of_which_the_lake_has_other_objects_are_asked_for_too() -> None:
     assert _decide([*three, _meta(3)], three, {0: []}) == [0, 2, 3]
 
 
-def test_the_whole_day_is_asked_for_unless_all_that_is_loaded_is_as_it_was_and_by_block() -> None:
+def test_the_whole_day_is_loaded_unless_what_was_loaded_is_unchanged_and_by_block() -> None:
     three = [_meta(hour) for hour in range(3)]
     assert _decide(three, []) is None
     assert _decide(three, three) is None

@@ -100,9 +100,7 @@ def _get(server: InfoServer, user: User, kinds: Iterable[HistoryKind] = KINDS) -
 
 
 @pytest.mark.parametrize("name", _HISTORIES)
-def test_everything_that_can_be_reached_comes_once_and_truncated_is_said_exactly_where_it_is_true(
-    name: str, server: InfoServer
-) -> None:
+def test_all_that_can_be_reached_comes_once_and_exactly_what_is_cut_off_is_truncated(name: str, server: InfoServer) -> None:
     user = _user(name)
     reachable = user.reachable()
     if name == "crowd":

@@ -81,7 +81,7 @@ def test_two_processes_use_nine_tenths_of_the_weight_and_never_too_much(database
     assert used / (3 * _LIMIT) >= 0.9
 
 
-def test_a_server_that_counts_less_than_all_callers_stops_all_of_them_until_its_minute_is_over(database_url: str) -> None:
+def test_a_server_that_others_use_too_stops_all_our_callers_until_its_minute_is_over(database_url: str) -> None:
     """Somebody else calls from the same address: the budget does not know of him."""
     user = _users()[-1]
     with serve_info(InfoServer({user.wallet: user}, _LIMIT, 1.0)) as server:

@@ -349,7 +349,7 @@ def test_dirty_days_are_loaded_and_a_note_goes_only_with_a_load_that_began_after
     assert list(read_dirty(connection)) == [SECOND]
 
 
-def test_a_day_with_fills_of_the_info_api_and_hours_that_come_later_has_each_fill_once(
+def test_a_day_with_api_fills_and_hours_that_come_later_has_each_fill_once(
     hl: Hl, world: World, made: Sample, connection: psycopg.Connection
 ) -> None:
     """Of one wallet the API has what the bucket gets in hour 2, in hour 3, and what it never gets."""

@@ -57,7 +57,7 @@ def test_a_long_reader_blocks_neither_a_new_day_nor_other_readers(
         assert _count(database_url) == 2 * OF_DAY.height
 
 
-def test_a_reload_under_a_long_reader_waits_without_holding_up_others_and_then_names_it(
+def test_a_reload_waits_for_a_long_reader_without_blocking_others_and_names_it(
     connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
 ) -> None:
     _load(connection, sources, OF_DAY)

@@ -37,9 +37,7 @@ def _assert_every_real_fill_is_there(world: World, samples: Path) -> None:
     assert in_order(without(stored, "date")) == in_order(expected)
 
 
-def test_the_real_fills_are_each_on_their_day_with_every_field_and_the_other_hours_are_said_to_lack(
-    world: World, samples: Path
-) -> None:
+def test_the_real_fills_are_on_their_days_with_every_field_and_other_hours_missing(world: World, samples: Path) -> None:
     done = _ingest({**world.environment, "HL_NODE_DATA_URL": str(samples / BUCKET)})
 
     assert done.returncode == 3, done.stderr

@@ -113,9 +113,7 @@ def test_a_database_made_again_from_the_lake_alone_has_the_same_bytes(
         assert _ask(rebuilt, query) == _ask(world.database_url, query)
 
 
-def test_a_rebuild_on_top_of_what_is_there_changes_nothing_and_says_what_the_lake_has_not(
-    bring: Bring, hl: Hl, world: World
-) -> None:
+def test_a_rebuild_of_a_full_database_changes_nothing_and_lists_gaps_of_the_lake(bring: Bring, hl: Hl, world: World) -> None:
     bring(FIRST, LAST)
     before = sorted(_dump(world.database_url).splitlines())
     with connect(world.database_url) as connection:

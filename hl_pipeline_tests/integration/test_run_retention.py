@@ -8,8 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dagster import AssetKey, DagsterEventType, DagsterInstance
-from dagster._core.storage.dagster_run import RunsFilter
+from dagster import AssetKey, DagsterEventType, DagsterInstance, RunsFilter
 
 from hl_pipeline.definitions import build_defs
 from hl_pipeline.ops.run_retention import thin_runs

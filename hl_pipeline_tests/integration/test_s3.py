@@ -171,7 +171,7 @@ def test_a_length_that_tells_of_more_is_not_waited_for_when_all_is_there(
         (["reset"] * 4, BucketError, r"^0\.lz4: .*Connection.*, at the last of 4 attempts", 4),
     ],
 )
-def test_what_does_not_pass_is_an_error_by_name_that_says_what_to_do_and_the_next_object_comes(
+def test_a_lasting_failure_is_an_error_with_its_remedy_and_the_next_object_comes(
     faults: list[Kind],
     error: type[BucketError],
     message: str,
@@ -306,7 +306,7 @@ def test_a_killed_run_leaves_what_its_request_could_have_cost(
         assert read_spent(connection).dollars >= GET + 300_000 * PRICE / 10**9
 
 
-def test_the_budget_stops_before_the_request_that_would_go_over_and_more_of_it_goes_on(
+def test_the_budget_stops_before_the_request_that_exceeds_it_a_larger_one_goes_on(
     flaky: FlakyS3, name: str, objects: dict[str, bytes], database_url: str
 ) -> None:
     listing = _open(name, FreeMeter()).list_objects("")

@@ -110,7 +110,7 @@ def test_runs_through_any_faults_end_with_the_rows_of_a_run_without(
     assert len(taken) == len(set(taken)) == 25
 
 
-def test_one_bad_object_stops_no_other_and_its_error_stands_in_the_ledger_until_it_is_mended(
+def test_a_bad_object_stops_no_other_and_its_error_is_in_the_ledger_until_fixed(
     flaky: FlakyS3, made: Path, world: World, run: Run
 ) -> None:
     flaky.faults += [Fault("503", key="/7.lz4"), Fault("503", key="/7.lz4"), Fault("404", key="/9.lz4")]

@@ -219,9 +219,7 @@ def test_what_cannot_be_read_is_quarantined_with_its_line_and_the_rest_is_taken(
     assert _query(world, "SELECT rows, bad_lines, error FROM hl.s3_ingest_log") == [{"rows": 2, "bad_lines": 2, "error": None}]
 
 
-def test_a_file_whose_columns_cannot_be_mapped_fails_alone_naming_what_it_has_and_lacks(
-    source: Path, world: World, run: Run
-) -> None:
+def test_a_file_with_unknown_columns_fails_alone_naming_those_it_has_and_lacks(source: Path, world: World, run: Run) -> None:
     _parquet(source / "2025/11/03/odd.parquet", twap_id=[1], time=["2025-11-03T12:00:00"], state_user=["0x" + "ab" * 20])
     _put(source / "2025/11/03/good.jsonl", _lines(_event(7)))
     result = run()
@@ -314,7 +312,7 @@ def test_the_statuses_come_through_an_s3_server_that_refuses_who_does_not_pay(
     ]
 
 
-def test_a_bucket_that_refuses_us_fails_the_statuses_alone_and_says_how_to_do_without(
+def test_a_bucket_that_denies_access_fails_only_the_statuses_and_says_how_to_skip_it(
     s3: S3Server, world: World, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in s3.environment.items():

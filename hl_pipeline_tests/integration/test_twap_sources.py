@@ -135,7 +135,7 @@ def test_days_that_no_source_has_say_so() -> None:
     assert judge_status_day(DAY, [_meta()], {}, NOW, LAG, is_wanted=False).state == "unprovable"
 
 
-def test_where_there_is_an_object_an_hour_each_hour_and_the_next_days_first_are_wanted() -> None:
+def test_with_hourly_objects_every_hour_and_the_first_of_the_next_day_are_wanted() -> None:
     hours = [_meta(f"hourly/20251103/{hour}.lz4", hour=hour) for hour in range(24)]
     first_of_next = _meta("hourly/20251104/0.lz4", hour=0, object_date="2025-11-04")
     assert judge_status_day(DAY, [*hours, first_of_next], {}, NOW, LAG).state == "unprovable"
@@ -203,7 +203,7 @@ def test_what_is_no_rounding_of_the_other_stays_another_event() -> None:
     assert len(_once(_event(EXACT), _event(EXACT + 5, key="b"))[0]) == 2
 
 
-def test_the_same_event_of_two_objects_is_there_once_and_one_that_says_other_things_is_counted() -> None:
+def test_an_event_in_two_objects_is_kept_once_and_a_contradicting_one_is_counted() -> None:
     assert _once(_event(EXACT, key="b"), _event(EXACT, key="a")) == ([(EXACT, "a")], 1, 0)
     # Unknown is no contradiction.
     assert _once(_event(EXACT, key="a"), _event(EXACT, key="b", size_requested=None)) == ([(EXACT, "a")], 1, 0)

@@ -34,7 +34,7 @@ def _services() -> dict[str, dict[str, Any]]:
     return yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
 
 
-def test_every_service_has_an_image_a_health_check_a_restart_policy_and_waits_for_services_that_are_there() -> None:
+def test_each_service_has_an_image_health_check_restart_policy_and_real_dependencies() -> None:
     services = _services()
 
     assert set(services) == {"postgres", "code", "webserver", "daemon", "api"}

@@ -47,7 +47,7 @@ def _why_failed(up: Up) -> list[str]:
         return [json.loads(event)["dagster_event"]["message"] for (event,) in connection.execute(_SAID)]
 
 
-def test_runs_in_work_when_hl_up_was_killed_or_power_failed_are_failed_with_the_reason_and_done_again(directory: Path) -> None:
+def test_runs_cut_off_by_a_kill_or_power_loss_fail_with_a_reason_and_are_done_again(directory: Path) -> None:
     sample = write_sample(directory / "sample", first_day=_DAY, days=1, fills_per_hour=100)
     ports = (free_port(), free_port())
     with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as killed:

@@ -74,7 +74,7 @@ def _backfill(ui: Ui, days: list[date]) -> set[str]:
     return {run["runId"] for run in found["runs"]}
 
 
-def test_a_backfill_from_the_ui_brings_just_what_the_days_hold_and_ctrl_c_leaves_nothing_behind(directory: Path) -> None:
+def test_a_backfill_from_the_ui_brings_exactly_its_days_and_ctrl_c_leaves_nothing(directory: Path) -> None:
     sample = write_sample(directory / "sample", first_day=_DAYS[0], days=len(_DAYS), fills_per_hour=300)
     # The environment goes before .env, in the runs too.
     environment = {"HL_LAKE_URL": "lake", "HL_TWAP_DATA_URL": str(sample.twap_data_dir)}
@@ -134,7 +134,7 @@ def _assert_the_api_knows_the_twaps(truth: Path, api: str) -> None:
     assert [run["state"] for run in answer["coverage"]] == ["unprovable"]
 
 
-def test_what_is_in_the_way_of_hl_up_is_said_and_sigterm_ends_a_run_in_progress_which_is_then_known_to_have_failed(
+def test_hl_up_says_what_is_in_its_way_and_sigterm_ends_a_run_that_counts_as_failed(
     directory: Path,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -18,13 +18,12 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
-from hl_pipeline.assets.raw_api import ShardConfig
 from hl_pipeline.domain.shards import shard_of
 from hl_pipeline.events import is_event
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.open import open_info_api
-from hl_pipeline.stages.fetch_shards import fetch_shard
+from hl_pipeline.stages.fetch_shards import WalletSelection, fetch_shard
 from hl_pipeline.warehouse.backfill_progress import add_wallets
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
@@ -87,7 +86,7 @@ def _bring(settings: Settings, seconds: float | None) -> None:
     with connect(settings.database_url.get_secret_value()) as connection:
         # The budget of weight has tests of its own, with processes that are killed.
         api = open_info_api(settings, FreeBudget())
-        fetch_shard(_SHARD, ShardConfig(), api, open_lake(settings.lake), connection, settings)
+        fetch_shard(_SHARD, WalletSelection(), api, open_lake(settings.lake), connection, settings)
 
 
 def _run(settings: Settings, seconds: float | None = None) -> int | None:

@@ -113,7 +113,7 @@ def _kill(daemon: Program) -> None:
     daemon.process.wait()
 
 
-def test_at_the_end_of_the_week_every_day_is_what_the_bucket_has_and_each_object_was_paid_for_once(
+def test_after_a_week_every_day_equals_the_bucket_and_each_object_was_paid_for_once(
     publisher: _Publisher, flaky: FlakyS3, world: World, tmp_path: Path
 ) -> None:
     chance = random.Random(7)

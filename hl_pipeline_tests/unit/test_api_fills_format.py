@@ -75,7 +75,7 @@ def test_a_slice_is_its_fill_with_the_id_of_its_twap(made: list[tuple[dict[str, 
     assert decoded.fills["twap_id"].to_list() == [twap for _, twap in made]
 
 
-def test_what_stands_around_the_fill_of_a_slice_is_kept_and_an_id_is_taken_from_wherever_it_is() -> None:
+def test_fields_around_the_fill_of_a_slice_are_kept_and_its_id_is_found_anywhere() -> None:
     fill = {**ITEMS[0], "new": 1}
     items = [
         {"fill": fill, "twapId": 7, "sliceNo": 3},

@@ -175,7 +175,7 @@ def test_an_object_that_failed_is_told_with_its_reason() -> None:
     assert judged.state == "incomplete"
 
 
-def test_what_is_acknowledged_is_harmless_and_not_whole_and_all_that_is_wrong_must_be() -> None:
+def test_an_acknowledged_day_is_harmless_but_not_whole_and_every_fault_needs_a_note() -> None:
     metas = _day()
     del metas[3]
     metas[8] = _meta(START + HOUR * 9, missing_blocks=[(109_010, 109_012)])
@@ -197,7 +197,7 @@ def test_what_is_acknowledged_is_harmless_and_not_whole_and_all_that_is_wrong_mu
     assert judge_day(DAY, _day(), {}, NOW, LAG, by_day).is_whole
 
 
-def test_an_edge_is_acknowledged_by_the_hour_that_should_have_crossed_it_and_not_by_another() -> None:
+def test_an_edge_is_acknowledged_only_by_the_hour_that_should_have_crossed_it() -> None:
     slow = timedelta(hours=-3.9)
     ends = int((START + HOUR * 24).timestamp()) * 10**9 - 1
     late = [_meta(START + HOUR * n, late=slow) for n in range(-3, 27)]
@@ -243,7 +243,7 @@ def test_an_object_without_blocks_is_no_hour() -> None:
     assert "the object is there but has no blocks" in judged.explain()
 
 
-def test_blocks_missing_within_and_between_objects_are_found_and_not_guessed_across_a_missing_hour() -> None:
+def test_missing_blocks_are_found_in_and_between_objects_not_across_a_missing_hour() -> None:
     metas = _day()
     between = metas[7].first_block
     metas[3] = _meta(START + HOUR * 3, missing_blocks=[(103_010, 103_012)])

@@ -139,7 +139,7 @@ def test_a_leg_has_no_tid_where_no_better_source_has_the_other() -> None:
     assert sorted(done.fills.select("oid", "tid").rows()) == [(101, 1001), (102, None), (201, 1001), (202, None)]
 
 
-def test_a_leg_that_is_alike_to_one_in_node_fills_is_kept_with_the_tid_of_its_own_trade() -> None:
+def test_a_leg_like_one_in_node_fills_is_kept_with_the_tid_of_its_own_trade() -> None:
     """Two takings alike of one order: node_fills has both makers, and the taker's leg of the second trade alone."""
     taker = {"oid": 100, "sz": Decimal(3)}
     in_trades = [
@@ -167,7 +167,7 @@ def test_a_leg_whose_start_position_node_trades_does_not_say_is_still_the_same_l
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 0)
 
 
-def test_a_trade_of_which_another_start_position_is_told_is_there_once_and_a_conflict() -> None:
+def test_a_trade_with_two_different_start_positions_is_kept_once_as_a_conflict() -> None:
     in_trades = [leg(1, source=TRADES), leg(1, side="A", source=TRADES)]
     in_fills = [leg(1, side=side, source=FILLS, start_position=Decimal("0.0000000001")) for side in "BA"]
     done = once([*in_trades, *in_fills])
@@ -204,7 +204,7 @@ def test_the_order_of_time_is_kept_and_within_a_moment_that_of_the_source() -> N
     assert done.fills["tid"].to_list() == [1001, 1003, 1002, 1004]
 
 
-def test_a_whole_source_beside_a_better_one_gives_only_what_that_lacks_in_the_order_of_time() -> None:
+def test_a_source_adds_to_a_better_one_only_what_that_lacks_in_the_order_of_time() -> None:
     fills = [leg(n, ms=n, source=FILLS) for n in (1, 3, 5)]
     trades = [leg(n, ms=n, side=side, source=TRADES, line=n) for n in range(1, 7) for side in "BA"]
     done = once([*trades, *fills])

@@ -8,7 +8,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 
 
-def test_every_test_that_the_traps_name_is_there_and_every_trap_that_applies_names_one() -> None:
+def test_every_test_named_by_a_trap_exists_and_every_trap_that_applies_names_one() -> None:
     text = (PROJECT / "docs" / "traps.md").read_text()
     tests = "".join(path.read_text() for path in (PROJECT / "hl_pipeline_tests").rglob("test_*.py"))
     there = set(re.findall(r"def (test_\w+)", tests))

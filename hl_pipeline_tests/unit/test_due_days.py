@@ -79,7 +79,7 @@ def test_a_day_whose_rows_a_rewritten_object_has_no_more_is_due() -> None:
     assert _days(due_fills([BEFORE, DAY], _listed((DAY, 0, "b")), within, loaded)) == {BEFORE: "objects: 1 behind"}
 
 
-def test_one_that_could_not_be_had_stays_due_with_the_same_mark_until_the_bucket_changes() -> None:
+def test_a_failed_object_stays_due_with_the_same_mark_until_the_bucket_changes() -> None:
     failed = {_key(DAY, 5): Taken(None, None, None)}
     [due] = due_fills([DAY], _listed((DAY, 5, "a")), failed, {})
     [again] = due_fills([DAY], _listed((DAY, 5, "a")), failed, {DAY: {}})

@@ -1,60 +1,21 @@
-"""The second way to the figures of TWAPs, by examples that were worked out by hand: a few rows each, and what follows."""
+"""The second way to the figures of TWAPs, by examples worked out by hand: a few rows each, and the figures that follow."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from itertools import count
 from typing import Any
 
 import pytest
 
 from hl_pipeline_tests.naive import twaps as naive_twaps
 from hl_pipeline_tests.naive.statistics import Leg, Row
+from hl_pipeline_tests.naive.twap_examples import DAY, OTHER, OWNER, STATUS, ms, trade
 from hl_pipeline_tests.naive.twaps import Days, Loaded, Status
 
-DAY = date(2025, 9, 2)
 NEXT = DAY + timedelta(days=1)
 BOTH_DAYS = {DAY: Loaded(), NEXT: Loaded()}
-OWNER, OTHER = "0x" + 40 * "a", "0x" + 40 * "b"
-
-
-def ms(clock: str, day: date = DAY) -> int:
-    """`clock` is HH:MM:SS or HH:MM:SS.mmm."""
-    moment = datetime.combine(day, datetime.strptime(clock, "%H:%M:%S.%f" if "." in clock else "%H:%M:%S").time(), UTC)  # noqa: DTZ007
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-
-
-STATUS: Status = {
-    "twap_id": 1,
-    "error": None,
-    "wallet": OWNER,
-    "coin": "BTC",
-    "side": "B",
-    "size_requested": Decimal(10),
-    "size_executed": Decimal(0),
-    "notional_executed": Decimal(0),
-    "duration_minutes": 5,
-    "reduce_only": False,
-    "randomize": False,
-    "started_at_ms": None,
-}
-LEG: Leg = {
-    "wallet": OTHER,
-    "coin": "BTC",
-    "side": "B",
-    "dir": "Open Long",
-    "crossed": True,
-    "twap_id": None,
-    "fee": Decimal(0),
-    "fee_token": "USDC",
-    "closed_pnl": Decimal(0),
-    "source": "node_fills_by_block",
-    "builder": None,
-    "liquidated_user": None,
-}
-numbers = count(1)
 
 
 def _status(clock: str, status: str, day: date = DAY, ns: int = 0, **other: Any) -> Status:
@@ -64,12 +25,6 @@ def _status(clock: str, status: str, day: date = DAY, ns: int = 0, **other: Any)
 
 def _ended(clock: str, size: int | None, status: str = "finished", **other: Any) -> Status:
     return _status(clock, status, size_executed=None if size is None else Decimal(size), notional_executed=Decimal(1000), **other)
-
-
-def trade(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> Leg:
-    """The taker's leg of a trade of which no other leg is there; none of a TWAP."""
-    numbered = dict.fromkeys(("tid", "oid", "trade"), next(numbers))
-    return {**LEG, **numbered, "time": ms(clock, day), "px": Decimal(px), "sz": Decimal(sz), **other}
 
 
 def _slice(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> Leg:

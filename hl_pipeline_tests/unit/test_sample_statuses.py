@@ -404,7 +404,7 @@ def test_each_kind_is_there_each_day(written: Written, last_slices: dict[int, tu
     assert written.twaps["begun_before"]
 
 
-def test_a_twap_is_activated_in_the_block_of_its_first_slice_and_nothing_follows_its_end(
+def test_a_twap_is_activated_in_its_first_slices_block_and_nothing_follows_its_end(
     written: Written, last_slices: dict[int, tuple[int, int]]
 ) -> None:
     began = 0

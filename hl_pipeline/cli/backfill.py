@@ -1,0 +1,148 @@
+"""`hl backfill`: which wallets are asked of the info API, a line for each shard, and how they stand in the end."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from hl_pipeline.cli.exit_codes import ExitCode
+from hl_pipeline.cli.progress import showing_wallets
+from hl_pipeline.cli.terminal import console, fail, load_settings, open_installation, program
+from hl_pipeline.domain.shards import SHARDS
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.dirty_days import read_dirty_span
+
+if TYPE_CHECKING:
+    from hl_pipeline.ops.run_shards import RunShard
+
+_ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
+
+
+class BadWalletsError(ValueError):
+    """Wallets or shards that are none, by name and line."""
+
+
+def backfill(
+    shard: Annotated[list[str] | None, typer.Option(metavar="XX", help="Shards of wallets, 00 to ff; may be repeated.")] = None,
+    worker: Annotated[int | None, typer.Option(min=1, help="This machine's number, from 1: with --of, its part of all.")] = None,
+    of: Annotated[int | None, typer.Option(min=1, max=256, help="How many machines share the shards.")] = None,
+    wallet: Annotated[list[str] | None, typer.Option(metavar="0x...", help="These wallets alone; may be repeated.")] = None,
+    wallets: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Those of a file, an address a line; -: standard input.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every wallet that is known.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="No more wallets than so many.")] = None,
+) -> None:
+    """Fills from before the buckets, from the info API, wallet by wallet; what was asked is not asked again. Exit code 0: all
+    wallets complete; 3: some have more than the API reaches, or were not asked yet; 1: a wallet or a shard failed.
+    """
+    from hl_pipeline.ops.run_in_process import RunInterruptedError
+
+    if not (shard or worker or of or wallet or wallets or everything):
+        fail("which wallets? --all, --shard XX, --worker I --of N, --wallet 0x... or --wallets FILE", code=ExitCode.USAGE)
+    try:
+        shards = choose_shards(shard or [], worker, of)
+        chosen = read_wallets(wallet or [], wallets)
+    except BadWalletsError as error:
+        fail(str(error), code=ExitCode.USAGE)
+    settings = load_settings()
+    with open_installation(settings) as url:
+        try:
+            raise typer.Exit(_run(shards, chosen, limit, url, settings, is_named=bool(shard)))
+        except (RunInterruptedError, KeyboardInterrupt):
+            fail("interrupted; run the same again to go on", code=ExitCode.INTERRUPTED)
+
+
+def choose_shards(named: Sequence[str], worker: int | None, of: int | None) -> list[str]:
+    """The shards that were asked for: those that are named, a worker's part (`worker` counts from 1), or all.
+
+    Raises BadWalletsError.
+    """
+    if named and (worker or of):
+        raise BadWalletsError("--shard and --worker were given: one of them chooses the shards")
+    if (worker is None) != (of is None):
+        raise BadWalletsError("--worker I and --of N belong together")
+    if bad := [name for name in named if name.lower() not in SHARDS]:
+        raise BadWalletsError(f"--shard is {bad[0]!r}, must be two hex digits, 00 to ff")
+    if named:
+        return sorted({name.lower() for name in named})
+    if worker is None or of is None:
+        return list(SHARDS)
+    if worker > of:
+        raise BadWalletsError(f"--worker is {worker}, must be 1 to {of}, as --of says")
+    return list(SHARDS[worker - 1 :: of])
+
+
+def read_wallets(named: Sequence[str], file: str | None) -> list[str] | None:
+    """The wallets that were asked for, lower case, each once; None: all that are known. Raises BadWalletsError."""
+    if not named and file is None:
+        return None
+    if bad := [name for name in named if not _ADDRESS.fullmatch(name)]:
+        raise BadWalletsError(f"--wallet is {bad[0]!r}, must be 0x and 40 hex digits")
+    chosen = [*named]
+    if file is not None:
+        try:
+            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadWalletsError(f"--wallets {file}: {error}") from error
+        lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if wrong := [(number, line) for number, line in lines if not _ADDRESS.fullmatch(line)]:
+            shown = "; ".join(f"line {number} is {line[:60]!r}" for number, line in wrong[:3])
+            more = f" and {len(wrong) - 3} more lines" if len(wrong) > 3 else ""
+            raise BadWalletsError(f"--wallets {file}: {shown}{more}: must be 0x and 40 hex digits. Nothing was asked or noted")
+        chosen += [line for _, line in lines]
+        if not chosen:
+            raise BadWalletsError(f"--wallets {file}: has no wallet")
+    return sorted({wallet.lower() for wallet in chosen})
+
+
+def _run(
+    shards: Sequence[str], wallets: list[str] | None, limit: int | None, url: str, settings: Settings, *, is_named: bool
+) -> ExitCode:
+    """Run the shards, print what came of each, and how all of these wallets stand in the end."""
+    from hl_pipeline.ops.run_shards import judge_wallets, plan_shards, run_shards
+    from hl_pipeline.warehouse.backfill_progress import read_tally
+
+    with connect(url, "hl backfill") as connection:
+        plan = plan_shards(connection, shards, wallets, limit, settings, is_named=is_named)
+    has_failed = False
+    with showing_wallets(plan.unfinished) as bar:
+        for run in run_shards(plan, settings, bar.begin):
+            has_failed |= run.has_failed
+            console.print(_line(run), highlight=False)
+    with connect(url, "hl backfill") as connection:
+        tally = read_tally(connection, shards, wallets)
+        dirty = read_dirty_span(connection)
+    console.print(
+        f"{tally.wallets:,} wallets: {tally.complete:,} complete, {tally.truncated:,} truncated, {tally.failed:,} failed, "
+        f"{tally.unasked:,} not asked yet; {tally.fills:,} fills",
+        highlight=False,
+    )
+    if dirty:
+        days, first, last = dirty
+        console.print(
+            f"hl.dirty_days has {days} days to be loaded, {first} to {last} (`{program()} ingest --dirty`)", highlight=False
+        )
+    return ExitCode.FAILED if has_failed else ExitCode.of(judge_wallets(tally))
+
+
+def _line(run: RunShard) -> str:
+    if run.fetched is None:
+        return f"{run.shard}  [red]failed[/]      {escape(str(run.failure))}"
+    now, tally = run.fetched.now, run.fetched.tally
+    colour, state = ("red", "failed") if tally.failed else ("yellow", "truncated") if tally.truncated else ("green", "complete")
+    if state == "complete" and tally.unasked:
+        colour, state = "yellow", "unfinished"
+    wallets = f"{now.wallets:>7,} of {tally.wallets:,} wallets asked"
+    of_them = f", {tally.failed:,} failed, {tally.truncated:,} truncated" if tally.failed or tally.truncated else ""
+    return (
+        f"{run.shard}  [{colour}]{state:<11}[/]{wallets}{of_them}  {now.rows:>9,} fills  "
+        f"{now.weight:>7,} weight  {now.seconds:>7.1f} s"
+    )

@@ -1,0 +1,82 @@
+"""`hl cost`: the bill of days before anything is downloaded. How it is drawn up is the matter of `stages.cost`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from hl_pipeline.cli.progress import showing_listings
+from hl_pipeline.cli.terminal import (
+    Demo,
+    FromDay,
+    ToDay,
+    check_days,
+    console,
+    fail,
+    load_settings,
+    open_existing,
+    open_installation,
+    wide,
+)
+from hl_pipeline.settings import NONE, Settings, variable
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.spending import Spent, read_spent
+
+if TYPE_CHECKING:
+    from hl_pipeline.stages.cost import Bill
+
+
+def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
+    """What it costs to ingest days, by listings alone: objects, GiB, dollars, disk, less what the lake has. Downloads nothing."""
+    from hl_pipeline.domain.errors import BucketError
+    from hl_pipeline.stages.cost import draw_up_bill
+    from hl_pipeline.warehouse.ledger import read_reset
+
+    days = check_days(first, last)
+    settings = load_settings(demo)
+    with (open_existing if demo else open_installation)(settings) as url, connect(url, "hl cost") as connection:
+        try:
+            with showing_listings():
+                bill = draw_up_bill(days, settings, read_reset(connection))
+        except BucketError as error:
+            fail(str(error))
+        _print_bill(bill, settings, read_spent(connection))
+
+
+def _print_bill(bill: Bill, settings: Settings, spent: Spent) -> None:
+    table = Table(box=None, header_style="bold")
+    for name in ("dataset", "objects", "GiB", "in the lake", "GiB", "to download", "GiB", "dollars", "not in the bucket"):
+        table.add_column(name, justify="left" if name == "dataset" else "right")
+    for item in bill.costs:
+        amounts = [
+            f for a in (item.wanted, item.in_lake, item.to_download) for f in (f"{a.objects:,}", f"{a.bytes / 2**30:,.3f}")
+        ]
+        lacking = "" if item.hours_not_there is None else f"{item.hours_not_there:,}"
+        table.add_row(item.dataset, *amounts, f"{item.dollars:,.4f}", lacking)
+    wide.print(table, highlight=False)
+    console.print(f"\nto download  ${bill.dollars:,.4f}", highlight=False)
+    console.print(
+        f"listing      ${bill.dollars_of_lists:,.6f} for {bill.lists:,} requests, spent by this command", highlight=False
+    )
+    for name in ("node_data_url", "twap_data_url"):
+        place = getattr(settings, name)
+        if not place.startswith("s3://"):
+            why = "nothing is asked for" if place == NONE else "a directory costs nothing"
+            console.print(f"free         {variable(name)} is {place}: {why}", highlight=False)
+    elsewhere = "" if settings.database_url is None else " in the database of HL_DATABASE_URL, whose disk is not looked at"
+    console.print(f"lake         about {bill.room.lake / 1e9:,.1f} GB more in {settings.lake}", highlight=False)
+    console.print(f"hl.fills     about {(bill.room.database or 0) / 1e9:,.1f} GB more{elsewhere}", highlight=False)
+    for disk in bill.disks:
+        free = f"{max(disk.free, 0) / 1e9:,.1f} GB free beside the {settings.disk_reserve_gb:g} GB of HL_DISK_RESERVE_GB"
+        console.print(f"disk         {disk.path}: about {disk.needed / 1e9:,.1f} GB needed, {free}", highlight=False)
+    budget = settings.s3_budget_usd
+    left = None if budget is None else max(budget - spent.dollars, Decimal(0))
+    of_budget = "HL_S3_BUDGET_USD is not set" if left is None else f"${left:,.4f} of ${budget:,} left for {spent.month} (UTC)"
+    console.print(f"budget       {of_budget}", highlight=False)
+    obstacles = bill.find_obstacles(left)
+    console.print(
+        f"[yellow]it does not fit: {escape('; '.join(obstacles))}[/]" if obstacles else "[green]it fits[/]", highlight=False
+    )

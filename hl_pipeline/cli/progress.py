@@ -1,0 +1,168 @@
+"""How far a command is, on a terminal: the pipeline's log events, turned into a bar that moves or a line that changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from hl_pipeline.cli.terminal import console
+from hl_pipeline.events import is_event
+
+_SHARE_OF_RAW, _SHARE_OF_LOAD, _SHARE_OF_TABLE = 0.42, 0.33, 0.05  # of a day's time: decoding, loading, each derived table
+Show = Callable[[str, dict[str, Any]], None]
+
+
+@contextmanager
+def showing_listings() -> Generator[None]:
+    """How far the listings of buckets and of the lake are."""
+    with console.status("listing") as status:
+
+        def show(event: str, fields: dict[str, Any]) -> None:
+            if event == "page_listed":
+                status.update(escape(f"listing {fields['prefix']}: {fields['objects']:,} objects"))
+            elif event == "lake_day_read":
+                status.update(f"what the lake has: {fields['day']}")
+
+        with _following(show, logging.DEBUG):
+            yield
+
+
+@contextmanager
+def showing_days(total: int) -> Generator[DaysBar]:
+    """How far so many days are."""
+    with _progress(TaskProgressColumn(), TimeRemainingColumn(), _message()) as progress:
+        bar = DaysBar(progress, total)
+        with _following(bar.show, logging.INFO):
+            yield bar
+
+
+@contextmanager
+def showing_wallets(total: int) -> Generator[WalletsBar]:
+    """How far so many wallets are."""
+    with _progress(MofNCompleteColumn(), _message(), TimeRemainingColumn()) as progress:
+        bar = WalletsBar(progress, total)
+        with _following(bar.show, logging.INFO):
+            yield bar
+
+
+class DaysBar:
+    """Each day is 1, its bytes and its rows are shares of it."""
+
+    def __init__(self, progress: Progress, days: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=days, message="")
+        self._finished = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._bytes = self._wanted = self._rows = self._loaded = self._tables = 0
+
+    def begin(self, day: date) -> None:
+        self._reset()
+        self._progress.update(self._task, description=str(day), message="listing")
+
+    def finish(self) -> None:
+        self._finished += 1
+        self._progress.update(self._task, completed=self._finished)
+
+    def show(self, event: str, fields: dict[str, Any]) -> None:
+        if event == "objects_wanted":
+            self._wanted += fields["bytes"]
+        elif event in ("object_done", "object_known", "object_failed"):
+            self._bytes += fields["bytes"]
+            self._rows += fields.get("rows", 0)
+            self._update(f"decoded {self._rows:,} fills, {self._bytes / 1e6:,.0f} of {self._wanted / 1e6:,.0f} MB")
+        elif event == "hour_copied":
+            self._loaded = fields["rows"]
+            self._update(f"loaded {self._loaded:,} of about {self._rows:,} fills")
+        elif event == "table_loaded":
+            self._tables += 1
+            self._update(f"{fields['table']}: {fields['rows']:,} rows")
+        elif event in ("indexes_building", "day_in_use"):
+            self._update(event.replace("_", " "))
+
+    def _update(self, message: str) -> None:
+        raw = _SHARE_OF_RAW * self._bytes / max(self._wanted, 1)
+        load = _SHARE_OF_LOAD * min(self._loaded / max(self._rows, 1), 1) + _SHARE_OF_TABLE * self._tables
+        elapsed = self._progress.tasks[0].elapsed or 0
+        rate = f", {(self._loaded or self._rows) / elapsed:,.0f}/s" if elapsed > 1 and not self._finished else ""
+        self._progress.update(self._task, completed=self._finished + raw + load, message=message + rate)
+
+
+class WalletsBar:
+    """Each wallet is 1; what came of all, and its weight, stands beside."""
+
+    def __init__(self, progress: Progress, wallets: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=wallets, message="")
+        self._fills = self._weight = 0
+
+    def begin(self, shard: str) -> None:
+        self._progress.update(self._task, description=f"shard {shard}")
+
+    def show(self, event: str, fields: dict[str, Any]) -> None:
+        if event in ("wallet_done", "wallet_failed"):
+            self._fills += fields.get("fills", 0)
+            self._weight += fields["weight"]
+            self._progress.advance(self._task)
+        elif event == "histories_written":
+            self._weight += fields["weight"]
+        elif event == "info_call_failed":
+            again = f"asked again in {fields['wait_seconds']:.0f} s: {escape(str(fields['call']))}"
+            self._progress.update(self._task, message=again)
+            return
+        elapsed = self._progress.tasks[0].elapsed or 0
+        rate = f", {self._weight / elapsed * 60:,.0f} a minute" if elapsed > 1 else ""
+        self._progress.update(self._task, message=f"wallets, {self._fills:,} fills, weight {self._weight:,}{rate}")
+
+
+@contextmanager
+def _progress(*columns: ProgressColumn) -> Generator[Progress]:
+    first = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30))
+    with Progress(*first, *columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+def _message() -> TextColumn:
+    return TextColumn("{task.fields[message]}")
+
+
+class _EventHandler(logging.Handler):
+    """Gives events, and no other line of the log, to a function."""
+
+    def __init__(self, show: Show) -> None:
+        super().__init__()
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if is_event(record):
+            self._show(record.event, record.fields)
+
+
+@contextmanager
+def _following(show: Show, level: int) -> Generator[None]:
+    logger = logging.getLogger("hl_pipeline")
+    before = logger.level
+    handler = _EventHandler(show)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)

@@ -1,0 +1,90 @@
+"""`hl rebuild` and `hl drop`: the database made again from the lake, and days taken out of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hl_pipeline.cli.exit_codes import ExitCode
+from hl_pipeline.cli.ingest import run_days
+from hl_pipeline.cli.terminal import (
+    FirstDay,
+    FromDay,
+    LastDay,
+    ToDay,
+    check_order,
+    console,
+    fail,
+    load_settings,
+    open_existing,
+    open_existing_lake,
+    open_installation,
+    program,
+)
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.status_queries import measure_fills
+
+
+def rebuild(first: FirstDay = None, last: LastDay = None) -> None:
+    """Make the database again from the lake: fills, candles and statistics of every day that it has. The bucket is not read."""
+    from hl_pipeline.ops.run_days import worst
+    from hl_pipeline.ops.run_in_process import RunInterruptedError
+    from hl_pipeline.stages.rebuild import days_in_lake, days_left_alone, record_objects
+
+    check_order(first, last)
+    settings = load_settings()
+    lake = open_existing_lake(settings)
+    with open_installation(settings) as url:
+        in_lake = days_in_lake(lake)
+        days = [day for day in in_lake if (first or day) <= day <= (last or day)]
+        if not days:
+            fail(f"the lake ({settings.lake}) has no fills{' of those days' if first or last else ''}; see HL_LAKE_URL")
+        with connect(url, "hl rebuild") as connection:
+            record_objects(connection, lake)
+            left = days_left_alone(connection, in_lake)
+        try:
+            done = run_days(days, settings, from_lake=True, command="hl rebuild")
+        except (RunInterruptedError, KeyboardInterrupt):
+            fail("interrupted; run the same again to go on", code=ExitCode.INTERRUPTED)
+    if left:
+        console.print(
+            f"{len(left)} days are in the database but not in the lake, and stay as they were: {left[0]} …", highlight=False
+        )
+    raise typer.Exit(ExitCode.of(worst(day.outcome for day in done)))
+
+
+def drop(
+    first: FromDay,
+    last: ToDay,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take days out of hl.fills to free disk. The lake, candles and statistics keep them; `hl rebuild` brings them back."""
+    from hl_pipeline.stages.fills_retention import kept_days
+    from hl_pipeline.stages.rebuild import days_in_lake
+    from hl_pipeline.warehouse.load_fills import DayInUseError, thin_day
+    from hl_pipeline.warehouse.locks import lock_fills_day
+
+    check_order(first, last)
+    settings = load_settings()
+    with open_existing(settings) as url, connect(url, "hl drop") as connection:
+        days = kept_days(connection, first, last)
+        if not days:
+            console.print(f"hl.fills has no rows from {first} to {last}: nothing to do", highlight=False)
+            return
+        if only_here := sorted(set(days) - set(days_in_lake(open_existing_lake(settings)))):
+            fail(
+                f"the lake ({settings.lake}) does not have {len(only_here)} of those days ({only_here[0]}, ...): "
+                "they would be lost. Is HL_LAKE_URL right?"
+            )
+        megabytes = measure_fills(connection, days) / 1e6
+        console.print(f"{len(days)} days, {days[0]} to {days[-1]}, {megabytes:,.1f} MB in hl.fills", highlight=False)
+        if not yes:
+            typer.confirm("Take them out of hl.fills? The lake, candles and statistics keep them", abort=True)
+        for day in days:
+            try:
+                with lock_fills_day(connection, day):
+                    thin_day(connection, day, settings.swap_wait_seconds)
+            except DayInUseError as error:
+                fail(f"{error}. Dropped before it: {days.index(day)} days")
+    console.print(f"dropped; `{program()} rebuild --from {days[0]} --to {days[-1]}` brings them back", highlight=False)

@@ -1,0 +1,98 @@
+"""`hl reset`: objects that were taken are to be taken again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hl_pipeline.cli.exit_codes import ExitCode
+from hl_pipeline.cli.terminal import (
+    FirstDay,
+    LastDay,
+    check_days,
+    console,
+    fail,
+    load_settings,
+    open_existing,
+    open_existing_lake,
+    program,
+)
+from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import connect
+
+if TYPE_CHECKING:
+    from hl_pipeline.domain.records import ObjectMeta, StatusObject
+    from hl_pipeline.lake.store import Lake
+
+reset_app = typer.Typer(no_args_is_help=True, help="Forget that objects were taken.")
+
+ObjectKeys = Annotated[
+    list[str] | None, typer.Option("--object-key", metavar="KEY", help="An object by its key in the bucket. Repeatable.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@reset_app.command("checkpoint")
+def reset_checkpoint(
+    first: FirstDay = None,
+    last: LastDay = None,
+    object_keys: ObjectKeys = None,
+    yes: Yes = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back, of objects that have not come anew yet.")] = False,
+) -> None:
+    """Forget that objects were taken: the next run that wants them downloads them again, and pays. Until they have come anew,
+    lake and database keep what they have.
+    """
+    from hl_pipeline.stages.cost import prices_of_datasets
+    from hl_pipeline.warehouse.ledger import dataset_of, is_reset, reset_object, undo_reset
+
+    if bool(object_keys) == (first is not None or last is not None):
+        fail("--from and --to, or --object-key, must be given, not both", code=ExitCode.USAGE)
+    if not object_keys and (first is None or last is None):
+        fail(f"{'--from' if first is None else '--to'} lacks: both days are needed", code=ExitCode.USAGE)
+    days = check_days(first, last) if first and last else []
+    settings = load_settings()
+    with open_existing(settings) as url, connect(url, "hl reset") as connection:
+        there = objects_in_lake(open_existing_lake(settings), days, object_keys, settings, must_be_there=True)
+        if undo:
+            taken_back = sum(undo_reset(connection, meta) for meta in there)
+            console.print(f"taken back of {taken_back:,} objects", highlight=False)
+            return
+        there = [meta for meta in there if not is_reset(connection, meta)]
+        if not there:
+            console.print("the lake has no such objects, or they are to be downloaded again already: nothing to do")
+            return
+        prices = prices_of_datasets(settings)
+        dollars = sum(prices[dataset_of(meta)].of_downloads([meta.size]) for meta in there)
+        size = sum(meta.size for meta in there) / 2**30
+        console.print(
+            f"{len(there):,} objects, {size:,.3f} GiB: to download them again will cost ${dollars:,.4f}", highlight=False
+        )
+        if not yes:
+            typer.confirm("Forget that they were taken?", abort=True)
+        for meta in there:
+            reset_object(connection, meta)
+    console.print(
+        f"the next run that wants them downloads them; `{program()} reset checkpoint … --undo` takes it back", highlight=False
+    )
+
+
+def objects_in_lake(
+    lake: Lake, days: Sequence[date], keys: list[str] | None, settings: Settings, *, must_be_there: bool = False
+) -> list[ObjectMeta | StatusObject]:
+    """The objects with these keys that the lake has, or without keys, those that the days want."""
+    from hl_pipeline.stages.find_objects import NoSuchObjectError, find_in_lake, list_in_lake, place_of_given
+
+    if not keys:
+        return list_in_lake(lake, days)
+    try:
+        places = [place_of_given(key, settings) for key in keys]
+    except NoSuchObjectError as error:
+        fail(str(error), code=ExitCode.USAGE)
+    by_key = {place.key: find_in_lake(lake, place) for place in places}
+    if must_be_there and (missing := [key for key, meta in by_key.items() if meta is None]):
+        fail(f"the lake ({settings.lake}) has no {missing[0]}: nothing to forget, the next run that wants it downloads it")
+    return [meta for meta in by_key.values() if meta is not None]

@@ -1,0 +1,82 @@
+"""`hl up` and `hl api`: what runs until Ctrl-C. How services are started and stopped is the matter of `ops.services`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from hl_pipeline.cli.exit_codes import ExitCode
+from hl_pipeline.cli.terminal import Demo, check_days, fail, load_settings, open_installation, parse_day
+
+
+def up(
+    demo: Demo = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the UI.")] = None,
+    api_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the REST API.")] = None,
+    first: Annotated[
+        date | None,
+        typer.Option(
+            "--backfill-from",
+            parser=parse_day,
+            metavar="DAY",
+            help="Once up, ask for the days from this one on that lack.",
+        ),
+    ] = None,
+    last: Annotated[
+        date | None,
+        typer.Option("--backfill-to", parser=parse_day, metavar="DAY", help="The last of them, itself included; else yesterday."),
+    ] = None,
+) -> None:
+    """Start PostgreSQL (unless HL_DATABASE_URL is set), the Dagster UI, its daemon and the REST API; Ctrl-C stops them.
+
+    With --backfill-from they are also filled: one backfill of the days that are not loaded, none of those that wait already.
+    """
+    from hl_pipeline.ops.services import AlreadyUpError, give_api_its_database, run_services
+
+    days = _days_to_fill(first, last)
+    settings = load_settings(demo)
+    with open_installation(settings) as url:
+        give_api_its_database(url)
+        try:
+            code = run_services(
+                settings.home.absolute(), port or settings.port, api_port or settings.api_port, _backfill_request(url, days)
+            )
+        except AlreadyUpError as error:
+            fail(str(error))
+    raise typer.Exit(code)
+
+
+def api(
+    demo: Demo = False,
+    host: Annotated[str, typer.Option(help="Address to listen on: it asks nobody who they are.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
+) -> None:
+    """Start PostgreSQL (unless HL_DATABASE_URL is set) and the REST API alone; Ctrl-C stops them."""
+    from hl_pipeline.ops.services import give_api_its_database, run_api
+
+    settings = load_settings(demo)
+    with open_installation(settings) as url:
+        give_api_its_database(url)
+        code = run_api(host, port or settings.api_port)
+    raise typer.Exit(code)
+
+
+def _days_to_fill(first: date | None, last: date | None) -> list[date]:
+    """The days of --backfill-from and --backfill-to; none without them. To the last day that is over, unless it is said."""
+    if first is None:
+        if last is not None:
+            fail("--backfill-to needs --backfill-from, the first day", code=ExitCode.USAGE)
+        return []
+    if last is not None and last < first:
+        fail(f"--backfill-to {last} is before --backfill-from {first}", code=ExitCode.USAGE)
+    return check_days(first, last or max(first, datetime.now(UTC).date() - timedelta(days=1)))
+
+
+def _backfill_request(database_url: str, days: list[date]) -> Callable[[str], str] | None:
+    """What asks the webserver at an address for `days`, and says what came of it."""
+    from hl_pipeline.ops.launch_backfill import request_backfill
+
+    return (lambda webserver: request_backfill(webserver, database_url, days).describe()) if days else None

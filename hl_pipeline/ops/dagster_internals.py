@@ -1,0 +1,49 @@
+"""What we use of Dagster beyond its public API, each with the reason. No other module imports `dagster._*` or `dagster_shared`.
+
+An upgrade may move or change any of these: `unit/test_dagster_internals.py` says which. No logic of ours belongs here.
+"""
+
+from __future__ import annotations
+
+# The name by which the webserver's GraphQL knows the repository of a code location that is one `Definitions`.
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+
+# What `define_asset_job` returns, and what sensors and schedules take: the public API has no name for it.
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+# Ctrl-C in a step: its class stands in the failure's chain of errors, which is how an interruption is told from a failure. The
+# other is raised by a code server that does not answer.
+from dagster._core.errors import DagsterExecutionInterruptedError, DagsterUserCodeUnreachableError
+
+# What a launcher takes and answers. Dagster's documentation of custom launchers names them, `dagster` does not export them.
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+
+# Tags that the default launcher and the daemon's retries read and write.
+from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG, RETRY_ON_ASSET_OR_OP_FAILURE_TAG
+
+# Only the code server knows whether a run that it started is still in work, and there is no public client to ask it.
+from dagster._grpc.client import DagsterGrpcClient
+from dagster._grpc.types import GetCurrentRunsResult
+
+# The type of `inst_data`, which Dagster gives to every class that dagster.yaml names.
+from dagster._serdes import ConfigurableClassData
+
+# The type of a step failure's error, with its cause and context.
+from dagster_shared.error import SerializableErrorInfo
+
+__all__ = [
+    "GRPC_INFO_TAG",
+    "MAX_RETRIES_TAG",
+    "RETRY_ON_ASSET_OR_OP_FAILURE_TAG",
+    "SINGLETON_REPOSITORY_NAME",
+    "CheckRunHealthResult",
+    "ConfigurableClassData",
+    "DagsterExecutionInterruptedError",
+    "DagsterGrpcClient",
+    "DagsterUserCodeUnreachableError",
+    "GetCurrentRunsResult",
+    "LaunchRunContext",
+    "SerializableErrorInfo",
+    "UnresolvedAssetJobDefinition",
+    "WorkerStatus",
+]

@@ -1,0 +1,72 @@
+"""A job of the code location run in this process, and why it failed if it did. What its assets did stands in the StageResults."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from dagster import DagsterInstance, ExecuteInProcessResult
+
+from hl_pipeline.definitions import build_defs
+from hl_pipeline.ops.dagster_internals import DagsterExecutionInterruptedError, SerializableErrorInfo
+from hl_pipeline.ops.instance import tags_of_own_run
+from hl_pipeline.resources import StageResults
+from hl_pipeline.settings import Settings
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RunInterruptedError(RuntimeError):
+    """Ctrl-C: the partition that was in work is not done, those after it are not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs partitions of a job, one after the other; `results` is what the stages of the last one returned."""
+
+    job: Any
+    instance: DagsterInstance
+    settings: Settings
+    command: str
+    results: StageResults
+
+    def run(self, partition: str, config: dict[str, Any] | None = None) -> ExecuteInProcessResult:
+        """Raises RunInterruptedError; any other failure is in the result."""
+        self.results.by_asset.clear()
+        result = self.job.execute_in_process(
+            partition_key=partition,
+            instance=self.instance,
+            run_config=_QUIET | (config or {}),
+            raise_on_error=False,
+            tags={"hl/started_by": self.command, **tags_of_own_run(self.settings)},
+        )
+        if any(DagsterExecutionInterruptedError.__name__ in _chain(error) for error in _errors(result)):
+            raise RunInterruptedError
+        return result
+
+
+def open_runner(job: str, instance: DagsterInstance, settings: Settings, command: str) -> Runner:
+    """For the job of that name; its runs are tagged with the `command` that started them. The instance comes first: Dagster asks
+    the one that it met last.
+    """
+    results = StageResults()
+    return Runner(build_defs(settings, results).resolve_job_def(job), instance, settings, command, results)
+
+
+def explain_failure(result: ExecuteInProcessResult) -> str:
+    """Why a run failed, in its errors' own words."""
+    causes = [error.cause or error for error in _errors(result)]
+    # Without the path of the error's class.
+    messages = [re.sub(r"^[\w.]+(?:Error|Exception): ", "", cause.message.strip()) for cause in causes]
+    return "; ".join(messages) or "see the run in the Dagster UI"
+
+
+def _chain(error: SerializableErrorInfo | None) -> set[str | None]:
+    """The classes of an error and of all that led to it: what an interrupt has broken off may complain in its place."""
+    return set() if error is None else {error.cls_name} | _chain(error.cause) | _chain(error.context)
+
+
+def _errors(result: ExecuteInProcessResult) -> list[SerializableErrorInfo]:
+    errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
+    return [error for error in errors if error is not None]

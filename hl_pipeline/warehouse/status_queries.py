@@ -1,0 +1,137 @@
+"""What `hl status`, `hl demo` and `hl drop` say of the database: days, objects, wallets, hours. Reads only; shows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+import psycopg
+from psycopg.rows import class_row
+
+_FILLS_DAYS = """
+SELECT date, rows, duplicates, loaded_at, state, thinned_at IS NOT NULL AS is_thinned,
+       candles_at IS NULL OR daily_stats_at IS NULL OR user_stats_at IS NULL OR twaps_at IS NULL AS lacks_statistics
+FROM hl.fills_days ORDER BY date
+"""
+_STATUS_DAYS = "SELECT date, rows, state, explanation, twaps_at IS NULL AS lacks_twaps FROM hl.twap_days ORDER BY date"
+_FAILED_OBJECTS = "SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL"
+_STALE = "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
+_LOADED_DAYS = "SELECT date FROM hl.fills_days WHERE date BETWEEN %s AND %s"
+_THINNED_DAYS = "SELECT date FROM hl.fills_days WHERE thinned_at IS NOT NULL AND date = coalesce(%s, date) ORDER BY date"
+_SIZE = "SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0) FROM unnest(%s::text[]) name"
+_BUSIEST = """
+SELECT coin, sum(trades), sum(notional) FROM hl.daily_stats GROUP BY coin ORDER BY 3 DESC NULLS LAST LIMIT %s
+"""
+_HOURS = """
+SELECT source, object_date, object_hour, state, expected, why, note FROM hl.coverage WHERE object_date BETWEEN %s AND %s
+ORDER BY object_date, object_hour NULLS LAST
+"""
+_FILLS_VERDICTS = "SELECT date, state, edges FROM hl.fills_days WHERE date BETWEEN %s AND %s"
+_STATUS_VERDICTS = "SELECT date, state, '{}'::text[] FROM hl.twap_days WHERE date BETWEEN %s AND %s"
+
+
+@dataclass(frozen=True, slots=True)
+class FillsDay:
+    """A day in hl.fills_days. `is_thinned`: its fills are in the lake alone; `lacks_statistics`: some are of older fills."""
+
+    date: date
+    rows: int
+    duplicates: int
+    loaded_at: datetime
+    state: str | None
+    is_thinned: bool
+    lacks_statistics: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatusDay:
+    """A day in hl.twap_days. `lacks_twaps`: the rows of hl.twaps are of older statuses."""
+
+    date: date
+    rows: int
+    state: str
+    explanation: str
+    lacks_twaps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CoveredHour:
+    """A row of hl.coverage."""
+
+    source: str
+    object_date: date
+    object_hour: int | None
+    state: str
+    expected: bool
+    why: str
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedDay:
+    """How a day was judged when it was loaded, and its edges that no object crosses."""
+
+    state: str | None
+    edges: list[str]
+
+
+Days = Mapping[date, LoadedDay]
+
+
+def read_fills_days(connection: psycopg.Connection) -> list[FillsDay]:
+    with connection.cursor(row_factory=class_row(FillsDay)) as cursor:
+        return cursor.execute(_FILLS_DAYS).fetchall()
+
+
+def read_status_days(connection: psycopg.Connection) -> list[StatusDay]:
+    with connection.cursor(row_factory=class_row(StatusDay)) as cursor:
+        return cursor.execute(_STATUS_DAYS).fetchall()
+
+
+def read_failed_objects(connection: psycopg.Connection) -> list[tuple[str, str]]:
+    """The keys of the objects that could not be fetched or loaded, and the error of each."""
+    return connection.execute(_FAILED_OBJECTS).fetchall()
+
+
+def read_stale_objects(connection: psycopg.Connection) -> list[tuple[date, str]]:
+    """Days, and the keys of objects that were fetched again since these were loaded."""
+    return connection.execute(_STALE).fetchall()
+
+
+def read_loaded_days(connection: psycopg.Connection, first: date, last: date) -> set[date]:
+    """The days of a span (both included) that hl.fills_days has."""
+    return {day for (day,) in connection.execute(_LOADED_DAYS, [first, last])}
+
+
+def read_thinned_days(connection: psycopg.Connection, day: date | None = None) -> list[date]:
+    """The days (or only `day`) whose fills are in the lake alone, in order."""
+    return [date for (date,) in connection.execute(_THINNED_DAYS, [day])]
+
+
+def measure_fills(connection: psycopg.Connection, days: Iterable[date]) -> int:
+    """Bytes of the days' tables and indexes in hl.fills."""
+    [(size,)] = connection.execute(_SIZE, [[f"hl.fills_{day:%Y%m%d}" for day in days]]).fetchall()
+    return int(size)
+
+
+def read_busiest_coins(connection: psycopg.Connection, limit: int) -> list[tuple[str, int, Decimal | None]]:
+    """The coins with the most notional (USD) of all days, their trades and notional."""
+    return connection.execute(_BUSIEST, [limit]).fetchall()
+
+
+def read_hours(connection: psycopg.Connection, first: date, last: date) -> list[CoveredHour]:
+    """What hl.coverage has of the objects of a span of days (both included), by day and hour."""
+    with connection.cursor(row_factory=class_row(CoveredHour)) as cursor:
+        return cursor.execute(_HOURS, [first, last]).fetchall()
+
+
+def read_fills_verdicts(connection: psycopg.Connection, first: date, last: date) -> Days:
+    """How the days of a span (both included) were judged when their fills were loaded."""
+    return {day: LoadedDay(state, edges) for day, state, edges in connection.execute(_FILLS_VERDICTS, [first, last])}
+
+
+def read_status_verdicts(connection: psycopg.Connection, first: date, last: date) -> Days:
+    """As `read_fills_verdicts`, of their TWAP statuses."""
+    return {day: LoadedDay(state, edges) for day, state, edges in connection.execute(_STATUS_VERDICTS, [first, last])}

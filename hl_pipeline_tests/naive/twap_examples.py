@@ -1,0 +1,57 @@
+"""A TWAP status and a trade to build examples from: plain values, changed by keyword."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+from hl_pipeline_tests.naive.statistics import Leg
+from hl_pipeline_tests.naive.twaps import Status
+
+DAY = date(2025, 9, 2)
+OWNER, OTHER = "0x" + 40 * "a", "0x" + 40 * "b"
+
+
+def ms(clock: str, day: date = DAY) -> int:
+    """`clock` is HH:MM:SS or HH:MM:SS.mmm."""
+    moment = datetime.combine(day, datetime.strptime(clock, "%H:%M:%S.%f" if "." in clock else "%H:%M:%S").time(), UTC)  # noqa: DTZ007
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+STATUS: Status = {
+    "twap_id": 1,
+    "error": None,
+    "wallet": OWNER,
+    "coin": "BTC",
+    "side": "B",
+    "size_requested": Decimal(10),
+    "size_executed": Decimal(0),
+    "notional_executed": Decimal(0),
+    "duration_minutes": 5,
+    "reduce_only": False,
+    "randomize": False,
+    "started_at_ms": None,
+}
+LEG: Leg = {
+    "wallet": OTHER,
+    "coin": "BTC",
+    "side": "B",
+    "dir": "Open Long",
+    "crossed": True,
+    "twap_id": None,
+    "fee": Decimal(0),
+    "fee_token": "USDC",
+    "closed_pnl": Decimal(0),
+    "source": "node_fills_by_block",
+    "builder": None,
+    "liquidated_user": None,
+}
+numbers = count(1)
+
+
+def trade(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> Leg:
+    """The taker's leg of a trade of which no other leg is there; none of a TWAP."""
+    numbered = dict.fromkeys(("tid", "oid", "trade"), next(numbers))
+    return {**LEG, **numbered, "time": ms(clock, day), "px": Decimal(px), "sz": Decimal(sz), **other}

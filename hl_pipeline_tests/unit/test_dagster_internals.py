@@ -1,0 +1,100 @@
+"""What we use of Dagster beyond its public API is still there, as we use it: an upgrade that moves or changes it fails here."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+from dagster import DagsterEventType, DefaultRunLauncher, QueuedRunCoordinator, define_asset_job
+from dagster_postgres import DagsterPostgresStorage
+
+import hl_pipeline
+from hl_pipeline.ops import dagster_internals as internals
+from hl_pipeline.ops import run_retention
+from hl_pipeline.ops.instance import PipelineRunLauncher
+
+_PACKAGE = Path(hl_pipeline.__file__).parent
+
+
+def _parameters(function: object) -> list[str]:
+    assert callable(function)
+    return list(inspect.signature(function).parameters)
+
+
+def _imported(path: Path) -> set[str]:
+    """The modules that a file imports, also within functions."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {f"{node.module}." for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+@pytest.mark.parametrize("folder", [_PACKAGE, _PACKAGE.parent / "hl_pipeline_tests", _PACKAGE.parent / "api"])
+def test_one_module_alone_imports_internals(folder: Path) -> None:
+    own = Path(internals.__file__)
+    files = [path for path in folder.rglob("*.py") if path != own]
+    assert files
+    internal = {path: name for path in files for name in _imported(path) if name.startswith(("dagster._", "dagster_shared"))}
+    assert internal == {}
+
+
+def test_every_internal_is_used_and_has_a_reason() -> None:
+    lines = Path(internals.__file__).read_text(encoding="utf-8").splitlines()
+    sources = "".join(path.read_text(encoding="utf-8") for path in _PACKAGE.rglob("*.py") if path != Path(internals.__file__))
+    for name in internals.__all__:
+        assert name in sources
+    imports = [number for number, line in enumerate(lines) if line.startswith(("from dagster._", "from dagster_shared"))]
+    assert imports
+    for number in imports:
+        assert lines[number - 1].startswith(("#", "from dagster._"))
+
+
+def test_a_launcher_is_made_and_asked_as_ours_is() -> None:
+    assert _parameters(DefaultRunLauncher.from_config_value) == ["inst_data", "config_value"]
+    assert _parameters(DefaultRunLauncher.__init__) == ["self", "inst_data"]
+    assert _parameters(DefaultRunLauncher.launch_run) == _parameters(PipelineRunLauncher.launch_run)
+    assert _parameters(DefaultRunLauncher.check_run_worker_health) == _parameters(PipelineRunLauncher.check_run_worker_health)
+    assert isinstance(inspect.getattr_static(DefaultRunLauncher, "supports_check_run_worker_health"), property)
+    assert "dagster_run" in dir(internals.LaunchRunContext)
+    assert isinstance(inspect.getattr_static(DefaultRunLauncher, "_instance"), property)
+    assert _parameters(internals.CheckRunHealthResult)[:3] == ["status", "msg", "transient"]
+    assert {status.name for status in internals.WorkerStatus} >= {"RUNNING", "FAILED"}
+
+
+def test_storage_and_queue_are_made_as_ours_are() -> None:
+    assert _parameters(DagsterPostgresStorage)[0] == "postgres_url"
+    assert "inst_data" in _parameters(DagsterPostgresStorage)
+    assert {"max_concurrent_runs", "dequeue_interval_seconds", "inst_data"} <= set(_parameters(QueuedRunCoordinator))
+    for made in (DagsterPostgresStorage, QueuedRunCoordinator):
+        assert _parameters(made.from_config_value) == ["inst_data", "config_value"]
+        assert _parameters(made.config_type) == []
+    assert inspect.isclass(internals.ConfigurableClassData)
+
+
+def test_tags_are_what_dagsters_documentation_calls_them() -> None:
+    assert internals.GRPC_INFO_TAG == ".dagster/grpc_info"
+    assert internals.MAX_RETRIES_TAG == "dagster/max_retries"
+    assert internals.RETRY_ON_ASSET_OR_OP_FAILURE_TAG == "dagster/retry_on_asset_or_op_failure"
+    assert internals.SINGLETON_REPOSITORY_NAME == "__repository__"
+
+
+def test_a_code_server_tells_its_runs() -> None:
+    assert {"host", "port"} <= set(_parameters(internals.DagsterGrpcClient))
+    assert _parameters(internals.DagsterGrpcClient.get_current_runs) == ["self"]
+    assert hasattr(internals.GetCurrentRunsResult, "current_runs")
+    assert issubclass(internals.DagsterUserCodeUnreachableError, Exception)
+
+
+def test_an_interruption_is_no_exception_and_a_failure_has_a_chain() -> None:
+    assert issubclass(internals.DagsterExecutionInterruptedError, BaseException)
+    assert not issubclass(internals.DagsterExecutionInterruptedError, Exception)
+    assert _parameters(internals.SerializableErrorInfo) == ["message", "stack", "cls_name", "cause", "context"]
+
+
+def test_a_job_of_assets_has_the_type_that_sensors_take() -> None:
+    assert isinstance(define_asset_job("any"), internals.UnresolvedAssetJobDefinition)
+
+
+def test_the_events_that_are_deleted_by_age_are_events_of_dagster() -> None:
+    assert set(run_retention._DELETED) <= {event.value for event in DagsterEventType}  # pyright: ignore[reportPrivateUsage]
