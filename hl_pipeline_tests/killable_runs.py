@@ -21,7 +21,7 @@ from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.stages.derive import DAILY, USER, make_candles_of_day, make_statistics_of_day
 from hl_pipeline.stages.fetch import fetch_day
-from hl_pipeline.stages.load_fills import load_fills
+from hl_pipeline.stages.load_fills import load_objects
 from hl_pipeline.stages.load_statuses import load_statuses_day
 from hl_pipeline.stages.make_twaps import make_twaps_of_day
 from hl_pipeline.stages.raw_tables import RAW_FILLS, RAW_TWAP_STATUSES
@@ -81,7 +81,7 @@ def ingest(place: Place, day: date) -> None:
             swap_wait_seconds=60,
         )
         fetch_day(RAW_FILLS, day, lake, settings)
-        load_fills(day, lake, connection, settings)
+        load_objects(day, lake, connection, settings)
         if place.statuses is not None:
             make_candles_of_day(day, lake, connection)
             for statistics in (DAILY, USER):

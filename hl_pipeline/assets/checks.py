@@ -11,6 +11,7 @@ from dagster import (
     MetadataValue,
 )
 
+from hl_pipeline.domain.checks import Check
 from hl_pipeline.domain.records import StoredObject
 from hl_pipeline.stages.fetch import FetchResult
 from hl_pipeline.stages.raw_tables import Meta
@@ -51,6 +52,19 @@ def check_bad_lines(metas: Sequence[StoredObject], max_share: float) -> AssetChe
 def list_metadata(name: str, items: list[dict[str, str | int]]) -> dict[str, int | JsonMetadataValue]:
     """The metadata entry of a list, none of an empty one."""
     return {name: MetadataValue.json(items)} if items else {}
+
+
+def to_result(check: Check) -> AssetCheckResult:
+    """A check of a stage as Dagster shows it."""
+    return AssetCheckResult(
+        check_name=check.name,
+        passed=check.passed,
+        severity=severity(check.is_harmless),
+        description=check.description,
+        metadata={
+            name: MetadataValue.json(figure) if isinstance(figure, list) else figure for name, figure in check.metadata.items()
+        },
+    )
 
 
 def severity(is_harmless: bool) -> AssetCheckSeverity:

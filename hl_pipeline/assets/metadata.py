@@ -1,10 +1,12 @@
-"""What the UI shows of the assets beside their figures: owners, tables, columns and where these come from."""
+"""What the UI shows of the assets: owners, tables, columns and where these come from, and what a stage returned."""
 
 import warnings
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from dagster import (
     AssetCheckSpec,
+    MaterializeResult,
     PartitionsDefinition,
     PreviewWarning,
     TableColumn,
@@ -13,11 +15,35 @@ from dagster import (
     TableSchema,
 )
 
+from hl_pipeline.assets.checks import to_result
 from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES, Column
+from hl_pipeline.domain.checks import Check
 from hl_pipeline.partitions import DAYS, SHARDS
+from hl_pipeline.resources import StageResults
 
 _COUNTS = ("", "rows", "trades", "wallets", "coins", "TWAPs", "blocks")  # what a count says in its own words
 OWNERS = ["team:hl-pipeline"]
+
+
+class StageResult(Protocol):
+    """What every stage of a day returns, beside its own figures."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def checks(self) -> Sequence[Check]: ...
+
+
+def report(
+    results: StageResults, asset: str, made: StageResult, rows: int, figures: Mapping[str, int | float | str]
+) -> MaterializeResult:
+    """Show in the UI what a stage returned, and keep it for whoever runs the asset in this process."""
+    results.by_asset[asset] = made
+    return MaterializeResult(
+        metadata={**figures, "dagster/partition_row_count": rows, "seconds": round(made.seconds, 3)},
+        check_results=[to_result(check) for check in made.checks],
+    )
 
 
 def check_of_day(asset: str, name: str, description: str) -> AssetCheckSpec:

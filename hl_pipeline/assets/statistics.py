@@ -1,25 +1,19 @@
 """`candles`, `daily_stats`, `user_stats`: what follows from a day's fills in the lake, each a table of PostgreSQL."""
 
-import logging
-import time
 from datetime import date
 
 import polars as pl
-from dagster import AssetCheckResult, AssetExecutionContext, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, table_metadata
+from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, report, table_metadata
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
-from hl_pipeline.resources import SettingsParam, WarehouseParam
-from hl_pipeline.settings import Settings
-from hl_pipeline.stages.derive import DAILY, USER, Statistics, make_candles_of_day, make_statistics_of_day
-
-_log = logging.getLogger(__name__)
+from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
+from hl_pipeline.stages.derive import DAILY, USER, DayStatistics, make_candles_of_day, make_statistics_of_day
 
 _GROUP = "statistics"
 _ACCOUNTED = "Every fill of the day stands in one of the rows: their counts add up to what was loaded."
-Metadata = dict[str, int | float]
 
 
 @asset(
@@ -31,33 +25,17 @@ Metadata = dict[str, int | float]
     metadata=table_metadata("hl.candles") | column_lineage("hl.candles"),
     check_specs=[check_of_day("candles", "prices_ordered", "low <= open, close <= high, in every candle of the day.")],
 )
-def candles(context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam) -> MaterializeResult:
+def candles(
+    context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam, results: ResultsParam
+) -> MaterializeResult:
     """Candles of one minute, per coin.
 
     Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded.
     """
-    started = time.perf_counter()
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl candles") as connection:
         made = make_candles_of_day(day, open_lake(settings.lake), connection)
-    out_of_order = made.out_of_order
-    check = AssetCheckResult(
-        check_name="prices_ordered",
-        passed=out_of_order == 0,
-        description=f"{out_of_order} candles whose open or close is not between low and high."
-        if out_of_order
-        else "Low, open, close and high are in order in every candle.",
-        metadata={"out_of_order": out_of_order},
-    )
-    return MaterializeResult(
-        metadata={
-            "dagster/partition_row_count": made.rows,
-            "seconds": round(time.perf_counter() - started, 3),
-            "coins": made.coins,
-            "trades": made.trades,
-        },
-        check_results=[check],
-    )
+    return report(results, "candles", made, made.of_day.rows, {"coins": made.of_day.coins, "trades": made.of_day.trades})
 
 
 @asset(
@@ -69,20 +47,22 @@ def candles(context: AssetExecutionContext, warehouse: WarehouseParam, settings:
     metadata=table_metadata("hl.daily_stats") | column_lineage("hl.daily_stats"),
     check_specs=[check_of_day("daily_stats", "fills_accounted_for", _ACCOUNTED)],
 )
-def daily_stats(context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam) -> MaterializeResult:
+def daily_stats(
+    context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam, results: ResultsParam
+) -> MaterializeResult:
     """Volume and trades per coin and day.
 
     What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart.
     """
-    rows, metadata, loaded = _materialize(context, warehouse, settings, DAILY)
-    figures = _known(
-        {
-            "notional": rows["notional"],
-            "notional_of_perps": rows.filter(pl.col("kind") == "perp")["notional"],
-            **{name: rows[name] for name in ("trades", "fills", "non_market_rows", "liquidations")},
-        }
-    )
-    return MaterializeResult(metadata=metadata | figures, check_results=[_account(rows, loaded)])
+    day = date.fromisoformat(context.partition_key)
+    with warehouse.connect("hl daily_stats") as connection:
+        made = make_statistics_of_day(day, open_lake(settings.lake), connection, DAILY)
+    columns = {
+        "notional": made.rows["notional"],
+        "notional_of_perps": made.rows.filter(pl.col("kind") == "perp")["notional"],
+        **{name: made.rows[name] for name in ("trades", "fills", "non_market_rows", "liquidations")},
+    }
+    return report(results, "daily_stats", made, made.rows.height, _describe(made, columns))
 
 
 @asset(
@@ -94,46 +74,22 @@ def daily_stats(context: AssetExecutionContext, warehouse: WarehouseParam, setti
     metadata=table_metadata("hl.user_stats") | column_lineage("hl.user_stats"),
     check_specs=[check_of_day("user_stats", "fills_accounted_for", _ACCOUNTED)],
 )
-def user_stats(context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam) -> MaterializeResult:
+def user_stats(
+    context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam, results: ResultsParam
+) -> MaterializeResult:
     """Volume, pnl, fees per wallet and day.
 
     What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs.
     """
-    rows, metadata, loaded = _materialize(context, warehouse, settings, USER)
-    figures = _known({name: rows[name] for name in ("fills", "maker_notional", "taker_notional", "closed_pnl")})
-    return MaterializeResult(metadata=metadata | figures, check_results=[_account(rows, loaded)])
-
-
-def _materialize(
-    context: AssetExecutionContext, warehouse: WarehouseParam, settings: Settings, statistics: Statistics
-) -> tuple[pl.DataFrame, Metadata, int | None]:
-    """As `make_statistics_of_day`, with metadata between the two."""
-    started = time.perf_counter()
     day = date.fromisoformat(context.partition_key)
-    with warehouse.connect(f"hl {statistics.table}") as connection:
-        rows, loaded, beside = make_statistics_of_day(day, open_lake(settings.lake), connection, statistics)
-    seconds = round(time.perf_counter() - started, 3)
-    metadata: Metadata = {"dagster/partition_row_count": rows.height, "seconds": seconds}
-    return rows, metadata | ({"fills_beside_market": beside} if beside else {}), loaded
+    with warehouse.connect("hl user_stats") as connection:
+        made = make_statistics_of_day(day, open_lake(settings.lake), connection, USER)
+    columns = {name: made.rows[name] for name in ("fills", "maker_notional", "taker_notional", "closed_pnl")}
+    return report(results, "user_stats", made, made.rows.height, _describe(made, columns))
 
 
-def _known(figures: dict[str, pl.Series]) -> Metadata:
-    """The sums of columns, for plots, to two digits; what is not known of all rows is left out. Exact ones are in the table."""
-    sums = {name: amounts.cast(pl.Float64).sum() for name, amounts in figures.items() if not amounts.null_count()}
-    return {name: round(float(amount), 2) for name, amount in sums.items()}
-
-
-def _account(rows: pl.DataFrame, loaded: int | None) -> AssetCheckResult:
-    if loaded is None:
-        said = "No fills of the day were loaded yet: materialize fills first."
-        return AssetCheckResult(check_name="fills_accounted_for", passed=False, description=said)
-    counted = int(rows["fills"].sum()) + int(rows["non_market_rows"].sum())
-    said = (
-        "Every fill is accounted for." if counted == loaded else f"{counted} fills here, {loaded} were loaded: run fills again."
-    )
-    return AssetCheckResult(
-        check_name="fills_accounted_for",
-        passed=counted == loaded,
-        description=said,
-        metadata={"fills_here": counted, "fills_loaded": loaded},
-    )
+def _describe(made: DayStatistics, columns: dict[str, pl.Series]) -> dict[str, int | float | str]:
+    """The sums of columns, for plots, to two digits, without columns that are not known of all rows; the table has exact ones."""
+    sums = {name: column.cast(pl.Float64).sum() for name, column in columns.items() if not column.null_count()}
+    figures: dict[str, int | float | str] = {name: round(float(total), 2) for name, total in sums.items()}
+    return figures | ({"fills_beside_market": made.outside_market} if made.outside_market else {})

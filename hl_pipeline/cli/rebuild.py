@@ -60,15 +60,15 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take days out of hl.fills to free disk. The lake, candles and statistics keep them; `hl rebuild` brings them back."""
-    from hl_pipeline.stages.fills_retention import kept_days
     from hl_pipeline.stages.rebuild import days_in_lake
+    from hl_pipeline.warehouse.fills_days import list_kept_days
     from hl_pipeline.warehouse.load_fills import DayInUseError, thin_day
     from hl_pipeline.warehouse.locks import lock_fills_day
 
     check_order(first, last)
     settings = load_settings()
     with open_existing(settings) as url, connect(url, "hl drop") as connection:
-        days = kept_days(connection, first, last)
+        days = list_kept_days(connection, first, last)
         if not days:
             console.print(f"hl.fills has no rows from {first} to {last}: nothing to do", highlight=False)
             return

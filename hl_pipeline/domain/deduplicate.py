@@ -1,7 +1,7 @@
-"""Which of the rows that tell of one fill counts: each fill once, from the best source that has it. Pure: frames in, frames out.
+"""Keep each fill once, from the best source that has it. Pure: frames in, frames out.
 
-A fill with a tid is known by FILL_KEY. `node_trades` has no tid: its legs are known by LEG_KEY among themselves, and found again
-in better sources as a multiset on MATCH_KEY (what both sides know).
+FILL_KEY identifies a fill with a tid. `node_trades` has no tid: LEG_KEY identifies its legs among themselves, and they are
+matched with better sources as a multiset on MATCH_KEY (what both sides know).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LEG_KEY = ("time", "coin", "wallet", "side", "oid", "counterparty_oid")
 MATCH_KEY = ("time", "coin", "wallet", "side", "oid", "start_position", "px", "sz")
 _MATCH_WITHOUT_START = tuple(name for name in MATCH_KEY if name != "start_position")
 _PLACE = ("object", "block_number", "block_time_ns", "local_time_ns", "line")
-_SAID = [name for name in FILL_SCHEMA if name not in (*_PLACE, "extra")]
+_COMPARED = [name for name in FILL_SCHEMA if name not in (*_PLACE, "extra")]
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
-    """Fills without repeats, in the order of time; `duplicates`: the rows left out; `conflicts`: those of them that say other
-    things of the fill than the row that was kept.
+class Deduplicated:
+    """Each fill once, in the order of time; `duplicates`: the rows dropped; `conflicts`: those of them that differ from the row
+    that was kept of their fill.
     """
 
     fills: pl.DataFrame
@@ -34,59 +34,60 @@ class Once:
     conflicts: int
 
 
-def count_once(fills: pl.DataFrame) -> Once:
-    """Each fill of `fills` (FILL_SCHEMA and `object`, all rows of the moments that they are of) once.
+def deduplicate(fills: pl.DataFrame) -> Deduplicated:
+    """Keep one row of each fill in `fills` (FILL_SCHEMA and `object`, all rows of the moments that they are of).
 
-    A leg of `node_trades` that no better source has stays; if the other leg of its trade was found there, it has that one's
-    tid, since both legs share it.
+    A leg of `node_trades` that no better source has stays; if a better source has the other leg of its trade, it takes that
+    one's tid, since both legs share it.
     """
     ranks = {key: SOURCE_RANKS.index(key.partition("/")[0]) for key in fills["object"].unique()}
     if len({*ranks.values()}) > 1:
         fills = fills.sort(pl.col("object").replace_strict(ranks, return_dtype=pl.Int8), maintain_order=True)
     if not fills["tid"].null_count() and fills.select(FILL_KEY).is_unique().all():
-        return Once(_in_order(fills), 0, 0)
+        return Deduplicated(_in_order(fills), 0, 0)
     ranked = fills.with_columns(rank=pl.col("object").replace_strict(ranks, return_dtype=pl.Int8))
     with_tid, without_tid = ranked.filter(pl.col("tid").is_not_null()), ranked.filter(pl.col("tid").is_null())
-    once = with_tid.unique(FILL_KEY, keep="first", maintain_order=True)
+    unique = with_tid.unique(FILL_KEY, keep="first", maintain_order=True)
     legs = without_tid.unique(LEG_KEY, keep="first", maintain_order=True)
-    conflicts = _count_conflicts(with_tid, once, FILL_KEY) + _count_conflicts(without_tid, legs, LEG_KEY)
+    conflicts = _count_conflicts(with_tid, unique, FILL_KEY) + _count_conflicts(without_tid, legs, LEG_KEY)
     legs = legs.with_row_index("leg").drop("tid")
-    same = _find_same(legs, once)
-    found = legs.join(same, on="leg")
+    matches = _match_legs(legs, unique)
+    matched = legs.join(matches, on="leg")
     conflicts += _differing(
-        found, once, [*_MATCH_WITHOUT_START, "tid"], ("start_position", "hash", "cloid", "crossed", "twap_id")
+        matched, unique, [*_MATCH_WITHOUT_START, "tid"], ("start_position", "hash", "cloid", "crossed", "twap_id")
     ).height
-    told = found.select("object", "line", "tid").unique(("object", "line"), keep="first")
-    rest = legs.join(same, on="leg", how="anti").join(told, on=("object", "line"), how="left", maintain_order="left")
-    new = rest.join(once, on=FILL_KEY, how="anti").select(once.columns)
-    kept = _in_order(pl.concat([once, new]).drop("rank"))
-    return Once(kept, fills.height - kept.height, conflicts + rest.height - new.height)
+    tids = matched.select("object", "line", "tid").unique(("object", "line"), keep="first")
+    unmatched = legs.join(matches, on="leg", how="anti").join(tids, on=("object", "line"), how="left", maintain_order="left")
+    new = unmatched.join(unique, on=FILL_KEY, how="anti").select(unique.columns)
+    kept = _in_order(pl.concat([unique, new]).drop("rank"))
+    return Deduplicated(kept, fills.height - kept.height, conflicts + unmatched.height - new.height)
 
 
-def _find_same(legs: pl.DataFrame, once: pl.DataFrame) -> pl.DataFrame:
-    """Of the legs (known by `leg`) that `once` has too: `leg`, and the `tid` that it has there.
+def _match_legs(legs: pl.DataFrame, unique: pl.DataFrame) -> pl.DataFrame:
+    """Of the legs (numbered by `leg`) that `unique` has too: `leg`, and the `tid` that it has there.
 
-    A leg that is like no other finds its own, and with it the tid of its trade, which tells of two alike ones which is which;
-    those of which nothing more is known are taken as often as they are there. What is left is looked for without the
-    start_position: a source that says another one, or none, still means the same leg.
+    A leg that is like no other matches its own fill, and with it the tid of its trade, which tells two alike ones apart; those of
+    which nothing more is known are taken as often as they occur. What is left is matched without the start_position: a source
+    with another one, or none, still means the same leg.
     """
-    found = [pl.DataFrame(schema={"leg": legs.schema["leg"], "tid": once.schema["tid"]})]
+    matches = [pl.DataFrame(schema={"leg": legs.schema["leg"], "tid": unique.schema["tid"]})]
     for key in (MATCH_KEY, _MATCH_WITHOUT_START):
-        part = legs.join(pl.concat(found), on="leg", how="anti", maintain_order="left")
-        if part.is_empty():
+        unmatched = legs.join(pl.concat(matches), on="leg", how="anti", maintain_order="left")
+        if unmatched.is_empty():
             break
-        fills = once.select(*key, "tid").join(
-            legs.join(pl.concat(found), on="leg").select(*key, "tid"), on=[*key, "tid"], how="anti"
+        fills = unique.select(*key, "tid").join(
+            legs.join(pl.concat(matches), on="leg").select(*key, "tid"), on=[*key, "tid"], how="anti"
         )
         is_alone = pl.len().over(key) == 1
-        sure = part.filter(is_alone).join(fills.filter(is_alone), on=key)
-        of_line = sure.select("object", "line", "tid").unique(("object", "line"), keep="first")
-        named = part.join(of_line, on=("object", "line"), how="left", maintain_order="left")
-        by_tid = named.join(fills, on=[*key, "tid"], how="semi").select("leg", *key, "tid")
+        sure = unmatched.filter(is_alone).join(fills.filter(is_alone), on=key)
+        tid_of_line = sure.select("object", "line", "tid").unique(("object", "line"), keep="first")
+        legs_of_trades = unmatched.join(tid_of_line, on=("object", "line"), how="left", maintain_order="left")
+        by_tid = legs_of_trades.join(fills, on=[*key, "tid"], how="semi").select("leg", *key, "tid")
         left = fills.join(by_tid, on=[*key, "tid"], how="anti").with_columns(nth=pl.int_range(pl.len()).over(key))
-        nameless = named.filter(pl.col("tid").is_null()).drop("tid").with_columns(nth=pl.int_range(pl.len()).over(key))
-        found += [by_tid.select("leg", "tid"), nameless.join(left, on=[*key, "nth"]).select("leg", "tid")]
-    return pl.concat(found)
+        without_tid = legs_of_trades.filter(pl.col("tid").is_null()).drop("tid")
+        numbered = without_tid.with_columns(nth=pl.int_range(pl.len()).over(key))
+        matches += [by_tid.select("leg", "tid"), numbered.join(left, on=[*key, "nth"]).select("leg", "tid")]
+    return pl.concat(matches)
 
 
 def _count_conflicts(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str]) -> int:
@@ -94,7 +95,7 @@ def _count_conflicts(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str])
     if rows.height == kept.height:
         return 0
     repeated = rows.filter(pl.struct(key).is_duplicated())
-    names = [name for name in _SAID if name not in key]
+    names = [name for name in _COMPARED if name not in key]
     pairs = repeated.join(kept, on=key, suffix="_kept", nulls_equal=True)
     same_source = pl.col("rank") == pl.col("rank_kept")
     differs_at_all = pl.any_horizontal(*(pl.col(name).ne_missing(pl.col(f"{name}_kept")) for name in [*names, "extra"]))
@@ -103,7 +104,7 @@ def _count_conflicts(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str])
 
 
 def _differing(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str], names: Sequence[str]) -> pl.DataFrame:
-    """The rows that say another thing than the one kept of their key, of columns that both know."""
+    """The rows that differ from the one kept of their key, in columns that both know."""
     pairs = rows.join(kept, on=key, suffix="_kept", nulls_equal=True)
     return pairs.filter(pl.any_horizontal(*((pl.col(name) != pl.col(f"{name}_kept")).fill_null(value=False) for name in names)))
 

@@ -1,4 +1,4 @@
-"""Each event of a TWAP once: which of several rows of it stays. Pure."""
+"""Keep each event of a TWAP once: which of several rows of it stays. Pure."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from hl_pipeline.formats.twap_statuses import TWAP_STATUS_SCHEMA, UNITS_NS
 
 STATUS_SCHEMA = {**TWAP_STATUS_SCHEMA, "object": pl.String()}
 
-_SAID = ("error", "wallet", "coin", "side", "size_requested", "size_executed", "notional_executed", "duration_minutes")
-_COMPARED = (*_SAID, "reduce_only", "randomize")
+_COMPARED = (
+    *("error", "wallet", "coin", "side", "size_requested", "size_executed", "notional_executed", "duration_minutes"),
+    *("reduce_only", "randomize"),
+)
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class OnceStatuses:
-    """The events (STATUS_SCHEMA) in order of time, how many rows repeated one, and how many of these say other things of it."""
+class DeduplicatedStatuses:
+    """The events (STATUS_SCHEMA) in order of time, how many rows repeated one, and how many of these differ from it."""
 
     statuses: pl.DataFrame
     duplicates: int
     conflicts: int
 
 
-def count_statuses_once(events: pl.DataFrame) -> OnceStatuses:
-    """One row for each (twap_id, status, time) of `events` (`lake_twaps.read_status_object`), the one with the finest time.
+def deduplicate_statuses(events: pl.DataFrame) -> DeduplicatedStatuses:
+    """One row for each (twap_id, status, time) of `events` (`lake.twaps.read_status_object`), the one with the finest time.
 
     A row whose time is that of a finer one rounded down to its own unit is the same event.
     """
@@ -44,7 +46,7 @@ def count_statuses_once(events: pl.DataFrame) -> OnceStatuses:
             if unit >= row["unit_ns"]:
                 seen.setdefault(_moment(row, unit), row)
     statuses = pl.DataFrame([{name: row[name] for name in STATUS_SCHEMA} for row in kept], schema=STATUS_SCHEMA)
-    return OnceStatuses(statuses.sort("time_ns", "twap_id", "status"), events.height - len(kept), conflicts)
+    return DeduplicatedStatuses(statuses.sort("time_ns", "twap_id", "status"), events.height - len(kept), conflicts)
 
 
 def _moment(row: Row, unit: int) -> tuple[int, str, int, int]:

@@ -11,5 +11,9 @@ class BucketDeniedError(BucketError):
     """The bucket refuses us: nothing of it can be read until that is mended."""
 
 
+class LakeLacksError(RuntimeError):
+    """The lake no longer has what a day was loaded from. The message names it, and says how to load what there is anyway."""
+
+
 class BudgetError(BucketError):
     """A request was not made: there is no money for it. Nothing more can be fetched until there is."""

@@ -1,9 +1,9 @@
-"""The part of the lake that spares a growing day's statistics from reading its hours again: figures of one hour, to be merged.
+"""Figures of one hour, kept in the lake to be merged, so that statistics of a growing day do not read its hours again.
 
     partials/daily_stats/date=2026-03-15/hour=13.parquet      what an hour of fills/date=2026-03-15/ adds to that table
 
-Nothing but a memory: a partial knows the file of fills that it was made of and counts for that one alone, and days that are whole
-have none. Which figures there are is in `figures`.
+A cache: a partial knows the file of fills that it was made of and is valid for that one alone, and days that are whole have
+none. Which figures there are is in `figures`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PARTIALS_VERSION = 1
 def write_partial(lake: Lake, table: str, day: date, hour: int, rows: pl.DataFrame, of: HourOfFills) -> None:
     """Keep what the hour `of` fills adds to a table. One writer a table and day at a time."""
     with replacing(lake, _path(table, day, hour)) as temporary:
-        known = {META_KEY: json.dumps({"of": of.id, "version": PARTIALS_VERSION}).encode()}
-        pq.write_table(as_arrow(rows).replace_schema_metadata(known), temporary, compression="zstd", compression_level=1)
+        metadata = {META_KEY: json.dumps({"of": of.id, "version": PARTIALS_VERSION}).encode()}
+        pq.write_table(as_arrow(rows).replace_schema_metadata(metadata), temporary, compression="zstd", compression_level=1)
 
 
 def read_partial(lake: Lake, table: str, day: date, hour: int, of: HourOfFills) -> pl.DataFrame | None:

@@ -9,11 +9,11 @@ import psycopg
 
 from hl_pipeline.events import emit
 from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.fills_days import list_kept_days
 from hl_pipeline.warehouse.load_fills import DayInUseError, thin_day
 from hl_pipeline.warehouse.locks import lock_fills_day
 
 _log = logging.getLogger(__name__)
-_KEPT_DAYS = "SELECT date FROM hl.fills_days WHERE thinned_at IS NULL AND date BETWEEN %s AND %s AND rows > 0 ORDER BY date"
 
 
 def oldest_kept(settings: Settings) -> date:
@@ -21,22 +21,11 @@ def oldest_kept(settings: Settings) -> date:
     return datetime.now(UTC).date() - timedelta(days=settings.fills_keep_days - 1) if settings.fills_keep_days else date.min
 
 
-def kept_days(connection: psycopg.Connection, first: date, last: date) -> list[date]:
-    """The days from `first` to `last` that hl.fills has rows of."""
-    return [row[0] for row in connection.execute(_KEPT_DAYS, [first, last])]
-
-
-def is_thinned(connection: psycopg.Connection, day: date) -> bool:
-    """Whether the rows of a day that was loaded are in the lake alone."""
-    row = connection.execute("SELECT thinned_at IS NOT NULL FROM hl.fills_days WHERE date = %s", [day]).fetchone()
-    return row is not None and row[0]
-
-
 def thin_old_days(connection: psycopg.Connection, settings: Settings) -> None:
     """Take the days that are older than HL_FILLS_KEEP_DAYS out of hl.fills; one that is being read goes the next time."""
     if settings.fills_keep_days is None:
         return
-    for day in kept_days(connection, date.min, oldest_kept(settings) - timedelta(days=1)):
+    for day in list_kept_days(connection, date.min, oldest_kept(settings) - timedelta(days=1)):
         try:
             with lock_fills_day(connection, day):
                 thin_day(connection, day, swap_wait_seconds=1)

@@ -1,52 +1,123 @@
-"""Load a day's fills from the lake's objects into `fills/date=D/` and hl.fills, each fill once.
+"""Load a day's fills from the lake's objects into `fills/date=D/` and hl.fills, each fill once, and compare the two.
 
-New objects of a loaded day are added to it where that is possible (`increments`): then only the hours that they reach into
-are read.
+Facts are read, `domain.load_plan` decides, the plan is applied: new objects of a loaded day are appended where that is possible,
+and then only the hours that they reach into are read.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 
 import polars as pl
 import psycopg
 
-from hl_pipeline.domain.completeness import DayVerdict, hour_of, overlapping
-from hl_pipeline.domain.datasets import API_FILLS, HOUR, start_of
-from hl_pipeline.domain.deduplicate import LEG_KEY, Once, count_once
-from hl_pipeline.domain.increments import hours_of, hours_to_append
-from hl_pipeline.domain.records import ApiShard, ObjectMeta, version_of
-from hl_pipeline.figures.trades import TRADE_KEY, is_market
-from hl_pipeline.formats.fills import FILL_KEY, NO_FILLS, SUMMED_BELOW
+from hl_pipeline.domain.checks import Check
+from hl_pipeline.domain.completeness import DayVerdict
+from hl_pipeline.domain.datasets import HOUR, start_of
+from hl_pipeline.domain.deduplicate import Deduplicated, deduplicate
+from hl_pipeline.domain.errors import LakeLacksError
+from hl_pipeline.domain.fills_checks import check_key, check_lake_equals_database, check_legs, check_whole
+from hl_pipeline.domain.load_plan import Append, DayFacts, Refuse, Replace, hours_of, plan_load
+from hl_pipeline.domain.records import ApiShard, ObjectMeta
+from hl_pipeline.domain.tallies import HourTally, HourTotals, sum_tallies
+from hl_pipeline.figures.tally import TALLY_COLUMNS, tally_hour, total_hour
+from hl_pipeline.formats.fills import NO_FILLS
 from hl_pipeline.lake.api_fills import list_api_shards, read_api_fills_of_day, read_api_wallets
 from hl_pipeline.lake.fills import objects_of_fills, read_fills_hour, read_hours_of_fills, read_raw_fills, write_fills_hour
 from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.disk_space import require_space_to_load
-from hl_pipeline.stages.fills_retention import oldest_kept
+from hl_pipeline.stages.fills_retention import oldest_kept, thin_old_days
 from hl_pipeline.stages.judge import judge_fills, objects_around
 from hl_pipeline.warehouse.backfill_progress import count_states
 from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
-from hl_pipeline.warehouse.hour_totals import HourTally, HourTotals
+from hl_pipeline.warehouse.fills_days import read_fills_day
+from hl_pipeline.warehouse.hour_totals import read_totals, read_verified, record_verified
 from hl_pipeline.warehouse.ledger import record_fetched
-from hl_pipeline.warehouse.load_fills import (
-    LoadedDay,
-    SourceOfDay,
-    Verdict,
-    append_hours,
-    load_day,
-    read_loaded,
-    refuse_lost_objects,
-)
+from hl_pipeline.warehouse.load_fills import LoadedDay, SourceOfDay, append_hours, load_day, read_loaded, read_places
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
 
 
-def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> tuple[LoadedDay, DayVerdict]:
-    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it, and judge_fills the day by just these.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A day in lake and hl.fills: the totals of the hours that were compared now, in both; what was counted in all its hours; the
+    rows of the hours that were verified before; whether its rows are in the lake alone.
+    """
+
+    in_lake: dict[int, HourTotals]
+    in_database: dict[int, HourTotals]
+    tally: HourTally
+    verified_rows: int
+    is_thinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFills:
+    """A day that was loaded (`day`), its verdict, lake and hl.fills compared; `seconds`: of the load, without the comparison."""
+
+    day: LoadedDay
+    verdict: DayVerdict
+    comparison: Comparison
+    seconds: float
+
+    @property
+    def rows(self) -> int:
+        return self.day.rows
+
+    @property
+    def duplicates(self) -> int:
+        return self.day.duplicates
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether the load put the rows into the lake alone."""
+        return self.day.is_thinned
+
+    @property
+    def tally(self) -> HourTally:
+        return self.comparison.tally
+
+    @property
+    def checks(self) -> list[Check]:
+        compared = self.comparison
+        return [
+            check_key(self.tally, self.duplicates, self.day.conflicts),
+            check_legs(self.tally),
+            check_lake_equals_database(
+                compared.in_lake, compared.in_database, compared.verified_rows, is_thinned=compared.is_thinned
+            ),
+            check_whole(self.verdict),
+        ]
+
+
+def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> LoadedFills:
+    """Load a day (`load_objects`), compare lake and hl.fills, and thin hl.fills by HL_FILLS_KEEP_DAYS."""
+    started = time.perf_counter()
+    loaded, verdict = load_objects(day, lake, connection, settings)
+    seconds = time.perf_counter() - started
+    with lock_fills_day(connection, day, shared=True), ThreadPoolExecutor(1, thread_name_prefix="tally") as pool:
+        verified = read_verified(connection, day)
+        hours = [hour for hour in range(24) if hour not in verified]
+        tallying = pool.submit(tally_lake, lake, day, hours)
+        in_database = read_totals(connection, day, hours)
+        fills_day = read_fills_day(connection, day)
+        in_lake, tallies = tallying.result()
+        equal = {hour: tally for hour, tally in tallies.items() if in_lake[hour] == in_database.get(hour)}
+        record_verified(connection, day, equal)
+    thin_old_days(connection, settings)
+    tally = sum_tallies([*verified.values(), *tallies.values()])
+    verified_rows = sum(tally.rows for tally in verified.values())
+    is_thinned = fills_day is not None and fills_day.is_thinned
+    return LoadedFills(loaded, verdict, Comparison(in_lake, in_database, tally, verified_rows, is_thinned), seconds)
+
+
+def load_objects(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> tuple[LoadedDay, DayVerdict]:
+    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it, and judge the day by just these.
 
     Raises DayInUseError, NoSpaceError, and LakeLacksError when objects that gave the day its rows are in the lake no more.
     """
@@ -54,52 +125,79 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
         for tries_left in (2, 1, 0):
             began = read_clock(connection)
             with lock_judging(connection, day):
-                around = objects_around(lake, day)
-                shards = list_api_shards(lake, day)
-                hours_there = {(meta.source, hour_of(meta).date(), meta.hour) for meta in around}
-                hours_there |= {(API_FILLS, day, int(meta.shard, 16)) for meta in shards}
-                refuse_lost_objects(connection, day, hours_there, objects_of_fills(lake, day), lake.root)
-                judgement = replace(judge_fills(day, around, connection, settings), beside=_say_shards(connection, lake, shards))
-            metas = overlapping(day, around)
-            ids = {meta.key: record_fetched(connection, meta, keep_error=True) for meta in metas}
-            ids |= {meta.key: record_fetched(connection, meta) for meta in shards}
-            sources = {meta.key: SourceOfDay(ids[meta.key], meta.etag, meta.parser) for meta in [*metas, *shards]}
-            verdict = Verdict(judgement.state, judgement.explain(), [edge.said for edge in judgement.edges])
-            thin = day < oldest_kept(settings)
-            loaded = read_loaded(connection, day)
-            in_lake = {hour: known.objects for hour, known in read_hours_of_fills(lake, day).items()} if loaded else {}
-            # A note says that something other than a new object has come; and rows of the info API can take the place of others,
-            # or others theirs, in any hour.
-            whole = thin or bool(shards) or day in read_dirty(connection)
-            touched = None if whole else hours_to_append(day, metas, loaded, in_lake)
-            new = [meta for meta in [*metas, *shards] if touched is None or version_of(meta) not in loaded]
-            require_space_to_load(settings, day, sum(meta.rows for meta in new))
+                facts = read_facts(day, lake, connection, settings)
+                plan = plan_load(facts)
+                if isinstance(plan, Refuse):
+                    raise LakeLacksError(plan.reason)
+                verdict = judge_fills(day, [*facts.objects_around], connection, settings)
+                verdict = replace(verdict, beside=_explain_api_fills(facts, connection))
+            sources = _record_sources(facts, connection)
+            require_space_to_load(settings, day, sum(meta.rows for meta in plan.new))
+            hours = hours_of_day(day, lake, facts.objects, plan.hours if isinstance(plan, Append) else range(24), facts.shards)
             try:
-                if touched is not None:
-                    hours = _ahead(hours_of_day(day, lake, metas, touched))
-                    return append_hours(connection, day, hours, sources, {meta.key for meta in new}, verdict), judgement
-                hours = _ahead(hours_of_day(day, lake, metas, shards=shards))
-                wait = settings.swap_wait_seconds
-                return load_day(connection, day, hours, sources, verdict, wait, began=began, thin=thin), judgement
+                return apply(plan, day, _read_ahead(hours), sources, verdict, connection, settings, began), verdict
             except LakeChangedError:
                 if not tries_left:
                     raise
     raise AssertionError("the last try returns or raises")
 
 
-def _say_shards(connection: psycopg.Connection, lake: Lake, shards: list[ApiShard]) -> str:
+def read_facts(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> DayFacts:
+    """What lake and database have of a day. The caller holds lock_fills_day and lock_judging."""
+    around = objects_around(lake, day)
+    shards = list_api_shards(lake, day)
+    loaded = read_loaded(connection, day)
+    hour_files = read_hours_of_fills(lake, day) if loaded else {}
+    return DayFacts(
+        day=day,
+        lake=lake.root,
+        objects_around=around,
+        shards=shards,
+        api_wallets=read_api_wallets(lake, shards) if shards else [],
+        keys_in_fills=objects_of_fills(lake, day),
+        hour_files={hour: file.objects for hour, file in hour_files.items()},
+        places_in_database=read_places(connection, day),
+        loaded=loaded,
+        is_dirty=day in read_dirty(connection),
+        is_thin=day < oldest_kept(settings),
+    )
+
+
+def apply(
+    plan: Replace | Append,
+    day: date,
+    hours: Iterable[tuple[int, Deduplicated]],
+    sources: dict[str, SourceOfDay],
+    verdict: DayVerdict,
+    connection: psycopg.Connection,
+    settings: Settings,
+    began: datetime,
+) -> LoadedDay:
+    """Load `hours`, those of the plan, into hl.fills. `began`: when the facts were begun to be read (dirty_days.read_clock)."""
+    if isinstance(plan, Append):
+        return append_hours(connection, day, hours, sources, {meta.key for meta in plan.new}, verdict)
+    return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, began=began, thin=plan.is_thin)
+
+
+def _record_sources(facts: DayFacts, connection: psycopg.Connection) -> dict[str, SourceOfDay]:
+    """Write into the ledger what the lake knows of the day's objects; these, by key."""
+    ids = {meta.key: record_fetched(connection, meta, keep_error=True) for meta in facts.objects}
+    ids |= {meta.key: record_fetched(connection, meta) for meta in facts.shards}
+    return {meta.key: SourceOfDay(ids[meta.key], meta.etag, meta.parser) for meta in [*facts.objects, *facts.shards]}
+
+
+def _explain_api_fills(facts: DayFacts, connection: psycopg.Connection) -> str:
     """What a day has from the info API, in words; nothing, if it has nothing."""
-    if not shards:
+    if not facts.shards:
         return ""
-    wallets = read_api_wallets(lake, shards)
-    complete, truncated = count_states(connection, wallets)
-    rows = sum(meta.rows for meta in shards)
-    return f" From the info API {rows} fills of {len(wallets)} wallets: {complete} complete, {truncated} truncated."
+    complete, truncated = count_states(connection, [*facts.api_wallets])
+    rows = sum(meta.rows for meta in facts.shards)
+    return f" From the info API {rows} fills of {len(facts.api_wallets)} wallets: {complete} complete, {truncated} truncated."
 
 
 def hours_of_day(
-    day: date, lake: Lake, metas: list[ObjectMeta], hours: Collection[int] = range(24), shards: Sequence[ApiShard] = ()
-) -> Iterator[tuple[int, Once]]:
+    day: date, lake: Lake, metas: Sequence[ObjectMeta], hours: Collection[int] = range(24), shards: Sequence[ApiShard] = ()
+) -> Iterator[tuple[int, Deduplicated]]:
     """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake. In memory are the objects that reach
     into one hour, and what the info API has of the day.
     """
@@ -110,21 +208,22 @@ def hours_of_day(
     for hour, of_hour in of_hours.items():
         start = start_of(day) + HOUR * hour
         while unread and (unread[0].first_time_ms or 0) < (start + HOUR).timestamp() * 1000:
-            pending.append(_read_object(lake, unread.popleft()))
+            meta = unread.popleft()
+            pending.append(_require_times(meta, read_raw_fills(lake, meta)))
         pending = [frame for frame in (frame.filter(pl.col("time") >= start) for frame in pending) if frame.height]
-        once = count_once(pl.concat([NO_FILLS, *(frame.filter(pl.col("time") < start + HOUR) for frame in pending)]))
-        write_fills_hour(lake, day, hour, once.fills, [*of_hour, *(meta for meta in shards if hour in hours_of(day, meta))])
-        yield hour, once
+        deduplicated = deduplicate(pl.concat([NO_FILLS, *(frame.filter(pl.col("time") < start + HOUR) for frame in pending)]))
+        made_of = [*of_hour, *(meta for meta in shards if hour in hours_of(day, meta))]
+        write_fills_hour(lake, day, hour, deduplicated.fills, made_of)
+        yield hour, deduplicated
 
 
-def _read_object(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
-    frame = read_raw_fills(lake, meta)
-    times = frame.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last")).cast(pl.Int64).row(0)
+def _require_times(meta: ObjectMeta, fills: pl.DataFrame) -> pl.DataFrame:
+    times = fills.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last")).cast(pl.Int64).row(0)
     assert times == (meta.first_time_ms, meta.last_time_ms), f"{meta.key} has fills of other times than its file says"
-    return frame
+    return fills
 
 
-def _ahead(hours: Iterator[tuple[int, Once]]) -> Iterator[tuple[int, Once]]:
+def _read_ahead(hours: Iterator[tuple[int, Deduplicated]]) -> Iterator[tuple[int, Deduplicated]]:
     """The same hours, the next one read while one is copied."""
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
         following = pool.submit(next, hours, None)
@@ -138,24 +237,7 @@ def tally_lake(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> tuple
     totals: dict[int, HourTotals] = {}
     tallies: dict[int, HourTally] = {}
     for hour in hours:
-        frame = read_fills_hour(lake, day, hour, [*FILL_KEY, "sz", "oid", "counterparty_oid", "twap_id", "dir"])
-        if frame.is_empty():
-            continue
-        # Sums of order ids go beyond 64 bits; of sizes too large to be added up the database leaves out the same.
-        sz = pl.col("sz").filter(pl.col("sz") < SUMMED_BELOW).sum()
-        oids = pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0))
-        totals[hour] = HourTotals(*frame.select(pl.len(), sz, oids, pl.count("twap_id")).row(0))
-        # Where there is a tid the orders are no part of the key.
-        without_tid = [pl.when(pl.col("tid").is_null()).then(pl.col(name)) for name in LEG_KEY[4:]]
-        repeated = frame.height - frame.select(*FILL_KEY, *without_tid).unique().height
-        trade = frame.filter(is_market()).group_by(*TRADE_KEY)
-        legs = trade.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
-        is_pair = (pl.col("legs") == 2) & (pl.col("buys") == 1)
-        single_legs = legs.filter(pl.col("legs") == 1).height
-        crowded = legs.filter((pl.col("legs") > 1) & ~is_pair).height
-        tallies[hour] = HourTally(frame.height, repeated, legs.height, single_legs, crowded)
+        fills = read_fills_hour(lake, day, hour, TALLY_COLUMNS)
+        if fills.height:
+            totals[hour], tallies[hour] = total_hour(fills), tally_hour(fills)
     return totals, tallies
-
-
-def sum_tallies(tallies: Collection[HourTally]) -> HourTally:
-    return HourTally(*(sum(getattr(tally, field.name) for tally in tallies) for field in fields(HourTally)))

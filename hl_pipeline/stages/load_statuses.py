@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 import psycopg
 
+from hl_pipeline.domain.checks import Check
 from hl_pipeline.domain.datasets import days_around, start_of
-from hl_pipeline.domain.deduplicate_statuses import OnceStatuses, count_statuses_once
+from hl_pipeline.domain.deduplicate_statuses import deduplicate_statuses
 from hl_pipeline.domain.records import StatusObject
 from hl_pipeline.domain.status_completeness import StatusVerdict
 from hl_pipeline.events import emit
 from hl_pipeline.lake.store import Lake
-from hl_pipeline.lake.twaps import (
-    list_status_objects,
-    no_events,
-    read_api_history,
-    read_status_object,
-    write_statuses,
-)
+from hl_pipeline.lake.twaps import list_status_objects, no_events, read_api_history, read_status_object, write_statuses
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.judge import judge_statuses
 from hl_pipeline.warehouse.ledger import days_of_stray_statuses, record_fetched
@@ -31,28 +28,63 @@ from hl_pipeline.warehouse.locks import lock_statuses_day
 _log = logging.getLogger(__name__)
 
 
-def load_statuses_day(
-    day: date, lake: Lake, connection: psycopg.Connection, settings: Settings
-) -> tuple[OnceStatuses, StatusVerdict]:
+@dataclass(frozen=True, slots=True)
+class LoadedStatuses:
+    """A day of statuses that was loaded: its verdict, its rows, by status too (in alphabetical order), and of how many TWAPs; the
+    repeats dropped, and those of them that differ from the row that was kept.
+    """
+
+    verdict: StatusVerdict
+    rows: int
+    rows_of_status: dict[str, int]
+    twaps: int
+    duplicates: int
+    conflicts: int
+    seconds: float
+
+    @property
+    def checks(self) -> list[Check]:
+        return [self._check_key(), _check_presence(self.verdict)]
+
+    def _check_key(self) -> Check:
+        return Check(
+            "key_unique",
+            self.conflicts == 0,
+            f"{self.duplicates} repeats were left out, {self.conflicts} of them say other things of their event.",
+            metadata={"duplicates_dropped": self.duplicates, "conflicts": self.conflicts},
+        )
+
+
+def load_statuses_day(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> LoadedStatuses:
     """Make the lake's objects all that twap_statuses/date=D/ and hl.twap_statuses have of `day`, and judge the day by these.
 
     Raises LakeLacksError when objects that gave the day its rows are in the lake no more.
     """
+    started = time.perf_counter()
     with lock_statuses_day(connection, day):
         dates = [*days_around(day), *days_of_stray_statuses(connection, day)]
         objects = [meta for object_date in dates for meta in list_status_objects(lake, object_date)]
         history = read_api_history(lake, day)
-        there = {meta.key for meta in objects} | set(history["object"].unique())
-        refuse_lost_status_objects(connection, day, there, lake.root)
+        keys = {meta.key for meta in objects} | set(history["object"].unique())
+        refuse_lost_status_objects(connection, day, keys, lake.root)
         for meta in objects:
             record_fetched(connection, meta, keep_error=True)
         reaching = [meta for meta in objects if _reaches_into(day, meta)]
-        once = count_statuses_once(pl.concat([_events_of(day, reaching, lake), history]))
-        judgement = judge_statuses(day, lake, connection, settings)
-        write_statuses(lake, day, once.statuses)
-        load_statuses(connection, day, once, judgement, {meta.key: meta.etag for meta in reaching})
-    emit(_log, "table_loaded", day=day, table="twap_statuses", rows=once.statuses.height)
-    return once, judgement
+        deduplicated = deduplicate_statuses(pl.concat([_read_events(day, reaching, lake), history]))
+        verdict = judge_statuses(day, lake, connection, settings)
+        write_statuses(lake, day, deduplicated.statuses)
+        load_statuses(connection, day, deduplicated, verdict, {meta.key: meta.etag for meta in reaching})
+    statuses = deduplicated.statuses
+    emit(_log, "table_loaded", day=day, table="twap_statuses", rows=statuses.height)
+    return LoadedStatuses(
+        verdict,
+        statuses.height,
+        dict(statuses["status"].value_counts().sort("status").iter_rows()),
+        statuses["twap_id"].n_unique(),
+        deduplicated.duplicates,
+        deduplicated.conflicts,
+        time.perf_counter() - started,
+    )
 
 
 def _reaches_into(day: date, meta: StatusObject) -> bool:
@@ -62,7 +94,7 @@ def _reaches_into(day: date, meta: StatusObject) -> bool:
     return meta.first_time_ns < end and meta.last_time_ns >= start
 
 
-def _events_of(day: date, objects: Sequence[StatusObject], lake: Lake) -> pl.DataFrame:
+def _read_events(day: date, objects: Sequence[StatusObject], lake: Lake) -> pl.DataFrame:
     start, end = _span_ns(day)
     within = pl.col("time_ns").is_between(start, end, closed="left")
     return pl.concat([no_events(), *(read_status_object(lake, meta).filter(within) for meta in objects)])
@@ -71,3 +103,9 @@ def _events_of(day: date, objects: Sequence[StatusObject], lake: Lake) -> pl.Dat
 def _span_ns(day: date) -> tuple[int, int]:
     start = int(start_of(day).timestamp()) * 10**9
     return start, start + 86_400 * 10**9
+
+
+def _check_presence(verdict: StatusVerdict) -> Check:
+    # What nothing can prove, or what no source has, is no fault of the day.
+    is_present = verdict.state in ("unprovable", "no source")
+    return Check("day_is_there", is_present, verdict.explanation, verdict.is_harmless)

@@ -2,33 +2,83 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 import psycopg
 
+from hl_pipeline.domain.checks import Check
+from hl_pipeline.domain.errors import LakeLacksError
+from hl_pipeline.events import emit
 from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.lake.twaps import read_slices, renew_slices
-from hl_pipeline.warehouse.load_fills import LakeLacksError
-from hl_pipeline.warehouse.load_twaps import MadeTwaps, make_twaps, refuse_lost_fills
+from hl_pipeline.warehouse.fills_days import read_fills_day
+from hl_pipeline.warehouse.load_twaps import TwapCounts, make_twaps
 from hl_pipeline.warehouse.locks import lock_fills_day
+
+_log = logging.getLogger(__name__)
+_UNLIKE = ("conflict", "missing_fills", "excess_fills", "unreported")
+
+
+@dataclass(frozen=True, slots=True)
+class MadeTwaps:
+    """What was made of a day."""
+
+    counts: TwapCounts
+    seconds: float
+
+    @property
+    def checks(self) -> list[Check]:
+        return [self._check_reports(), self._check_statuses()]
+
+    def _check_reports(self) -> Check:
+        unlike = {verdict: count for verdict, count in self.counts.verdicts.items() if verdict in _UNLIKE}
+        ended = sum(self.counts.verdicts.values())
+        which = ", ".join(f"{count} {verdict}" for verdict, count in unlike.items()) or "none unlike its slices"
+        return Check(
+            "fills_are_what_was_reported",
+            not unlike,
+            f"{ended} TWAPs ended on the day: {which}. Which: column verdict of hl.twaps.",
+            is_harmless=True,
+            metadata={"ended": ended, "unlike": sum(unlike.values())},
+        )
+
+    def _check_statuses(self) -> Check:
+        count = self.counts.without_status
+        return Check(
+            "slices_have_statuses",
+            count == 0,
+            f"{count} TWAPs with slices on the day have no status at all.",
+            is_harmless=True,
+            metadata={"without_status": count},
+        )
 
 
 def make_twaps_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> MadeTwaps:
     """Make again every row of hl.twaps that `day` has to do with, and the day's slices in the lake.
 
-    Raises LakeLacksError when fills or slices that were there before are in the lake no more.
+    Raises LakeLacksError when fills or slices that were loaded before are in the lake no more.
     """
+    started = time.perf_counter()
 
     def take_slices() -> pl.Series:
         return renew_slices(lake, day)["twap_id"]
 
-    def read_known_slices(other: date, ids: pl.Series) -> pl.DataFrame:
+    def read_slices_again(other: date, ids: pl.Series) -> pl.DataFrame:
         slices = read_slices(lake, other, ids)
         if slices.is_empty():
             raise LakeLacksError(f"the lake ({lake.root}) lacks slices of {other} that were there before. Is HL_LAKE_URL right?")
         return slices
 
     with lock_fills_day(connection, day, shared=True):
-        refuse_lost_fills(connection, day, lake.root, is_there=bool(list_files(lake, f"fills/date={day}")))
-        return make_twaps(connection, day, take_slices, read_known_slices)
+        loaded = read_fills_day(connection, day)
+        if loaded is not None and loaded.rows > 0 and not list_files(lake, f"fills/date={day}"):
+            raise LakeLacksError(
+                f"{day}: {loaded.rows} fills were loaded, and the lake ({lake.root}) has none. Is HL_LAKE_URL right?"
+            )
+        counts = make_twaps(connection, day, take_slices, read_slices_again)
+    emit(_log, "table_loaded", day=day, table="twaps", rows=counts.made)
+    return MadeTwaps(counts, time.perf_counter() - started)

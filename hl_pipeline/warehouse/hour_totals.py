@@ -1,50 +1,26 @@
-"""Counts and sums of a day's hours in hl.fills, to be held against the lake's; and what was counted of hours that were equal."""
+"""Totals of a day's hours in hl.fills, to be compared with the lake's; and what was counted of hours that were verified."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 
 import psycopg
 
+from hl_pipeline.domain.tallies import HourTally, HourTotals
 from hl_pipeline.formats.fills import SUMMED_BELOW
 
 _TOTALS = """
 SELECT count(*), coalesce(sum(sz) FILTER (WHERE sz < %(below)s), 0), coalesce(sum(oid), 0), count(twap_id)
 FROM hl.fills WHERE time >= %(start)s AND time < %(end)s
 """
-_PROVEN = """
+_VERIFIED = """
 SELECT hour, rows, repeated, trades, single_legs, crowded FROM hl.fills_hours WHERE date = %s AND proven_at IS NOT NULL
 """
-_RECORD_PROVEN = """
+_RECORD_VERIFIED = """
 UPDATE hl.fills_hours SET repeated = %s, trades = %s, single_legs = %s, crowded = %s, proven_at = now()
 WHERE date = %s AND hour = %s
 """
-
-
-@dataclass(frozen=True, slots=True)
-class HourTotals:
-    """Rows, the sum of sz (below SUMMED_BELOW) and of oid, and the rows with a TWAP, of one hour."""
-
-    rows: int
-    sz: Decimal
-    oid: Decimal
-    twap_rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class HourTally:
-    """What was counted in the lake's fills of an hour: rows, those of them that repeat a fill, trades, trades of which one leg is
-    there, and those with legs that are no pair.
-    """
-
-    rows: int
-    repeated: int
-    trades: int
-    single_legs: int
-    crowded: int
 
 
 def read_totals(connection: psycopg.Connection, day: date, hours: Iterable[int] = range(24)) -> dict[int, HourTotals]:
@@ -59,12 +35,12 @@ def read_totals(connection: psycopg.Connection, day: date, hours: Iterable[int] 
     return totals
 
 
-def read_proven(connection: psycopg.Connection, day: date) -> dict[int, HourTally]:
-    """The hours that were found equal in lake and hl.fills since they were loaded, and what was counted in them."""
-    return {row[0]: HourTally(*row[1:]) for row in connection.execute(_PROVEN, [day]).fetchall()}
+def read_verified(connection: psycopg.Connection, day: date) -> dict[int, HourTally]:
+    """The hours that were equal in lake and hl.fills when compared, and were not loaded since, with what was counted in them."""
+    return {row[0]: HourTally(*row[1:]) for row in connection.execute(_VERIFIED, [day]).fetchall()}
 
 
-def record_proven(connection: psycopg.Connection, day: date, tallies: Mapping[int, HourTally]) -> None:
+def record_verified(connection: psycopg.Connection, day: date, tallies: Mapping[int, HourTally]) -> None:
     """Note that these hours are equal in lake and hl.fills, with what was counted in them."""
     for hour, tally in tallies.items():
-        connection.execute(_RECORD_PROVEN, [tally.repeated, tally.trades, tally.single_legs, tally.crowded, day, hour])
+        connection.execute(_RECORD_VERIFIED, [tally.repeated, tally.trades, tally.single_legs, tally.not_a_pair, day, hour])

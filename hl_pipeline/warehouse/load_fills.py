@@ -1,4 +1,4 @@
-"""One day of fills into PostgreSQL, so that readers see the old day or the new day and never wait for the load.
+"""Load one day of fills into PostgreSQL, so that readers see the old day or the new day and never wait for the load.
 
 The day's table is built apart (COPY FREEZE, indexes, the range as a CHECK so that ATTACH need not scan) and committed; then it
 takes its place in a transaction of milliseconds, with what the ledger says of it. A killed load leaves a table named
@@ -13,7 +13,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -22,8 +21,8 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import Query
 
-from hl_pipeline.domain.deduplicate import Once
-from hl_pipeline.domain.object_keys import shard_of_key
+from hl_pipeline.domain.completeness import DayVerdict, Hour
+from hl_pipeline.domain.deduplicate import Deduplicated
 from hl_pipeline.domain.records import ObjectVersion
 from hl_pipeline.events import emit
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
@@ -101,7 +100,7 @@ INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, edges, th
 VALUES (%s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
 """
 _RECORD_OBJECT = "INSERT INTO hl.fills_day_objects (date, object_id, etag, parser, rows) VALUES (%s, %s, %s, %s, %s)"
-_OBJECTS_OF_DAY = """
+_PLACES_OF_DAY = """
 SELECT object_key, source, object_date, CASE source WHEN 'api_fills' THEN object_id %% 256 ELSE object_hour END
 FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id)
 WHERE o.date = %s AND o.rows > 0 ORDER BY object_date, object_hour
@@ -112,10 +111,6 @@ SELECT DISTINCT pid || ' (' || coalesce(nullif(application_name, ''), 'unnamed')
 FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE relation = 'hl.fills'::regclass AND granted AND pid <> pg_backend_pid()
 """
-
-
-class LakeLacksError(RuntimeError):
-    """The lake has no more what hl.fills was loaded from. The message names it, and says how to load what there is anyway."""
 
 
 class DayInUseError(RuntimeError):
@@ -129,15 +124,6 @@ class SourceOfDay:
     object_id: int
     etag: str
     parser: int
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a day was judged (coverage.DayState), in words, and its edges that no object crosses."""
-
-    state: str
-    explanation: str
-    edges: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +151,20 @@ class _Counts:
     def rows(self) -> int:
         return sum(self.of_object.values())
 
+    def add_rows(self, fills: pl.DataFrame) -> None:
+        for key, count in fills["object"].value_counts().iter_rows():
+            self.of_object[key] += count
+
+    def add_hour(self, hour: int, deduplicated: Deduplicated) -> None:
+        self.of_hour[hour] = deduplicated.fills.height, deduplicated.duplicates, deduplicated.conflicts
+
 
 def load_day(
     connection: psycopg.Connection,
     day: date,
-    hours: Iterable[tuple[int, Once]],
+    hours: Iterable[tuple[int, Deduplicated]],
     sources: Mapping[str, SourceOfDay],
-    verdict: Verdict,
+    verdict: DayVerdict,
     swap_wait_seconds: float,
     *,
     began: datetime | None = None,
@@ -211,10 +204,10 @@ def load_day(
 def append_hours(
     connection: psycopg.Connection,
     day: date,
-    hours: Iterable[tuple[int, Once]],
+    hours: Iterable[tuple[int, Deduplicated]],
     sources: Mapping[str, SourceOfDay],
     new: Collection[str],
-    verdict: Verdict,
+    verdict: DayVerdict,
 ) -> LoadedDay:
     """Add to hl.fills what the `new` ones of `sources` (keys) have of `hours`, in which every fill of the day's objects was
     counted once; in one transaction, which no reader waits for. The caller holds lock_fills_day; `read_loaded` gave the others.
@@ -224,22 +217,21 @@ def append_hours(
     ids = {source.object_id: key for key, source in sources.items()}
     started = time.perf_counter()
     with connection.transaction():
-        for hour, once in hours:
-            added = once.fills.filter(pl.col("object").is_in(new))
-            counts.of_hour[hour] = once.fills.height, once.duplicates, once.conflicts
-            if once.duplicates:
+        for hour, deduplicated in hours:
+            added = deduplicated.fills.filter(pl.col("object").is_in(new))
+            counts.add_hour(hour, deduplicated)
+            if deduplicated.duplicates:
                 for object_id in _delete_superseded(connection, names, added):
                     counts.of_object[ids[object_id]] -= 1
             _copy(connection, _text(_APPEND, {**names, "columns": _COLUMNS}), [added], sources)
-            for key, count in added["object"].value_counts().iter_rows():
-                counts.of_object[key] += count
+            counts.add_rows(added)
             emit(_log, "hour_copied", day=day, rows=counts.rows)
         connection.execute(_FORGET_HOURS, [day, list(counts.of_hour)])
         with connection.cursor() as cursor:
             taken = [(-counts.of_object[key], day, source.object_id) for key, source in sources.items() if key not in new]
             cursor.executemany(_TAKE_FROM_OBJECT, taken)
         _record_parts(connection, day, counts, {key: source for key, source in sources.items() if key in new})
-        connection.execute(_RENEW_DAY, [verdict.state, verdict.explanation, verdict.edges, day])
+        connection.execute(_RENEW_DAY, [*_judged(verdict), day])
         emit(_log, "hours_appending", day=day, rows=counts.rows)
     copied = time.perf_counter()
     # Else the index leads to all of the new pages, whatever the time.
@@ -250,6 +242,13 @@ def append_hours(
 def read_loaded(connection: psycopg.Connection, day: date) -> set[ObjectVersion]:
     """The objects that gave hl.fills its rows of `day`; none when it has no rows of it."""
     return set(connection.execute(_OBJECTS_LOADED, [day]).fetchall())
+
+
+def read_places(connection: psycopg.Connection, day: date) -> list[tuple[str, Hour]]:
+    """The objects that gave hl.fills, or the lake alone if the day is thinned, rows of `day`: key and place (of a shard of the
+    info API, its number in place of the hour).
+    """
+    return [(key, tuple(place)) for key, *place in connection.execute(_PLACES_OF_DAY, [day])]
 
 
 def thin_day(connection: psycopg.Connection, day: date, swap_wait_seconds: float) -> None:
@@ -271,7 +270,7 @@ def _build(
     connection: psycopg.Connection,
     day: date,
     names: Mapping[str, sql.Composable],
-    hours: Iterable[tuple[int, Once]],
+    hours: Iterable[tuple[int, Deduplicated]],
     sources: Mapping[str, SourceOfDay],
     counts: _Counts,
 ) -> tuple[float, float]:
@@ -290,37 +289,6 @@ def _build(
     return copied, time.perf_counter()
 
 
-def refuse_lost_objects(
-    connection: psycopg.Connection, day: date, hours: AbstractSet[tuple[str, date, int]], in_fills: AbstractSet[str], lake: str
-) -> None:
-    """Raises LakeLacksError when an object that gave `day` its rows, in the database or in the lake's own fills (`in_fills`, by
-    key), is of none of the `hours` (source, date, and hour, or number of the shard) of raw_fills and api_fills: a wrong or half a
-    lake must not empty anything.
-    """
-    lost = [key for key, *hour in connection.execute(_OBJECTS_OF_DAY, [day]) if tuple(hour) not in hours]
-    if lost:
-        raise LakeLacksError(
-            f"{day}: the lake ({lake}) lacks {len(lost)} objects that hl.fills has rows of ({lost[0]}, ...). "
-            f"Is HL_LAKE_URL right, and mounted? "
-            f"To load what is there all the same: DELETE FROM hl.fills_day_objects WHERE date = '{day}', run again"
-        )
-    gone = sorted(key for key in in_fills if _hour_of_key(key) not in hours)
-    if gone:
-        table = "raw_fills" if shard_of_key(gone[0]) is None else "api_fills"
-        raise LakeLacksError(
-            f"{day}: {lake}/{table} lacks {len(gone)} objects that {lake}/fills/date={day} has rows of ({gone[0]}, ...). "
-            f"Is the lake whole? To load what is there all the same, delete fills/date={day} in it, run again"
-        )
-
-
-def _hour_of_key(key: str) -> tuple[str, date, int]:
-    """Source, date and hour of an object by its key, like node_fills/hourly/20250610/7.lz4; or of a shard of the info API."""
-    if (place := shard_of_key(key)) is not None:
-        return place
-    source, _, day, name = key.split("/")
-    return source, datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date(), int(name.partition(".")[0])
-
-
 def _copy(
     connection: psycopg.Connection, statement: Query, fills: Iterable[pl.DataFrame], sources: Mapping[str, SourceOfDay]
 ) -> int:
@@ -335,14 +303,13 @@ def _copy(
     return cursor.rowcount
 
 
-def _counted(hours: Iterable[tuple[int, Once]], counts: _Counts, day: date) -> Generator[pl.DataFrame]:
+def _counted(hours: Iterable[tuple[int, Deduplicated]], counts: _Counts, day: date) -> Generator[pl.DataFrame]:
     """The fills of each hour, which are counted once whoever asked for them is done with them."""
-    for hour, once in hours:
-        yield once.fills
-        for key, count in once.fills["object"].value_counts().iter_rows():
-            counts.of_object[key] += count
-        if once.fills.height:
-            counts.of_hour[hour] = once.fills.height, once.duplicates, once.conflicts
+    for hour, deduplicated in hours:
+        yield deduplicated.fills
+        counts.add_rows(deduplicated.fills)
+        if deduplicated.fills.height:
+            counts.add_hour(hour, deduplicated)
             emit(_log, "hour_copied", day=day, rows=counts.rows)
 
 
@@ -368,15 +335,18 @@ def _record(
     day: date,
     counts: _Counts,
     sources: Mapping[str, SourceOfDay],
-    verdict: Verdict,
+    verdict: DayVerdict,
     *,
     thin: bool,
 ) -> None:
     connection.execute(_FORGET_DAY, [day])
-    judged = [verdict.state, verdict.explanation, verdict.edges]
     duplicates = sum(duplicates for _, duplicates, _ in counts.of_hour.values())
-    connection.execute(_RECORD_DAY, [day, counts.rows, duplicates, *judged, thin])
+    connection.execute(_RECORD_DAY, [day, counts.rows, duplicates, *_judged(verdict), thin])
     _record_parts(connection, day, counts, sources)
+
+
+def _judged(verdict: DayVerdict) -> tuple[str, str, list[str]]:
+    return verdict.state, verdict.explain(), [edge.said for edge in verdict.edges]
 
 
 def _record_parts(connection: psycopg.Connection, day: date, counts: _Counts, sources: Mapping[str, SourceOfDay]) -> None:

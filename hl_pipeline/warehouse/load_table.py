@@ -1,4 +1,4 @@
-"""A day of a derived table into PostgreSQL: what was there of the day gives way to what is new, in one transaction."""
+"""Replace a day of a derived table in PostgreSQL, in one transaction."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def replace_day(connection: psycopg.Connection, table: str, day: date, rows: pl.
 
 
 def read_hours_without_candles(connection: psycopg.Connection, day: date) -> list[int]:
-    """The hours (0-23) of a day but those whose candles were made since their fills were loaded; all when these are all."""
+    """The hours (0-23) of a day without candles of the fills that are loaded; all hours when every one has them."""
     made = dict(connection.execute(_HOURS_WITH_CANDLES, [day]).fetchall())
     return [hour for hour in range(24) if all(made.values()) or not made.get(hour)]
 

@@ -11,11 +11,11 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from hl_pipeline.domain.deduplicate_statuses import OnceStatuses
+from hl_pipeline.domain.deduplicate_statuses import DeduplicatedStatuses
+from hl_pipeline.domain.errors import LakeLacksError
 from hl_pipeline.domain.status_completeness import StatusVerdict
 from hl_pipeline.formats.fills import SLICE_COLUMNS
 from hl_pipeline.warehouse.copy_binary import write_binary
-from hl_pipeline.warehouse.load_fills import LakeLacksError
 from hl_pipeline.warehouse.locks import lock_twaps_in_transaction
 
 _STATUS_COLUMNS = (
@@ -79,7 +79,7 @@ FROM hl.twaps WHERE seen_from < %(end)s AND seen_to >= %(start)s
 
 
 @dataclass(frozen=True, slots=True)
-class MadeTwaps:
+class TwapCounts:
     """What was made of a day: rows of hl.twaps made again, TWAPs that begin on it, those with slices on it and no status at all
     though there is a source of statuses, and the verdicts on those that ended on it.
     """
@@ -101,30 +101,27 @@ def refuse_lost_status_objects(connection: psycopg.Connection, day: date, keys: 
         )
 
 
-def refuse_lost_fills(connection: psycopg.Connection, day: date, lake: str, *, is_there: bool) -> None:
-    """Raises LakeLacksError when fills of `day` were loaded and the lake has none."""
-    loaded = connection.execute("SELECT rows FROM hl.fills_days WHERE date = %s AND rows > 0", [day]).fetchone()
-    if loaded and not is_there:
-        raise LakeLacksError(f"{day}: {loaded[0]} fills were loaded, and the lake ({lake}) has none. Is HL_LAKE_URL right?")
-
-
 def load_statuses(
-    connection: psycopg.Connection, day: date, once: OnceStatuses, judgement: StatusVerdict, made_of: Mapping[str, str]
+    connection: psycopg.Connection,
+    day: date,
+    deduplicated: DeduplicatedStatuses,
+    verdict: StatusVerdict,
+    made_of: Mapping[str, str],
 ) -> None:
     """Make these events all that hl.twap_statuses has of `day`, in one transaction with what is noted of the day; `made_of`: the
     ETags of its objects by key.
     """
-    objects = once.statuses["object"].unique().to_list()
+    objects = deduplicated.statuses["object"].unique().to_list()
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(_CREATE_EVENTS)
         with cursor.copy(_COPY_EVENTS) as copy:
-            for row in once.statuses.iter_rows(named=True):
-                told = row | {"time": _moment(row["time_ns"])}
-                copy.write_row([told[name] for name in _STATUS_COLUMNS])
+            for row in deduplicated.statuses.iter_rows(named=True):
+                timed = row | {"time": _moment(row["time_ns"])}
+                copy.write_row([timed[name] for name in _STATUS_COLUMNS])
         cursor.execute("DELETE FROM hl.twap_statuses WHERE date = %s", [day])
         cursor.execute(_INSERT_EVENTS, [day])
-        figures = [len(objects), once.statuses.height, once.duplicates, once.conflicts]
-        cursor.execute(_RECORD_DAY, [day, judgement.state, judgement.explanation, *figures])
+        figures = [len(objects), deduplicated.statuses.height, deduplicated.duplicates, deduplicated.conflicts]
+        cursor.execute(_RECORD_DAY, [day, verdict.state, verdict.explanation, *figures])
         cursor.execute(_RECORD_OBJECTS, {"day": day, "keys": [*made_of], "etags": [*made_of.values()]})
         cursor.execute(_RECORD_LOADED, [objects])
     # Not a minute later by itself: until then the planner takes the table for what it was.
@@ -141,7 +138,7 @@ def make_twaps(
     day: date,
     take_slices: Callable[[], pl.Series],
     read_slices: Callable[[date, pl.Series], pl.DataFrame],
-) -> MadeTwaps:
+) -> TwapCounts:
     """Make again every row of hl.twaps that `day` has to do with, in one transaction, one at a time: then neither the order of
     the days matters, nor how many are made at once.
 
@@ -169,7 +166,7 @@ def make_twaps(
             cursor.execute(sql.SQL("UPDATE hl.{} SET twaps_at = now() WHERE date = %s").format(sql.Identifier(table)), [day])
         verdicts = dict(cursor.execute(_VERDICTS, span).fetchall())
         begun, without_status = cursor.execute(_COUNTS, span).fetchall()[0]
-    return MadeTwaps(made, begun, without_status, verdicts)
+    return TwapCounts(made, begun, without_status, verdicts)
 
 
 def _copy_slices(cursor: psycopg.Cursor, frames: Iterable[pl.DataFrame]) -> None:

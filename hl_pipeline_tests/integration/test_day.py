@@ -17,18 +17,18 @@ import psycopg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, materialize
 
-from hl_pipeline.assets.fills import _check_lake
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.domain.completeness import DayVerdict
+from hl_pipeline.domain.errors import LakeLacksError
+from hl_pipeline.domain.fills_checks import check_lake_equals_database
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.fetch import fetch_day
-from hl_pipeline.stages.load_fills import load_fills, tally_lake
+from hl_pipeline.stages.load_fills import load_objects, tally_lake
 from hl_pipeline.stages.raw_tables import RAW_FILLS
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.hour_totals import read_totals
-from hl_pipeline.warehouse.load_fills import LakeLacksError
 from hl_pipeline.warehouse.locks import lock_fills_day
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.naive.fills import (
@@ -410,7 +410,7 @@ def test_objects_that_come_while_a_day_waits_are_loaded_with_it(
 
     def load() -> None:
         with connect(world.database_url, "waiting") as connection:
-            loaded.append(load_fills(DAY, lake, connection, Settings())[1])
+            loaded.append(load_objects(DAY, lake, connection, Settings())[1])
 
     waiting = threading.Thread(target=load)
     with connect(world.database_url, "holding") as holder, lock_fills_day(holder, DAY):
@@ -449,12 +449,12 @@ def test_rows_that_went_from_the_database_are_missed_by_the_check_against_the_la
     materialized()
     totals, _ = tally_lake(open_lake(world.environment["HL_LAKE_URL"]), DAY)
     with connect(world.database_url) as connection:
-        assert _check_lake(totals, read_totals(connection, DAY)).passed
+        assert check_lake_equals_database(totals, read_totals(connection, DAY)).passed
         connection.execute(
             "DELETE FROM hl.fills WHERE (time, tid) IN "
             "(SELECT time, tid FROM hl.fills WHERE time >= '2026-03-15 13:00+0' LIMIT 1)"
         )
-        check = _check_lake(totals, read_totals(connection, DAY))
+        check = check_lake_equals_database(totals, read_totals(connection, DAY))
     assert not check.passed
     assert check.description == "Hours that differ: [13]; materialize fills of this day again."
     assert bucket.is_dir()

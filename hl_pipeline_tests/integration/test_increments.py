@@ -20,14 +20,14 @@ from dagster import DagsterInstance, materialize
 from pydantic import SecretStr
 
 from hl_pipeline.definitions import ASSETS, build_resources
-from hl_pipeline.domain.increments import hours_of, hours_to_append
+from hl_pipeline.domain.load_plan import hours_of, hours_to_append
 from hl_pipeline.domain.records import ObjectMeta, ObjectVersion, version_of
 from hl_pipeline.events import is_event
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.fetch import fetch_day
-from hl_pipeline.stages.load_fills import load_fills
+from hl_pipeline.stages.load_fills import load_objects
 from hl_pipeline.stages.raw_tables import RAW_FILLS
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.load_fills import LoadedDay
@@ -118,7 +118,7 @@ def _load(place: Place, day: date = DAY) -> LoadedDay:
     settings = Settings(database_url=SecretStr(place.database_url), lake_url=str(place.lake), node_data_url=str(place.bucket))
     with connect(place.database_url, "test") as connection:
         fetch_day(RAW_FILLS, day, lake, settings)
-        return load_fills(day, lake, connection, settings)[0]
+        return load_objects(day, lake, connection, settings)[0]
 
 
 def _contents(place: Place) -> Contents:

@@ -10,10 +10,12 @@ import polars as pl
 import psycopg
 import pytest
 
-from hl_pipeline.domain.deduplicate import Once
+from hl_pipeline.domain.completeness import DayVerdict
+from hl_pipeline.domain.datasets import BY_BLOCK
+from hl_pipeline.domain.deduplicate import Deduplicated
 from hl_pipeline.formats.by_block import decode_chunk
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.load_fills import COLUMNS, DayInUseError, SourceOfDay, Verdict, load_day
+from hl_pipeline.warehouse.load_fills import COLUMNS, DayInUseError, SourceOfDay, load_day
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.records.reading import read_record
 
@@ -36,7 +38,8 @@ def sources(connection: psycopg.Connection) -> dict[str, SourceOfDay]:
 def _load(
     connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5
 ) -> None:
-    load_day(connection, day, [(0, Once(fills, 0, 0))], sources, Verdict("whole", "", []), wait)
+    verdict = DayVerdict(day, [BY_BLOCK], [], [], [], [])
+    load_day(connection, day, [(0, Deduplicated(fills, 0, 0))], sources, verdict, wait)
 
 
 def _count(url: str) -> int:

@@ -18,7 +18,7 @@ from hl_pipeline.formats.framing import decompress, whole_lines
 from hl_pipeline.lake.fills import write_raw_object
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.settings import Settings
-from hl_pipeline.stages.load_fills import load_fills
+from hl_pipeline.stages.load_fills import load_objects
 from hl_pipeline_tests.naive.fills import expected_fill, in_order, stored_fills, without
 from hl_pipeline_tests.strategies import as_lines, blocks
 
@@ -44,7 +44,7 @@ def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
         parser=PARSER,
     )
 
-    load_fills(DAY, lake, connection, Settings(swap_wait_seconds=5))
+    load_objects(DAY, lake, connection, Settings(swap_wait_seconds=5))
 
     expected = [expected_fill({**block, "object": KEY}, user, fill) for block in made for user, fill in block["events"]]
     assert (meta.rows, meta.bad_lines) == (len(expected), 0)

@@ -21,12 +21,12 @@ from psycopg.rows import dict_row
 from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.definitions import ASSETS, DERIVED, build_resources
+from hl_pipeline.domain.errors import LakeLacksError
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.rebuild import record_objects
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.load_fills import LakeLacksError
 from hl_pipeline_tests import killable_runs as runs
 from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.killable_runs import Death, Place

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hl_pipeline.domain.deduplicate_statuses import count_statuses_once
+from hl_pipeline.domain.deduplicate_statuses import deduplicate_statuses
 from hl_pipeline.domain.object_keys import day_in_key
 from hl_pipeline.domain.records import StatusObject
 from hl_pipeline.domain.status_completeness import find_strays, judge_status_day
@@ -176,7 +176,7 @@ def _event(time_ns: int, unit_ns: int = 1, *, key: str = "a", status: str = "act
 
 def _once(*rows: Row) -> tuple[list[tuple[int, str]], int, int]:
     schema = {**TWAP_STATUS_SCHEMA, "object": pl.String, "unit_ns": pl.Int64}
-    once = count_statuses_once(pl.DataFrame([*rows], schema=schema))
+    once = deduplicate_statuses(pl.DataFrame([*rows], schema=schema))
     kept = list(once.statuses.select("time_ns", "object").iter_rows())
     return kept, once.duplicates, once.conflicts
 

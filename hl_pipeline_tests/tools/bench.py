@@ -143,7 +143,7 @@ def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float],
     """The rates of both by name, of decoding by rows decoded, and `rows` loaded; the lake."""
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.fetch import fetch_day
-    from hl_pipeline.stages.load_fills import load_fills
+    from hl_pipeline.stages.load_fills import load_objects
     from hl_pipeline.stages.raw_tables import RAW_FILLS
     from hl_pipeline.warehouse.connect import connect, find_database_url
     from hl_pipeline.warehouse.migrate import migrate
@@ -155,7 +155,7 @@ def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float],
         started = time.perf_counter()
         fetched = fetch_day(RAW_FILLS, day, lake, settings)
         decoded = time.perf_counter()
-        loaded, _ = load_fills(day, lake, connection, settings)
+        loaded, _ = load_objects(day, lake, connection, settings)
         ended = time.perf_counter()
     rows = sum(meta.rows for meta in fetched.objects)
     return {bring: rows / (decoded - started), load: loaded.rows / (ended - decoded), "rows": loaded.rows}, lake

@@ -13,7 +13,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl_pipeline.domain.deduplicate import MATCH_KEY, Once, count_once
+from hl_pipeline.domain.deduplicate import MATCH_KEY, Deduplicated, deduplicate
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
 
 BY_BLOCK, FILLS, TRADES = SOURCES = ("node_fills_by_block", "node_fills", "node_trades")
@@ -27,8 +27,8 @@ def frame(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame([*rows], {**FILL_SCHEMA, "object": pl.String()}, orient="row")
 
 
-def once(rows: Iterable[Row]) -> Once:
-    return count_once(frame(rows))
+def deduplicated(rows: Iterable[Row]) -> Deduplicated:
+    return deduplicate(frame(rows))
 
 
 def leg(n: int = 1, *, side: str = "B", source: str = BY_BLOCK, ms: int = 0, line: int = 1, **other: Any) -> Row:
@@ -65,7 +65,7 @@ def source_of(row: Row) -> str:
     return row["object"].partition("/")[0]
 
 
-def of_source(done: Once) -> list[str]:
+def of_source(done: Deduplicated) -> list[str]:
     return [source_of(row) for row in done.fills.to_dicts()]
 
 
@@ -73,20 +73,20 @@ def test_repeats_within_a_source_go_and_are_no_conflict_when_they_say_the_same()
     for source in SOURCES:
         rows = [leg(1, source=source), leg(1, side="A", source=source)]
         repeats = [leg(1, source=source, line=9), leg(1, side="A", source=source, line=9)]
-        done = once(rows + repeats)
+        done = deduplicated(rows + repeats)
         assert (done.duplicates, done.conflicts) == (2, 0)
         assert done.fills.equals(frame(rows))
 
 
 def test_what_is_there_once_stays_as_it_is() -> None:
     rows = [leg(1), leg(1, side="A"), leg(2), leg(3, side="A", source=FILLS)]
-    done = once(rows)
+    done = deduplicated(rows)
     assert (done.duplicates, done.conflicts) == (0, 0)
     assert done.fills.equals(frame(rows))
 
 
 def test_nothing_is_of_nothing() -> None:
-    done = once([])
+    done = deduplicated([])
     assert (done.fills.height, done.duplicates, done.conflicts) == (0, 0, 0)
     assert done.fills.schema == frame([]).schema
 
@@ -94,48 +94,48 @@ def test_nothing_is_of_nothing() -> None:
 def test_by_block_counts_before_node_fills_and_both_before_node_trades() -> None:
     rows = [leg(1, source=source) for source in SOURCES]
     for order in permutations(rows):
-        done = once(order)
+        done = deduplicated(order)
         assert (of_source(done), done.duplicates, done.conflicts) == ([BY_BLOCK], 2, 0)
-    done = once([leg(1, source=TRADES), leg(1, source=FILLS)])
+    done = deduplicated([leg(1, source=TRADES), leg(1, source=FILLS)])
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS], 1, 0)
 
 
 def test_the_api_counts_after_both_node_fills_and_before_node_trades() -> None:
     for source, kept in [(BY_BLOCK, BY_BLOCK), (FILLS, FILLS), (TRADES, "api_fills")]:
-        done = once([leg(1, source=source), leg(1, source="api_fills")])
+        done = deduplicated([leg(1, source=source), leg(1, source="api_fills")])
         assert (of_source(done), done.duplicates, done.conflicts) == ([kept], 1, 0)
         assert done.fills["fee"].to_list() == [Decimal("0.5")]
 
 
 def test_legs_that_differ_in_wallet_side_or_tid_alone_all_stay() -> None:
     rows = [leg(1), leg(1, side="A", wallet="0xb"), leg(1, wallet="0xc"), leg(1, tid=5), leg(1, tid=0), leg(1, coin="btc")]
-    done = once(rows)
+    done = deduplicated(rows)
     assert (done.fills.height, done.duplicates) == (6, 0)
 
 
 def test_legs_of_node_trades_that_differ_in_an_order_alone_all_stay() -> None:
     rows = [leg(1, source=TRADES), leg(1, source=TRADES, counterparty_oid=5), leg(1, source=TRADES, oid=5)]
-    done = once(rows)
+    done = deduplicated(rows)
     assert (done.fills.height, done.duplicates) == (3, 0)
 
 
 def test_of_two_alike_legs_one_stays_when_node_fills_has_one() -> None:
     alike = [leg(1, source=TRADES, line=1), leg(1, source=TRADES, line=2, counterparty_oid=5)]
-    done = once([*alike, leg(1, source=FILLS)])
+    done = deduplicated([*alike, leg(1, source=FILLS)])
     assert (sorted(of_source(done)), done.duplicates, done.conflicts) == ([FILLS, TRADES], 1, 0)
-    both = once([*alike, leg(1, source=FILLS), leg(1, source=FILLS, tid=5)])
+    both = deduplicated([*alike, leg(1, source=FILLS), leg(1, source=FILLS, tid=5)])
     assert (of_source(both), both.duplicates, both.conflicts) == ([FILLS, FILLS], 2, 0)
 
 
 def test_a_leg_gets_the_tid_of_its_trades_other_leg() -> None:
-    done = once([leg(1, source=TRADES), leg(1, side="A", source=TRADES), leg(1, side="A", source=FILLS)])
+    done = deduplicated([leg(1, source=TRADES), leg(1, side="A", source=TRADES), leg(1, side="A", source=FILLS)])
     assert (done.duplicates, done.conflicts) == (1, 0)
     assert sorted(done.fills.select("side", "tid", "counterparty_oid").rows()) == [("A", 1001, None), ("B", 1001, 201)]
 
 
 def test_a_leg_has_no_tid_where_no_better_source_has_the_other() -> None:
     rows = [leg(n, side=side, source=TRADES, line=n) for n in (1, 2) for side in "BA"]
-    done = once([*rows, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
+    done = deduplicated([*rows, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
     assert sorted(done.fills.select("oid", "tid").rows()) == [(101, 1001), (102, None), (201, 1001), (202, None)]
 
 
@@ -152,7 +152,7 @@ def test_a_leg_like_one_in_node_fills_is_kept_with_the_tid_of_its_own_trade() ->
     ]
     makers = [leg(n, side="A", source=FILLS, sz=Decimal(3)) for n in (1, 2)]
     for taken in (1, 2):
-        done = once([*in_trades, *makers, leg(taken, source=FILLS, **taker)])
+        done = deduplicated([*in_trades, *makers, leg(taken, source=FILLS, **taker)])
         assert (done.fills.height, done.duplicates, done.conflicts) == (4, 3, 0)
         assert sorted(done.fills.select("side", "tid").rows()) == [("A", 1001), ("A", 1002), ("B", 1001), ("B", 1002)]
 
@@ -160,46 +160,46 @@ def test_a_leg_like_one_in_node_fills_is_kept_with_the_tid_of_its_own_trade() ->
 def test_a_leg_whose_start_position_node_trades_does_not_say_is_still_the_same_leg() -> None:
     nowhere: Row = {"start_position": None}
     in_trades = [leg(1, source=TRADES, **nowhere), leg(1, side="A", source=TRADES, **nowhere)]
-    done = once([*in_trades, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
+    done = deduplicated([*in_trades, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 0)
     half = [leg(1, source=TRADES), leg(1, side="A", source=TRADES, **nowhere)]
-    done = once([*half, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
+    done = deduplicated([*half, leg(1, source=FILLS), leg(1, side="A", source=FILLS)])
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 0)
 
 
 def test_a_trade_with_two_different_start_positions_is_kept_once_as_a_conflict() -> None:
     in_trades = [leg(1, source=TRADES), leg(1, side="A", source=TRADES)]
     in_fills = [leg(1, side=side, source=FILLS, start_position=Decimal("0.0000000001")) for side in "BA"]
-    done = once([*in_trades, *in_fills])
+    done = deduplicated([*in_trades, *in_fills])
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 2)
 
 
 def test_repeats_that_say_other_things_are_counted_as_conflicts() -> None:
-    assert once([leg(1), leg(1, px=Decimal(8))]).conflicts == 1
-    assert once([leg(1), leg(1, fee=None)]).conflicts == 1
-    assert once([leg(1), leg(1, extra='{"new":1}')]).conflicts == 1
-    assert once([leg(1), leg(1, px=Decimal(8)), leg(1), leg(1, px=Decimal(9))]).conflicts == 2
-    assert once([leg(1), leg(1, source=FILLS, px=Decimal(8))]).conflicts == 1
-    assert once([leg(1, source=TRADES), leg(1, source=TRADES, twap_id=3)]).conflicts == 1
+    assert deduplicated([leg(1), leg(1, px=Decimal(8))]).conflicts == 1
+    assert deduplicated([leg(1), leg(1, fee=None)]).conflicts == 1
+    assert deduplicated([leg(1), leg(1, extra='{"new":1}')]).conflicts == 1
+    assert deduplicated([leg(1), leg(1, px=Decimal(8)), leg(1), leg(1, px=Decimal(9))]).conflicts == 2
+    assert deduplicated([leg(1), leg(1, source=FILLS, px=Decimal(8))]).conflicts == 1
+    assert deduplicated([leg(1, source=TRADES), leg(1, source=TRADES, twap_id=3)]).conflicts == 1
 
 
 def test_what_node_trades_says_otherwise_of_a_fill_is_a_conflict() -> None:
     in_trades = [leg(1, source=TRADES), leg(1, side="A", source=TRADES)]
-    done = once([*in_trades, leg(1, source=FILLS), leg(1, side="A", source=FILLS, start_position=Decimal(3))])
+    done = deduplicated([*in_trades, leg(1, source=FILLS), leg(1, side="A", source=FILLS, start_position=Decimal(3))])
     assert (of_source(done), done.duplicates, done.conflicts) == ([FILLS, FILLS], 2, 1)
-    assert once([leg(1, source=TRADES, twap_id=4), leg(1, source=FILLS, twap_id=5)]).conflicts == 1
+    assert deduplicated([leg(1, source=TRADES, twap_id=4), leg(1, source=FILLS, twap_id=5)]).conflicts == 1
 
 
 def test_sources_do_not_contradict_each_other_where_one_knows_nothing() -> None:
-    assert once([leg(1), leg(1, source=FILLS, dir=None, builder=None, block_number=None)]).conflicts == 0
-    assert once([leg(1), leg(1, source=FILLS, extra='{"_missing":["twapId"]}')]).conflicts == 0
-    assert once([leg(1), leg(1, source=FILLS, line=77)]).conflicts == 0
+    assert deduplicated([leg(1), leg(1, source=FILLS, dir=None, builder=None, block_number=None)]).conflicts == 0
+    assert deduplicated([leg(1), leg(1, source=FILLS, extra='{"_missing":["twapId"]}')]).conflicts == 0
+    assert deduplicated([leg(1), leg(1, source=FILLS, line=77)]).conflicts == 0
 
 
 def test_the_order_of_time_is_kept_and_within_a_moment_that_of_the_source() -> None:
     rows = [leg(n, ms=ms) for n, ms in ((1, 0), (2, 5), (3, 5), (4, 9))]
     repeated = [*rows[2:], *rows[:2], leg(2, ms=5)]
-    done = once(repeated)
+    done = deduplicated(repeated)
     assert done.fills["time"].is_sorted()
     assert done.fills["tid"].to_list() == [1001, 1003, 1002, 1004]
 
@@ -207,7 +207,7 @@ def test_the_order_of_time_is_kept_and_within_a_moment_that_of_the_source() -> N
 def test_a_source_adds_to_a_better_one_only_what_that_lacks_in_the_order_of_time() -> None:
     fills = [leg(n, ms=n, source=FILLS) for n in (1, 3, 5)]
     trades = [leg(n, ms=n, side=side, source=TRADES, line=n) for n in range(1, 7) for side in "BA"]
-    done = once([*trades, *fills])
+    done = deduplicated([*trades, *fills])
     assert done.fills["time"].is_sorted()
     kept = {(n, side): FILLS if side == "B" and n in (1, 3, 5) else TRADES for n in range(1, 7) for side in "BA"}
     assert {
@@ -254,7 +254,7 @@ def likeness(row: Row) -> tuple[Any, ...]:
 @given(sources_of_trades())
 def test_every_leg_of_any_source_is_there_exactly_once(drawn: Drawn) -> None:
     known, rows = drawn
-    done = once(row for of in rows for row in of)
+    done = deduplicated(row for of in rows for row in of)
     assert Counter(map(likeness, done.fills.to_dicts())) == Counter(map(likeness, known))
     assert (done.duplicates, done.conflicts) == (sum(map(len, rows)) - len(known), 0)
     assert done.fills.columns == frame([]).columns
@@ -264,7 +264,7 @@ def test_every_leg_of_any_source_is_there_exactly_once(drawn: Drawn) -> None:
 @given(sources_of_trades())
 def test_each_leg_is_from_the_best_source_that_has_it_as_that_has_it(drawn: Drawn) -> None:
     known, rows = drawn
-    kept = once(row for of in rows for row in of).fills.to_dicts()
+    kept = deduplicated(row for of in rows for row in of).fills.to_dicts()
     assert Counter(source_of(row) for row in kept) == Counter(source_of(row) for row in known)
     assert _in_order(row for row in kept if source_of(row) != TRADES) == _in_order(
         row for row in known if source_of(row) != TRADES
@@ -274,7 +274,7 @@ def test_each_leg_is_from_the_best_source_that_has_it_as_that_has_it(drawn: Draw
 @given(sources_of_trades())
 def test_a_tid_that_is_known_of_either_leg_is_on_both(drawn: Drawn) -> None:
     known, rows = drawn
-    kept = once(row for of in rows for row in of).fills.to_dicts()
+    kept = deduplicated(row for of in rows for row in of).fills.to_dicts()
     told = {row["tid"] for of in rows[:2] for row in of}
     assert max(Counter((row["tid"], row["side"]) for row in kept if row["tid"] is not None).values(), default=1) == 1
     # Of legs that are alike to others nobody may be able to say which is whose.
@@ -293,13 +293,13 @@ def _in_order(rows: Iterable[Row]) -> list[Row]:
 def test_of_one_moment_the_better_source_comes_first_in_whatever_order_they_come() -> None:
     rows = [leg(1), leg(2, source=FILLS)]
     for order in permutations(rows):
-        assert once(order).fills.equals(frame(rows))
+        assert deduplicated(order).fills.equals(frame(rows))
 
 
 @given(sources_of_trades())
 def test_it_does_not_matter_in_which_order_the_sources_come(drawn: Drawn) -> None:
     _, rows = drawn
-    first, *others = (once(row for of in order for row in of) for order in permutations(rows))
+    first, *others = (deduplicated(row for of in order for row in of) for order in permutations(rows))
     for other in others:
         assert (other.duplicates, other.conflicts) == (first.duplicates, first.conflicts)
         assert other.fills.equals(first.fills)

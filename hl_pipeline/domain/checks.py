@@ -1,0 +1,19 @@
+"""A check of what a stage has made, as a value: decided without Dagster, shown by `assets.checks`, read by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Figure = int | float | str | list[int] | list[dict[str, str | int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether a check passed, and in words why; `is_harmless`: a failure is a warning, not an error; `metadata`: its figures."""
+
+    name: str
+    passed: bool
+    description: str
+    is_harmless: bool = False
+    metadata: Mapping[str, Figure] = field(default_factory=dict[str, Figure])

@@ -1,0 +1,34 @@
+"""Counts and sums of an hour of fills, to compare lake and database by and to check the hour. Pure."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from hl_pipeline.domain.deduplicate import LEG_KEY
+from hl_pipeline.domain.tallies import HourTally, HourTotals
+from hl_pipeline.figures.trades import TRADE_KEY, is_market
+from hl_pipeline.formats.fills import FILL_KEY, SUMMED_BELOW
+
+TALLY_COLUMNS = (*FILL_KEY, "sz", "oid", "counterparty_oid", "twap_id", "dir")
+"""The columns of fills that `total_hour` and `tally_hour` need."""
+
+
+def total_hour(fills: pl.DataFrame) -> HourTotals:
+    """The totals of an hour of fills (TALLY_COLUMNS, at least one row), as `warehouse.hour_totals` has them of hl.fills."""
+    # The database leaves out the same sizes, too large to be added up. Sums of order ids go beyond 64 bits.
+    sz = pl.col("sz").filter(pl.col("sz") < SUMMED_BELOW).sum()
+    oids = pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0))
+    return HourTotals(*fills.select(pl.len(), sz, oids, pl.count("twap_id")).row(0))
+
+
+def tally_hour(fills: pl.DataFrame) -> HourTally:
+    """What is to be checked of an hour of fills (TALLY_COLUMNS)."""
+    # Where there is a tid the orders are no part of the key.
+    without_tid = [pl.when(pl.col("tid").is_null()).then(pl.col(name)) for name in LEG_KEY[4:]]
+    repeated = fills.height - fills.select(*FILL_KEY, *without_tid).unique().height
+    trades = fills.filter(is_market()).group_by(*TRADE_KEY)
+    legs = trades.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
+    is_pair = (pl.col("legs") == 2) & (pl.col("buys") == 1)
+    single_legs = legs.filter(pl.col("legs") == 1).height
+    not_a_pair = legs.filter((pl.col("legs") > 1) & ~is_pair).height
+    return HourTally(fills.height, repeated, legs.height, single_legs, not_a_pair)
