@@ -29,9 +29,15 @@ FROM unnest(%s::text[]) wallet, unnest('{2030-01-01,2030-01-02}'::date[]) day
 
 
 def _backfill(
-    world: World, *arguments: str, stdin: str = "", run: Callable[..., Done] = run_in_process, **variables: str
+    world: World,
+    *arguments: str,
+    stdin: str = "",
+    run: Callable[..., Done] = run_in_process,
+    variables: dict[str, str] | None = None,
 ) -> Done:
-    environment = world.environment | {"HL_INFO_WEIGHT_PER_MINUTE": "1000000", "HL_INFO_BACKOFF_SECONDS": "0.01"} | variables
+    environment = (
+        world.environment | {"HL_INFO_WEIGHT_PER_MINUTE": "1000000", "HL_INFO_BACKOFF_SECONDS": "0.01"} | (variables or {})
+    )
     return run(Path.cwd(), environment, "backfill", *arguments, stdin=stdin)
 
 
@@ -84,14 +90,14 @@ def test_the_command_asks_for_what_it_is_told_and_says_how_it_stands(
     with serve_info(InfoServer({real.wallet: real}, refused={wallets[3]: "no"})) as info:
         asked = {"HL_INFO_URL": info.url, **window}
         listed = f"{wallets[5]}\n\n{real.wallet.upper().replace('0X', '0x')}\n"
-        of_file = _backfill(world, "--wallets", "-", stdin=listed, run=run_program, **asked)
+        of_file = _backfill(world, "--wallets", "-", stdin=listed, run=run_program, variables=asked)
         assert of_file.returncode == 0, of_file.stdout + of_file.stderr
         assert "2 wallets: 2 complete, 0 truncated, 0 failed, 0 not asked yet; 2,000 fills" in of_file.stdout
         assert {call.question["user"] for call in info.log} == {wallets[5], real.wallet}
-        limited = _backfill(world, "--all", "--limit", "1", "--wallet", wallets[4], "--wallet", wallets[0], **asked)
+        limited = _backfill(world, "--all", "--limit", "1", "--wallet", wallets[4], "--wallet", wallets[0], variables=asked)
         assert limited.returncode == 3, limited.stdout + limited.stderr
         assert "2 wallets: 1 complete, 0 truncated, 0 failed, 1 not asked yet; 0 fills" in limited.stdout
-        rest = _backfill(world, "--all", **asked)
+        rest = _backfill(world, "--all", variables=asked)
         assert rest.returncode == 1, rest.stdout + rest.stderr
         assert f"{shard_of(wallets[3])}  failed " in rest.stdout
         assert "7 wallets: 6 complete, 0 truncated, 1 failed, 0 not asked yet; 2,000 fills" in rest.stdout
