@@ -84,27 +84,29 @@ def _running(database: str | Path) -> Generator[str]:
 
 def _print_differences(compared: Iterable[Compared], limit: int, started: float) -> bool:
     """Print what differs as it is found, of each table or part of the lake not more than 3 * `limit` lines, and the sums."""
-    places, rows, totals, lines = Counter[str](), Counter[str](), dict[str, Counter[str]](), Counter[str]()
+    tables: set[str] = set()
+    files: set[str] = set()
+    rows, totals, lines = Counter[str](), dict[str, Counter[str]](), Counter[str]()
     for item in compared:
-        kind = "files" if item.group.startswith("lake") else "tables"
-        places[kind] += 1
-        rows[kind] += item.rows
+        if item.group.startswith("lake"):
+            files.add(item.place)
+            rows["files"] += item.rows
+        elif item.group.startswith("hl."):
+            tables.add(item.group)
+            rows["tables"] += item.rows
         for difference in item.differences:
             totals.setdefault(item.group, Counter())[difference.what] += difference.count
-            for line in (
-                f"{item.place}: {difference.what}: {difference.count:,}",
-                *(f"    {text}" for text in difference.examples),
-            ):
-                lines[item.group] += 1
-                if lines[item.group] <= 3 * limit:
-                    _say(line)
+            told = [f"{item.place}: {difference.what}: {difference.count:,}", *(f"    {text}" for text in difference.examples)]
+            for line in told[: max(3 * limit - lines[item.group], 0)]:
+                _say(line)
+            lines[item.group] += len(told)
     for group, counts in totals.items():
         hidden = max(lines[group] - 3 * limit, 0)
         sums = ", ".join(f"{what} {count:,}" for what, count in counts.most_common(limit))
         more = f", and {len(counts) - limit} more kinds" if len(counts) > limit else ""
         _say(f"{group}: {sum(counts.values()):,} differences ({sums}{more}){f'; {hidden:,} lines not shown' if hidden else ''}")
-    what = ", ".join(f"{places[kind]:,} {kind} with {rows[kind]:,} rows" for kind in places)
-    _say(f"{'different' if totals else 'equal'}: {what}; {time.monotonic() - started:.1f} s")
+    counts = f"{len(tables)} tables with {rows['tables']:,} rows, {len(files):,} files with {rows['files']:,} rows"
+    _say(f"{'different' if totals else 'equal'}: {counts}; {time.monotonic() - started:.1f} s")
     return not totals
 
 

@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 from psycopg import sql
 
 from hl_pipeline_tests.tools.compare_rows import Compared, Difference, compare_rows
-from hl_pipeline_tests.tools.not_compared import column_as_compared, is_left_out
+from hl_pipeline_tests.tools.not_compared import column_as_compared, how_as_a_whole
 
 _CHUNK_ROWS = 1_000_000
 """Tables of more rows are compared day by day, so that memory stays small."""
@@ -61,20 +61,17 @@ def compare_databases(left: str, right: str, limit: int) -> Iterator[Compared]:
         tables = _read_tables(of_left), _read_tables(of_right)
         for name in sorted({*tables[0], *tables[1]}):
             place = f"hl.{name}"
-            if is_left_out(place):
+            if how_as_a_whole(place) == "left out":
                 continue
             if name not in tables[0] or name not in tables[1]:
                 side = "left" if name in tables[0] else "right"
-                yield Compared(place, place, 0, [Difference(f"{side} only", 1)])
+                yield Compared(place, place, 0, [Difference(f"table {side} only", 1)])
                 continue
             of_both = tables[0][name], tables[1][name]
-            rows, differences = 0, list[Difference]()
             for part, *chunks in _chunks(name, (of_left, of_right), of_both):
                 sides = zip((of_left, of_right), of_both, chunks, strict=True)
                 first, second = (_read(connection, place, table, chunk) for connection, table, chunk in sides)
-                rows += max(first.height, second.height)
-                differences += compare_rows(first, second, of_both[0].key, limit, prefix=part)
-            yield Compared(place, place, rows, differences)
+                yield Compared(place, part, max(first.height, second.height), compare_rows(first, second, of_both[0].key, limit))
 
 
 def _connect(url: str) -> psycopg.Connection:
@@ -145,17 +142,17 @@ def _chunks(
         for partition in sorted({*tables[0].partitions, *tables[1].partitions}):
             chunk = sql.Identifier(*partition.split("."))
             left, right = (chunk if partition in table.partitions else None for table in tables)
-            yield f"{partition}: ", left, right
+            yield partition, left, right
         return
     query = sql.SQL("SELECT count(*) FROM {}").format(whole)
     counts = [row[0] for connection in connections for row in connection.execute(query)]
     if max(counts) <= _CHUNK_ROWS or not all("date" in table.columns for table in tables):
-        yield "", whole, whole
+        yield f"hl.{name}", whole, whole
         return
     query = sql.SQL("SELECT DISTINCT date FROM {}").format(whole)
     for day in sorted({row[0] for connection in connections for row in connection.execute(query)}):
         chunk = sql.SQL("{} WHERE date = {}").format(whole, day)
-        yield f"{day}: ", chunk, chunk
+        yield f"hl.{name} {day}", chunk, chunk
 
 
 def _read(connection: psycopg.Connection, place: str, table: _Table, chunk: _Chunk) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from hl_pipeline_tests.tools.compare_rows import Compared, Difference, compare_rows, show_pair
-from hl_pipeline_tests.tools.not_compared import value_as_compared
+from hl_pipeline_tests.tools.not_compared import how_as_a_whole, value_as_compared
 
 _META_KEY = b"hl"
 _ARROW_KEY = b"ARROW:schema"
@@ -32,7 +32,7 @@ def compare_lakes(left: Path, right: Path, limit: int) -> Iterator[Compared]:
     for path in sorted({*paths[0], *paths[1]}):
         group = f"lake {path.partition('/')[0]}"
         if path not in paths[0] or path not in paths[1]:
-            yield Compared(group, path, 0, [Difference(f"{'left' if path in paths[0] else 'right'} only", 1)])
+            yield Compared(group, path, 0, [Difference(f"file {'left' if path in paths[0] else 'right'} only", 1)])
         elif path.endswith(".parquet"):
             yield _compare_parquet(group, path, (left / path, right / path), files_of_ids, limit)
         else:
@@ -69,9 +69,21 @@ def _compare_parquet(
     ]
     found += _compare_values("metadata beside hl", *others)
     frames = [pl.read_parquet(file, hive_partitioning=False) for file in files]
+    if how_as_a_whole(group) == "in any order":
+        frames = [_sort(frame) for frame in frames]
     key = next((key for key in _KEYS if set(key) <= set(frames[0].columns)), ())
     found += compare_rows(frames[0], frames[1], key, limit)
     return Compared(group, path, max(frame.height for frame in frames), found)
+
+
+def _sort(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows by their first column; the items of a list, as text, in order."""
+    lists = [
+        pl.Series(name, [items and sorted(map(str, items)) for items in frame[name].to_list()])
+        for name, dtype in frame.schema.items()
+        if dtype == pl.List
+    ]
+    return frame.with_columns(lists).sort(frame.columns[0])
 
 
 def _describe_schema(file: Path, metadata: pq.FileMetaData) -> dict[str, object]:

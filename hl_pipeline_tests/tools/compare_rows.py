@@ -23,7 +23,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A table or a file of the lake that was compared: which of them, in which group, its rows, what differs."""
+    """What was compared: a part of a table (the group), or a file of a part of the lake (the group); its rows, what differs."""
 
     group: str
     place: str
@@ -31,9 +31,7 @@ class Compared:
     differences: list[Difference]
 
 
-def compare_rows(
-    left: pl.DataFrame, right: pl.DataFrame, key: Sequence[str], limit: int, *, prefix: str = ""
-) -> list[Difference]:
+def compare_rows(left: pl.DataFrame, right: pl.DataFrame, key: Sequence[str], limit: int) -> list[Difference]:
     """How rows differ in the columns that both have with the same type; rows belong together by `key`, those of the same key by
     their order. Without a key a row is what it is as a whole. At most `limit` examples each.
     """
@@ -46,7 +44,7 @@ def compare_rows(
     left, right = left.with_columns(nth), right.with_columns(nth)
     by = [*columns, _NTH]
     found = [
-        Difference(f"{prefix}{side} only", alone.height, [_row(row) for row in alone.head(limit).iter_rows(named=True)])
+        Difference(f"rows {side} only", alone.height, [_row(row) for row in alone.head(limit).iter_rows(named=True)])
         for side, alone in (
             ("left", left.join(right, on=by, how="anti", nulls_equal=True, maintain_order="left")),
             ("right", right.join(left, on=by, how="anti", nulls_equal=True, maintain_order="left")),
@@ -61,10 +59,10 @@ def compare_rows(
             if differing.height:
                 rows = differing.head(limit).select(*columns, name, other).iter_rows(named=True)
                 examples = [f"{_row(row, columns)}: {show_pair(row[name], row[other])}" for row in rows]
-                found.append(Difference(f"{prefix}column {name}", differing.height, examples))
+                found.append(Difference(f"column {name}", differing.height, examples))
     if not found:
         first = next(n for n, (a, b) in enumerate(zip(left.iter_rows(), right.iter_rows(), strict=True)) if a != b)
-        found.append(Difference(f"{prefix}order of rows", 1, [f"from row {first} on the same rows stand in another order"]))
+        found.append(Difference("order of rows", 1, [f"from row {first} on the same rows stand in another order"]))
     return found
 
 
@@ -85,4 +83,4 @@ def show(value: object) -> str:
 
 def _row(row: dict[str, object], columns: Sequence[str] | None = None) -> str:
     text = ", ".join(f"{name}={show(row[name])}" for name in columns or row if name != _NTH)
-    return text if len(text) <= 3 * _SHOWN else text[: 3 * _SHOWN] + "…"
+    return text if len(text) <= 2 * _SHOWN else text[: 2 * _SHOWN] + "…"

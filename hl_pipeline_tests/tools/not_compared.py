@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-How = Literal["presence", "without time of change", "by its file", "left out"]
+How = Literal["presence", "without time of change", "by its file", "in any order", "left out"]
 """presence: only whether it is NULL. without time of change: an ETag that is a size and a time, as that size. by its file: a
-random id as the file that has it. left out: not looked at.
+random id as the file that has it. in any order: rows and lists sorted. left out: not looked at.
 """
 
 
@@ -48,6 +48,7 @@ NOT_COMPARED = (
     Exemption("hl.coverage", ("etag",), "without time of change", _MTIME),
     Exemption("lake", ("fetched_at", "started_at", "ended_at", "history_at"), "presence", _CLOCK),
     Exemption("lake", ("etag", "objects"), "without time of change", _MTIME),
+    Exemption("lake partials", ("*",), "in any order", "they are written as a group_by gives them, and merged in any order"),
     Exemption("lake", ("id", "of", *map(str, range(24))), "by its file", "each file of fills has a random id; others name it"),
 )
 
@@ -56,9 +57,9 @@ _RANDOM_ID = re.compile(r"[0-9a-f]{32}")
 _HOW_IN_LAKE: dict[str, How] = {name: rule.how for rule in NOT_COMPARED if rule.place == "lake" for name in rule.names}
 
 
-def is_left_out(table: str) -> bool:
-    """Whether the rows of a table are not compared at all."""
-    return any(rule.place == table and rule.names == ("*",) for rule in NOT_COMPARED)
+def how_as_a_whole(place: str) -> How | None:
+    """How all of a table, or of a part of the lake, is compared, if not as it is."""
+    return next((rule.how for rule in NOT_COMPARED if rule.place == place and rule.names == ("*",)), None)
 
 
 def column_as_compared(table: str, column: str) -> str | None:
