@@ -18,7 +18,9 @@ from hl_pipeline_tests.tools.compare_database import NoSchemaError, compare_data
 from hl_pipeline_tests.tools.compare_lake import compare_lakes
 from hl_pipeline_tests.tools.compare_rows import Compared
 
-_LIMIT = 10
+_LIMIT = 3
+_LINES = 5
+"""Of each table, and of each part of the lake, so many lines for each example are printed."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,7 +85,7 @@ def _running(database: str | Path) -> Generator[str]:
 
 
 def _print_differences(compared: Iterable[Compared], limit: int, started: float) -> bool:
-    """Print what differs as it is found, of each table or part of the lake not more than 3 * `limit` lines, and the sums."""
+    """Print what differs as it is found, of each table or part of the lake at most _LINES * `limit` lines, and the sums."""
     tables: set[str] = set()
     files: set[str] = set()
     rows, totals, lines = Counter[str](), dict[str, Counter[str]](), Counter[str]()
@@ -97,11 +99,11 @@ def _print_differences(compared: Iterable[Compared], limit: int, started: float)
         for difference in item.differences:
             totals.setdefault(item.group, Counter())[difference.what] += difference.count
             told = [f"{item.place}: {difference.what}: {difference.count:,}", *(f"    {text}" for text in difference.examples)]
-            for line in told[: max(3 * limit - lines[item.group], 0)]:
+            for line in told[: max(_LINES * limit - lines[item.group], 0)]:
                 _say(line)
             lines[item.group] += len(told)
     for group, counts in totals.items():
-        hidden = max(lines[group] - 3 * limit, 0)
+        hidden = max(lines[group] - _LINES * limit, 0)
         sums = ", ".join(f"{what} {count:,}" for what, count in counts.most_common(limit))
         more = f", and {len(counts) - limit} more kinds" if len(counts) > limit else ""
         _say(f"{group}: {sum(counts.values()):,} differences ({sums}{more}){f'; {hidden:,} lines not shown' if hidden else ''}")

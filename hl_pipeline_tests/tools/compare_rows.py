@@ -44,7 +44,7 @@ def compare_rows(left: pl.DataFrame, right: pl.DataFrame, key: Sequence[str], li
     left, right = left.with_columns(nth), right.with_columns(nth)
     by = [*columns, _NTH]
     found = [
-        Difference(f"rows {side} only", alone.height, [_row(row) for row in alone.head(limit).iter_rows(named=True)])
+        Difference(f"rows {side} only", alone.height, [_row(row, columns) for row in alone.head(limit).iter_rows(named=True)])
         for side, alone in (
             ("left", left.join(right, on=by, how="anti", nulls_equal=True, maintain_order="left")),
             ("right", right.join(left, on=by, how="anti", nulls_equal=True, maintain_order="left")),
@@ -81,6 +81,6 @@ def show(value: object) -> str:
     return "NULL" if value is None else repr(value) if isinstance(value, str | bytes) else str(value)
 
 
-def _row(row: dict[str, object], columns: Sequence[str] | None = None) -> str:
-    text = ", ".join(f"{name}={show(row[name])}" for name in columns or row if name != _NTH)
+def _row(row: dict[str, object], columns: Sequence[str]) -> str:
+    text = ", ".join(f"{name}={show(row[name])}" for name in columns)
     return text if len(text) <= 2 * _SHOWN else text[: 2 * _SHOWN] + "…"
