@@ -64,7 +64,8 @@ class ObjectTable(Generic[Meta]):
     @property
     def bucket(self) -> BucketName:
         """The bucket that all of them are in."""
-        [name] = {dataset.bucket for dataset in self.datasets}
+        names: set[BucketName] = {dataset.bucket for dataset in self.datasets}
+        [name] = names
         return name
 
     def find(self, lake: Lake, place: Place) -> Meta | None:

@@ -26,12 +26,12 @@ import lz4.frame
 import psycopg
 import pyarrow.parquet as pq
 
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.embedded import binary, embedded_url, hold
-from hl_pipeline_tests.info_server import Fault, InfoServer, User, make_user, serve_info
-from hl_pipeline_tests.naive import event_day, read_bucket
-from hl_pipeline_tests.processes_in_tests import program, started, wait_until
-from hl_pipeline_tests.s3_server import REGION, serve_s3
+from hl_pipeline_tests.naive.fills import event_day, read_bucket
+from hl_pipeline_tests.processes import program, started, wait_until
+from hl_pipeline_tests.servers.info_api import Fault, InfoServer, User, make_user, serve_info
+from hl_pipeline_tests.servers.s3 import REGION, serve_s3
 
 _FILLS_PER_HOUR = 24
 _WHOLE, _INCOMPLETE = date(2025, 9, 1), date(2025, 9, 2)

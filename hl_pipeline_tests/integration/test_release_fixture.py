@@ -23,11 +23,11 @@ from psycopg.conninfo import conninfo_to_dict
 from hl_pipeline.warehouse.embedded import binary
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.conftest import NewDatabase
-from hl_pipeline_tests.processes_in_tests import program
+from hl_pipeline_tests.processes import program
 from hl_pipeline_tests.tools.compare import main as compare
 from hl_pipeline_tests.tools.make_release_fixture import EXPECTED, RUNS, describe_lake
 
-_RELEASE = Path(__file__).parent / "fixtures" / "release_0_1_0"
+_RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0_1_0"
 _SUCCESSES = "SELECT count(*) FROM runs WHERE status = 'SUCCESS'"
 _DAY = "2025-09-02"
 """Of this day something of every kind is missing; everything that came is in the lake."""

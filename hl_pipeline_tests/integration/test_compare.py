@@ -21,12 +21,12 @@ from dagster import DagsterInstance, materialize
 from psycopg.conninfo import conninfo_to_dict
 
 from hl_pipeline.definitions import ASSETS, BACKFILL, build_resources
-from hl_pipeline.sample import write_sample
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.embedded import hold
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.conftest import NewDatabase
-from hl_pipeline_tests.info_server import InfoServer, User, make_user, serve_info
+from hl_pipeline_tests.servers.info_api import InfoServer, User, make_user, serve_info
 from hl_pipeline_tests.tools.compare import main
 
 _DAYS = (date(2025, 9, 2), date(2025, 6, 10))
