@@ -22,7 +22,7 @@ from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import SettingsParam, WarehouseParam
 from hl_pipeline.stages.disk_space import bytes_on_disk
 from hl_pipeline.stages.fetch import FetchResult, fetch_day
-from hl_pipeline.stages.judge import judge_fills, objects_around
+from hl_pipeline.stages.judge import judge_hours, objects_around
 from hl_pipeline.stages.raw_tables import RAW_FILLS
 from hl_pipeline.warehouse.locks import lock_judging
 
@@ -58,7 +58,7 @@ def raw_fills(
         result = fetch_day(RAW_FILLS, day, lake, settings, context.run.run_id)
         seconds = time.perf_counter() - started
         with lock_judging(connection, day):
-            verdict = judge_fills(day, objects_around(lake, day), connection, settings)
+            verdict = judge_hours(day, objects_around(lake, day), connection, settings)
     return MaterializeResult(
         metadata=_describe(result, verdict, seconds),
         check_results=[

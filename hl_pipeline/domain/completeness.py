@@ -213,12 +213,18 @@ def extra_hours(day: date, source: Dataset, found: FoundHours) -> list[datetime]
 
 
 def judge_day(
-    day: date, metas: Sequence[ObjectMeta], errors: Errors, now: datetime, lag: timedelta, acknowledged: Acknowledged = NOTHING
+    day: date,
+    metas: Sequence[ObjectMeta],
+    errors: Errors,
+    now: datetime,
+    lag: timedelta,
+    acknowledged: Acknowledged = NOTHING,
+    datasets: Sequence[Dataset] = SOURCES,
 ) -> DayVerdict:
     """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, the time it is, and the
-    holes that are acknowledged.
+    holes that are acknowledged. `datasets`: the hourly ones that have the day together, each beginning where the one before ends.
     """
-    sources = [source for source in SOURCES if wanted_hours(day, source)]
+    sources = [source for source in datasets if wanted_hours(day, source)]
     found = {source.name: {hour_of(meta): meta for meta in metas if meta.source == source.name} for source in sources}
     hours: list[HourState] = []
     holes: list[Hole] = []

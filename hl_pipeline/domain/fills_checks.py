@@ -38,7 +38,7 @@ def check_lake_equals_database(
 
     `verified_rows`: rows of the hours that were equal at an earlier check, and have not been loaded since.
     """
-    expected: Mapping[int, HourTotals] = {} if is_thinned else lake
+    expected: Mapping[int, HourTotals] = dict[int, HourTotals]() if is_thinned else lake
     differing = sorted(hour for hour in expected.keys() | database.keys() if expected.get(hour) != database.get(hour))
     equal = (
         "In the lake alone: taken out of hl.fills by HL_FILLS_KEEP_DAYS or hl drop." if is_thinned else "The same rows in both."

@@ -16,7 +16,7 @@ from datetime import date
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -208,9 +208,7 @@ def write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:
             file.write(json.dumps(record) + "\n")
 
 
-def list_days(
-    lake: Lake, table: Literal["raw_fills", "api_fills", "fills", "raw_twap_statuses", "api_twap_history", "twap_statuses"]
-) -> list[date]:
+def list_days(lake: Lake, table: str) -> list[date]:
     """The days (`object_date` of raw objects, `date` of events) that the lake has files of."""
     key = "object_date" if table.startswith("raw_") else "date"
     infos = _look_into(lake, table, recursive=True)

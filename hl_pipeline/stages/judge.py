@@ -7,37 +7,43 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 
 from hl_pipeline.domain.completeness import DayVerdict, Errors, judge_day
-from hl_pipeline.domain.datasets import SOURCES, TWAP_STATUSES, days_around
+from hl_pipeline.domain.datasets import TWAP_STATUSES, days_around
 from hl_pipeline.domain.records import ObjectMeta
 from hl_pipeline.domain.status_completeness import StatusVerdict, judge_status_day
-from hl_pipeline.lake.fills import list_raw_objects
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import list_status_objects
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.open import settings_of
+from hl_pipeline.stages.raw_tables import RAW_FILLS, ObjectTable
 from hl_pipeline.warehouse.coverage import read_acknowledged, record_hours, record_status_hours
 from hl_pipeline.warehouse.ledger import read_errors
 from hl_pipeline.warehouse.locks import lock_judging_statuses
 
 
-def objects_around(lake: Lake, day: date) -> list[ObjectMeta]:
-    """The objects in the lake that may have fills of `day`."""
-    return [meta for own in days_around(day) for meta in list_raw_objects(lake, own)]
+def objects_around(lake: Lake, day: date, table: ObjectTable[ObjectMeta] = RAW_FILLS) -> list[ObjectMeta]:
+    """The objects in the lake that may have rows of `day`."""
+    return [meta for own in days_around(day) for meta in table.list(lake, own)]
 
 
-def judge_fills(day: date, metas: list[ObjectMeta], connection: psycopg.Connection, settings: Settings) -> DayVerdict:
-    """Whether `day` is whole with these objects, by what the ledger knows now; hl.coverage says the same. The caller has held
-    lock_judging since before it read what objects there are.
+def judge_hours(
+    day: date,
+    metas: list[ObjectMeta],
+    connection: psycopg.Connection,
+    settings: Settings,
+    table: ObjectTable[ObjectMeta] = RAW_FILLS,
+) -> DayVerdict:
+    """Whether `day` is whole with these objects of hourly datasets, by what the ledger knows now; hl.coverage says the same. The
+    caller has held lock_judging since before it read what objects there are.
     """
     span = day - timedelta(days=1), day + timedelta(days=1)
-    lag = settings_of("node_data", settings).publish_lag
+    lag = settings_of(table.bucket, settings).publish_lag
     acknowledged = read_acknowledged(connection, *span)
     errors: Errors = {
         (place.dataset, place.object_date, place.hour): error
-        for place, error in read_errors(connection, SOURCES, *span).items()
+        for place, error in read_errors(connection, table.datasets, *span).items()
         if place.hour is not None
     }
-    verdict = judge_day(day, metas, errors, datetime.now(UTC), lag, acknowledged)
+    verdict = judge_day(day, metas, errors, datetime.now(UTC), lag, acknowledged, table.datasets)
     record_hours(connection, verdict.coverage)
     return verdict
 

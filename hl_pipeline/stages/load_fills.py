@@ -33,7 +33,7 @@ from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.disk_space import require_space_to_load
 from hl_pipeline.stages.fills_retention import oldest_kept, thin_old_days
-from hl_pipeline.stages.judge import judge_fills, objects_around
+from hl_pipeline.stages.judge import judge_hours, objects_around
 from hl_pipeline.warehouse.backfill_progress import count_states
 from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
 from hl_pipeline.warehouse.fills_days import read_fills_day
@@ -129,7 +129,7 @@ def load_objects(day: date, lake: Lake, connection: psycopg.Connection, settings
                 plan = plan_load(facts)
                 if isinstance(plan, Refuse):
                     raise LakeLacksError(plan.reason)
-                verdict = judge_fills(day, [*facts.objects_around], connection, settings)
+                verdict = judge_hours(day, [*facts.objects_around], connection, settings)
                 verdict = replace(verdict, beside=_explain_api_fills(facts, connection))
             sources = _record_sources(facts, connection)
             require_space_to_load(settings, day, sum(meta.rows for meta in plan.new))

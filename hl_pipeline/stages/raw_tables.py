@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import BinaryIO, Generic, TypeVar
 
-from hl_pipeline.domain.datasets import BY_NAME, Dataset, RawTable, datasets_of
+from hl_pipeline.domain.datasets import BY_NAME, BucketName, Dataset, RawTable, datasets_of
 from hl_pipeline.domain.object_keys import Place
 from hl_pipeline.domain.records import ObjectMeta, StatusObject, StoredObject
 from hl_pipeline.formats import by_block, node_fills, node_trades, twap_statuses
@@ -60,6 +60,13 @@ class ObjectTable(Generic[Meta]):
     @property
     def datasets(self) -> list[Dataset]:
         return datasets_of(self.name)
+
+    @property
+    def bucket(self) -> BucketName:
+        """The bucket that all of them are in."""
+        names: set[BucketName] = {dataset.bucket for dataset in self.datasets}
+        [name] = names
+        return name
 
     def find(self, lake: Lake, place: Place) -> Meta | None:
         """What the lake has in that place."""

@@ -105,7 +105,7 @@ LOST_FROM_LAKE = (
         pytest.param(replace(NOTHING_LOADED, shards=[SHARD]), Replace([*THREE, SHARD], False), id="the info API has fills"),
         pytest.param(TWO_LOADED, Append([1, 2], [THREE[2]]), id="a new object"),
         pytest.param(
-            replace(TWO_LOADED, hour_files={**TWO_LOADED.hour_files, 0: set()}),
+            replace(TWO_LOADED, hour_files={**TWO_LOADED.hour_files, 0: set[ObjectVersion]()}),
             Append([0, 1, 2], [THREE[2]]),
             id="a new object, and an hour that the lake has of others",
         ),
