@@ -64,8 +64,7 @@ class ObjectTable(Generic[Meta]):
     @property
     def bucket(self) -> BucketName:
         """The bucket that all of them are in."""
-        [name] = {dataset.bucket for dataset in self.datasets}
-        return name
+        return self.datasets[0].bucket
 
     def find(self, lake: Lake, place: Place) -> Meta | None:
         """What the lake has in that place."""
