@@ -1,11 +1,15 @@
-# `make demo`: see it work. `make test`: every check and test. Both set up everything they need in .uv and .venv first.
+# `make demo`: see it work. `make test`: every check and the tests that take minutes at most; docs/testing.md has all levels.
+# Each target sets up everything it needs in .uv and .venv first.
 UV_VERSION := 0.13.8
 UV := .uv/bin/uv
 BIN := .venv/bin
+# More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
+PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
+SYSTEM_PACKAGES := chromium
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo up test check bench pictures
+.PHONY: setup system-packages demo up check quick test test-system reliability bench bench-full pictures
 setup: .venv/.synced
 
 $(UV):
@@ -22,19 +26,41 @@ demo: setup
 up: setup
 	$(BIN)/hl up
 
+# Format, lint and types.
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright
 
-# More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
-test: check
-	POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
+# The checks and the unit tests: within a minute, before each commit.
+quick: check
+	POLARS_MAX_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow" hl_pipeline_tests/unit
 
+# The gate: the checks and all tests but the slow ones, property tests with few examples; at most 8 minutes on 2 cores.
+test: check
+	$(PYTEST) -m "not slow"
+
+# Before an issue is resolved: the slow tests, and every property test with all its examples; at most 25 minutes.
+test-system: setup
+	$(PYTEST) -m "slow or hypothesis or random" --hypothesis-profile full
+
+# On demand: twenty times as many random cases and kills as in test-system, always the same ones.
+reliability: setup
+	$(PYTEST) -m "hypothesis or random" --hypothesis-profile reliability
+
+# On demand: the stages and the whole way, on generated objects.
 bench: setup
 	$(BIN)/python -m hl_pipeline_tests.tools.bench
 
-# The README's pictures, from the real UI; needs Chromium (Debian: apt install chromium).
-pictures: setup
+# On demand: the same on a whole day, three runs each.
+bench-full: setup
+	$(BIN)/python -m hl_pipeline_tests.tools.bench --runs 3 --hours 24
+
+# What a level needs of the machine beyond Python; nothing is installed that is there already.
+system-packages:
+	@command -v chromium chromium-browser google-chrome >/dev/null || apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
+
+# The README's pictures, from the real UI in Chromium.
+pictures: setup system-packages
 	$(BIN)/python -m hl_pipeline_tests.tools.take_pictures

@@ -11,6 +11,7 @@ from typing import TypeVar
 import psycopg
 from dagster import ResourceParam
 
+from hl_pipeline.domain.checks import StageResult
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.migrate import migrate
@@ -37,7 +38,7 @@ class Warehouse:
 class StageResults:
     """What the stages returned in the runs of this process, by asset. `hl ingest` reads it; a launched run leaves it unread."""
 
-    by_asset: dict[str, object] = field(default_factory=dict[str, object])
+    by_asset: dict[str, StageResult] = field(default_factory=dict[str, StageResult])
 
     def of(self, asset: str, kind: type[_Result]) -> _Result:
         """What the stage of an asset returned. Raises KeyError when it has not run."""

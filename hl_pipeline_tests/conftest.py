@@ -20,12 +20,18 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline.warehouse.migrate import migrate
+from hl_pipeline_tests.profiles import FULL
 from hl_pipeline_tests.records.reading import unpack_records
 from hl_pipeline_tests.servers.s3 import S3Server, serve_s3
 
-settings.register_profile(
-    "ci", derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+for _profile, _examples in (("ci", 15), ("full", FULL), ("reliability", 20 * FULL)):
+    settings.register_profile(
+        _profile,
+        derandomize=True,
+        deadline=None,
+        max_examples=_examples,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 settings.load_profile("ci")
 
 

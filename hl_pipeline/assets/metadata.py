@@ -1,8 +1,8 @@
 """What the UI shows of the assets: owners, tables, columns and where these come from, and what a stage returned."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from dagster import (
     AssetCheckSpec,
@@ -17,22 +17,12 @@ from dagster import (
 
 from hl_pipeline.assets.checks import to_result
 from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES, Column
-from hl_pipeline.domain.checks import Check
+from hl_pipeline.domain.checks import StageResult
 from hl_pipeline.partitions import DAYS, SHARDS
 from hl_pipeline.resources import StageResults
 
 _COUNTS = ("", "rows", "trades", "wallets", "coins", "TWAPs", "blocks")  # what a count says in its own words
 OWNERS = ["team:hl-pipeline"]
-
-
-class StageResult(Protocol):
-    """What every stage of a day returns, beside its own figures."""
-
-    @property
-    def seconds(self) -> float: ...
-
-    @property
-    def checks(self) -> Sequence[Check]: ...
 
 
 def report(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 Figure = int | float | str | list[int] | list[dict[str, str | int]]
 
@@ -17,3 +18,13 @@ class Check:
     description: str
     is_harmless: bool = False
     metadata: Mapping[str, Figure] = field(default_factory=dict[str, Figure])
+
+
+class StageResult(Protocol):
+    """What every stage returns, beside its own figures."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def checks(self) -> Sequence[Check]: ...

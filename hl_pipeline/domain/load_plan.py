@@ -54,7 +54,7 @@ class DayFacts:
 class Replace:
     """Make the whole day again from its objects, all of which are `new`; `is_thin`: in the lake alone."""
 
-    new: list[ObjectMeta | ApiShard]
+    new: Sequence[ObjectMeta | ApiShard]
     is_thin: bool
 
 
@@ -63,7 +63,7 @@ class Append:
     """Make `hours` (0-23, rising) again in the lake, and append to hl.fills what the `new` objects have of them."""
 
     hours: list[int]
-    new: list[ObjectMeta]
+    new: Sequence[ObjectMeta]
 
 
 @dataclass(frozen=True, slots=True)

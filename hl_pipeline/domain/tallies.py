@@ -31,5 +31,5 @@ class HourTally:
 
 
 def sum_tallies(tallies: Collection[HourTally]) -> HourTally:
-    """Return the sums of each figure."""
+    """The counts of several hours together."""
     return HourTally(*(sum(getattr(tally, field.name) for tally in tallies) for field in fields(HourTally)))

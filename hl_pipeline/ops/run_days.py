@@ -10,9 +10,13 @@ from typing import Any
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult
 
-from hl_pipeline.definitions import ASSETS
 from hl_pipeline.ops.run_in_process import explain_failure, open_runner
+from hl_pipeline.resources import StageResults
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.load_fills import LoadedFills
+
+_FETCHING = ("raw_fills", "raw_twap_statuses")
+"""Those that do not keep their stage's result yet: their figures are read from the metadata of their materializations."""
 
 
 class Outcome(Enum):
@@ -56,7 +60,7 @@ def ingest_days(
         runner = open_runner("rebuild_days" if from_lake else "ingest_days", instance, settings, command)
         for day in days:
             begin(day)
-            yield _describe(day, runner.run(str(day)))
+            yield _describe(day, runner.run(str(day)), runner.results)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -65,34 +69,36 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return next((o for o in (Outcome.FAILED, Outcome.INCOMPLETE) if o in all_of_them), Outcome.WHOLE)
 
 
-def _describe(day: date, result: ExecuteInProcessResult) -> IngestedDay:
-    raw, fills = _metadata_of(result, "raw_fills"), _metadata_of(result, "fills")
-    fetched = sum(int(_metadata_of(result, name).get("bytes_fetched", 0)) for name in ("raw_fills", "raw_twap_statuses"))
-    seconds = sum(float(_metadata_of(result, asset.key.to_user_string()).get("seconds", 0)) for asset in ASSETS)
+def _describe(day: date, result: ExecuteInProcessResult, results: StageResults) -> IngestedDay:
+    objects, statuses = (_metadata_of(result, name) for name in _FETCHING)
+    fetched = sum(int(metadata.get("bytes_fetched", 0)) for metadata in (objects, statuses))
+    seconds = sum(float(metadata.get("seconds", 0)) for metadata in (objects, statuses))
+    seconds += sum(made.seconds for made in results.by_asset.values())
     if not result.success:
         return IngestedDay(day, Outcome.FAILED, "failed", explain_failure(result), 0, fetched, seconds, 0, 0, 0)
+    fills = results.of("fills", LoadedFills)
     failing = [check for check in result.get_asset_check_evaluations() if not check.passed and not _is_harmless(check)]
     of_fills = [check for check in failing if not _is_of_twaps(check)]
     if any(check.check_name == "day_is_whole" for check in of_fills) or not of_fills:
-        explanation = str(fills["explanation"])
+        explanation = fills.verdict.explain()
     else:
         explanation = "; ".join(f"{check.check_name}: {check.description}" for check in of_fills)
-    if not fills["in_postgres"]:
+    if fills.is_thinned:
         explanation += " In the lake alone (HL_FILLS_KEEP_DAYS)."
     for text in dict.fromkeys(str(check.description) for check in failing if check not in of_fills):
         explanation += f" TWAP statuses: {text}"
-    whole = str(fills["state"]) == "whole"
+    is_whole = fills.verdict.state == "whole"
     return IngestedDay(
         day,
         Outcome.INCOMPLETE if failing else Outcome.WHOLE,
-        "doubtful" if of_fills and whole else "incomplete" if failing and whole else str(fills["state"]),
+        "doubtful" if of_fills and is_whole else "incomplete" if failing and is_whole else fills.verdict.state,
         explanation,
-        int(fills["dagster/partition_row_count"]),
+        fills.rows,
         fetched,
         seconds,
-        int(raw.get("bad_lines", 0)),
-        int(fills["missing_blocks"]),
-        int(fills["duplicates_dropped"]),
+        int(objects.get("bad_lines", 0)),
+        fills.verdict.missing_blocks,
+        fills.duplicates,
     )
 
 

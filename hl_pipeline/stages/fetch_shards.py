@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import psycopg
 
+from hl_pipeline.domain.checks import Check
 from hl_pipeline.events import emit
 from hl_pipeline.formats.exact_decode import parse_json
 from hl_pipeline.formats.fills import FILL_KEY, BadLine
@@ -60,7 +61,7 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.locks import lock_shard
 
 _log = logging.getLogger(__name__)
-_SHOWN = 1000  # truncated wallets that are named
+_SHOWN = 1000  # wallets that a check names
 
 _AT_ONCE = 4
 """Wallets asked side by side: the weight of a minute is used up even where an answer takes seconds."""
@@ -114,6 +115,35 @@ class FetchedShard:
     failed: list[tuple[str, str]]
     truncated: list[tuple[str, datetime | None, str]]
 
+    @property
+    def seconds(self) -> float:
+        return self.now.seconds
+
+    @property
+    def checks(self) -> list[Check]:
+        return [_check_answered(self.failed), self._check_complete()]
+
+    def _check_complete(self) -> Check:
+        tally = self.tally
+        description = f"{tally.complete} of {tally.wallets} wallets are complete"
+        if tally.truncated:
+            description += f", {tally.truncated} have more than the API reaches"
+        if tally.failed:
+            description += f", {tally.failed} failed"
+        if tally.unasked:
+            description += f", {tally.unasked} were not asked yet"
+        truncated: list[dict[str, str | int]] = [
+            {"wallet": wallet, "oldest": str(oldest), "why": reason} for wallet, oldest, reason in self.truncated
+        ]
+        return Check(
+            "wallets_complete",
+            tally.complete == tally.wallets,
+            description + ".",
+            is_harmless=True,
+            metadata={"wallets_truncated": tally.truncated, "wallets_not_asked": tally.unasked}
+            | ({"truncated": truncated} if truncated else {}),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FetchedHistories:
@@ -122,6 +152,35 @@ class FetchedHistories:
     now: Asking
     histories: Histories
     failed: list[tuple[str, str]]
+
+    @property
+    def seconds(self) -> float:
+        return self.now.seconds
+
+    @property
+    def checks(self) -> list[Check]:
+        return [_check_answered(self.failed), self._check_twaps()]
+
+    def _check_twaps(self) -> Check:
+        histories = self.histories
+        return Check(
+            "statuses_have_twaps",
+            not histories.bad,
+            f"{histories.statuses} statuses of {histories.asked} wallets; {histories.bad} in quarantine.",
+            is_harmless=True,
+            metadata={"bad_items": histories.bad},
+        )
+
+
+def _check_answered(failed: list[tuple[str, str]]) -> Check:
+    named = "; ".join(error for _, error in failed[:3]) + ("; ..." if len(failed) > 3 else "")
+    wallets: list[dict[str, str | int]] = [{"wallet": wallet, "error": error} for wallet, error in failed[:_SHOWN]]
+    return Check(
+        "wallets_answered",
+        not failed,
+        f"{len(failed)} wallets failed, run again: {named}" if failed else "No wallet failed.",
+        metadata={"wallets_failed": len(failed)} | ({"failed": wallets} if wallets else {}),
+    )
 
 
 @dataclass(slots=True)

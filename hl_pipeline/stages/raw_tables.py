@@ -64,7 +64,9 @@ class ObjectTable(Generic[Meta]):
     @property
     def bucket(self) -> BucketName:
         """The bucket that all of them are in."""
-        return self.datasets[0].bucket
+        names: set[BucketName] = {dataset.bucket for dataset in self.datasets}
+        [name] = names
+        return name
 
     def find(self, lake: Lake, place: Place) -> Meta | None:
         """What the lake has in that place."""

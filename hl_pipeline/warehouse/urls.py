@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import URL
 
 _SECRETS = tuple(option.keyword.decode() for option in pq.Conninfo.parse(b"") if option.dispchar == b"*")
 """The parameters that libpq says are secret: password, sslpassword, …"""
@@ -71,6 +70,9 @@ def url_for_sqlalchemy(url: str, driver: str) -> str:
 
     Raises BadUrlError.
     """
+    # It takes half a second, and most processes do without.
+    from sqlalchemy import URL
+
     parameters = parse_url(url)
     user, name = parameters.pop("user", None), parameters.pop("dbname", None)
     # A password without a user would get lost.

@@ -1,4 +1,7 @@
-"""`hl` as a user runs it: bad input, exit codes, what is shown, and a demo that meets no real installation."""
+"""`hl`: bad input, exit codes, what is shown, Ctrl-C, and a demo that meets no real installation.
+
+What a command checks and prints runs in this process; each kind of exit code and every signal also in a program of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from datetime import date
 from pathlib import Path
@@ -18,11 +20,11 @@ import requests
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings, as_environment
 from hl_pipeline.warehouse.connect import connect
+from hl_pipeline_tests.cli import HL, run_in_process, run_program
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.processes import free_port, started, still_there, wait_until
 from hl_pipeline_tests.servers.s3 import REGION, S3Server
 
-HL = str(Path(sys.executable).parent / "hl")
 _ACKNOWLEDGE = ["acknowledge", "--from", "2026-03-15", "--to", "2026-03-15", "--source"]
 
 
@@ -32,12 +34,8 @@ def users_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("HL_", "DAGSTER_"))}
 
 
-def _hl(cwd: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([HL, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=180, check=False)
-
-
 def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict[str, str]) -> None:
-    done = _hl(tmp_path, users_environment, "--help")
+    done = run_program(tmp_path, users_environment, "--help")
     assert done.returncode == 0
     names = (
         "up",
@@ -92,11 +90,19 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
 def test_bad_input_is_named_and_changes_nothing(
     arguments: list[str], environment: dict[str, str], message: str, tmp_path: Path, users_environment: dict[str, str]
 ) -> None:
-    done = _hl(tmp_path, {**users_environment, **environment}, *arguments)
+    done = run_in_process(tmp_path, {**users_environment, **environment}, *arguments)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.replace("\u2502", " ").split())
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_options_and_settings_end_the_program_with_2(tmp_path: Path, users_environment: dict[str, str]) -> None:
+    option = run_program(tmp_path, users_environment, "show", "fills", "--wallet", "0x12")
+    assert (option.returncode, "--wallet is '0x12', must be 0x and 40 hex digits" in option.stderr) == (2, True)
+    setting = run_program(tmp_path, {**users_environment, "HL_PORT": "many"}, "status")
+    assert (setting.returncode, "HL_PORT: Input should be a valid integer" in setting.stderr) == (2, True)
+    assert "Traceback" not in option.stderr + setting.stderr
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,7 @@ def test_bad_input_is_named_and_changes_nothing(
 def test_looking_at_an_installation_that_is_not_there_does_not_begin_one(
     arguments: list[str], tmp_path: Path, users_environment: dict[str, str]
 ) -> None:
-    done = _hl(tmp_path, users_environment, *arguments)
+    done = run_in_process(tmp_path, users_environment, *arguments)
     assert done.returncode == 1
     assert "there is no installation in" in done.stderr
     assert "run `hl up`, `hl ingest` or `hl demo` first" in done.stderr
@@ -117,7 +123,7 @@ def test_settings_come_from_the_environment_before_the_env_file_before_the_toml_
 ) -> None:
     (tmp_path / "hl.toml").write_text('port = 1111\nnode_data_region = "from-toml"\nswap_wait_seconds = 5\n')
     (tmp_path / ".env").write_text("HL_PORT=2222\nHL_NODE_DATA_REGION=from-env-file\n")
-    done = _hl(tmp_path, {**users_environment, "HL_PORT": "3333"}, "status")
+    done = run_in_process(tmp_path, {**users_environment, "HL_PORT": "3333"}, "status")
     shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.strip().startswith("HL_")}
     assert (shown["HL_PORT"], shown["HL_NODE_DATA_REGION"], shown["HL_SWAP_WAIT_SECONDS"]) == ("3333", "from-env-file", "5")
 
@@ -127,40 +133,42 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     sources = {"HL_NODE_DATA_URL": str(made.node_data_dir), "HL_TWAP_DATA_URL": str(made.twap_data_dir)}
     environment = {**world.environment, **sources}
 
-    done = _hl(tmp_path, environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-16")
+    done = run_program(tmp_path, environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-16")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [["2026-03-15", "whole"], ["2026-03-16", "whole"]]
-    status = _hl(tmp_path, {**environment, "HL_DAGSTER_DATABASE_URL": "postgresql://me:hush@db/d"}, "status")
+    status = run_in_process(tmp_path, {**environment, "HL_DAGSTER_DATABASE_URL": "postgresql://me:hush@db/d"}, "status")
     assert "hush" not in status.stdout + status.stderr
-    status = _hl(tmp_path, environment, "status")
+    status = run_in_process(tmp_path, environment, "status")
     assert "days      2, " in status.stdout
     assert "reachable" in status.stdout
-    checkpoints = _hl(tmp_path, environment, "show", "checkpoints", "--limit", "100")
+    checkpoints = run_program(tmp_path, environment, "show", "checkpoints", "--limit", "100")
     assert checkpoints.stdout.count("node_fills_by_block/hourly/") == 49
-    fills = _hl(tmp_path, environment, "show", "fills", "--day", "2026-03-15", "--limit", "3")
+    fills = run_in_process(tmp_path, environment, "show", "fills", "--day", "2026-03-15", "--limit", "3")
     rows = [line for line in fills.stdout.splitlines() if line.strip().startswith("2026-03-15 ")]
     assert len(rows) == 3
-    days = _hl(tmp_path, environment, "show", "daily-stats", "--coin", "HYPE")
+    days = run_in_process(tmp_path, environment, "show", "daily-stats", "--coin", "HYPE")
     assert [line.split()[:4] for line in days.stdout.splitlines()[1:]] == [
         ["2026-03-16", "1", "HYPE", "perp"],
         ["2026-03-15", "1", "HYPE", "perp"],
     ]
     # Those two days are the end of one week and the beginning of the next, in one month.
-    months = _hl(tmp_path, environment, "show", "daily-stats", "--coin", "HYPE", "--period", "month")
+    months = run_in_process(tmp_path, environment, "show", "daily-stats", "--coin", "HYPE", "--period", "month")
     assert [line.split()[:4] for line in months.stdout.splitlines()[1:]] == [["2026-03-01", "2", "HYPE", "perp"]]
     trades = [int(line.split()[4]) for line in (days.stdout + months.stdout).splitlines() if " HYPE " in line]
     assert trades[0] + trades[1] == trades[2] > 0
-    users = _hl(tmp_path, environment, "show", "user-stats", "--period", "all", "--limit", "2")
+    users = run_in_process(tmp_path, environment, "show", "user-stats", "--period", "all", "--limit", "2")
     wallet = users.stdout.splitlines()[1].split()[1]
     assert wallet.startswith("0x")
-    one = _hl(tmp_path, environment, "show", "user-stats", "--period", "all", "--wallet", wallet.upper().replace("X", "x", 1))
+    one = run_in_process(
+        tmp_path, environment, "show", "user-stats", "--period", "all", "--wallet", wallet.upper().replace("X", "x", 1)
+    )
     assert one.stdout.splitlines()[1].split() == users.stdout.splitlines()[1].split()
     assert "statuses  2 days, " in status.stdout
     kinds = json.loads((made.truth_dir / "twaps.json").read_text())
-    failed = _hl(tmp_path, environment, "show", "twaps", "--verdict", "failed", "--limit", "1000")
+    failed = run_in_process(tmp_path, environment, "show", "twaps", "--verdict", "failed", "--limit", "1000")
     assert {int(line.split()[0]) for line in failed.stdout.splitlines()[1:]} == set(kinds["error_at_once"])
-    wrong = _hl(tmp_path, environment, "show", "twaps", "--verdict", "fine")
+    wrong = run_in_process(tmp_path, environment, "show", "twaps", "--verdict", "fine")
     assert (wrong.returncode, "--verdict is 'fine', must be one of match, missing_fills" in wrong.stderr) == (2, True)
 
 
@@ -173,21 +181,21 @@ def test_holes_are_shown_acknowledged_and_taken_back(world: World, tmp_path: Pat
         )
 
     def hour_three() -> str:
-        done = _hl(tmp_path, world.environment, "status", "--from", "2026-03-15", "--to", "2026-03-15")
+        done = run_in_process(tmp_path, world.environment, "status", "--from", "2026-03-15", "--to", "2026-03-15")
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[1].split()[2][3]
 
     assert hour_three() == "X"
     by_block = [*_ACKNOWLEDGE, "node_fills_by_block"]
-    none = _hl(tmp_path, world.environment, *by_block, "--hour", "4", "--note", "the node was down")
+    none = run_in_process(tmp_path, world.environment, *by_block, "--hour", "4", "--note", "the node was down")
     assert none.returncode == 1
     assert "2026-03-15 to 2026-03-15, hour 4: nothing that is known there is a hole; see" in none.stderr
-    done = _hl(tmp_path, world.environment, *by_block, "--hour", "3", "--note", "the node was down")
+    done = run_program(tmp_path, world.environment, *by_block, "--hour", "3", "--note", "the node was down")
     assert "node_fills_by_block: acknowledged on 1 days, 2026-03-15 to 2026-03-15. Checks follow when" in done.stdout
     assert hour_three() == "a"
-    assert "taken back on 1 days" in _hl(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stdout
+    assert "taken back on 1 days" in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stdout
     assert hour_three() == "X"
-    assert "nothing was acknowledged" in _hl(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stderr
+    assert "nothing was acknowledged" in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stderr
 
 
 def test_the_api_alone_answers_until_ctrl_c(world: World, tmp_path: Path) -> None:
@@ -204,7 +212,7 @@ def test_the_api_alone_answers_until_ctrl_c(world: World, tmp_path: Path) -> Non
 
 def test_a_mistyped_setting_is_told(world: World, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("HL_PORTT=1\n")
-    done = _hl(tmp_path, {**world.environment, "HL_FILLS_KEEPDAYS": "9"}, "status")
+    done = run_in_process(tmp_path, {**world.environment, "HL_FILLS_KEEPDAYS": "9"}, "status")
     assert done.returncode == 0
     for name in ("HL_FILLS_KEEPDAYS", "HL_PORTT"):
         assert f"warning: {name} is no setting of ours; see .env.example" in done.stderr
@@ -213,11 +221,11 @@ def test_a_mistyped_setting_is_told(world: World, tmp_path: Path) -> None:
 def test_statistics_that_are_not_of_the_days_fills_are_told(world: World, tmp_path: Path) -> None:
     with connect(world.database_url) as connection:
         connection.execute("INSERT INTO hl.fills_days (date, rows, duplicates, state) VALUES ('2026-03-15', 5, 0, 'whole')")
-    assert "statistics or TWAPs are not of these fills: run again" in _hl(tmp_path, world.environment, "status").stdout
+    assert "statistics or TWAPs are not of these fills: run again" in run_in_process(tmp_path, world.environment, "status").stdout
 
 
 def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path: Path) -> None:
-    made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=6_000)
+    made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=1_500)
     environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}
     arguments = [HL, "ingest", "--from", "2026-03-15", "--to", "2026-03-16"]
     lake = Path(world.environment["HL_LAKE_URL"])
@@ -232,7 +240,7 @@ def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path:
     assert ingest.returncode == 130, said
     assert "interrupted; run the same again to go on" in said
     assert not list(lake.glob("raw_fills/object_date=2026-03-16/hour=1*"))
-    again = _hl(tmp_path, environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-16")
+    again = run_program(tmp_path, environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-16")
     assert again.returncode == 0, again.stdout
 
 
@@ -267,7 +275,7 @@ def test_ctrl_c_while_a_day_is_copied_is_an_interrupt_and_no_failure(world: Worl
 def test_a_home_or_a_database_that_cannot_be_is_said_in_one_line(
     environment: dict[str, str], message: str, tmp_path: Path, users_environment: dict[str, str]
 ) -> None:
-    done = _hl(tmp_path, {**users_environment, **environment}, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
+    done = run_in_process(tmp_path, {**users_environment, **environment}, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -277,13 +285,13 @@ def test_an_incomplete_day_exits_with_3_and_a_failed_one_with_1(world: World, tm
     path = world.bucket / "node_fills_by_block/hourly/20260315/3.lz4"
     path.parent.mkdir(parents=True)
     path.write_bytes(lz4.frame.compress(b""))
-    done = _hl(tmp_path, world.environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
+    done = run_program(tmp_path, world.environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
     assert done.returncode == 3
     assert "incomplete" in done.stdout
 
     s3.client().create_bucket(Bucket="closed", CreateBucketConfiguration={"LocationConstraint": REGION})
     refused = {**world.environment, "HL_NODE_DATA_URL": "s3://closed", "AWS_ENDPOINT_URL": s3.url}
-    done = _hl(tmp_path, refused, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
+    done = run_in_process(tmp_path, refused, "ingest", "--from", "2026-03-15", "--to", "2026-03-15")
     assert done.returncode == 1
     assert "no AWS credentials found; set AWS_PROFILE" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -295,14 +303,14 @@ def test_the_demo_works_and_neither_sees_nor_touches_a_real_installation(
     (tmp_path / ".env").write_text("HL_DATABASE_URL=postgresql://nobody@127.0.0.1:1/nothing\nHL_LAKE_URL=real-lake\n")
     environment = {**users_environment, "HL_HOME": str(tmp_path / "real-home"), "HL_NODE_DATA_URL": "s3://real"}
 
-    done = _hl(tmp_path, environment, "demo")
+    done = run_program(tmp_path, environment, "demo")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("2025-09-")] == ["whole", "whole"]
     assert "most traded: HYPE" in done.stdout
     assert "up --demo" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".hl-demo"]
-    shown = _hl(tmp_path, environment, "status", "--demo")
+    shown = run_program(tmp_path, environment, "status", "--demo")
     assert "days      2, " in shown.stdout
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import pytest
 
 from hl_pipeline.cli.backfill import BadWalletsError, choose_shards, read_wallets
 from hl_pipeline.domain.shards import SHARDS, shard_of
+from hl_pipeline_tests.cli import Done, run_in_process, run_program
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.servers.info_api import InfoServer, User, serve_info
 
@@ -28,12 +28,17 @@ FROM unnest(%s::text[]) wallet, unnest('{2030-01-01,2030-01-02}'::date[]) day
 """
 
 
-def _hl(world: World, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    program = str(Path(sys.executable).parent / "hl")
-    environment = world.environment | {"HL_INFO_WEIGHT_PER_MINUTE": "1000000", "HL_INFO_BACKOFF_SECONDS": "0.01"} | variables
-    return subprocess.run(
-        [program, "backfill", *arguments], env=environment, input=stdin, capture_output=True, text=True, timeout=120, check=False
+def _backfill(
+    world: World,
+    *arguments: str,
+    stdin: str = "",
+    run: Callable[..., Done] = run_in_process,
+    variables: dict[str, str] | None = None,
+) -> Done:
+    environment = (
+        world.environment | {"HL_INFO_WEIGHT_PER_MINUTE": "1000000", "HL_INFO_BACKOFF_SECONDS": "0.01"} | (variables or {})
     )
+    return run(Path.cwd(), environment, "backfill", *arguments, stdin=stdin)
 
 
 def test_the_shards_of_all_workers_are_all_shards_once() -> None:
@@ -63,7 +68,7 @@ def test_bad_input_is_named(ask: Callable[[], object], message: str, monkeypatch
 
 
 def test_bad_lines_are_named_by_number_and_nothing_is_asked_or_noted(world: World, connection: psycopg.Connection) -> None:
-    done = _hl(world, "--wallets", "-", stdin="0x" + "a" * 40 + "\nbob\n\n0x" + "b" * 41 + "\n")
+    done = _backfill(world, "--wallets", "-", stdin="0x" + "a" * 40 + "\nbob\n\n0x" + "b" * 41 + "\n")
     assert done.returncode == 2
     said = " ".join(done.stderr.split())
     assert "--wallets -: line 2 is 'bob'; line 4 is '0x" + "b" * 41 + "': must be 0x and 40 hex digits" in said
@@ -85,20 +90,19 @@ def test_the_command_asks_for_what_it_is_told_and_says_how_it_stands(
     with serve_info(InfoServer({real.wallet: real}, refused={wallets[3]: "no"})) as info:
         asked = {"HL_INFO_URL": info.url, **window}
         listed = f"{wallets[5]}\n\n{real.wallet.upper().replace('0X', '0x')}\n"
-        of_file = _hl(world, "--wallets", "-", stdin=listed, **asked)
+        of_file = _backfill(world, "--wallets", "-", stdin=listed, run=run_program, variables=asked)
         assert of_file.returncode == 0, of_file.stdout + of_file.stderr
         assert "2 wallets: 2 complete, 0 truncated, 0 failed, 0 not asked yet; 2,000 fills" in of_file.stdout
         assert {call.question["user"] for call in info.log} == {wallets[5], real.wallet}
-        limited = _hl(world, "--all", "--limit", "1", "--wallet", wallets[4], "--wallet", wallets[0], **asked)
+        limited = _backfill(world, "--all", "--limit", "1", "--wallet", wallets[4], "--wallet", wallets[0], variables=asked)
         assert limited.returncode == 3, limited.stdout + limited.stderr
         assert "2 wallets: 1 complete, 0 truncated, 0 failed, 1 not asked yet; 0 fills" in limited.stdout
-        rest = _hl(world, "--all", **asked)
+        rest = _backfill(world, "--all", variables=asked)
         assert rest.returncode == 1, rest.stdout + rest.stderr
         assert f"{shard_of(wallets[3])}  failed " in rest.stdout
         assert "7 wallets: 6 complete, 0 truncated, 1 failed, 0 not asked yet; 2,000 fills" in rest.stdout
-        status = subprocess.run(
-            [str(Path(sys.executable).parent / "hl"), "status"], env=world.environment, capture_output=True, text=True, check=True
-        )
+        status = run_in_process(Path.cwd(), world.environment, "status")
+        assert status.returncode == 0
         assert "wallets   asked of the info API: 6 complete, 1 failed" in status.stdout
         # Each question about each wallet once, with a page more of the real one; the refused one's slices are not asked for.
         asked_for = [(call.question["user"], call.question["type"]) for call in info.log]

@@ -6,8 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -20,8 +19,6 @@ from dagster import DagsterInstance, materialize
 from pydantic import SecretStr
 
 from hl_pipeline.definitions import ASSETS, build_resources
-from hl_pipeline.domain.load_plan import hours_of, hours_to_append
-from hl_pipeline.domain.records import ObjectMeta, ObjectVersion, version_of
 from hl_pipeline.events import is_event
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import Sample, write_sample
@@ -336,71 +333,3 @@ def test_an_increment_passes_the_checks_of_the_whole_day_and_keeps_failed_ones(
     same = ("trades", "trades_with_one_leg", "duplicates_dropped", "rows_in_lake", "rows_in_database")
     assert again["hours_made"] == 24
     assert [after[name] for name in same] == [again[name] for name in same]
-
-
-def _meta(hour: int, etag: str = "e", source: str = "node_fills_by_block", before_ms: int = 300) -> ObjectMeta:
-    """An object that begins a little before its hour and ends a little before the next."""
-    start = int((START + timedelta(hours=hour)).timestamp() * 1000)
-    return ObjectMeta(
-        key=f"{source}/hourly/20260315/{hour}.lz4",
-        etag=etag,
-        size=1,
-        source=source,
-        object_date=str(DAY),
-        hour=hour,
-        parser=1,
-        rows=1,
-        lines=1,
-        bad_lines=0,
-        blocks=1,
-        repeated_blocks=0,
-        first_block=None,
-        last_block=None,
-        first_block_time_ns=None,
-        last_block_time_ns=None,
-        missing_blocks=[],
-        first_time_ms=start - before_ms,
-        last_time_ms=start + 3_600_000 - 200,
-        fetched_at="",
-    )
-
-
-def _decide(
-    metas: list[ObjectMeta], loaded: list[ObjectMeta], left: dict[int, list[ObjectMeta]] | None = None
-) -> list[int] | None:
-    """With a lake that is as the loaded objects made it, but for what a killed run has `left`."""
-    in_lake: dict[int, set[ObjectVersion]] = {}
-    for hour in range(24):
-        if of_hour := {version_of(meta) for meta in loaded if hour in hours_of(DAY, meta)}:
-            in_lake[hour] = of_hour
-    in_lake |= {hour: {version_of(meta) for meta in of} for hour, of in (left or {}).items()}
-    return hours_to_append(DAY, metas, {version_of(meta) for meta in loaded}, in_lake)
-
-
-def test_new_objects_ask_for_the_hours_that_they_reach_into() -> None:
-    four = [_meta(hour) for hour in range(4)]
-    assert _decide(four, four[:3]) == [2, 3]
-    assert _decide(four, [four[0], four[1], four[3]]) == [1, 2]
-    assert _decide(four, four[1:]) == [0]
-    assert _decide([_meta(23), _meta(24)], [_meta(23)]) == [23]
-    assert _decide([_meta(23), _meta(24, before_ms=0)], [_meta(23)]) == []
-    assert _decide([_meta(0), _meta(1, before_ms=9_000_000)], [_meta(0)]) == [0, 1]
-
-
-def test_hours_of_which_the_lake_has_other_objects_are_asked_for_too() -> None:
-    three = [_meta(hour) for hour in range(3)]
-    assert _decide(three, three[:2], {0: [three[0], _meta(1, "older")]}) == [0, 1, 2]
-    assert _decide(three, three[:2], {1: three[1:3], 2: [three[2]]}) == [1, 2]
-    assert _decide([*three, _meta(3)], three, {0: []}) == [0, 2, 3]
-
-
-def test_the_whole_day_is_loaded_unless_what_was_loaded_is_unchanged_and_by_block() -> None:
-    three = [_meta(hour) for hour in range(3)]
-    assert _decide(three, []) is None
-    assert _decide(three, three) is None
-    assert _decide([_meta(0, "rewritten"), *three[1:]], three[:2]) is None
-    assert _decide([replace(three[0], parser=2), *three[1:]], three[:2]) is None
-    assert _decide(three[1:], three[:2]) is None
-    assert _decide([*three, _meta(0, source="node_fills")], three) is None
-    assert _decide(three, three[:1]) is None, "more is new than is loaded"
-    assert _decide([], []) is None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -13,17 +12,16 @@ import lz4.frame
 import polars as pl
 
 from hl_pipeline.warehouse.connect import connect
+from hl_pipeline_tests.cli import Done, run_in_process, run_program
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.naive.fills import event_day, expected_fill, in_order, read_bucket, stored_fills, without
 from hl_pipeline_tests.servers.s3 import S3Server
 
-HL = str(Path(sys.executable).parent / "hl")
 BUCKET = "s3/hl-mainnet-node-data"
 
 
-def _ingest(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [HL, "ingest", "--from", "2026-03-14", "--to", "2026-03-15"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+def _ingest(environment: dict[str, str], run: Callable[..., Done] = run_in_process) -> Done:
+    return run(Path.cwd(), environment, "ingest", "--from", "2026-03-14", "--to", "2026-03-15")
 
 
 def _assert_every_real_fill_is_there(world: World, samples: Path) -> None:
@@ -52,9 +50,8 @@ def test_the_25_real_trades_of_node_trades_are_50_legs_and_25_trades(world: Worl
     path = world.bucket / "node_trades/hourly/20250624/2.lz4"
     path.parent.mkdir(parents=True)
     path.write_bytes(lz4.frame.compress(text))
-    command = [HL, "ingest", "--from", "2025-06-24", "--to", "2025-06-24"]
 
-    done = subprocess.run(command, env=world.environment, capture_output=True, text=True, timeout=120, check=False)
+    done = run_in_process(Path.cwd(), world.environment, "ingest", "--from", "2025-06-24", "--to", "2025-06-24")
 
     assert done.returncode == 3, done.stderr
     trades = [json.loads(line, parse_float=Decimal) for line in text.splitlines()]
@@ -85,7 +82,7 @@ def test_the_real_fills_come_through_an_s3_server_that_refuses_who_does_not_pay(
     before = len(s3.requests)
     environment = {**world.environment, **s3.environment, "HL_NODE_DATA_URL": "s3://real"}
 
-    done = _ingest(environment)
+    done = _ingest(environment, run_program)
 
     assert done.returncode == 3, done.stderr
     _assert_every_real_fill_is_there(world, samples)

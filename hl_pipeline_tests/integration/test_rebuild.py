@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,9 +22,9 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.stages.disk_space import NoSpaceError
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.embedded import binary
+from hl_pipeline_tests.cli import Done, run_in_process, run_program
 from hl_pipeline_tests.conftest import NewDatabase, World
 
-HL = str(Path(sys.executable).parent / "hl")
 FIRST, LAST = date(2025, 7, 26), date(2025, 7, 27)
 _TABLES = ("hl.fills", "hl.candles", "hl.daily_stats", "hl.user_stats", "hl.fills_day_objects", "hl.twaps", "hl.twap_slice_days")
 _LEDGER = """
@@ -37,7 +36,7 @@ _HOURS = """
 SELECT date, hour, rows, duplicates, conflicts, repeated, trades, single_legs, crowded FROM hl.fills_hours ORDER BY date, hour
 """
 _DATES = "SELECT DISTINCT (time AT TIME ZONE 'UTC')::date FROM hl.fills"
-Hl = Callable[..., subprocess.CompletedProcess[str]]
+Hl = Callable[..., Done]
 Bring = Callable[..., ExecuteInProcessResult]
 
 
@@ -73,9 +72,9 @@ def bring(world: World, made: Path, instance: DagsterInstance, monkeypatch: pyte
 def hl(world: World) -> Hl:
     """The command line in that world; the bucket it has is one that nobody may ask."""
 
-    def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*words: str, call: Callable[..., Done] = run_in_process, **environment: str) -> Done:
         whole = {**world.environment, "HL_NODE_DATA_URL": "s3://nobody-may-ask-here", **environment}
-        return subprocess.run([HL, *words], env=whole, capture_output=True, text=True, timeout=120, check=False)
+        return call(Path.cwd(), whole, *words)
 
     return run
 
@@ -103,7 +102,7 @@ def test_a_database_made_again_from_the_lake_alone_has_the_same_bytes(
     bring(FIRST, LAST)
     rebuilt = new_database("template0")
 
-    done = hl("rebuild", HL_DATABASE_URL=rebuilt)
+    done = hl("rebuild", call=run_program, HL_DATABASE_URL=rebuilt)
 
     assert done.returncode == 3, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [[str(FIRST), "unprovable"], [str(LAST), "unprovable"]]
@@ -134,7 +133,7 @@ def test_days_that_are_dropped_leave_hl_fills_and_nothing_else_and_come_back(bri
 
     assert hl("drop", *_span()).returncode == 1, "nobody has said yes"
     assert _dump(world.database_url) == before
-    done = hl("drop", *_span(FIRST, FIRST), "--yes")
+    done = hl("drop", *_span(FIRST, FIRST), "--yes", call=run_program)
 
     assert done.returncode == 0, done.stderr
     assert "1 days, 2025-07-26 to 2025-07-26" in done.stdout

@@ -9,7 +9,7 @@ from typing import Any
 
 import lz4.frame
 import psycopg
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_pipeline.formats.by_block import PARSER, decode_chunk
@@ -20,13 +20,14 @@ from hl_pipeline.lake.store import Lake
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.load_fills import load_objects
 from hl_pipeline_tests.naive.fills import expected_fill, in_order, stored_fills, without
+from hl_pipeline_tests.profiles import examples
 from hl_pipeline_tests.strategies import as_lines, blocks
 
 DAY = date(2026, 3, 15)
 KEY = "node_fills_by_block/hourly/20260315/5.lz4"
 
 
-@settings(max_examples=75, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@examples(75)
 @given(made=blocks(), spaced=st.booleans(), ascii_only=st.booleans())
 def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
     made: list[dict[str, Any]], spaced: bool, ascii_only: bool, lake: Lake, connection: psycopg.Connection, database_url: str

@@ -23,7 +23,7 @@ from hl_pipeline_tests.processes import (
 )
 from hl_pipeline_tests.services import Up, processes_of, up_in
 
-pytestmark = pytest.mark.waits
+pytestmark = [pytest.mark.waits, pytest.mark.slow]
 
 _DAY = date(2025, 9, 1)
 _RUNS = """

@@ -18,6 +18,7 @@ from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.killable_runs import Death, Place, run, start
+from hl_pipeline_tests.profiles import scaled
 
 DAY = date(2026, 3, 15)
 _ROWS = """
@@ -96,7 +97,8 @@ def test_killed_at_a_step_a_second_run_ends_with_the_same_rows(
     assert _rows(place) == never_killed[:2]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.random
+@pytest.mark.parametrize("seed", range(scaled(20)))
 def test_killed_at_a_random_moment_a_second_run_ends_with_the_same_rows(
     seed: int, new_place: Callable[[], Place], never_killed: tuple[int, str, float]
 ) -> None:

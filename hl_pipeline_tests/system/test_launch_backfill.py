@@ -15,10 +15,9 @@ import pytest
 
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url
-from hl_pipeline_tests.processes import free_port, program, run, users_environment, wait_until
+from hl_pipeline_tests.cli import run_in_process
+from hl_pipeline_tests.processes import free_port, users_environment, wait_until
 from hl_pipeline_tests.services import Up, up_in
-
-pytestmark = pytest.mark.waits
 
 _FIRST = date(2025, 9, 1)
 _DAYS = int(os.environ.get("BACKFILL_TEST_DAYS", "4"))
@@ -51,6 +50,8 @@ def _backfills(up: Up) -> list[str]:
         return [status for (status,) in connection.execute("SELECT status FROM bulk_actions").fetchall()]
 
 
+@pytest.mark.waits
+@pytest.mark.slow
 def test_a_span_is_filled_once_by_so_many_runs_at_once_though_the_daemon_is_killed(directory: Path) -> None:
     sample = write_sample(directory / "sample", first_day=_FIRST, days=_DAYS, fills_per_hour=40)
     last = _FIRST + timedelta(days=_DAYS - 1)
@@ -102,6 +103,6 @@ def test_days_that_cannot_be_asked_for_are_refused_before_anything_starts(tmp_pa
         ("--backfill-from", "2025-02-30"): "is not a day like",
     }
     for options, said in answers.items():
-        done = run([program("hl"), "up", *options], users_environment(), tmp_path)
-        assert (done.returncode, said in done.stdout) == (2, True), done.stdout
+        done = run_in_process(tmp_path, users_environment(), "up", *options)
+        assert (done.returncode, said in " ".join(done.stderr.split())) == (2, True), done.stderr
     assert not [*tmp_path.iterdir()]

@@ -28,7 +28,7 @@ from hl_pipeline_tests.processes import PROJECT, Program, program, started, wait
 from hl_pipeline_tests.servers.flaky_s3 import Fault, FlakyS3, serve_flaky
 from hl_pipeline_tests.servers.s3 import REGION, S3Server
 
-pytestmark = pytest.mark.waits
+pytestmark = [pytest.mark.waits, pytest.mark.slow]
 
 TODAY = datetime.now(UTC).date()
 WEEK = [TODAY - timedelta(days=6 - n) for n in range(7)]

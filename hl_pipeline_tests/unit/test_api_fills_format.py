@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_pipeline.formats import node_fills
@@ -54,7 +54,6 @@ def test_an_empty_page_is_no_rows() -> None:
         assert (decoded.fills.height, decoded.fills.schema, decoded.bad, decoded.lines) == (0, FILL_SCHEMA, [], 0)
 
 
-@settings(max_examples=50)
 @given(made=st.lists(fills(DAY_MS), max_size=4))
 def test_any_legal_fill_is_what_node_fills_makes_of_it(made: list[dict[str, Any]]) -> None:
     text = as_lines(made, spaced=False, ascii_only=False)
@@ -64,7 +63,6 @@ def test_any_legal_fill_is_what_node_fills_makes_of_it(made: list[dict[str, Any]
     assert decoded.fills.equals(expected.fills)
 
 
-@settings(max_examples=50)
 @given(made=st.lists(st.tuples(fills(DAY_MS), st.integers(0, 2**50)), max_size=4))
 def test_a_slice_is_its_fill_with_the_id_of_its_twap(made: list[tuple[dict[str, Any], int]]) -> None:
     made = [(fill if fill.get("twapId") is None else {**fill, "twapId": twap}, twap) for fill, twap in made]

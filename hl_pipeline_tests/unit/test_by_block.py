@@ -10,12 +10,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from hl_pipeline.formats import by_block
 from hl_pipeline.formats.by_block import decode_chunk
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.exact_decode import parse_fill
+from hl_pipeline_tests.profiles import examples
 from hl_pipeline_tests.records.reading import read_record
 from hl_pipeline_tests.strategies import damaged
 
@@ -320,7 +321,7 @@ _SMALL = b"".join(_line({**json.loads(block), "events": json.loads(block)["event
 _PIECES = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b" ", b"null", b"}],[", b'"twapId":1,']
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(damaged(_SMALL, _PIECES))
 def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(chunk: bytes) -> None:
     fast, exact = decode_chunk(chunk), by_block._decode_exactly(chunk, 1)

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pytest
+
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.naive.fills import write_object
 from hl_pipeline_tests.records.reading import read_record
@@ -41,6 +43,7 @@ def _decode(path: Path, lake: Path) -> tuple[int, int, int]:
     return rows, bad, memory
 
 
+@pytest.mark.slow
 def test_an_hour_of_a_million_fills_and_a_line_of_two_megabytes_stay_under_the_limit(tmp_path: Path) -> None:
     first = json.loads(read_record("node_fills_by_block_20260315_0.jsonl").splitlines()[0])
     long = {**first, "events": [[user, {**fill, "tid": n}] for n in range(400) for user, fill in first["events"]]}

@@ -9,13 +9,14 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_pipeline.formats import by_block, node_fills
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.fills import FILL_SCHEMA, LIQUIDATION_FIELDS, OPTIONAL_FIELDS, REGULAR_FIELDS
 from hl_pipeline.formats.node_fills import decode_chunk
+from hl_pipeline_tests.profiles import examples
 from hl_pipeline_tests.records.reading import read_record
 from hl_pipeline_tests.strategies import as_lines, blocks, damaged, fills
 
@@ -149,7 +150,7 @@ def test_spelling_changes_nothing() -> None:
         assert decode_chunk(spelling).fills.equals(expected)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(made=blocks(), spaced=st.booleans(), ascii_only=st.booleans(), flat=st.booleans())
 def test_any_legal_fill_is_what_by_block_makes_of_it_but_for_the_block(
     made: list[dict[str, Any]], spaced: bool, ascii_only: bool, flat: bool
@@ -164,7 +165,7 @@ def test_any_legal_fill_is_what_by_block_makes_of_it_but_for_the_block(
     assert decoded.fills.select(OF_BLOCKS[:3]).null_count().row(0) == (len(events),) * 3
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(fill=fills(FILL["time"]), also=fills(FILL["time"]))
 def test_the_fast_way_and_the_exact_one_agree_on_any_legal_fill(fill: dict[str, Any], also: dict[str, Any]) -> None:
     chunk = as_lines([[USER, fill], [USER, also]], spaced=False, ascii_only=False)
@@ -196,7 +197,7 @@ _PIECES = [
 ]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(damaged(_SMALL, _PIECES))
 def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(chunk: bytes) -> None:
     fast, exact = decode_chunk(chunk), node_fills._decode_exactly(chunk, 1)

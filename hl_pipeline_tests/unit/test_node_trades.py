@@ -8,13 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_pipeline.formats import node_trades
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.fills import FILL_SCHEMA
 from hl_pipeline.formats.node_trades import decode_chunk
+from hl_pipeline_tests.profiles import examples
 from hl_pipeline_tests.records.reading import read_record
 from hl_pipeline_tests.strategies import as_lines, damaged, trades
 
@@ -276,7 +277,7 @@ def _trade_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in trade.items() if name not in missing[0]} | of_trade
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(made=st.lists(trades(), max_size=4), spaced=st.booleans(), ascii_only=st.booleans())
 def test_any_legal_trade_can_be_told_from_its_rows(made: list[dict[str, Any]], spaced: bool, ascii_only: bool) -> None:
     chunk = as_lines(made, spaced=spaced, ascii_only=ascii_only)
@@ -314,7 +315,7 @@ _PIECES = [
 ]
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(damaged(_SMALL, _PIECES))
 def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(chunk: bytes) -> None:
     fast, exact = decode_chunk(chunk), node_trades._decode_exactly(chunk, 1)

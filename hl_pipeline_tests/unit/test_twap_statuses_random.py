@@ -10,11 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_pipeline.formats.framing import UnreadableObjectError
 from hl_pipeline.formats.twap_statuses import decode_json_lines, decode_parquet
+from hl_pipeline_tests.profiles import examples
 from hl_pipeline_tests.strategies import addresses, as_lines, damaged, decimals, json_values, names
 from hl_pipeline_tests.twap_statuses import (
     EPOCH,
@@ -71,7 +72,7 @@ def _events(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     return dict(draw(st.permutations(list(event.items())))), row
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.lists(st.lists(_events(), max_size=3) | _events(), max_size=3), st.booleans(), st.booleans())
 def test_any_legal_event_is_taken_as_it_is(made: list[Any], spaced: bool, ascii_only: bool) -> None:
     lines: list[Any] = []
@@ -90,7 +91,7 @@ def test_any_legal_event_is_taken_as_it_is(made: list[Any], spaced: bool, ascii_
 _PIECES = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b"9", b" ", b"null", b"},{", b"e", b"\xc3\xa9"]
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(damaged(REAL, _PIECES))
 def test_whatever_the_damage_it_is_the_damaged_lines_matter(chunk: bytes) -> None:
     whole = {line: decode_json_lines(line, 1).statuses.drop("line") for line in LINES}
@@ -246,7 +247,7 @@ def _files(draw: st.DrawFn) -> tuple[io.BytesIO, list[dict[str, Any]]]:
     return parquet_file(shuffled, **how), rows
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(_files())
 def test_any_legal_row_of_any_types_is_taken_as_it_is(made: tuple[io.BytesIO, list[dict[str, Any]]]) -> None:
     file, expected = made
@@ -259,7 +260,7 @@ def test_any_legal_row_of_any_types_is_taken_as_it_is(made: tuple[io.BytesIO, li
 _CONTENT = parquet_file({name: [value] * 3 for name, value in FLAT.items()}, compression="none").getvalue()
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.lists(st.tuples(st.integers(0, len(_CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=3))
 def test_whatever_the_damage_to_parquet_it_gives_its_rows_or_one_error(changes: list[tuple[int, int]]) -> None:
     content = bytearray(_CONTENT)

@@ -1,0 +1,20 @@
+"""How many random cases a test draws: few in `make test` (profile ci), all of them in `make test-system` (full), and twenty
+times as many in `make reliability`. `pytest --hypothesis-profile` chooses the profile; conftest registers them.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+FULL = 50
+"""Examples of a property test in the profile full, unless it asks for another number."""
+
+
+def scaled(full: int) -> int:
+    """What `full` cases in the profile full are in the profile that is in use; at least one."""
+    return max(1, full * settings().max_examples // FULL)
+
+
+def examples(full: int) -> settings:
+    """Settings of a property test that draws `full` examples in the profile full."""
+    return settings(max_examples=scaled(full))
