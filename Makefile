@@ -9,7 +9,7 @@ SYSTEM_PACKAGES := chromium
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check quick test test-system reliability bench bench-full pictures
+.PHONY: setup system-packages demo up check quick unit test test-system reliability bench bench-full pictures
 setup: .venv/.synced
 
 $(UV):
@@ -26,15 +26,18 @@ demo: setup
 up: setup
 	$(BIN)/hl up
 
-# Format, lint and types.
+# Format, lint, import contracts and types.
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright
 
-# The checks and the unit tests: within a minute, before each commit.
-quick: check
+# The checks beside the unit tests: within a minute, before each commit.
+quick: setup
+	$(MAKE) --jobs 2 --output-sync check unit
+
+unit: setup
 	POLARS_MAX_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow" hl_pipeline_tests/unit
 
 # The gate: the checks and all tests but the slow ones, property tests with few examples; at most 8 minutes on 2 cores.
@@ -59,7 +62,8 @@ bench-full: setup
 
 # What a level needs of the machine beyond Python; nothing is installed that is there already.
 system-packages:
-	@command -v chromium chromium-browser google-chrome >/dev/null || apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
 
 # The README's pictures, from the real UI in Chromium.
 pictures: setup system-packages

@@ -78,7 +78,7 @@ def test_every_secret_that_postgresql_knows_is_hidden() -> None:
         "postgresql://u:pass",
     ],
 )
-def test_a_url_that_does_not_say_where_its_password_ends_is_refused_without_a_part_of_it(url: str) -> None:
+def test_a_url_whose_password_has_no_clear_end_is_refused_and_no_part_of_it_shown(url: str) -> None:
     with pytest.raises(BadUrlError):
         parse_url(url)
     for use in (connect, ensure_database):
