@@ -68,4 +68,5 @@ def to_result(check: Check) -> AssetCheckResult:
 
 
 def severity(is_harmless: bool) -> AssetCheckSeverity:
+    """WARN where the day is not at fault, else ERROR."""
     return AssetCheckSeverity.WARN if is_harmless else AssetCheckSeverity.ERROR

@@ -86,6 +86,7 @@ def _check_strays(objects: Sequence[StatusObject]) -> AssetCheckResult:
 
 
 def check_presence(verdict: StatusVerdict, name: str) -> AssetCheckResult:
+    """Whether the day's objects are there, as the verdict says."""
     return AssetCheckResult(
         check_name=name,
         # What nothing can prove, or what no source has, is no fault of the day.

@@ -41,6 +41,7 @@ _WITH_REDOWNLOAD = ("--object-key",)
 
 
 def parse_moment(text: str) -> datetime:
+    """A time as it is typed: UTC unless it has a zone. Raises BadParameter."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

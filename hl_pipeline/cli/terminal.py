@@ -33,6 +33,7 @@ Demo = Annotated[bool, typer.Option("--demo", help="The demo's own home (.hl-dem
 
 
 def parse_day(text: str | date) -> date:
+    """A day as it is typed. Raises BadParameter."""
     if isinstance(text, date):  # a default
         return text
     try:
@@ -107,6 +108,7 @@ def open_existing(settings: Settings) -> Generator[str]:
 
 
 def check_order(first: date | None, last: date | None) -> None:
+    """End the command where `last` is before `first`."""
     if first is not None and last is not None and last < first:
         fail(f"--to {last} is before --from {first}", code=ExitCode.USAGE)
 
@@ -138,5 +140,6 @@ def open_existing_lake(settings: Settings) -> Lake:
 
 
 def fail(message: str, code: ExitCode = ExitCode.FAILED) -> NoReturn:
+    """Print the error and end the command."""
     errors.print(f"[red]error:[/] {escape(message)}")
     raise typer.Exit(int(code))

@@ -33,10 +33,12 @@ _PROGRESS = ".wallets.json"
 
 
 def api_fills_path(day: date, shard: str) -> str:
+    """Where a shard's fills of a day are, from the lake's root."""
     return f"{API_FILLS}/date={day}/shard={shard}.parquet"
 
 
 def api_bad_path(shard: str) -> str:
+    """Where a shard's quarantined fills are, from the lake's root."""
     return f"{API_FILLS}/shard={shard}.bad.jsonl"
 
 

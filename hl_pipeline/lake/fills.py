@@ -55,10 +55,12 @@ _REPEATING = (
 
 
 def raw_path(object_date: date, hour: int, source: str) -> str:
+    """Where an object's rows are, from the lake's root."""
     return f"raw_fills/object_date={object_date}/hour={hour:02}.{source}.parquet"
 
 
 def fills_path(day: date, hour: int) -> str:
+    """Where an hour's fills are, from the lake's root."""
     return f"fills/date={day}/hour={hour:02}.parquet"
 
 

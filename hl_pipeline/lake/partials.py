@@ -42,6 +42,7 @@ def read_partial(lake: Lake, table: str, day: date, hour: int, of: HourOfFills) 
 
 
 def remove_partials(lake: Lake, table: str, day: date) -> None:
+    """Remove a day's hourly parts of a table."""
     for path in list_files(lake, f"partials/{table}/date={day}"):
         remove(lake, path)
 

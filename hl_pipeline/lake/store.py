@@ -110,6 +110,7 @@ def remove(lake: Lake, path: str) -> None:
 
 
 def exists(lake: Lake, path: str) -> bool:
+    """Whether the lake has a file at `path`."""
     return lake.filesystem.get_file_info(f"{lake.root}/{path}").type == pa_fs.FileType.File
 
 

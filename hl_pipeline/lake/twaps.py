@@ -49,6 +49,7 @@ _SLICE_SCHEMA = {name: FILL_SCHEMA[name] for name in SLICE_COLUMNS}
 
 
 def status_object_path(object_date: date, key: str) -> str:
+    """Where an object's statuses are, from the lake's root; keys that differ have different files."""
     stem = re.sub(r"[^A-Za-z0-9_-]", "-", Path(key).name.partition(".")[0])[:80]
     return f"raw_twap_statuses/object_date={object_date}/{stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.parquet"
 
@@ -189,6 +190,7 @@ def read_slices(lake: Lake, day: date, twap_ids: pl.Series) -> pl.DataFrame:
 
 
 def slices_path(day: date) -> str:
+    """Where a day's fills of TWAPs are, from the lake's root."""
     return f"twap_slices/date={day}/slices.parquet"
 
 

@@ -91,6 +91,7 @@ def thin_old_runs(context: OpExecutionContext, settings: SettingsParam) -> None:
 
 @job(description="Deletes the log lines of runs that ended more than HL_RUNS_KEEP_DAYS ago. What it made and checked stays.")
 def thin_runs_by_age() -> None:
+    """Thin the runs that are old enough."""
     thin_old_runs()
 
 

@@ -84,6 +84,7 @@ def running_url(home: Path) -> str | None:
 
 
 def embedded_url(home: Path, database: str = _DATABASE) -> str:
+    """The URL of a database in the embedded server of `home`."""
     return build_url({"user": "postgres", "dbname": database, "host": str(_socket_directory(home.absolute()))})
 
 

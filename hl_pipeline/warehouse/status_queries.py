@@ -81,11 +81,13 @@ Days = Mapping[date, LoadedDay]
 
 
 def read_fills_days(connection: psycopg.Connection) -> list[FillsDay]:
+    """Every day of hl.fills_days, as `hl status` shows it."""
     with connection.cursor(row_factory=class_row(FillsDay)) as cursor:
         return cursor.execute(_FILLS_DAYS).fetchall()
 
 
 def read_status_days(connection: psycopg.Connection) -> list[StatusDay]:
+    """Every day of hl.twap_days, as `hl status` shows it."""
     with connection.cursor(row_factory=class_row(StatusDay)) as cursor:
         return cursor.execute(_STATUS_DAYS).fetchall()
 
