@@ -59,7 +59,6 @@ def _compare_parquet(
 ) -> Compared:
     left, right = (pq.read_metadata(file) for file in files)
     found = _compare_values("schema", _describe_schema(files[0], left), _describe_schema(files[1], right))
-    found += _compare_values("layout", _describe_layout(left), _describe_layout(right))
     found += _compare_values(
         "metadata", *(value_as_compared(_own_metadata(m), ids) for m, ids in zip((left, right), files_of_ids, strict=True))
     )
@@ -73,6 +72,8 @@ def _compare_parquet(
         frames = [_sort(frame) for frame in frames]
     key = next((key for key in _KEYS if set(key) <= set(frames[0].columns)), ())
     found += compare_rows(frames[0], frames[1], key, limit)
+    # Last: where other rows are laid out in another way, the rows are what matters.
+    found += _compare_values("layout", _describe_layout(left), _describe_layout(right))
     return Compared(group, path, max(frame.height for frame in frames), found)
 
 
