@@ -215,6 +215,14 @@ class Settings(ApiOptions, BaseSettings):
             raise ValueError("must be minute, hour, day, month, weekday, like 30 2 * * *")
         return value
 
+    @field_validator("lake_url")
+    @classmethod
+    def _is_a_known_store(cls, value: str | None) -> str | None:
+        """gs://bucket would become a directory called `gs:`."""
+        if value is not None and "://" in value and not value.startswith("s3://"):
+            raise ValueError("must be a directory or s3://bucket/prefix")
+        return value
+
     @field_validator("lake_url", "node_data_url", "twap_data_url")
     @classmethod
     def _is_absolute(cls, value: str | None) -> str | None:

@@ -9,6 +9,7 @@ from dagster import (
     MaterializeResult,
     PartitionsDefinition,
     PreviewWarning,
+    RawMetadataValue,
     TableColumn,
     TableColumnDep,
     TableColumnLineage,
@@ -26,7 +27,7 @@ OWNERS = ["team:hl-pipeline"]
 
 
 def report(
-    results: StageResults, asset: str, made: StageResult, rows: int, figures: Mapping[str, int | float | str]
+    results: StageResults, asset: str, made: StageResult, rows: int, figures: Mapping[str, RawMetadataValue]
 ) -> MaterializeResult:
     """Show in the UI what a stage returned, and keep it for whoever runs the asset in this process."""
     results.by_asset[asset] = made

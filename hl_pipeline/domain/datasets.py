@@ -27,7 +27,7 @@ class Dataset:
     Keys are `<name>/hourly/YYYYMMDD/H.lz4` where `is_hourly`; else they have a day in any of several forms, and the dataset is
     the only one of its bucket. After `needed_until` a better dataset has every fill: an object that is missing there is no hole.
     Without block numbers (`has_blocks`) nothing can prove that an object is complete. `number` is the millions of its object_ids
-    in the ledger, for ever (None: its objects have none); from four on they are the info API's.
+    in the ledger, for ever (None: its objects have none). The info API's shards have 4 to about 19, so the next one is 20.
     """
 
     name: str

@@ -103,7 +103,7 @@ SUMMED_BELOW = 10**18
 """A price or size from here on is in no sum: too many of them would be more than a Decimal(38,10) holds."""
 
 FILL_KEY = ("time", "coin", "wallet", "side", "tid")
-"""What identifies a fill that has a tid (without one: `once.LEG_KEY`).
+"""What identifies a fill that has a tid (without one: `domain.deduplicate.LEG_KEY`).
 
 Both legs of a trade share `tid`, a self-trade also the wallet, the dust of a day has `tid` 0.
 """

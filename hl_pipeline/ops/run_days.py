@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from typing import Any
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult
 
 from hl_pipeline.ops.run_in_process import explain_failure, open_runner
 from hl_pipeline.resources import StageResults
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.fetch_day import FetchedFills, FetchedStatuses
 from hl_pipeline.stages.load_fills import LoadedFills
-
-_FETCHING = ("raw_fills", "raw_twap_statuses")
-"""Those that do not keep their stage's result yet: their figures are read from the metadata of their materializations."""
 
 
 class Outcome(Enum):
@@ -70,10 +67,11 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def _describe(day: date, result: ExecuteInProcessResult, results: StageResults) -> IngestedDay:
-    objects, statuses = (_metadata_of(result, name) for name in _FETCHING)
-    fetched = sum(int(metadata.get("bytes_fetched", 0)) for metadata in (objects, statuses))
-    seconds = sum(float(metadata.get("seconds", 0)) for metadata in (objects, statuses))
-    seconds += sum(made.seconds for made in results.by_asset.values())
+    of_stages = results.by_asset.values()
+    fetches = [made for made in of_stages if isinstance(made, FetchedFills | FetchedStatuses)]
+    fetched = sum(meta.size for made in fetches for meta in made.result.fetched)
+    bad_lines = sum(meta.bad_lines for made in fetches if isinstance(made, FetchedFills) for meta in made.result.objects)
+    seconds = sum(made.seconds for made in of_stages)
     if not result.success:
         return IngestedDay(day, Outcome.FAILED, "failed", explain_failure(result), 0, fetched, seconds, 0, 0, 0)
     fills = results.of("fills", LoadedFills)
@@ -96,7 +94,7 @@ def _describe(day: date, result: ExecuteInProcessResult, results: StageResults) 
         fills.rows,
         fetched,
         seconds,
-        int(objects.get("bad_lines", 0)),
+        bad_lines,
         fills.verdict.missing_blocks,
         fills.duplicates,
     )
@@ -109,10 +107,3 @@ def _is_harmless(check: AssetCheckEvaluation) -> bool:
 
 def _is_of_twaps(check: AssetCheckEvaluation) -> bool:
     return "twap" in check.asset_key.to_user_string()
-
-
-def _metadata_of(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """The metadata of an asset's materialization in a run; empty, when there was none."""
-    for event in result.asset_materializations_for_node(asset):
-        return {name: value.value for name, value in event.metadata.items()}
-    return {}

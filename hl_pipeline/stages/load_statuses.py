@@ -14,6 +14,7 @@ import psycopg
 from hl_pipeline.domain.checks import Check
 from hl_pipeline.domain.datasets import days_around, start_of
 from hl_pipeline.domain.deduplicate_statuses import deduplicate_statuses
+from hl_pipeline.domain.fetch_checks import check_presence
 from hl_pipeline.domain.records import StatusObject
 from hl_pipeline.domain.status_completeness import StatusVerdict
 from hl_pipeline.events import emit
@@ -44,7 +45,7 @@ class LoadedStatuses:
 
     @property
     def checks(self) -> list[Check]:
-        return [self._check_key(), _check_presence(self.verdict)]
+        return [self._check_key(), check_presence("day_is_there", self.verdict)]
 
     def _check_key(self) -> Check:
         return Check(
@@ -103,9 +104,3 @@ def _read_events(day: date, objects: Sequence[StatusObject], lake: Lake) -> pl.D
 def _span_ns(day: date) -> tuple[int, int]:
     start = int(start_of(day).timestamp()) * 10**9
     return start, start + 86_400 * 10**9
-
-
-def _check_presence(verdict: StatusVerdict) -> Check:
-    # What nothing can prove, or what no source has, is no fault of the day.
-    is_present = verdict.state in ("unprovable", "no source")
-    return Check("day_is_there", is_present, verdict.explanation, verdict.is_harmless)

@@ -33,7 +33,7 @@ _STATUS_VERDICTS = "SELECT date, state, '{}'::text[] FROM hl.twap_days WHERE dat
 
 
 @dataclass(frozen=True, slots=True)
-class FillsDay:
+class FillsDayStatus:
     """A day in hl.fills_days. `is_thinned`: its fills are in the lake alone; `lacks_statistics`: some are of older fills."""
 
     date: date
@@ -80,9 +80,9 @@ class LoadedDay:
 Days = Mapping[date, LoadedDay]
 
 
-def read_fills_days(connection: psycopg.Connection) -> list[FillsDay]:
+def read_fills_days(connection: psycopg.Connection) -> list[FillsDayStatus]:
     """Every day of hl.fills_days, as `hl status` shows it."""
-    with connection.cursor(row_factory=class_row(FillsDay)) as cursor:
+    with connection.cursor(row_factory=class_row(FillsDayStatus)) as cursor:
         return cursor.execute(_FILLS_DAYS).fetchall()
 
 

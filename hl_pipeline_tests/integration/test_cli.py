@@ -85,6 +85,7 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         (["status"], {"HL_PORT": "70000"}, "HL_PORT: Input should be less than or equal to 65535 (it is '70000')"),
         (["status"], {"HL_DATABASE_URL": "mysql://x"}, "HL_DATABASE_URL: Value error, must begin with postgresql://"),
         (["status"], {"HL_BAD_LINES_MAX_SHARE": "2"}, "HL_BAD_LINES_MAX_SHARE"),
+        (["status"], {"HL_LAKE_URL": "gs://bucket/lake"}, "HL_LAKE_URL: Value error, must be a directory or s3://bucket/prefix"),
     ],
 )
 def test_bad_input_is_named_and_changes_nothing(

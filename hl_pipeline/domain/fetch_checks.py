@@ -1,0 +1,82 @@
+"""The checks of a day's objects, decided from the verdict and from what the lake knows of each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hl_pipeline.domain.checks import Check, Figure
+from hl_pipeline.domain.completeness import DayVerdict
+from hl_pipeline.domain.records import StatusObject, StoredObject
+from hl_pipeline.domain.status_completeness import StatusVerdict, find_strays
+
+_HOLES_SHOWN = 1000
+
+
+def check_hours(verdict: DayVerdict) -> Check:
+    """Every object that the day wants is in the lake."""
+    missing = [state for state in verdict.hours if state.state != "present"]
+    objects: list[dict[str, str | int]] = [
+        {
+            "source": state.source.name,
+            "hour": state.hour.isoformat(),
+            "state": state.state,
+            "why": state.why,
+            "acknowledged": state.note or "",
+        }
+        for state in missing
+    ]
+    return Check(
+        "hours_present",
+        not missing,
+        verdict.explain() if missing or not verdict.hours else f"All {len(verdict.hours)} objects are there.",
+        verdict.hours_are_harmless,
+        {"missing_hours": len(missing), **_list("missing_objects", objects)},
+    )
+
+
+def check_holes(verdict: DayVerdict) -> Check:
+    """No block number is missing, within an object or from one to the next."""
+    missing = sum(state.state != "present" for state in verdict.hours)
+    acknowledged = ", all acknowledged" if verdict.holes_are_harmless else ""
+    problem = f"{verdict.missing_blocks} blocks missing in {len(verdict.holes)} holes{acknowledged}."
+    none = "No block missing" + (f" within the objects that are there; {missing} are not." if missing else ".")
+    holes: list[dict[str, str | int]] = [
+        {"first": hole.first, "last": hole.last, "where": hole.where} for hole in verdict.holes[:_HOLES_SHOWN]
+    ]
+    return Check(
+        "blocks_without_holes",
+        not verdict.holes,
+        problem if verdict.holes else none,
+        verdict.holes_are_harmless,
+        {"missing_blocks": verdict.missing_blocks, **_list("holes", holes)},
+    )
+
+
+def check_bad_lines(metas: Sequence[StoredObject], max_share: float) -> Check:
+    """No object has more than `max_share` of its lines in quarantine."""
+    bad = [meta for meta in metas if meta.bad_lines]
+    count = sum(meta.bad_lines for meta in bad)
+    objects: list[dict[str, str | int]] = [{"key": m.key, "bad_lines": m.bad_lines, "lines": m.lines} for m in bad]
+    return Check(
+        "lines_taken",
+        all(meta.bad_lines <= max_share * max(meta.lines, 1) for meta in bad),
+        f"{count} lines or events in quarantine, of {sum(meta.lines for meta in metas)} lines.",
+        metadata={"bad_lines": count, **_list("objects_with_bad_lines", objects)},
+    )
+
+
+def check_presence(name: str, verdict: StatusVerdict) -> Check:
+    """The objects of a day of statuses are there; that nothing can prove them complete, or no source has them, is no fault."""
+    return Check(name, verdict.state in ("unprovable", "no source"), verdict.explanation, verdict.is_harmless)
+
+
+def check_strays(objects: Sequence[StatusObject]) -> Check:
+    """No object has events far from the day in its key."""
+    strays = find_strays(objects)
+    everything_near = "Every event is within a day of the day in its object's key."
+    return Check("events_near_their_day", not strays, ". ".join(strays[:3]) or everything_near, True, {"objects": len(strays)})
+
+
+def _list(name: str, items: list[dict[str, str | int]]) -> dict[str, Figure]:
+    """The entry of a list; none of an empty one."""
+    return {name: items} if items else {}
