@@ -148,7 +148,7 @@ def list_wanted(days: Sequence[date], buckets: Mapping[BucketName, Bucket | None
     for dataset in DATASETS:
         bucket = buckets[dataset.bucket]
         dates = wanted_dates(dataset, days)
-        listing = list_dataset(bucket, dataset, dates[0], dates[-1]) if bucket is not None and dates else {}
+        listing: Listing = list_dataset(bucket, dataset, dates[0], dates[-1]) if bucket is not None and dates else {}
         wanted.append(want(days, dataset, listing))
     return wanted
 

@@ -9,6 +9,7 @@ from hl_pipeline.domain.completeness import hour_of
 from hl_pipeline.domain.datasets import BUCKETS, BY_NAME, DATASETS, SOURCES, wanted_hours
 from hl_pipeline.domain.object_keys import KEY_FORMS, Place, days_that_want, days_to_list, place_of_key
 from hl_pipeline.domain.records import StoredObject
+from hl_pipeline.domain.wanted_objects import Listing
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.buckets import list_dataset
@@ -43,7 +44,7 @@ def look_up(settings: Settings, keys: Iterable[str]) -> list[Place]:
     for place in places:
         dataset = BY_NAME[place.dataset]
         bucket, _ = open_paid_bucket(dataset.bucket, settings)
-        listing = {} if bucket is None else list_dataset(bucket, dataset, place.object_date, place.object_date)
+        listing: Listing = {} if bucket is None else list_dataset(bucket, dataset, place.object_date, place.object_date)
         listed = [item.key for item in listing.get(place.object_date, [])]
         if place.key not in listed:
             url = settings_of(dataset.bucket, settings).url

@@ -204,7 +204,7 @@ def hours_of_day(
     of_hours = {hour: [meta for meta in metas if hour in hours_of(day, meta)] for hour in hours}
     wanted = [meta for meta in metas if any(meta in of_hour for of_hour in of_hours.values())]
     unread = deque(sorted(wanted, key=lambda meta: meta.first_time_ms or 0))
-    pending = [read_api_fills_of_day(lake, shards)] if shards else []
+    pending: list[pl.DataFrame] = [read_api_fills_of_day(lake, shards)] if shards else []
     for hour, of_hour in of_hours.items():
         start = start_of(day) + HOUR * hour
         while unread and (unread[0].first_time_ms or 0) < (start + HOUR).timestamp() * 1000:
