@@ -7,9 +7,9 @@ from typing import Any
 from dagster import (
     AssetCheckSpec,
     MaterializeResult,
+    MetadataValue,
     PartitionsDefinition,
     PreviewWarning,
-    RawMetadataValue,
     TableColumn,
     TableColumnDep,
     TableColumnLineage,
@@ -27,7 +27,7 @@ OWNERS = ["team:hl-pipeline"]
 
 
 def report(
-    results: StageResults, asset: str, made: StageResult, rows: int, figures: Mapping[str, RawMetadataValue]
+    results: StageResults, asset: str, made: StageResult, rows: int, figures: Mapping[str, int | float | str | MetadataValue]
 ) -> MaterializeResult:
     """Show in the UI what a stage returned, and keep it for whoever runs the asset in this process."""
     results.by_asset[asset] = made
