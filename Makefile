@@ -9,7 +9,7 @@ SYSTEM_PACKAGES := chromium
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check quick unit test test-system reliability bench bench-full pictures
+.PHONY: setup system-packages demo up check lint quick types unit test test-system reliability bench bench-full pictures
 setup: .venv/.synced
 
 $(UV):
@@ -27,18 +27,23 @@ up: setup
 	$(BIN)/hl up
 
 # Format, lint, import contracts and types.
-check: setup
+check: setup lint
+	$(BIN)/pyright
+
+lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pyright
 
-# The checks beside the unit tests: within a minute, before each commit.
+# Within a minute, before each commit: the checks, but no types in the tests, and beside them the unit tests.
 quick: setup
-	$(MAKE) --jobs 2 --output-sync check unit
+	$(MAKE) --jobs 2 --output-sync lint types unit
+
+types: setup
+	$(BIN)/pyright hl_pipeline api
 
 unit: setup
-	POLARS_MAX_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow" hl_pipeline_tests/unit
+	POLARS_MAX_THREADS=1 $(BIN)/pytest -m "not slow" hl_pipeline_tests/unit
 
 # The gate: the checks and all tests but the slow ones, property tests with few examples; at most 8 minutes on 2 cores.
 test: check
