@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from io import BytesIO
 from typing import Any
@@ -26,8 +26,9 @@ from hl_pipeline.domain.datasets import API_FILLS
 from hl_pipeline.domain.records import ApiShard
 from hl_pipeline.formats.api_fills import PARSER
 from hl_pipeline.formats.arrow import as_arrow
-from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, NO_FILLS, BadLine, in_fill_schema
-from hl_pipeline.lake.store import Lake, exists, list_files, open_file, read_meta, read_rows, replacing, write_table
+from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, BadLine
+from hl_pipeline.lake.fills import read_fills
+from hl_pipeline.lake.store import Lake, exists, list_files, open_file, read_meta, replacing, write_table
 
 _PROGRESS = ".wallets.json"
 
@@ -75,7 +76,7 @@ def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> Api
     known = read_meta(lake, path, ApiShard) if exists(lake, path) else None
     frames = [fills]
     if known is not None:
-        frames.insert(0, read_api_fills(lake, known).drop("object"))
+        frames.insert(0, read_fills(lake, known).drop("object"))
     # The row that knows of its TWAP goes before one that does not; where an item stood on its page means nothing here.
     rows = (
         pl.concat(frames)
@@ -105,28 +106,15 @@ def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> Api
     return meta
 
 
-def list_api_shards(lake: Lake, day: date) -> list[ApiShard]:
-    """The shards of which the lake has fills of a day, in order."""
-    return [read_meta(lake, path, ApiShard) for path in list_files(lake, f"{API_FILLS}/date={day}")]
-
-
-def read_api_fills(lake: Lake, meta: ApiShard) -> pl.DataFrame:
-    """The shard's fills of a day: FILL_SCHEMA and `object`, its key. Raises LakeChangedError when `meta` is of older ones."""
-    return in_fill_schema(read_rows(lake, meta.key, meta)).with_columns(pl.lit(meta.key).alias("object"))
-
-
-def read_api_wallets(lake: Lake, metas: Sequence[ApiShard]) -> list[str]:
-    """The wallets that have fills in these files, in order."""
+def read_api_shards(lake: Lake, day: date) -> tuple[list[ApiShard], list[str]]:
+    """The shards of which the lake has fills of a day, and the wallets that these fills are of, both in order."""
+    shards: list[ApiShard] = []
     wallets: set[str] = set()
-    for meta in metas:
-        with open_file(lake, meta.key) as file:
-            wallets.update(pl.read_parquet(file, columns=["wallet"], hive_partitioning=False)["wallet"].unique())
-    return sorted(wallets)
-
-
-def read_api_fills_of_day(lake: Lake, metas: Sequence[ApiShard]) -> pl.DataFrame:
-    """The fills of several shards, in order of time."""
-    return pl.concat([NO_FILLS, *(read_api_fills(lake, meta) for meta in metas)]).sort("time", maintain_order=True)
+    for path in list_files(lake, f"{API_FILLS}/date={day}"):
+        shards.append(read_meta(lake, path, ApiShard))
+        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
+            wallets.update(pq.read_table(file, columns=["wallet"])["wallet"].unique().to_pylist())
+    return shards, sorted(wallets)
 
 
 def _digest(table: pa.Table) -> str:

@@ -149,11 +149,14 @@ def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
     return list_metas(lake, f"raw_fills/object_date={object_date}", ObjectMeta)
 
 
-def read_raw_fills(lake: Lake, meta: ObjectMeta) -> pl.DataFrame:
-    """The fills of one object: FILL_SCHEMA and `object`, its key. Raises LakeChangedError when `meta` is of another."""
-    frame = read_rows(lake, raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source), meta)
+def read_fills(lake: Lake, meta: ObjectMeta | ApiShard) -> pl.DataFrame:
+    """The fills of one object, or of a shard of the info API on a day: FILL_SCHEMA and `object`, its key.
+
+    Raises LakeChangedError when `meta` is of another version.
+    """
+    path = meta.key if isinstance(meta, ApiShard) else raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source)
     # What an earlier version of the parser did not write is not known.
-    return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"))
+    return in_fill_schema(read_rows(lake, path, meta)).with_columns(pl.lit(meta.key).alias("object"))
 
 
 def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made_of: Iterable[ObjectMeta | ApiShard]) -> None:
@@ -170,15 +173,34 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made
 
 def read_hours_of_fills(lake: Lake, day: date) -> dict[int, HourOfFills]:
     """What is known of each hour (0-23) of a day that has fills in the lake; of one that an earlier version wrote, nothing."""
-    known: dict[int, HourOfFills] = {}
+    hours = {hour: _hour_of(file) for hour, file in _open_hours(lake, day)}
+    return {hour: known for hour, known in hours.items() if known is not None}
+
+
+def read_origin_of_fills(lake: Lake, day: date) -> tuple[set[str], dict[int, HourOfFills]]:
+    """The keys of the objects that the lake's fills of a day came from, and what `read_hours_of_fills` returns."""
+    keys: set[str] = set()
+    hours: dict[int, HourOfFills] = {}
+    for hour, file in _open_hours(lake, day):
+        # Of a lake on S3 that one column is read, not the day.
+        keys.update(file.read(["object"])["object"].unique().to_pylist())
+        if (known := _hour_of(file)) is not None:
+            hours[hour] = known
+    return keys, hours
+
+
+def _open_hours(lake: Lake, day: date) -> Iterator[tuple[int, pq.ParquetFile]]:
     for path in list_files(lake, f"fills/date={day}"):
         with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
-            metadata = pq.read_metadata(file).metadata or {}
-        if META_KEY in metadata:
-            record = json.loads(metadata[META_KEY])
-            hour = int(path.rpartition("hour=")[2].removesuffix(".parquet"))
-            known[hour] = HourOfFills(record["id"], frozenset((key, etag, parser) for key, etag, parser in record["objects"]))
-    return known
+            yield int(path.rpartition("hour=")[2].removesuffix(".parquet")), pq.ParquetFile(file, read_dictionary=["object"])
+
+
+def _hour_of(file: pq.ParquetFile) -> HourOfFills | None:
+    metadata = file.metadata.metadata or {}
+    if META_KEY not in metadata:
+        return None
+    record = json.loads(metadata[META_KEY])
+    return HourOfFills(record["id"], frozenset((key, etag, parser) for key, etag, parser in record["objects"]))
 
 
 def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) -> pl.DataFrame:
@@ -192,17 +214,6 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
         frame = pl.read_parquet(file, columns=[name for name in columns if name in present], hive_partitioning=False)
     # What an earlier version did not write is not known.
     return frame.select(pl.col(n) if n in present else pl.lit(None, NO_FILLS.schema[n]).alias(n) for n in columns)
-
-
-def objects_of_fills(lake: Lake, day: date) -> set[str]:
-    """The keys of the objects that the lake's fills of a day came from."""
-    keys: set[str] = set()
-    for path in list_files(lake, f"fills/date={day}"):
-        # Of a lake on S3 that one column is read, not the day.
-        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
-            column = pq.ParquetFile(file, read_dictionary=["object"]).read(["object"])["object"]
-        keys.update(column.unique().to_pylist())
-    return keys
 
 
 def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -27,8 +27,8 @@ from hl_pipeline.domain.records import ApiShard, ObjectMeta
 from hl_pipeline.domain.tallies import HourTally, HourTotals, sum_tallies
 from hl_pipeline.figures.tally import TALLY_COLUMNS, tally_hour, total_hour
 from hl_pipeline.formats.fills import NO_FILLS
-from hl_pipeline.lake.api_fills import list_api_shards, read_api_fills_of_day, read_api_wallets
-from hl_pipeline.lake.fills import objects_of_fills, read_fills_hour, read_hours_of_fills, read_raw_fills, write_fills_hour
+from hl_pipeline.lake.api_fills import read_api_shards
+from hl_pipeline.lake.fills import read_fills, read_fills_hour, read_origin_of_fills, write_fills_hour
 from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.disk_space import require_space_to_load
@@ -145,17 +145,17 @@ def load_objects(day: date, lake: Lake, connection: psycopg.Connection, settings
 def read_facts(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> DayFacts:
     """What lake and database have of a day. The caller holds lock_fills_day and lock_judging."""
     around = objects_around(lake, day)
-    shards = list_api_shards(lake, day)
+    shards, api_wallets = read_api_shards(lake, day)
     loaded = read_loaded(connection, day)
-    hour_files = read_hours_of_fills(lake, day) if loaded else {}
+    keys_in_fills, hours = read_origin_of_fills(lake, day)
     return DayFacts(
         day=day,
         lake=lake.root,
         objects_around=around,
         shards=shards,
-        api_wallets=read_api_wallets(lake, shards) if shards else [],
-        keys_in_fills=objects_of_fills(lake, day),
-        hour_files={hour: file.objects for hour, file in hour_files.items()},
+        api_wallets=api_wallets,
+        keys_in_fills=keys_in_fills,
+        hour_files={hour: known.objects for hour, known in hours.items()},
         places_in_database=read_places(connection, day),
         loaded=loaded,
         is_dirty=day in read_dirty(connection),
@@ -198,29 +198,29 @@ def _explain_api_fills(facts: DayFacts, connection: psycopg.Connection) -> str:
 def hours_of_day(
     day: date, lake: Lake, metas: Sequence[ObjectMeta], hours: Collection[int] = range(24), shards: Sequence[ApiShard] = ()
 ) -> Iterator[tuple[int, Deduplicated]]:
-    """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake. In memory are the objects that reach
-    into one hour, and what the info API has of the day.
+    """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake. In memory are the objects, and the
+    shards of the info API, that reach into one hour.
     """
-    of_hours = {hour: [meta for meta in metas if hour in hours_of(day, meta)] for hour in hours}
-    wanted = [meta for meta in metas if any(meta in of_hour for of_hour in of_hours.values())]
+    origins = [*metas, *shards]
+    of_hours = {hour: [meta for meta in origins if hour in hours_of(day, meta)] for hour in hours}
+    wanted = [meta for meta in origins if any(meta in of_hour for of_hour in of_hours.values())]
     unread = deque(sorted(wanted, key=lambda meta: meta.first_time_ms or 0))
-    pending: list[pl.DataFrame] = [read_api_fills_of_day(lake, shards)] if shards else []
-    for hour, of_hour in of_hours.items():
+    pending: list[pl.DataFrame] = []
+    for hour, made_of in of_hours.items():
         start = start_of(day) + HOUR * hour
         while unread and (unread[0].first_time_ms or 0) < (start + HOUR).timestamp() * 1000:
             meta = unread.popleft()
-            pending.append(_require_times(meta, read_raw_fills(lake, meta)))
+            pending.append(read_fills(lake, meta))
+            _require_times(meta, pending[-1])
         pending = [frame for frame in (frame.filter(pl.col("time") >= start) for frame in pending) if frame.height]
         deduplicated = deduplicate(pl.concat([NO_FILLS, *(frame.filter(pl.col("time") < start + HOUR) for frame in pending)]))
-        made_of = [*of_hour, *(meta for meta in shards if hour in hours_of(day, meta))]
         write_fills_hour(lake, day, hour, deduplicated.fills, made_of)
         yield hour, deduplicated
 
 
-def _require_times(meta: ObjectMeta, fills: pl.DataFrame) -> pl.DataFrame:
+def _require_times(meta: ObjectMeta | ApiShard, fills: pl.DataFrame) -> None:
     times = fills.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last")).cast(pl.Int64).row(0)
     assert times == (meta.first_time_ms, meta.last_time_ms), f"{meta.key} has fills of other times than its file says"
-    return fills
 
 
 def _read_ahead(hours: Iterator[tuple[int, Deduplicated]]) -> Iterator[tuple[int, Deduplicated]]:

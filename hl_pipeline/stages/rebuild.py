@@ -6,7 +6,7 @@ from datetime import date
 
 import psycopg
 
-from hl_pipeline.lake.api_fills import list_api_shards, read_api_progress
+from hl_pipeline.lake.api_fills import read_api_progress, read_api_shards
 from hl_pipeline.lake.fills import list_raw_objects
 from hl_pipeline.lake.store import Lake, list_days
 from hl_pipeline.stages.raw_tables import TABLES
@@ -32,7 +32,8 @@ def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
             for meta in table.list(lake, object_date):
                 record_fetched(connection, meta, keep_error=True)
     for day in list_days(lake, "api_fills"):
-        for meta in list_api_shards(lake, day):
+        shards, _ = read_api_shards(lake, day)
+        for meta in shards:
             record_fetched(connection, meta)
     for wallets, bad in read_api_progress(lake):
         restore_done(connection, wallets, bad)
