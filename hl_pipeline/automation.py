@@ -31,7 +31,7 @@ from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
-from hl_pipeline.domain.datasets import BY_BLOCK, SOURCES, TWAP_STATUSES, BucketName
+from hl_pipeline.domain.datasets import BY_BLOCK, FILL_DATASETS, TWAP_STATUSES, BucketName
 from hl_pipeline.domain.due_days import Due, find_due_days
 from hl_pipeline.domain.errors import BudgetError
 from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
@@ -157,7 +157,7 @@ def look_for_fills(connection: psycopg.Connection, settings: Settings, today: da
     bucket, _ = open_paid_bucket(BY_BLOCK.bucket, _hasty(settings))
     assert bucket is not None
     listings = {BY_BLOCK.name: list_dataset(bucket, BY_BLOCK, first + _DAY, today)}
-    taken = read_taken(connection, SOURCES, first, today)
+    taken = read_taken(connection, FILL_DATASETS, first, today)
     return find_due_days(_last_days(today), listings, taken, read_loaded_fills(connection, first, today))
 
 
@@ -191,8 +191,10 @@ def look_at_everything(
         first, last = known[0], known[-1] + _DAY
         bucket, _ = open_paid_bucket(BY_BLOCK.bucket, settings)
         assert bucket is not None
-        listings = {source.name: list_dataset(bucket, source, first, last) for source in SOURCES if source.first.date() <= last}
-        taken = read_taken(connection, SOURCES, first, last)
+        listings = {
+            source.name: list_dataset(bucket, source, first, last) for source in FILL_DATASETS if source.first.date() <= last
+        }
+        taken = read_taken(connection, FILL_DATASETS, first, last)
         due = {day.day: day for day in find_due_days(known, listings, taken, loaded)}
     of_lake: dict[date, Due] = {}
     lagging = dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")

@@ -9,7 +9,7 @@ import psycopg
 from rich.markup import escape
 
 from hl_pipeline.domain.completeness import MORE_HOURS, show_hours
-from hl_pipeline.domain.datasets import HOUR, SOURCES, TWAP_STATUSES, is_needed, start_of
+from hl_pipeline.domain.datasets import FILL_DATASETS, HOUR, TWAP_STATUSES, is_needed, start_of
 from hl_pipeline.warehouse.status_queries import (
     CoveredHour,
     Days,
@@ -50,7 +50,7 @@ def read_calendar(connection: psycopg.Connection, first: date, last: date) -> li
 def show_day(day: date, hours: Sequence[CoveredHour], fills: Days, statuses: Days) -> list[str]:
     """The lines of a day: of each dataset its hours and how the day was judged, below it what lacks and why."""
     lines: list[str] = []
-    for source in SOURCES:
+    for source in FILL_DATASETS:
         own = {hour.object_hour: hour for hour in hours if hour.source == source.name}
         needed = [is_needed(source, start_of(day) + HOUR * hour) for hour in range(24)]
         if own or any(needed):

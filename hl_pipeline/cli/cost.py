@@ -67,8 +67,8 @@ def _print_bill(bill: Bill, settings: Settings, spent: Spent) -> None:
             why = "nothing is asked for" if place == NONE else "a directory costs nothing"
             console.print(f"free         {variable(name)} is {place}: {why}", highlight=False)
     elsewhere = "" if settings.database_url is None else " in the database of HL_DATABASE_URL, whose disk is not looked at"
-    console.print(f"lake         about {bill.room.lake / 1e9:,.1f} GB more in {settings.lake}", highlight=False)
-    console.print(f"hl.fills     about {(bill.room.database or 0) / 1e9:,.1f} GB more{elsewhere}", highlight=False)
+    console.print(f"lake         about {bill.disk.lake / 1e9:,.1f} GB more in {settings.lake}", highlight=False)
+    console.print(f"hl.fills     about {(bill.disk.database or 0) / 1e9:,.1f} GB more{elsewhere}", highlight=False)
     for disk in bill.disks:
         free = f"{max(disk.free, 0) / 1e9:,.1f} GB free beside the {settings.disk_reserve_gb:g} GB of HL_DISK_RESERVE_GB"
         console.print(f"disk         {disk.path}: about {disk.needed / 1e9:,.1f} GB needed, {free}", highlight=False)

@@ -62,7 +62,7 @@ def drop(
     """Take days out of hl.fills to free disk. The lake, candles and statistics keep them; `hl rebuild` brings them back."""
     from hl_pipeline.stages.rebuild import days_in_lake
     from hl_pipeline.warehouse.fills_days import list_kept_days
-    from hl_pipeline.warehouse.load_fills import DayInUseError, thin_day
+    from hl_pipeline.warehouse.fills_partitions import DayInUseError, thin_day
     from hl_pipeline.warehouse.locks import lock_fills_day
 
     check_order(first, last)

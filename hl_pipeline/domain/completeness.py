@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-from hl_pipeline.domain.datasets import HOUR, SOURCES, Dataset, is_needed, start_of, wanted_hours
+from hl_pipeline.domain.datasets import FILL_DATASETS, HOUR, Dataset, is_needed, start_of, wanted_hours
 from hl_pipeline.domain.records import ObjectMeta
 
 MORE_HOURS = 3
@@ -93,7 +93,7 @@ class Edge:
     """
 
     hour: datetime
-    said: str
+    finding: str
     follows: bool
     note: str | None
 
@@ -103,7 +103,7 @@ class DayVerdict:
     """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
 
     `hours`: those the day needs or has; `coverage`: all that was looked at, also the neighbouring hours of which the lake has
-    objects, since what is said of these may have changed with it; `beside`: what the day has from elsewhere, in words.
+    objects, since what is said of these may have changed with it; `of_api_fills`: what the day has from the info API, in words.
     """
 
     day: date
@@ -112,7 +112,7 @@ class DayVerdict:
     holes: list[Hole]
     edges: list[Edge]
     coverage: list[HourState]
-    beside: str = ""
+    of_api_fills: str = ""
 
     @property
     def state(self) -> DayState:
@@ -165,7 +165,7 @@ class DayVerdict:
 
     def explain(self) -> str:
         """One sentence or a few for people."""
-        return self._explain_objects() + self.beside
+        return self._explain_objects() + self.of_api_fills
 
     def _explain_objects(self) -> str:
         if not self.sources:
@@ -185,7 +185,7 @@ class DayVerdict:
         if self.holes:
             where = "; ".join(f"{h.first}-{h.last} {h.where}" for h in self.holes[:3])
             sentences.append(f"{self.missing_blocks} blocks missing: {where}")
-        sentences += [edge.said for edge in self.edges]
+        sentences += [edge.finding for edge in self.edges]
         notes = {hour.note: None for hour in self.hours if hour.is_hole} | {edge.note: None for edge in self.edges}
         if acknowledged := [note for note in notes if note is not None]:
             part = "Acknowledged" if self.is_harmless else "Acknowledged in part"
@@ -219,7 +219,7 @@ def judge_day(
     now: datetime,
     lag: timedelta,
     acknowledged: Acknowledged = NOTHING,
-    datasets: Sequence[Dataset] = SOURCES,
+    datasets: Sequence[Dataset] = FILL_DATASETS,
 ) -> DayVerdict:
     """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, the time it is, and the
     holes that are acknowledged. `datasets`: the hourly ones that have the day together, each beginning where the one before ends.

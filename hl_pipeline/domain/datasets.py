@@ -26,8 +26,9 @@ class Dataset:
 
     Keys are `<name>/hourly/YYYYMMDD/H.lz4` where `is_hourly`; else they have a day in any of several forms, and the dataset is
     the only one of its bucket. After `needed_until` a better dataset has every fill: an object that is missing there is no hole.
-    Without block numbers (`has_blocks`) nothing can prove that an object is complete. `number` is the millions of its object_ids
-    in the ledger, for ever (None: its objects have none). The info API's shards have 4 to about 19, so the next one is 20.
+    Without block numbers (`has_blocks`) nothing can prove that an object is complete. `object_id_millions` are the millions of
+    its object_ids in the ledger, for ever (None: its objects have none). The info API's shards have 4 to about 19, so the next
+    one is 20.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Dataset:
     last: datetime | None
     needed_until: datetime | None
     has_blocks: bool
-    number: int | None
+    object_id_millions: int | None
 
 
 NODE_TRADES = Dataset(
@@ -51,7 +52,7 @@ NODE_TRADES = Dataset(
     last=datetime(2025, 7, 27, 8, tzinfo=UTC),
     needed_until=datetime(2025, 5, 25, 14, tzinfo=UTC),
     has_blocks=False,
-    number=1,
+    object_id_millions=1,
 )
 
 NODE_FILLS = Dataset(
@@ -63,7 +64,7 @@ NODE_FILLS = Dataset(
     last=datetime(2025, 7, 27, 8, tzinfo=UTC),
     needed_until=datetime(2025, 7, 27, 8, tzinfo=UTC),
     has_blocks=False,
-    number=2,
+    object_id_millions=2,
 )
 
 BY_BLOCK = Dataset(
@@ -75,7 +76,7 @@ BY_BLOCK = Dataset(
     last=None,
     needed_until=None,
     has_blocks=True,
-    number=3,
+    object_id_millions=3,
 )
 
 TWAP_STATUSES = Dataset(
@@ -88,13 +89,13 @@ TWAP_STATUSES = Dataset(
     last=None,
     needed_until=None,
     has_blocks=False,
-    number=None,
+    object_id_millions=None,
 )
 
 DATASETS = (NODE_TRADES, NODE_FILLS, BY_BLOCK, TWAP_STATUSES)
 """All of them, those of a table of the lake from the poorest to the best."""
 
-SOURCES = tuple(dataset for dataset in DATASETS if dataset.raw_table == "raw_fills")
+FILL_DATASETS = tuple(dataset for dataset in DATASETS if dataset.raw_table == "raw_fills")
 """The datasets of fills. Each begins where the one before is about to end."""
 
 BY_NAME = {dataset.name: dataset for dataset in DATASETS}

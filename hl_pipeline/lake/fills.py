@@ -154,9 +154,12 @@ def read_fills(lake: Lake, meta: ObjectMeta | ApiShard) -> pl.DataFrame:
 
     Raises LakeChangedError when `meta` is of another version.
     """
-    path = meta.key if isinstance(meta, ApiShard) else raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source)
+    if isinstance(meta, ApiShard):
+        frame = read_rows(lake, meta.key, meta)
+    else:
+        frame = read_rows(lake, raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source), meta)
     # What an earlier version of the parser did not write is not known.
-    return in_fill_schema(read_rows(lake, path, meta)).with_columns(pl.lit(meta.key).alias("object"))
+    return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"))
 
 
 def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made_of: Iterable[ObjectMeta | ApiShard]) -> None:

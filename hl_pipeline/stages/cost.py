@@ -72,7 +72,7 @@ class Bill:
 
     costs: list[Cost]
     listed: frozenset[tuple[str, str]]
-    room: DiskEstimate
+    disk: DiskEstimate
     disks: list[Disk]
     lists: int
     dollars_of_lists: Decimal
@@ -159,7 +159,7 @@ def find_versions(lake: Lake, wanted: Wanted) -> set[tuple[str, str]]:
     present = set(list_days(lake, table.name))
 
     def read(object_date: date) -> list[tuple[str, str]]:
-        metas = table.list(lake, object_date)
+        metas = table.list_objects(lake, object_date)
         emit(_log, "lake_day_read", level=logging.DEBUG, day=object_date, objects=len(metas))
         return [(meta.key, meta.etag) for meta in metas]
 

@@ -102,7 +102,7 @@ def _fetch_dataset(
     def fetch(wanted: Wanted) -> None:
         sizes = [item.size for item in wanted.values() if item is not None]
         emit(_log, "objects_wanted", day=day, objects=len(sizes), bytes=sum(sizes))
-        metas = [meta for own in sorted({place.object_date for place in wanted}) for meta in table.list(lake, own)]
+        metas = [meta for own in sorted({place.object_date for place in wanted}) for meta in table.list_objects(lake, own)]
         known = {(meta.key, meta.etag) for meta in metas if (dataset.name, meta.key) not in reset}
         new = [item.size for item in wanted.values() if item is not None and (item.key, item.etag) not in known]
         dollars = prices.of_downloads(new)

@@ -10,7 +10,7 @@ import psycopg
 from hl_pipeline.events import emit
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.fills_days import list_kept_days
-from hl_pipeline.warehouse.load_fills import DayInUseError, thin_day
+from hl_pipeline.warehouse.fills_partitions import DayInUseError, thin_day
 from hl_pipeline.warehouse.locks import lock_fills_day
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
 from hl_pipeline.domain.completeness import hour_of
-from hl_pipeline.domain.datasets import BUCKETS, BY_NAME, DATASETS, SOURCES, wanted_hours
+from hl_pipeline.domain.datasets import BUCKETS, BY_NAME, DATASETS, FILL_DATASETS, wanted_hours
 from hl_pipeline.domain.object_keys import KEY_FORMS, Place, days_that_want, days_to_list, place_of_key
 from hl_pipeline.domain.records import StoredObject
 from hl_pipeline.domain.wanted_objects import Listing
@@ -70,10 +70,10 @@ def list_in_lake(lake: Lake, days: Sequence[date]) -> list[StoredObject]:
     """The objects in the lake that these days want: of fills those of their hours and of the one after, of statuses those with
     such a day in their key.
     """
-    wanted = {(source.name, hour) for day in days for source in SOURCES for hour in wanted_hours(day, source)}
+    wanted = {(source.name, hour) for day in days for source in FILL_DATASETS for hour in wanted_hours(day, source)}
     dates = sorted({hour.date() for _, hour in wanted})
-    fills = [meta for own in dates for meta in RAW_FILLS.list(lake, own) if (meta.source, hour_of(meta)) in wanted]
-    return [*fills, *(meta for own in days for meta in RAW_TWAP_STATUSES.list(lake, own))]
+    fills = [meta for own in dates for meta in RAW_FILLS.list_objects(lake, own) if (meta.source, hour_of(meta)) in wanted]
+    return [*fills, *(meta for own in days for meta in RAW_TWAP_STATUSES.list_objects(lake, own))]
 
 
 def _describe_span(name: str) -> str:

@@ -22,7 +22,7 @@ from hl_pipeline.warehouse.locks import lock_judging_statuses
 
 def objects_around(lake: Lake, day: date, table: ObjectTable[ObjectMeta] = RAW_FILLS) -> list[ObjectMeta]:
     """The objects in the lake that may have rows of `day`."""
-    return [meta for own in days_around(day) for meta in table.list(lake, own)]
+    return [meta for own in days_around(day) for meta in table.list_objects(lake, own)]
 
 
 def judge_hours(

@@ -37,9 +37,9 @@ from hl_pipeline.stages.judge import judge_hours, objects_around
 from hl_pipeline.warehouse.backfill_progress import count_states
 from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
 from hl_pipeline.warehouse.fills_days import read_fills_day
+from hl_pipeline.warehouse.fills_partitions import LoadedDay, ObjectOfDay, append_hours, load_day, read_loaded, read_places
 from hl_pipeline.warehouse.hour_totals import read_totals, read_verified, record_verified
 from hl_pipeline.warehouse.ledger import record_fetched
-from hl_pipeline.warehouse.load_fills import LoadedDay, SourceOfDay, append_hours, load_day, read_loaded, read_places
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
 
 
@@ -130,7 +130,7 @@ def load_objects(day: date, lake: Lake, connection: psycopg.Connection, settings
                 if isinstance(plan, Refuse):
                     raise LakeLacksError(plan.reason)
                 verdict = judge_hours(day, [*facts.objects_around], connection, settings)
-                verdict = replace(verdict, beside=_explain_api_fills(facts, connection))
+                verdict = replace(verdict, of_api_fills=_explain_api_fills(facts, connection))
             sources = _record_sources(facts, connection)
             require_space_to_load(settings, day, sum(meta.rows for meta in plan.new))
             hours = hours_of_day(day, lake, facts.objects, plan.hours if isinstance(plan, Append) else range(24), facts.shards)
@@ -167,7 +167,7 @@ def apply(
     plan: Replace | Append,
     day: date,
     hours: Iterable[tuple[int, Deduplicated]],
-    sources: dict[str, SourceOfDay],
+    sources: dict[str, ObjectOfDay],
     verdict: DayVerdict,
     connection: psycopg.Connection,
     settings: Settings,
@@ -179,11 +179,11 @@ def apply(
     return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, began=began, thin=plan.is_thin)
 
 
-def _record_sources(facts: DayFacts, connection: psycopg.Connection) -> dict[str, SourceOfDay]:
+def _record_sources(facts: DayFacts, connection: psycopg.Connection) -> dict[str, ObjectOfDay]:
     """Write into the ledger what the lake knows of the day's objects; these, by key."""
     ids = {meta.key: record_fetched(connection, meta, keep_error=True) for meta in facts.objects}
     ids |= {meta.key: record_fetched(connection, meta) for meta in facts.shards}
-    return {meta.key: SourceOfDay(ids[meta.key], meta.etag, meta.parser) for meta in [*facts.objects, *facts.shards]}
+    return {meta.key: ObjectOfDay(ids[meta.key], meta.etag, meta.parser) for meta in [*facts.objects, *facts.shards]}
 
 
 def _explain_api_fills(facts: DayFacts, connection: psycopg.Connection) -> str:

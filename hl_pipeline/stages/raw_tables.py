@@ -54,7 +54,7 @@ class ObjectTable(Generic[Meta]):
     name: RawTable
     meta: type[Meta]
     path: Callable[[Place], str]
-    list: Callable[[Lake, date], list[Meta]]
+    list_objects: Callable[[Lake, date], list[Meta]]
     write: Callable[[Lake, Place, ObjectBytes, int], Meta]
 
     @property

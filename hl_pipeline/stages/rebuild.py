@@ -29,7 +29,7 @@ def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
     """Write into the ledger what the lake knows of its objects, and of wallets how far the info API was asked for them."""
     for table in TABLES:
         for object_date in list_days(lake, table.name):
-            for meta in table.list(lake, object_date):
+            for meta in table.list_objects(lake, object_date):
                 record_fetched(connection, meta, keep_error=True)
     for day in list_days(lake, "api_fills"):
         shards, _ = read_api_shards(lake, day)

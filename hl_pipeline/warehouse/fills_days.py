@@ -1,4 +1,4 @@
-"""What hl.fills_days says of the days that were loaded. Loading them is for `load_fills`."""
+"""What hl.fills_days says of the days that were loaded. Loading them is for `fills_partitions`."""
 
 from __future__ import annotations
 

@@ -108,18 +108,18 @@ FROM hl.s3_ingest_log WHERE source = 'twap_statuses'
 """
 
 
-def object_number(dataset: str, object_date: date, hour: int | None) -> int | None:
+def object_id_of(dataset: str, object_date: date, hour: int | None) -> int | None:
     """The object_id of an hour of a dataset, whatever its object is called there: the dataset's millions and the hours since
     2023. It must be the same whenever and wherever the object is recorded. None: objects of the dataset have no number.
     """
-    number = BY_NAME[dataset].number
-    if number is None:
+    millions = BY_NAME[dataset].object_id_millions
+    if millions is None:
         return None
     assert hour is not None
-    return number * 1_000_000 + (object_date - _FIRST_HOUR).days * 24 + hour
+    return millions * 1_000_000 + (object_date - _FIRST_HOUR).days * 24 + hour
 
 
-def shard_number(day: date, shard: str) -> int:
+def shard_object_id(day: date, shard: str) -> int:
     """The object_id of what the lake has of a day from the info API, of a shard of wallets: from four million on."""
     return _FIRST_SHARD + (day - _FIRST_HOUR).days * 256 + int(shard, 16)
 
@@ -143,9 +143,9 @@ def _known_of(meta: StoredObject | ApiShard) -> dict[str, Any]:
     known |= {"fetched_at": meta.fetched_at}
     if isinstance(meta, ApiShard):
         span = meta.first_time_ms * 1_000_000, meta.last_time_ms * 1_000_000
-        known |= {"object_id": shard_number(date.fromisoformat(meta.date), meta.shard), "object_date": meta.date}
+        known |= {"object_id": shard_object_id(date.fromisoformat(meta.date), meta.shard), "object_date": meta.date}
     else:
-        known |= {"object_id": object_number(meta.dataset, date.fromisoformat(meta.object_date), meta.hour)}
+        known |= {"object_id": object_id_of(meta.dataset, date.fromisoformat(meta.object_date), meta.hour)}
         known |= {"object_date": meta.object_date, "hour": meta.hour, "size": meta.size, "bad_lines": meta.bad_lines}
         span = (meta.first_time_ns, meta.last_time_ns) if isinstance(meta, StatusObject) else (first_ns(meta), last_ns(meta))
     if isinstance(meta, ObjectMeta):
@@ -156,7 +156,7 @@ def _known_of(meta: StoredObject | ApiShard) -> dict[str, Any]:
 
 def record_error(connection: psycopg.Connection, place: Place, error: str) -> None:
     """Write why an object could not be had; what is known of an older form of it stays."""
-    object_id = object_number(place.dataset, place.object_date, place.hour)
+    object_id = object_id_of(place.dataset, place.object_date, place.hour)
     identity = _BY_KEY if object_id is None else _BY_NUMBER
     row = [object_id, place.key, place.dataset, place.object_date, place.hour, error]
     connection.execute(_FAILED.replace("{identity}", identity), row)

@@ -27,7 +27,7 @@ from hl_pipeline.stages.fetch import fetch_day
 from hl_pipeline.stages.load_fills import load_objects
 from hl_pipeline.stages.raw_tables import RAW_FILLS
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.load_fills import LoadedDay
+from hl_pipeline.warehouse.fills_partitions import LoadedDay
 from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.killable_runs import Death, Place, ingest, run
 from hl_pipeline_tests.naive.fills import event_day, expected_fill, in_order, read_bucket, stored_fills, without

@@ -15,7 +15,7 @@ from hl_pipeline.domain.datasets import BY_BLOCK
 from hl_pipeline.domain.deduplicate import Deduplicated
 from hl_pipeline.formats.by_block import decode_chunk
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.load_fills import COLUMNS, DayInUseError, SourceOfDay, load_day
+from hl_pipeline.warehouse.fills_partitions import COLUMNS, DayInUseError, ObjectOfDay, load_day
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.records.reading import read_record
 
@@ -26,17 +26,17 @@ OF_DAY = FILLS.filter(pl.col("time") >= datetime(2026, 3, 15, tzinfo=UTC))
 
 
 @pytest.fixture
-def sources(connection: psycopg.Connection) -> dict[str, SourceOfDay]:
+def sources(connection: psycopg.Connection) -> dict[str, ObjectOfDay]:
     connection.execute(
         "INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour) "
         "VALUES (1, %s, 'x', '2026-03-15', 0)",
         [KEY],
     )
-    return {KEY: SourceOfDay(1, "e", 1)}
+    return {KEY: ObjectOfDay(1, "e", 1)}
 
 
 def _load(
-    connection: psycopg.Connection, sources: dict[str, SourceOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5
+    connection: psycopg.Connection, sources: dict[str, ObjectOfDay], fills: pl.DataFrame, day: date = DAY, wait: float = 5
 ) -> None:
     verdict = DayVerdict(day, [BY_BLOCK], [], [], [], [])
     load_day(connection, day, [(0, Deduplicated(fills, 0, 0))], sources, verdict, wait)
@@ -50,7 +50,7 @@ def _count(url: str) -> int:
 
 
 def test_a_long_reader_blocks_neither_a_new_day_nor_other_readers(
-    connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
+    connection: psycopg.Connection, database_url: str, sources: dict[str, ObjectOfDay]
 ) -> None:
     _load(connection, sources, OF_DAY)
     with connect(database_url, "long reader") as reader, reader.transaction():
@@ -61,7 +61,7 @@ def test_a_long_reader_blocks_neither_a_new_day_nor_other_readers(
 
 
 def test_a_reload_waits_for_a_long_reader_without_blocking_others_and_names_it(
-    connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
+    connection: psycopg.Connection, database_url: str, sources: dict[str, ObjectOfDay]
 ) -> None:
     _load(connection, sources, OF_DAY)
     waits: list[float] = []
@@ -90,7 +90,7 @@ def test_a_reload_waits_for_a_long_reader_without_blocking_others_and_names_it(
 
 
 def test_a_day_is_replaced_whole_and_without_rows_it_is_empty(
-    connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
+    connection: psycopg.Connection, database_url: str, sources: dict[str, ObjectOfDay]
 ) -> None:
     for rows in (3, 7, 0, 2):
         _load(connection, sources, OF_DAY.head(rows))
@@ -100,7 +100,7 @@ def test_a_day_is_replaced_whole_and_without_rows_it_is_empty(
 
 
 def test_a_row_of_another_day_is_refused_and_changes_nothing(
-    connection: psycopg.Connection, database_url: str, sources: dict[str, SourceOfDay]
+    connection: psycopg.Connection, database_url: str, sources: dict[str, ObjectOfDay]
 ) -> None:
     _load(connection, sources, OF_DAY.head(3))
     with pytest.raises(psycopg.errors.CheckViolation):
@@ -109,7 +109,7 @@ def test_a_row_of_another_day_is_refused_and_changes_nothing(
     assert connection.execute("SELECT rows FROM hl.fills_days").fetchall() == [(3,)]
 
 
-def test_wallet_and_twap_queries_use_the_indexes(connection: psycopg.Connection, sources: dict[str, SourceOfDay]) -> None:
+def test_wallet_and_twap_queries_use_the_indexes(connection: psycopg.Connection, sources: dict[str, ObjectOfDay]) -> None:
     _load(connection, sources, OF_DAY)
     connection.execute("SET enable_seqscan = off")
     for where, index in (
@@ -120,7 +120,7 @@ def test_wallet_and_twap_queries_use_the_indexes(connection: psycopg.Connection,
         assert index in str(plan)
 
 
-def test_the_readable_view_shows_what_the_source_wrote(connection: psycopg.Connection, sources: dict[str, SourceOfDay]) -> None:
+def test_the_readable_view_shows_what_the_source_wrote(connection: psycopg.Connection, sources: dict[str, ObjectOfDay]) -> None:
     _load(connection, sources, OF_DAY)
     row = connection.execute(
         "SELECT coin, px::text, sz::text, hash, cloid, object_key FROM hl.fills_readable "

@@ -118,7 +118,7 @@ class DayInUseError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class SourceOfDay:
+class ObjectOfDay:
     """An object that a day may have rows of, as it is in the lake."""
 
     object_id: int
@@ -163,7 +163,7 @@ def load_day(
     connection: psycopg.Connection,
     day: date,
     hours: Iterable[tuple[int, Deduplicated]],
-    sources: Mapping[str, SourceOfDay],
+    sources: Mapping[str, ObjectOfDay],
     verdict: DayVerdict,
     swap_wait_seconds: float,
     *,
@@ -205,7 +205,7 @@ def append_hours(
     connection: psycopg.Connection,
     day: date,
     hours: Iterable[tuple[int, Deduplicated]],
-    sources: Mapping[str, SourceOfDay],
+    sources: Mapping[str, ObjectOfDay],
     new: Collection[str],
     verdict: DayVerdict,
 ) -> LoadedDay:
@@ -271,7 +271,7 @@ def _build(
     day: date,
     names: Mapping[str, sql.Composable],
     hours: Iterable[tuple[int, Deduplicated]],
-    sources: Mapping[str, SourceOfDay],
+    sources: Mapping[str, ObjectOfDay],
     counts: _Counts,
 ) -> tuple[float, float]:
     """The day's table, whole but in no place yet; when the rows were in, and when the indexes were."""
@@ -290,7 +290,7 @@ def _build(
 
 
 def _copy(
-    connection: psycopg.Connection, statement: Query, fills: Iterable[pl.DataFrame], sources: Mapping[str, SourceOfDay]
+    connection: psycopg.Connection, statement: Query, fills: Iterable[pl.DataFrame], sources: Mapping[str, ObjectOfDay]
 ) -> int:
     """How many rows the COPY took."""
     ids = pl.DataFrame(
@@ -334,7 +334,7 @@ def _record(
     connection: psycopg.Connection,
     day: date,
     counts: _Counts,
-    sources: Mapping[str, SourceOfDay],
+    sources: Mapping[str, ObjectOfDay],
     verdict: DayVerdict,
     *,
     thin: bool,
@@ -346,10 +346,10 @@ def _record(
 
 
 def _judged(verdict: DayVerdict) -> tuple[str, str, list[str]]:
-    return verdict.state, verdict.explain(), [edge.said for edge in verdict.edges]
+    return verdict.state, verdict.explain(), [edge.finding for edge in verdict.edges]
 
 
-def _record_parts(connection: psycopg.Connection, day: date, counts: _Counts, sources: Mapping[str, SourceOfDay]) -> None:
+def _record_parts(connection: psycopg.Connection, day: date, counts: _Counts, sources: Mapping[str, ObjectOfDay]) -> None:
     given = [(day, source.object_id, source.etag, source.parser, counts.of_object[key]) for key, source in sources.items()]
     with connection.cursor() as cursor:
         cursor.executemany(_RECORD_OBJECT, given)
