@@ -1,6 +1,7 @@
 """What we use of Dagster beyond its public API, each with the reason. No other module imports `dagster._*` or `dagster_shared`.
 
-An upgrade may move or change any of these: `unit/test_dagster_internals.py` says which. No logic of ours belongs here.
+An upgrade may move or change any of these: `unit/test_dagster_internals.py` says which. No logic of ours belongs here, beyond
+the setting of what has no public way in.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from dagster._grpc.types import GetCurrentRunsResult
 from dagster._serdes import ConfigurableClassData
 
 # The type of a step failure's error, with its cause and context.
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster_postgres.utils import create_pg_engine
 from dagster_shared.error import SerializableErrorInfo
 
 __all__ = [
@@ -47,3 +50,23 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
 ]
+
+
+def hold_connections(storage: DagsterPostgresStorage) -> None:
+    """Let the three parts of `storage` share one pool, which holds one idle connection until the instance is disposed of.
+
+    dagster-postgres opens a connection for every event instead: 300 for a run of one day, 4 ms each.
+    """
+    engine = create_pg_engine(
+        storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True
+    )
+    for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+        part._engine = engine  # pyright: ignore[reportAttributeAccessIssue]
+    events = storage.event_log_storage
+    stop_watching = events.dispose
+
+    def dispose() -> None:
+        stop_watching()
+        engine.dispose()
+
+    events.dispose = dispose

@@ -27,6 +27,7 @@ from hl_pipeline.ops.dagster_internals import (
     GetCurrentRunsResult,
     LaunchRunContext,
     WorkerStatus,
+    hold_connections,
 )
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import NoDatabaseError, ensure_database, find_dagster_url
@@ -61,7 +62,9 @@ class PipelineStorage(DagsterPostgresStorage):
         except NoDatabaseError as error:
             raise ClickException(str(error)) from error
         # Bare postgresql:// means psycopg 3 to SQLAlchemy 2.1, with which dagster-postgres fails (its NOTIFY with parameters).
-        return DagsterPostgresStorage(url_for_sqlalchemy(url, "psycopg2"), inst_data=inst_data)
+        storage = DagsterPostgresStorage(url_for_sqlalchemy(url, "psycopg2"), inst_data=inst_data)
+        hold_connections(storage)
+        return storage
 
 
 class PipelineRunQueue(QueuedRunCoordinator[Any]):

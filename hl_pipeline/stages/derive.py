@@ -26,6 +26,7 @@ from hl_pipeline.warehouse.locks import lock_fills_day, lock_table_day
 
 _log = logging.getLogger(__name__)
 _IS_COMPLETE = {"whole": True, "incomplete": False, "pending": False}
+_ROWS_AT_ONCE = 150_000
 _GROWING = ("pending", "incomplete")
 
 
@@ -90,7 +91,7 @@ def make_candles_of_day(day: date, lake: Lake, connection: psycopg.Connection) -
         hours = read_hours_without_candles(connection, day)
         outside = hours_without_objects(lake, day)
         market = (market_of(frame, outside) for frame in hours_of_lake(lake, day, CANDLE_COLUMNS, hours))
-        rows = candles_of_day(frame for frame in market if frame.height)
+        rows = candles_of_day(_join_hours(market))
         made = replace_candles(connection, day, hours, rows)
     emit(_log, "table_loaded", day=day, table="candles", rows=made.rows)
     return Candles(made, time.perf_counter() - started)
@@ -126,6 +127,10 @@ def _partials_of_day(day: date, lake: Lake, statistics: Statistics, outside: set
     hours = read_hours_of_fills(lake, day)
     kept = {hour: read_partial(lake, statistics.table, day, hour, of) for hour, of in hours.items()}
     is_new = any(partial is None for partial in kept.values())
+    if not keep and all(partial is None for partial in kept.values()):
+        fills = hours_of_lake(lake, day, statistics.columns)
+        yield from map(statistics.partial, _join_hours(market_of(frame, outside) for frame in fills))
+        return
     for hour in range(24):
         partial = kept.get(hour)
         if partial is not None and is_new:
@@ -138,6 +143,20 @@ def _partials_of_day(day: date, lake: Lake, statistics: Statistics, outside: set
         if keep and hour in hours:
             write_partial(lake, statistics.table, day, hour, partial, hours[hour])
         yield partial
+
+
+def _join_hours(hours: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """`hours` joined into frames of at least _ROWS_AT_ONCE rows: of a small hour the work is in the calls, not in the rows."""
+    joined: list[pl.DataFrame] = []
+    rows = 0
+    for frame in hours:
+        joined.append(frame)
+        rows += frame.height
+        if rows >= _ROWS_AT_ONCE:
+            yield pl.concat(joined)
+            joined, rows = [], 0
+    if rows:
+        yield pl.concat(joined)
 
 
 def hours_of_lake(lake: Lake, day: date, columns: Sequence[str], hours: Iterable[int] = range(24)) -> Iterator[pl.DataFrame]:
