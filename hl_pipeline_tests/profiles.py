@@ -4,6 +4,10 @@ times as many in `make reliability`. `pytest --hypothesis-profile` chooses the p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
 FULL = 50
@@ -18,3 +22,8 @@ def scaled(full: int) -> int:
 def examples(full: int) -> settings:
     """Settings of a property test that draws `full` examples in the profile full."""
     return settings(max_examples=scaled(full))
+
+
+def few(cases: Iterable[Any], count: int) -> list[Any]:
+    """Parameters of a test of which the first `count` are in `make test`, and the others are slow."""
+    return [case if number < count else pytest.param(case, marks=pytest.mark.slow) for number, case in enumerate(cases)]

@@ -29,9 +29,11 @@ from dagster._grpc.types import GetCurrentRunsResult
 # The type of `inst_data`, which Dagster gives to every class that dagster.yaml names.
 from dagster._serdes import ConfigurableClassData
 
-# The type of a step failure's error, with its cause and context.
-from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+# The storages' own way to make an engine; `hold_connections` gives them another one.
+from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine
+
+# The type of a step failure's error, with its cause and context.
 from dagster_shared.error import SerializableErrorInfo
 
 __all__ = [
@@ -49,16 +51,17 @@ __all__ = [
     "SerializableErrorInfo",
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
+    "hold_connections",
 ]
 
 
 def hold_connections(storage: DagsterPostgresStorage) -> None:
-    """Let the three parts of `storage` share one pool, which holds one idle connection until the instance is disposed of.
+    """Let the three parts of `storage` share one pool, which holds at most two idle connections until the instance is disposed of.
 
     dagster-postgres opens a connection for every event instead: 300 for a run of one day, 4 ms each.
     """
     engine = create_pg_engine(
-        storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True
+        storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1, pool_pre_ping=True
     )
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part._engine = engine  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,6 +12,7 @@ import pytest
 
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.processes import PROGRAMS, PROJECT, Ui, free_port, program, run, started, still_there, wait_until
+from hl_pipeline_tests.profiles import few
 
 _LOAD = """
 import json, sys
@@ -105,7 +106,7 @@ def test_dg_check_defs_passes_with_a_database(environment: dict[str, str]) -> No
     assert "All definitions loaded successfully." in done.stdout
 
 
-@pytest.mark.parametrize("command", ["dg check defs", "dg dev", "dagster dev -w workspace.yaml"])
+@pytest.mark.parametrize("command", few(["dg check defs", "dg dev", "dagster dev -w workspace.yaml"], 1))
 def test_without_a_database_its_last_line_says_what_to_do(command: str, environment: dict[str, str], tmp_path: Path) -> None:
     del environment["HL_DATABASE_URL"]
     name, *words = command.split()

@@ -104,6 +104,7 @@ def compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]
 Compare = Callable[..., tuple[int, str]]
 
 
+@pytest.mark.slow
 def test_two_runs_over_one_sample_are_equal(runs: tuple[Side, Side], capsys: pytest.CaptureFixture[str]) -> None:
     left, right = runs
     words = ["--left-database", left.database, "--right-database", right.database]
@@ -164,6 +165,7 @@ _CHANGES = (
 )
 
 
+@pytest.mark.slow
 def test_what_is_changed_in_a_database_is_named(runs: tuple[Side, Side], new_database: NewDatabase, compare: Compare) -> None:
     changed = _copy(new_database, runs[1])
     with psycopg.connect(changed, autocommit=True) as connection:
@@ -184,6 +186,7 @@ def _copy(new_database: NewDatabase, side: Side) -> str:
     return new_database(str(conninfo_to_dict(side.database)["dbname"]))
 
 
+@pytest.mark.slow
 def test_other_clocks_make_no_difference(runs: tuple[Side, Side], new_database: NewDatabase, compare: Compare) -> None:
     changed = _copy(new_database, runs[1])
     with psycopg.connect(changed, autocommit=True) as connection:
@@ -241,6 +244,7 @@ _SPOILT = (
 )
 
 
+@pytest.mark.slow
 def test_what_is_changed_in_a_file_of_the_lake_is_named(runs: tuple[Side, Side], tmp_path: Path, compare: Compare) -> None:
     left, right = tmp_path / "left", tmp_path / "right"
     for run, lake in zip(runs, (left, right), strict=True):
@@ -272,6 +276,7 @@ def _write(source: Path, target: Path, spoilt: Spoilt) -> None:
     pq.write_table(table.replace_schema_metadata(metadata), target, **spoilt.options)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_missing_and_one_with_another_line_are_named(
     runs: tuple[Side, Side], tmp_path: Path, compare: Compare
 ) -> None:
@@ -291,6 +296,7 @@ def test_a_file_that_is_missing_and_one_with_another_line_are_named(
     assert f"{wallets.relative_to(lake)}: lines: 1\n" in told
 
 
+@pytest.mark.slow
 def test_examples_are_bounded_and_counts_are_not(runs: tuple[Side, Side], new_database: NewDatabase, compare: Compare) -> None:
     changed = _copy(new_database, runs[1])
     with psycopg.connect(changed, autocommit=True) as connection:

@@ -23,6 +23,7 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.naive.fills import event_day, expected_fill, in_order, read_bucket, stored_fills, without
+from hl_pipeline_tests.profiles import few
 from hl_pipeline_tests.servers.flaky_s3 import Fault, FlakyS3, serve_flaky
 from hl_pipeline_tests.servers.s3 import REGION, S3Server
 
@@ -91,7 +92,7 @@ def _metadata(result: ExecuteInProcessResult) -> dict[str, object]:
     return {name: value.value for name, value in event.metadata.items()}
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", few(range(2), 1))
 def test_runs_through_any_faults_end_with_the_rows_of_a_run_without(
     seed: int, flaky: FlakyS3, made: Path, world: World, run: Run
 ) -> None:

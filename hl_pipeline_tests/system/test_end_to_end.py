@@ -134,6 +134,7 @@ def _assert_the_api_knows_the_twaps(truth: Path, api: str) -> None:
     assert [run["state"] for run in answer["coverage"]] == ["unprovable"]
 
 
+@pytest.mark.slow
 def test_hl_up_says_what_is_in_its_way_and_sigterm_ends_a_run_that_counts_as_failed(
     directory: Path,
 ) -> None:

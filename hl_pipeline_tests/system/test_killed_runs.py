@@ -18,7 +18,7 @@ from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.killable_runs import Death, Place, run, start
-from hl_pipeline_tests.profiles import scaled
+from hl_pipeline_tests.profiles import few, scaled
 
 DAY = date(2026, 3, 15)
 _ROWS = """
@@ -98,7 +98,7 @@ def test_killed_at_a_step_a_second_run_ends_with_the_same_rows(
 
 
 @pytest.mark.random
-@pytest.mark.parametrize("seed", range(scaled(20)))
+@pytest.mark.parametrize("seed", few(range(scaled(20)), 2))
 def test_killed_at_a_random_moment_a_second_run_ends_with_the_same_rows(
     seed: int, new_place: Callable[[], Place], never_killed: tuple[int, str, float]
 ) -> None:

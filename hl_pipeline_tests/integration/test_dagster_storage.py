@@ -1,0 +1,74 @@
+"""Dagster's storage holds one connection: every event of a run goes through it, and it is given back with the instance."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import psycopg
+import pytest
+from dagster import DagsterInstance, asset, materialize
+
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.processes import PROJECT
+
+_SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY pid"
+
+
+@pytest.fixture
+def url(new_database: NewDatabase) -> str:
+    return new_database("template0")
+
+
+@pytest.fixture
+def instance(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[DagsterInstance]:
+    monkeypatch.setenv("HL_DAGSTER_DATABASE_URL", url)
+    monkeypatch.setenv("HL_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+
+
+@asset
+def anything() -> None:
+    """Nothing but its events."""
+
+
+def _sessions(url: str) -> list[int]:
+    with connect(url, "test") as connection:
+        return [pid for (pid,) in connection.execute(_SESSIONS)]
+
+
+def _begun(connection: psycopg.Connection) -> int:
+    """How many sessions there were, with those that ended."""
+    [(count,)] = connection.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")
+    return count
+
+
+def test_the_events_of_a_run_go_through_two_sessions_and_none_is_left(instance: DagsterInstance, url: str) -> None:
+    instance.get_runs_count()
+    with connect(url, "test") as connection:
+        before = _begun(connection)
+        assert materialize([anything], instance=instance).success
+        # One within another: for the moment of a log line in a transaction.
+        assert _begun(connection) - before <= 2
+    assert len(_sessions(url)) <= 2
+
+    instance.dispose()
+
+    assert _sessions(url) == []
+
+
+def test_a_session_that_was_ended_by_the_server_costs_no_event(instance: DagsterInstance, url: str) -> None:
+    instance.get_runs_count()
+    for session in _sessions(url):
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s, 5000)", [session])
+
+    result = materialize([anything], instance=instance)
+
+    assert result.success
+    kept = [record.dagster_event for record in instance.all_logs(result.run_id)]
+    assert len(result.all_events) > 5
+    assert all(event in kept for event in result.all_events)
