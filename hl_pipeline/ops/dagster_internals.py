@@ -56,7 +56,7 @@ __all__ = [
 
 
 def hold_connections(storage: DagsterPostgresStorage) -> None:
-    """Let the three parts of `storage` share one pool, which holds at most two idle connections until the instance is disposed of.
+    """Let the parts of `storage` share one pool, which holds at most two idle connections until the instance is disposed of.
 
     dagster-postgres opens a connection for every event instead: 300 for a run of one day, 4 ms each.
     """
