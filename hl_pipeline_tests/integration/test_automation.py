@@ -125,6 +125,7 @@ def test_new_objects_are_one_run_a_day_and_nothing_is_one_once_they_are_loaded(
     assert (request.partition_key, request.tags["hl/why"]) == (str(YESTERDAY), "objects: 3 new")
 
 
+@pytest.mark.slow
 def test_a_rewritten_hour_0_is_a_run_of_both_its_days_until_both_have_it(
     made: Sample, world: World, instance: DagsterInstance
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_rewritten_hour_0_is_a_run_of_both_its_days_until_both_have_it(
     assert _asked(_tick(instance)) == _reconcile(instance) == []
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_asked_for_again_at_night_with_a_key_of_its_own(
     made: Sample, world: World, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_failed_run_is_asked_for_again_at_night_with_a_key_of_its_own(
     assert _days(_asked(_tick(instance))) == [str(OLDER)]
 
 
+@pytest.mark.slow
 def test_a_day_whose_statistics_are_of_older_rows_is_made_again_at_night(
     made: Sample, world: World, instance: DagsterInstance
 ) -> None:

@@ -199,6 +199,7 @@ def test_holes_are_shown_acknowledged_and_taken_back(world: World, tmp_path: Pat
     assert "nothing was acknowledged" in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stderr
 
 
+@pytest.mark.slow
 def test_the_api_alone_answers_until_ctrl_c(world: World, tmp_path: Path) -> None:
     port = free_port()
     with started([HL, "api", "--port", str(port)], world.environment, tmp_path, tmp_path / "api.log") as api:
@@ -245,6 +246,7 @@ def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path:
     assert again.returncode == 0, again.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_day_is_copied_is_an_interrupt_and_no_failure(world: World, tmp_path: Path) -> None:
     made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), hours=3, fills_per_hour=60_000)
     environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}

@@ -130,6 +130,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(environme
     assert "secret" not in done.stdout
 
 
+@pytest.mark.slow
 def test_dg_dev_serves_the_location_with_a_database_and_stops_at_ctrl_c(environment: dict[str, str], tmp_path: Path) -> None:
     ui = Ui(free_port())
     with started([program("dg"), "dev", "-p", str(ui.port)], environment, PROJECT, tmp_path / "dev.log") as dev:

@@ -217,6 +217,7 @@ def _bring(day: date, instance: DagsterInstance) -> dict[str, dict[str, object]]
     return {asset: {name: value.value for name, value in event.metadata.items()} for asset, event in events.items()}
 
 
+@pytest.mark.slow
 def test_what_is_left_costs_what_is_then_spent_to_the_byte(made: Sample, paid: World, instance: DagsterInstance) -> None:
     fills, statuses = _truth(made)
     whole = draw_up_bill(DAYS, Settings(), set())

@@ -187,6 +187,7 @@ def test_both_days_around_an_hour_say_the_same_of_it_in_either_order(
     assert (row["state"], row["missing_blocks"]) == ("blocks missing", 3)
 
 
+@pytest.mark.slow
 def test_a_rebuild_from_the_lake_says_the_same(
     bucket: Path, world: World, run: Run, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

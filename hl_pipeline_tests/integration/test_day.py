@@ -17,7 +17,9 @@ import psycopg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult, materialize
 
-from hl_pipeline.definitions import ASSETS, build_resources
+from hl_pipeline.assets.fills import fills
+from hl_pipeline.assets.raw_fills import raw_fills
+from hl_pipeline.definitions import build_resources
 from hl_pipeline.domain.completeness import DayVerdict
 from hl_pipeline.domain.errors import LakeLacksError
 from hl_pipeline.domain.fills_checks import check_lake_equals_database
@@ -68,7 +70,7 @@ def materialized(world: World, instance: DagsterInstance) -> Materialize:
     del world
 
     def run(day: date = DAY) -> ExecuteInProcessResult:
-        return materialize(ASSETS, partition_key=str(day), instance=instance, resources=build_resources(Settings()))
+        return materialize([raw_fills, fills], partition_key=str(day), instance=instance, resources=build_resources(Settings()))
 
     return run
 
@@ -460,6 +462,7 @@ def test_rows_that_went_from_the_database_are_missed_by_the_check_against_the_la
     assert bucket.is_dir()
 
 
+@pytest.mark.slow
 def test_lake_and_bucket_may_both_be_on_s3(
     made: Path, world: World, s3: S3Server, materialized: Materialize, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def test_everything_reachable_is_in_the_lake_once_and_what_is_cut_off_is_truncat
     assert connection.execute("SELECT count(*) FROM hl.backfill_pages").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_a_refused_wallet_fails_by_name_while_the_rest_go_on_and_is_asked_again(
     asks: Asks, world: World, connection: psycopg.Connection
 ) -> None:

@@ -169,6 +169,7 @@ def test_in_any_order_of_objects_the_day_ends_as_the_one_loaded_at_once(
     assert stored == _naive_fills(made.node_data_dir)
 
 
+@pytest.mark.slow
 def test_a_day_of_25_increments_in_a_random_order_is_the_day_loaded_at_once(tmp_path: Path, new_place: NewPlace) -> None:
     sample = write_sample(tmp_path, first_day=DAY, fills_per_hour=40)
     objects = _objects(sample.node_data_dir)

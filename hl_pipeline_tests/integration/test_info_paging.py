@@ -220,6 +220,7 @@ def test_faults_lose_nothing_and_repeat_nothing() -> None:
     assert sum(page.requests for page in got.pages) == len(info.log) > len(got.pages) + 2
 
 
+@pytest.mark.slow
 def test_all_wallets_at_once_within_one_budget_come_without_a_429(database_url: str) -> None:
     asked = [_user(name) for name in _HISTORIES if name != "crowd"]
     settings = Settings.model_validate({"database_url": database_url})

@@ -296,6 +296,7 @@ def test_a_file_that_cannot_be_an_object_is_refused_by_name_and_changes_nothing(
     assert not list(Path(world.environment["HL_LAKE_URL"]).rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_other_content_of_an_object_is_refused_unless_it_is_forced(hl: Hl, world: World, made: Sample, tmp_path: Path) -> None:
     one, two = (["--local-file", str(_object(made.node_data_dir, hour))] for hour in (1, 2))
     other = tmp_path / _key(1)
@@ -349,6 +350,7 @@ def test_dirty_days_are_loaded_and_a_note_goes_only_with_a_load_that_began_after
     assert list(read_dirty(connection)) == [SECOND]
 
 
+@pytest.mark.slow
 def test_a_day_with_api_fills_and_hours_that_come_later_has_each_fill_once(
     hl: Hl, world: World, made: Sample, connection: psycopg.Connection
 ) -> None:
@@ -431,6 +433,7 @@ def test_what_is_downloaded_again_is_told_asked_for_and_paid_twice(hl: Hl, world
     assert "to be downloaded again" not in hl("status").stdout
 
 
+@pytest.mark.slow
 def test_a_reset_is_told_taken_back_and_loses_nothing_where_the_object_cannot_be_had(
     hl: Hl, world: World, made: Sample, bucket: str, s3: S3Server
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from dagster import DagsterInstance
 
 from hl_pipeline_tests.naive import twaps as naive_twaps
@@ -206,6 +207,7 @@ def _iso(time_ns: int) -> str:
     return f"{naive_twaps.at_microsecond(time_ns // 1000):%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09}"
 
 
+@pytest.mark.slow
 def test_odd_twaps_on_days_of_all_kinds_are_what_the_second_way_gives(
     database_url: str, instance: DagsterInstance, tmp_path: Path
 ) -> None:

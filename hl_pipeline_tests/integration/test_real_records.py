@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lz4.frame
 import polars as pl
+import pytest
 
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.cli import Done, run_in_process, run_program
@@ -72,6 +73,7 @@ def test_the_25_real_trades_of_node_trades_are_50_legs_and_25_trades(world: Worl
     assert counted == (25, sum(Decimal(trade["px"]) * Decimal(trade["sz"]) for trade in trades), 0)
 
 
+@pytest.mark.slow
 def test_the_real_fills_come_through_an_s3_server_that_refuses_who_does_not_pay(
     world: World, samples: Path, s3: S3Server
 ) -> None:

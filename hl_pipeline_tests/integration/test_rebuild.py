@@ -112,6 +112,7 @@ def test_a_database_made_again_from_the_lake_alone_has_the_same_bytes(
         assert _ask(rebuilt, query) == _ask(world.database_url, query)
 
 
+@pytest.mark.slow
 def test_a_rebuild_of_a_full_database_changes_nothing_and_lists_gaps_of_the_lake(bring: Bring, hl: Hl, world: World) -> None:
     bring(FIRST, LAST)
     before = sorted(_dump(world.database_url).splitlines())
@@ -150,6 +151,7 @@ def test_days_that_are_dropped_leave_hl_fills_and_nothing_else_and_come_back(bri
     assert _ask(world.database_url, "SELECT count(thinned_at) FROM hl.fills_days") == [(0,)]
 
 
+@pytest.mark.slow
 def test_half_a_lake_is_neither_dropped_for_nor_rebuilt_from(
     bring: Bring, hl: Hl, world: World, new_database: NewDatabase
 ) -> None:

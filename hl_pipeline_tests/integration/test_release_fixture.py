@@ -125,6 +125,7 @@ def test_its_days_and_what_is_wrong_with_them_are_told(hl: Hl, release: Release)
     assert "acknowledged (lost for ever)" in calendar.stdout
 
 
+@pytest.mark.slow
 def test_a_day_loaded_again_from_the_lake_is_the_day_it_was(
     hl: Hl, release: Release, new_database: NewDatabase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

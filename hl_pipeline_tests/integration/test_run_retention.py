@@ -33,6 +33,7 @@ SELECT (SELECT count(*) FROM event_logs WHERE run_id = %s AND asset_key IS NOT N
 _AGE = "UPDATE runs SET start_time = start_time - 40 * 86400, end_time = end_time - 40 * 86400 WHERE run_id = %s"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("world")
 def test_an_old_run_loses_its_log_lines_and_its_day_stays_as_it_was_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -371,6 +371,7 @@ def _dump(url: str) -> dict[str, list[tuple[Any, ...]]]:
         return {name: connection.execute(query.encode()).fetchall() for name, query in queries.items()}
 
 
+@pytest.mark.slow
 def test_a_database_made_again_from_the_lake_has_the_same_twaps(
     sampled: Settings, world: World, new_database: NewDatabase, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +392,7 @@ def test_a_database_made_again_from_the_lake_has_the_same_twaps(
     assert _dump(again) == before
 
 
+@pytest.mark.slow
 def test_a_day_killed_anywhere_and_run_again_has_the_same_twaps(
     sampled: Settings, sample: Sample, world: World, new_database: NewDatabase, instance: DagsterInstance, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_the_image_gets_just_the_files_that_it_copies_and_is_not_run_as_root() -
     assert re.findall(r"uv==(\S+)", dockerfile) == re.findall(r"UV_VERSION := (\S+)", makefile)
 
 
+@pytest.mark.slow
 def test_each_command_passes_its_health_check_and_a_run_is_done_where_the_lake_is(world: World, tmp_path: Path) -> None:
     sample = write_sample(tmp_path / "sample", first_day=date(2025, 9, 1), days=1, fills_per_hour=300)
     services = _prepare(tmp_path, world.environment | {"HL_NODE_DATA_URL": str(sample.node_data_dir)})

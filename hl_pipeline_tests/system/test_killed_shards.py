@@ -120,6 +120,7 @@ def _asked_again(log: list[Call], ended: set[str]) -> set[str]:
     return {call.question["user"] for call in log} & ended
 
 
+@pytest.mark.slow
 def test_a_shard_that_was_killed_five_times_ends_as_one_that_never_was(
     users: list[User], tmp_path: Path, new_database: NewDatabase
 ) -> None:
