@@ -9,7 +9,7 @@ import orjson
 from psycopg import AsyncConnection, OperationalError
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
@@ -23,8 +23,10 @@ _log = logging.getLogger(__name__)
 _NETWORK = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 # A pool tries for so long to replace a lost connection; after that the next request makes it try again.
 _RECONNECT_SECONDS = 5.0
+_SET = "SELECT set_config(key, value, %(is_local)s) FROM pg_catalog.jsonb_each_text(%(session)s)"
 _TAKE_ROLE = """
-SELECT set_config('role', rolname, false) FROM pg_roles WHERE rolname = 'hl_reader' AND pg_has_role(rolname, 'SET')
+SELECT set_config('role', rolname, %(is_local)s) FROM pg_catalog.pg_roles
+WHERE rolname = 'hl_reader' AND pg_has_role(rolname, 'SET')
 """
 
 
@@ -57,33 +59,49 @@ async def explain_absence(settings: ApiSettings) -> str:
 
 
 def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: int, loaders: dict[str, type[Loader]]) -> Pool:
-    options = (
-        str(conninfo_to_dict(settings.url).get("options") or ""),
-        "-c default_transaction_read_only=on",
-        # The answer's rows and its coverage are of one moment.
-        r"-c default_transaction_isolation=repeatable\ read",
-        f"-c statement_timeout={round(timeout * 1000)}",
+    session = {
+        "statement_timeout": str(round(timeout * 1000)),
         # As the loaders expect it, whatever the database's own settings say.
-        "-c timezone=UTC -c datestyle=ISO -c bytea_output=hex",
+        "client_encoding": "UTF8",
+        "TimeZone": "UTC",
+        "DateStyle": "ISO, MDY",
+        "IntervalStyle": "postgres",
+        "bytea_output": "hex",
+        "search_path": "pg_catalog, pg_temp",
         # Each query is planned for its values (0.2 ms): filters that are not asked for and other days' tables fall away. A plan
         # for all values, made when a table was small, was seen to take 20 s for a page of ten.
-        "-c plan_cache_mode=force_custom_plan -c jit=off",
+        "plan_cache_mode": "force_custom_plan",
+        "jit": "off",
         # Where an index has the order of a page, it is walked up to the limit; not all rows sorted.
-        "-c enable_sort=off",
-    )
+        "enable_sort": "off",
+        # The answer's rows and its coverage are of one moment.
+        "default_transaction_isolation": "repeatable read",
+        "default_transaction_read_only": "on",
+    }
 
     async def configure(connection: AsyncConnection) -> None:
+        [(session_pid,)] = await (await connection.execute("SELECT pg_catalog.pg_backend_pid()")).fetchall()
         for type_name, loader in loaders.items():
             connection.adapters.register_loader(type_name, loader)
         # By default a number's size decides its type, and each type makes another prepared statement.
         connection.adapters.register_dumper(int, Int8Dumper)
-        taken = await (await connection.execute(_TAKE_ROLE)).fetchone()
+        if session_pid != connection.info.backend_pid:
+            # A pooler, which may give each transaction another session: nothing may be left in one, nor is anything kept there.
+            connection.prepare_threshold = None
+            return
+        await connection.execute(_SET, {"session": Jsonb(session), "is_local": False})
+        taken = await (await connection.execute(_TAKE_ROLE, {"is_local": False})).fetchone()
         if taken is None:
             _log.warning("role hl_reader is not there or may not be taken: reading as %s, read-only", connection.info.user)
 
     async def begin(connection: AsyncConnection) -> None:
         try:
-            await connection.execute("BEGIN")
+            if connection.prepare_threshold is not None:
+                await connection.execute("BEGIN")
+                return
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await connection.execute(_SET, {"session": Jsonb(session), "is_local": True})
+            await connection.execute(_TAKE_ROLE, {"is_local": True})
         except OperationalError:
             # The server went away, and all other connections with it.
             await pool.drain()
@@ -91,7 +109,7 @@ def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: in
 
     pool: Pool = AsyncConnectionPool(
         settings.url,
-        kwargs={"autocommit": True, "application_name": "hl api", "options": " ".join(options), **_NETWORK},
+        kwargs={"autocommit": True, "application_name": "hl api", **_NETWORK},
         min_size=least,
         max_size=most,
         open=False,

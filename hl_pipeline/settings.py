@@ -54,11 +54,19 @@ class Settings(ApiOptions, BaseSettings):
         description="Where fills come from: s3://bucket/prefix (the requester pays) or a directory of the same layout.",
     )
     node_data_region: str = Field(default="ap-northeast-1", description="AWS region of HL_NODE_DATA_URL.")
+    node_data_requester_pays: bool = Field(
+        default=True,
+        description="Whether each request to HL_NODE_DATA_URL says that we pay; false for stores without that.",
+    )
     twap_data_url: str = Field(
         default="s3://artemis-hyperliquid-data/raw/twap_statuses",
         description="Where TWAP statuses come from: s3://bucket/prefix (the requester pays), a directory, or none: do without.",
     )
     twap_data_region: str = Field(default="us-east-1", description="AWS region of HL_TWAP_DATA_URL.")
+    twap_data_requester_pays: bool = Field(
+        default=True,
+        description="Whether each request to HL_TWAP_DATA_URL says that we pay; false for stores without that.",
+    )
     twap_publish_lag_hours: float = Field(
         default=48.0,
         ge=0,

@@ -21,6 +21,7 @@ def describe_fetched(result: FetchResult[Meta], own: Sequence[Meta]) -> dict[str
         "objects": len(own),
         "objects_to_fetch": len(result.to_fetch),
         "objects_fetched": len(result.fetched),
+        "objects_ignored": len(result.ignored),
         "bytes": sum(meta.size for meta in own),
         "bytes_to_fetch": sum(result.to_fetch),
         "bytes_fetched": sum(meta.size for meta in result.fetched),

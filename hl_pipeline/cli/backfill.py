@@ -89,7 +89,7 @@ def read_wallets(named: Sequence[str], file: str | None) -> list[str] | None:
     chosen = [*named]
     if file is not None:
         try:
-            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+            text = sys.stdin.read().removeprefix("\ufeff") if file == "-" else Path(file).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise BadWalletsError(f"--wallets {file}: {error}") from error
         lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -113,7 +113,10 @@ def _run(
     with connect(url, "hl backfill") as connection:
         plan = plan_shards(connection, shards, wallets, limit, settings, is_named=is_named)
     has_failed = False
-    with showing_wallets(plan.unfinished) as bar:
+    asked = (
+        f"waiting for {settings.info_url} ({settings.info_attempts} attempts, {settings.info_timeout_seconds:g} s each at most)"
+    )
+    with showing_wallets(plan.unfinished, asked) as bar:
         for run in run_shards(plan, settings, bar.begin):
             has_failed |= run.has_failed
             console.print(_line(run), highlight=False)

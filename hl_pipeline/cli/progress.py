@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import date
@@ -24,6 +25,7 @@ from hl_pipeline.cli.terminal import console
 from hl_pipeline.events import is_event
 
 _SHARE_OF_RAW, _SHARE_OF_LOAD, _SHARE_OF_TABLE = 0.42, 0.33, 0.05  # of a day's time: decoding, loading, each derived table
+_SECONDS_BETWEEN_LINES = 15.0
 Show = Callable[[str, dict[str, Any]], None]
 
 
@@ -52,10 +54,10 @@ def showing_days(total: int) -> Generator[DaysBar]:
 
 
 @contextmanager
-def showing_wallets(total: int) -> Generator[WalletsBar]:
-    """How far so many wallets are."""
+def showing_wallets(total: int, asked: str) -> Generator[WalletsBar]:
+    """How far so many wallets are; `asked`: who is asked for them, and how long that may take, in words."""
     with _progress(MofNCompleteColumn(), _message(), TimeRemainingColumn()) as progress:
-        bar = WalletsBar(progress, total)
+        bar = WalletsBar(progress, total, asked)
         with _following(bar.show, logging.INFO):
             yield bar
 
@@ -105,12 +107,15 @@ class DaysBar:
 
 
 class WalletsBar:
-    """Each wallet is 1; what came of all, and its weight, stands beside."""
+    """Each wallet is 1; what came of all, and its weight, stands beside. Failing calls are also printed as lines, now and then: a
+    bar is not seen in a file or a pipe.
+    """
 
-    def __init__(self, progress: Progress, wallets: int) -> None:
+    def __init__(self, progress: Progress, wallets: int, asked: str) -> None:
         self._progress = progress
-        self._task = progress.add_task("", total=wallets, message="")
+        self._task = progress.add_task("", total=wallets, message=escape(asked))
         self._fills = self._weight = 0
+        self._printed_at = -_SECONDS_BETWEEN_LINES
 
     def begin(self, shard: str) -> None:
         self._progress.update(self._task, description=f"shard {shard}")
@@ -123,8 +128,15 @@ class WalletsBar:
         elif event == "histories_written":
             self._weight += fields["weight"]
         elif event == "info_call_failed":
-            again = f"asked again in {fields['wait_seconds']:.0f} s: {escape(str(fields['call']))}"
-            self._progress.update(self._task, message=again)
+            attempt = (
+                f"attempt {fields['attempt']} of {fields['attempts']} failed, the next one is in {fields['wait_seconds']:.0f} s"
+            )
+            self._progress.update(self._task, message=escape(f"{attempt}: {fields['call']}"))
+            if time.monotonic() - self._printed_at >= _SECONDS_BETWEEN_LINES:
+                self._printed_at = time.monotonic()
+                console.print(
+                    f"[yellow]{attempt}:[/] {escape(str(fields['call']))}: {escape(str(fields['error']))}", highlight=False
+                )
             return
         elapsed = self._progress.tasks[0].elapsed or 0
         rate = f", {self._weight / elapsed * 60:,.0f} a minute" if elapsed > 1 else ""

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from hl_pipeline.domain.checks import Check, Figure
 from hl_pipeline.domain.completeness import DayVerdict
-from hl_pipeline.domain.records import StatusObject, StoredObject
+from hl_pipeline.domain.records import IgnoredObject, StatusObject, StoredObject
 from hl_pipeline.domain.status_completeness import StatusVerdict, find_strays
 
 _HOLES_SHOWN = 1000
+_NAMES_SHOWN = 3
 
 
-def check_hours(verdict: DayVerdict) -> Check:
-    """Every object that the day wants is in the lake."""
+def check_hours(verdict: DayVerdict, ignored: Sequence[IgnoredObject] = ()) -> Check:
+    """Every object that the day wants is in the lake. What was `ignored` among its objects is counted and named."""
     missing = [state for state in verdict.hours if state.state != "present"]
     objects: list[dict[str, str | int]] = [
         {
@@ -25,12 +26,13 @@ def check_hours(verdict: DayVerdict) -> Check:
         }
         for state in missing
     ]
+    found = verdict.explain() if missing or not verdict.hours else f"All {len(verdict.hours)} objects are there."
     return Check(
         "hours_present",
         not missing,
-        verdict.explain() if missing or not verdict.hours else f"All {len(verdict.hours)} objects are there.",
+        found + describe_ignored(ignored),
         verdict.hours_are_harmless,
-        {"missing_hours": len(missing), **_list("missing_objects", objects)},
+        {"missing_hours": len(missing), **_list("missing_objects", objects), **_list_ignored(ignored)},
     )
 
 
@@ -65,9 +67,10 @@ def check_bad_lines(metas: Sequence[StoredObject], max_share: float) -> Check:
     )
 
 
-def check_presence(name: str, verdict: StatusVerdict) -> Check:
+def check_presence(name: str, verdict: StatusVerdict, ignored: Sequence[IgnoredObject] = ()) -> Check:
     """The objects of a day of statuses are there; that nothing can prove them complete, or no source has them, is no fault."""
-    return Check(name, verdict.state in ("unprovable", "no source"), verdict.explanation, verdict.is_harmless)
+    found = verdict.explanation + describe_ignored(ignored)
+    return Check(name, verdict.state in ("unprovable", "no source"), found, verdict.is_harmless, _list_ignored(ignored))
 
 
 def check_strays(objects: Sequence[StatusObject]) -> Check:
@@ -75,6 +78,20 @@ def check_strays(objects: Sequence[StatusObject]) -> Check:
     strays = find_strays(objects)
     everything_near = "Every event is within a day of the day in its object's key."
     return Check("events_near_their_day", not strays, ". ".join(strays[:3]) or everything_near, True, {"objects": len(strays)})
+
+
+def describe_ignored(ignored: Sequence[IgnoredObject]) -> str:
+    """What was not taken, counted, its first names and the reasons, as one more sentence; nothing of nothing."""
+    if not ignored:
+        return ""
+    names = ", ".join(found.key for found in ignored[:_NAMES_SHOWN]) + (", ..." if len(ignored) > _NAMES_SHOWN else "")
+    reasons = "; ".join(sorted({found.reason for found in ignored}))
+    return f" {len(ignored)} {'file is' if len(ignored) == 1 else 'files are'} not taken ({reasons}): {names}."
+
+
+def _list_ignored(ignored: Sequence[IgnoredObject]) -> dict[str, Figure]:
+    items: list[dict[str, str | int]] = [{"key": found.key, "why": found.reason} for found in ignored[:_HOLES_SHOWN]]
+    return {"objects_ignored": len(ignored), **_list("ignored_objects", items)} if ignored else {}
 
 
 def _list(name: str, items: list[dict[str, str | int]]) -> dict[str, Figure]:

@@ -21,13 +21,12 @@ from hl_pipeline.domain.datasets import (
 )
 
 KEY_FORMS = (
-    "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4 or .gz), or of TWAP statuses a key with its "
-    "day, like 2025/11/03/part-0.parquet, date=2025-11-03/part-0.parquet or hourly/20251103/9.lz4"
+    "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4, .gz, .jsonl, .json or nothing), or of TWAP "
+    "statuses a key with its day, like 2025/11/03/part-0.parquet, date=2025-11-03/part-0.parquet or hourly/20251103/9.lz4"
 )
 """What keys look like, for those who gave another."""
 
 _HOURLY = "|".join(dataset.name for dataset in DATASETS if dataset.is_hourly)
-_HOURLY_KEY = re.compile(rf"({_HOURLY})/hourly/(\d{{8}})/(\d{{1,2}})\.(?:lz4|gz)", re.ASCII)
 _HOURLY_PATH = re.compile(rf"(?:.*/)?({_HOURLY})/hourly/(\d{{8}})/(\d{{1,2}})(?:\.(?:jsonl|json|ndjson))?(\.lz4|\.gz)?", re.ASCII)
 # Its keys do not say of which dataset they are.
 [_BY_DAY] = [dataset.name for dataset in DATASETS if not dataset.is_hourly]
@@ -46,7 +45,7 @@ class Place:
 
 def place_of_key(key: str) -> Place | None:
     """Where the object with that key stands; None when objects of no dataset are named so."""
-    if match := _HOURLY_KEY.fullmatch(key):
+    if (match := _HOURLY_PATH.fullmatch(key)) and key.startswith(match[1]):
         return _hourly_place(match[1], match[2], int(match[3]), key)
     day = day_in_key(key)
     dataset = BY_NAME.get(key.partition("/")[0])

@@ -134,6 +134,14 @@ class SourceObject:
         return hour_in_name(self.key)
 
 
+@dataclass(frozen=True, slots=True)
+class IgnoredObject:
+    """An object of a bucket that is not taken, and why in words."""
+
+    key: str
+    reason: str
+
+
 HistoryKind = Literal["fills", "twap_slices"]
 
 

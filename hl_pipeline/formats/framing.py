@@ -3,6 +3,7 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 from __future__ import annotations
 
+import codecs
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol, cast
@@ -63,13 +64,14 @@ def decompress(stream: BinaryIO, codec: str) -> Iterator[bytes]:
 
 
 def whole_lines(pieces: Iterator[bytes], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """`pieces` cut again into chunks of whole lines of about `chunk_bytes`, each ending in a newline.
+    """`pieces` cut again into chunks of whole lines of about `chunk_bytes`, each ending in a newline; without the byte-order mark
+    that some editors and shells begin a file with.
 
-    Raises UnreadableObjectError for a line of more than MAX_LINE_BYTES.
+    Raises UnreadableObjectError for a line of more than MAX_LINE_BYTES, and for UTF-16.
     """
     pending: list[bytes] = []
     size = 0
-    for piece in pieces:
+    for piece in _without_mark(pieces):
         pending.append(piece)
         size += len(piece)
         if size < chunk_bytes:
@@ -85,3 +87,16 @@ def whole_lines(pieces: Iterator[bytes], chunk_bytes: int = CHUNK_BYTES) -> Iter
     if size:
         rest = b"".join(pending)
         yield rest if rest.endswith(b"\n") else rest + b"\n"
+
+
+def _without_mark(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= len(codecs.BOM_UTF8):
+            break
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UnreadableObjectError("the text is in UTF-16, as its byte-order mark says; convert it to UTF-8")
+    if head := head.removeprefix(codecs.BOM_UTF8):
+        yield head
+    yield from pieces

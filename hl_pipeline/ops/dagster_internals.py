@@ -6,6 +6,8 @@ the setting of what has no public way in.
 
 from __future__ import annotations
 
+from typing import Any
+
 # The name by which the webserver's GraphQL knows the repository of a code location that is one `Definitions`.
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 
@@ -35,6 +37,7 @@ from dagster_postgres.utils import create_pg_engine
 
 # The type of a step failure's error, with its cause and context.
 from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy import event
 
 __all__ = [
     "GRPC_INFO_TAG",
@@ -63,6 +66,7 @@ def hold_connections(storage: DagsterPostgresStorage) -> None:
     engine = create_pg_engine(
         storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1, pool_pre_ping=True
     )
+    event.listen(engine, "connect", _set_utc)
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part._engine = engine  # pyright: ignore[reportAttributeAccessIssue]
     events = storage.event_log_storage
@@ -73,3 +77,9 @@ def hold_connections(storage: DagsterPostgresStorage) -> None:
         engine.dispose()
 
     events.dispose = dispose
+
+
+def _set_utc(connection: Any, _record: object) -> None:
+    """Dagster keeps CURRENT_TIMESTAMP without a time zone, and reads it as UTC."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET TimeZone = 'UTC'")

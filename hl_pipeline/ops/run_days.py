@@ -9,6 +9,7 @@ from enum import Enum
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult
 
+from hl_pipeline.domain.fetch_checks import describe_ignored
 from hl_pipeline.ops.run_in_process import explain_failure, open_runner
 from hl_pipeline.resources import StageResults
 from hl_pipeline.settings import Settings
@@ -85,6 +86,7 @@ def _describe(day: date, result: ExecuteInProcessResult, results: StageResults) 
         explanation += " In the lake alone (HL_FILLS_KEEP_DAYS)."
     for text in dict.fromkeys(str(check.description) for check in failing if check not in of_fills):
         explanation += f" TWAP statuses: {text}"
+    explanation += describe_ignored([found for made in fetches for found in made.result.ignored])
     is_whole = fills.verdict.state == "whole"
     return IngestedDay(
         day,

@@ -196,6 +196,7 @@ class InfoApi:
             level=logging.WARNING,
             call=name,
             attempt=state.attempt_number,
+            attempts=self.attempts,
             error=error,
             wait_seconds=round(state.upcoming_sleep, 3),
         )

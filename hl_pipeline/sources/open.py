@@ -16,13 +16,14 @@ from hl_pipeline.sources.info import InfoApi
 @dataclass(frozen=True, slots=True)
 class BucketSettings:
     """What the settings say of a bucket: its URL, which may be `none` where people can do without it (`is_set` is false then);
-    USD for a GB of it; how long after the end of its hour or day an object is due.
+    USD for a GB of it; how long after the end of its hour or day an object is due; whether each request says that we pay for it.
     """
 
     url: str
     region: str
     price_per_gb: Decimal
     publish_lag: timedelta
+    requester_pays: bool
     is_set: bool = True
 
 
@@ -30,10 +31,11 @@ def settings_of(bucket: BucketName, settings: Settings) -> BucketSettings:
     """The settings of one bucket."""
     if bucket == "node_data":
         lag = timedelta(hours=settings.publish_lag_hours)
-        return BucketSettings(settings.node_data_url, settings.node_data_region, settings.node_data_price_per_gb, lag)
+        pays = settings.node_data_requester_pays
+        return BucketSettings(settings.node_data_url, settings.node_data_region, settings.node_data_price_per_gb, lag, pays)
     lag = timedelta(hours=settings.twap_publish_lag_hours)
-    url = settings.twap_data_url
-    return BucketSettings(url, settings.twap_data_region, settings.twap_data_price_per_gb, lag, is_set=url != NONE)
+    url, pays = settings.twap_data_url, settings.twap_data_requester_pays
+    return BucketSettings(url, settings.twap_data_region, settings.twap_data_price_per_gb, lag, pays, is_set=url != NONE)
 
 
 def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Bucket | None:
@@ -57,6 +59,8 @@ def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Buc
             backoff_seconds=settings.s3_backoff_seconds,
             timeout_seconds=settings.s3_timeout_seconds,
             link=Link(settings.s3_megabytes_per_second),
+            setting=variable(name),
+            requester_pays=own.requester_pays,
         )
 
     return open_bucket(own.url, open_s3, variable(f"{name}_url"))

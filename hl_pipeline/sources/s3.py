@@ -1,5 +1,6 @@
-"""An S3 bucket whose requester pays: listings, and objects whole or not at all. What fails in passing is tried again, and every
-request goes through a meter before and after, since each is paid for. What it costs and who may spend it is for the meter.
+"""An S3 bucket: listings, and objects whole or not at all. What fails in passing is tried again, and every request goes through a
+meter before and after, since each is paid for. What it costs and who may spend it is for the meter; what an error answer means:
+`s3_errors`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -20,45 +22,27 @@ import boto3
 import tenacity
 import urllib3.exceptions
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from hl_pipeline.domain.budgets import Meter, Method
-from hl_pipeline.domain.errors import BucketDeniedError, BucketError
+from hl_pipeline.domain.errors import BucketError
 from hl_pipeline.domain.records import SourceObject
 from hl_pipeline.events import emit
+from hl_pipeline.sources.s3_errors import AGAIN, Asked, PassingError, error_of_answer, error_of_setup
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_REQUESTER_PAYS = {"RequestPayer": "requester"}
 _PIECE = 1 << 20
 _LONGEST_WAIT_SECONDS = 30
 _SLOWEST_BYTES_A_SECOND = 1_000
 # A page has 1,000 keys at most; those of these buckets take 300 bytes each.
 _PAGE_BYTES = 1_000_000
-_DENIED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "PermanentRedirect", "AuthorizationHeaderMalformed"}
-_PASSING = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "RequestLimitExceeded"}
-_NO_CREDENTIALS = (PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, SSOError, ProfileNotFound)
 _RECEIVED = "Received"
-_AGAIN = "Run again: it retries just what is not there"
-
-
-class _PassingError(BucketError):
-    """A failure that may pass: worth another attempt."""
 
 
 @dataclass(slots=True)
@@ -112,9 +96,19 @@ class Link:
 
 
 def open_s3_bucket(
-    url: str, region: str, meter: Meter, *, attempts: int, backoff_seconds: float, timeout_seconds: float, link: Link
+    url: str,
+    region: str,
+    meter: Meter,
+    *,
+    attempts: int,
+    backoff_seconds: float,
+    timeout_seconds: float,
+    link: Link,
+    setting: str = "HL_NODE_DATA",
+    requester_pays: bool = True,
 ) -> S3Bucket:
-    """The bucket at `url`, `s3://bucket[/prefix]`: credentials, profile, role and endpoint are as AWS's own variables say.
+    """The bucket at `url`, `s3://bucket[/prefix]`: credentials, profile, role and endpoint are as AWS's own variables say;
+    `setting` is how the names of the bucket's own settings begin.
 
     Raises BucketDeniedError when these name what is not there.
     """
@@ -122,15 +116,15 @@ def open_s3_bucket(
     config = Config(
         retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=timeout_seconds, read_timeout=timeout_seconds
     )
-    with _naming_errors(url, "", _Answer()):
+    with _naming_errors(Asked(url, "LIST", "", setting, requester_pays), _Answer()):
         # A session of its own: boto3's shared one must not be used by several threads.
         client = boto3.Session().client("s3", region_name=region, config=config)
-    return S3Bucket(url, client, meter, attempts, backoff_seconds, timeout_seconds, link)
+    return S3Bucket(url, client, meter, attempts, backoff_seconds, timeout_seconds, link, setting, requester_pays)
 
 
 @dataclass(frozen=True, slots=True)
 class S3Bucket:
-    """Every call says that the requester pays, or it is refused. A wait between attempts is a random part of
+    """Where the requester pays, every call says so, or it is refused. A wait between attempts is a random part of
     `backoff_seconds`, doubled from each to the next; a body that stalls for `timeout_seconds` is given up.
     """
 
@@ -141,6 +135,8 @@ class S3Bucket:
     backoff_seconds: float = 1.0
     timeout_seconds: float = 30.0
     link: Link = field(default_factory=Link)
+    setting: str = "HL_NODE_DATA"
+    requester_pays: bool = True
 
     def __post_init__(self) -> None:
         self.client.meta.events.register("before-parse.s3", _note_received, unique_id="hl-received")
@@ -156,17 +152,17 @@ class S3Bucket:
 
     def list_objects(self, prefix: str, *, deep: bool = False, after: str = "") -> list[SourceObject]:
         found: list[SourceObject] = []
-        asked = {"Bucket": self.name, "Prefix": self.prefix + prefix, "Delimiter": "" if deep else "/", **_REQUESTER_PAYS}
+        asked = {"Bucket": self.name, "Prefix": self.prefix + prefix, "Delimiter": "" if deep else "/", **self._payer}
         if after:
             asked["StartAfter"] = self.prefix + after
         while True:
             page = self._retried(prefix, partial(self._list_page, prefix, asked))
-            for item in page.get("Contents", []):
-                key = item["Key"].removeprefix(self.prefix)
-                found.append(SourceObject(key, item["ETag"].strip('"'), item["Size"], item["LastModified"]))
+            found += [self._found(item) for item in page.get("Contents", [])]
             emit(_log, "page_listed", level=logging.DEBUG, prefix=f"{self.url}/{prefix}", objects=len(found))
-            if not page["IsTruncated"]:
+            if not page.get("IsTruncated"):
                 return found
+            if "NextContinuationToken" not in page:
+                raise BucketError(f"{self.url}/{prefix}: the listing is cut off and does not say where it goes on")
             asked["ContinuationToken"] = page["NextContinuationToken"]
 
     @contextmanager
@@ -180,6 +176,18 @@ class S3Bucket:
                 raise BucketError(f"{found.key}: cannot be kept in {tempfile.gettempdir()}: {error}; see TMPDIR") from error
             yield file
 
+    @property
+    def _payer(self) -> dict[str, str]:
+        return {"RequestPayer": "requester"} if self.requester_pays else {}
+
+    def _found(self, item: dict[str, Any]) -> SourceObject:
+        """An object of a listing. Some stores list no ETags: then size and time of change stand for it, as in a directory."""
+        if missing := [member for member in ("Key", "Size", "LastModified") if member not in item]:
+            raise BucketError(f"{self.url}: {item.get('Key', 'an object')} is listed without {' and '.join(missing)}")
+        size, modified = item["Size"], item["LastModified"]
+        etag = item.get("ETag", "").strip('"') or made_etag(size, modified)
+        return SourceObject(item["Key"].removeprefix(self.prefix), etag, size, modified)
+
     def _list_page(self, prefix: str, asked: dict[str, str]) -> dict[str, Any]:
         with self._request("LIST", prefix, _PAGE_BYTES) as answer:
             page = self.client.list_objects_v2(**asked)
@@ -187,16 +195,18 @@ class S3Bucket:
         return page
 
     def _get(self, found: SourceObject, part: _Part) -> None:
-        """Bring what `part` lacks of the object. Raises _PassingError when it lacks something still."""
+        """Bring what `part` lacks of the object. Raises PassingError when it lacks something still."""
         if part.size == found.size:
             # All came, but not as it should have: nothing is left that could be asked for.
             part.restart()
         with self._request("GET", found.key, found.size - part.size) as answer:
             since = {"Range": f"bytes={part.size}-"} if part.size else {}
-            got = self.client.get_object(
-                Bucket=self.name, Key=self.prefix + found.key, IfMatch=f'"{found.etag}"', **since, **_REQUESTER_PAYS
-            )
+            # Where the listing has no ETag, the time of change tells whether it is the same object.
+            same = {} if found.etag == made_etag(found.size, found.modified) else {"IfMatch": f'"{found.etag}"'}
+            got = self.client.get_object(Bucket=self.name, Key=self.prefix + found.key, **same, **since, **self._payer)
             answer.status = got["ResponseMetadata"]["HTTPStatusCode"]
+            if not same and got["LastModified"] != found.modified.replace(microsecond=0):
+                raise BucketError(f"{found.key}: it changed between listing and download. {AGAIN}")
             # A server that knows no ranges sends all of it once more.
             if part.size and not got.get("ContentRange", "").startswith(f"bytes {part.size}-"):
                 part.restart()
@@ -209,7 +219,7 @@ class S3Bucket:
 
     def _retried(self, key: str, attempt: Callable[[], _T]) -> _T:
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_PassingError),
+            retry=tenacity.retry_if_exception_type(PassingError),
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=tenacity.wait_random_exponential(multiplier=self.backoff_seconds, max=_LONGEST_WAIT_SECONDS),
             before_sleep=partial(_log_retry, key),
@@ -217,8 +227,8 @@ class S3Bucket:
         )
         try:
             return retrying(attempt)
-        except _PassingError as error:
-            raise BucketError(f"{key}: {self.url}: {error}, at the last of {self.attempts} attempts. {_AGAIN}") from error
+        except PassingError as error:
+            raise BucketError(f"{key}: {self.url}: {error}, at the last of {self.attempts} attempts. {AGAIN}") from error
 
     @contextmanager
     def _request(self, method: Method, key: str, expected_bytes: int) -> Generator[_Answer]:
@@ -226,7 +236,7 @@ class S3Bucket:
         request = self.meter.begin(method, self.name, key, expected_bytes)
         answer = _Answer()
         try:
-            with _naming_errors(self.url, key, answer):
+            with _naming_errors(Asked(self.url, method, key, self.setting, self.requester_pays), answer):
                 yield answer
         except BaseException as error:
             self.meter.end(request, answer.status, answer.received, str(error) or type(error).__name__)
@@ -235,7 +245,7 @@ class S3Bucket:
 
 
 def _pieces(body: urllib3.BaseHTTPResponse, timeout_seconds: float) -> Iterator[bytes]:
-    """The bytes as they come. Raises _PassingError when they only drip: a timeout of the socket does not see that."""
+    """The bytes as they come. Raises PassingError when they only drip: a timeout of the socket does not see that."""
     began, came = time.monotonic(), 0
     # Not read(): it waits for the whole piece, and what it has of one is lost when the connection breaks.
     while piece := body.read1(_PIECE):
@@ -243,7 +253,7 @@ def _pieces(body: urllib3.BaseHTTPResponse, timeout_seconds: float) -> Iterator[
         came += len(piece)
         if (seconds := time.monotonic() - began) > timeout_seconds:
             if came < _SLOWEST_BYTES_A_SECOND * seconds:
-                raise _PassingError(f"slow: {came} bytes in {seconds:.0f} s")
+                raise PassingError(f"slow: {came} bytes in {seconds:.0f} s")
             began, came = time.monotonic(), 0
 
 
@@ -251,16 +261,21 @@ def _check_whole(found: SourceObject, part: _Part, *, is_md5: bool) -> None:
     if part.size > found.size:
         came = part.size
         part.restart()
-        raise _PassingError(f"{came} bytes came where {found.size} were listed")
+        raise PassingError(f"{came} bytes came where {found.size} were listed")
     if part.size < found.size:
-        raise _PassingError(f"{part.size} bytes came of the {found.size} that were listed")
+        raise PassingError(f"{part.size} bytes came of the {found.size} that were listed")
     if is_md5 and part.md5 != found.etag:
         wrong = f"its bytes have the MD5 {part.md5}, not that of its ETag, {found.etag}"
         part.restart()
         part.corrupted += 1
         if part.corrupted > 1:
             raise BucketError(f"{found.key}: {wrong}, twice; nothing of it was taken. Run again, by another network if you can")
-        raise _PassingError(wrong)
+        raise PassingError(wrong)
+
+
+def made_etag(size: int, modified: datetime) -> str:
+    """What stands for the ETag of an object that is listed without one."""
+    return f"{size:x}-{round(modified.timestamp() * 1000):x}"
 
 
 def _is_md5(etag: str) -> bool:
@@ -296,24 +311,18 @@ def _log_retry(key: str, state: tenacity.RetryCallState) -> None:
 
 
 @contextmanager
-def _naming_errors(url: str, key: str, answer: _Answer) -> Generator[None]:
+def _naming_errors(asked: Asked, answer: _Answer) -> Generator[None]:
     try:
         yield
-    except NoCredentialsError as error:
-        raise BucketDeniedError(
-            f"{url}: no AWS credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from error
-    except _NO_CREDENTIALS as error:
-        raise BucketDeniedError(f"{url}: no AWS credentials: {error}") from error
     except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         answer.status, answer.received = error.response.get(_RECEIVED, (status, 0))
-        raise _error_of_answer(url, key, status, error) from error
+        raise error_of_answer(asked, error) from error
     except (BotoConnectionError, HTTPClientError, ResponseParserError, urllib3.exceptions.HTTPError) as error:
         answer.received = max(answer.received, _bytes_before(error))
-        raise _PassingError(str(error)) from error
+        raise PassingError(str(error)) from error
     except BotoCoreError as error:
-        raise BucketError(f"{key}: {url}: {error}") from error
+        raise error_of_setup(asked.url, error) from error
 
 
 def _bytes_before(error: BaseException | None) -> int:
@@ -321,21 +330,3 @@ def _bytes_before(error: BaseException | None) -> int:
     while error is not None and not isinstance(error, urllib3.exceptions.IncompleteRead):
         error = error.__context__
     return 0 if error is None else error.partial
-
-
-def _error_of_answer(url: str, key: str, status: int, error: ClientError) -> BucketError:
-    code = error.response.get("Error", {}).get("Code", "")
-    if status == 403 or code in _DENIED:
-        return BucketDeniedError(
-            f"{url}: access denied ({code}) to {key}. Check the credentials (aws sts get-caller-identity), that "
-            "they may call s3:ListBucket and s3:GetObject on this bucket, its region; the requester-pays flag was sent"
-        )
-    if code == "NoSuchBucket":
-        return BucketDeniedError(f"{url}: there is no such bucket")
-    if status == 404:
-        return BucketError(f"{key}: it was listed in {url}, but is not there ({status} {code}). {_AGAIN}")
-    if status == 412:
-        return BucketError(f"{key}: it changed between listing and download. {_AGAIN}")
-    if status >= 500 or status == 429 or code in _PASSING:
-        return _PassingError(f"it answered {status} {code}")
-    return BucketError(f"{key}: {url} answered {status} {code}: {error}. {_AGAIN}")

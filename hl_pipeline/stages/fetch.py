@@ -17,8 +17,8 @@ import psycopg
 from hl_pipeline.domain.completeness import extra_hours, hour_of
 from hl_pipeline.domain.datasets import Dataset
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError, BudgetError
-from hl_pipeline.domain.object_keys import Place, lock_name
-from hl_pipeline.domain.records import ObjectMeta, SourceObject, StatusObject
+from hl_pipeline.domain.object_keys import Place, day_in_key, lock_name
+from hl_pipeline.domain.records import IgnoredObject, ObjectMeta, SourceObject, StatusObject
 from hl_pipeline.domain.wanted_objects import Wanted, objects_of_hours, wanted_dates, wanted_objects
 from hl_pipeline.events import emit
 from hl_pipeline.formats.framing import UnreadableObjectError
@@ -40,7 +40,7 @@ _DECODED_AT_ONCE = 2  # while one is drained and written the other keeps the pro
 class FetchResult(Generic[Meta]):
     """What was done for a day: its objects that are in the lake (of statuses its neighbours' too), which of them were fetched
     now, and what S3 asked for it; `to_fetch`: the bytes of each object that was listed and not in the lake, `dollars_expected`:
-    what these were to cost.
+    what these were to cost; `ignored`: what stands among the day's objects and is not understood by its name.
     """
 
     objects: list[Meta]
@@ -49,6 +49,7 @@ class FetchResult(Generic[Meta]):
     dollars_expected: Decimal
     requests: int
     dollars: Decimal
+    ignored: list[IgnoredObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def fetch_day(
         sum((part.dollars_expected for part in parts), Decimal(0)),
         sum(part.requests for part in parts),
         sum((part.dollars for part in parts), Decimal(0)),
+        [found for part in parts for found in part.ignored],
     )
 
 
@@ -115,7 +117,8 @@ def _fetch_dataset(
                 fetched.extend([meta] * is_new)
 
     dates = wanted_dates(dataset, [day])
-    listing = {} if bucket is None else dict(list_dataset(bucket, dataset, dates[0], dates[-1]))
+    ignored: list[IgnoredObject] = []
+    listing = {} if bucket is None else dict(list_dataset(bucket, dataset, dates[0], dates[-1], ignored))
     wanted = wanted_objects(dataset, [day], listing)
     fetch(wanted)
     tried = {(place.object_date, place.hour) for place in wanted}
@@ -125,7 +128,9 @@ def _fetch_dataset(
             listing |= list_dataset(bucket, dataset, own, own)
         fetch(objects_of_hours(dataset, hours, listing))
         tried |= {(hour.date(), hour.hour) for hour in hours}
-    return FetchResult(objects, fetched, to_fetch, prices.of_downloads(to_fetch), spending.requests, spending.dollars)
+    # Where objects are not hourly, those of all days are listed.
+    ignored = [found for found in ignored if day_in_key(found.key) in (None, *dates)]
+    return FetchResult(objects, fetched, to_fetch, prices.of_downloads(to_fetch), spending.requests, spending.dollars, ignored)
 
 
 def _extra_hours(day: date, dataset: Dataset, objects: Sequence[ObjectMeta | StatusObject]) -> list[datetime]:

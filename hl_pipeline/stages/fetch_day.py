@@ -52,7 +52,7 @@ def fetch_fills(
     with lock_judging(connection, day):
         verdict = judge_hours(day, objects_around(lake, day), connection, settings)
     bad_lines = check_bad_lines(result.objects, settings.bad_lines_max_share)
-    return FetchedFills(result, verdict, seconds, [check_hours(verdict), check_holes(verdict), bad_lines])
+    return FetchedFills(result, verdict, seconds, [check_hours(verdict, result.ignored), check_holes(verdict), bad_lines])
 
 
 def fetch_statuses(
@@ -65,5 +65,5 @@ def fetch_statuses(
     verdict = judge_statuses(day, lake, connection, settings)
     own = [meta for meta in result.objects if meta.object_date == str(day)]
     bad_lines = check_bad_lines(own, settings.bad_lines_max_share)
-    checks = [check_presence("objects_present", verdict), bad_lines, check_strays(own)]
+    checks = [check_presence("objects_present", verdict, result.ignored), bad_lines, check_strays(own)]
     return FetchedStatuses(result, own, verdict, seconds, checks)

@@ -1,7 +1,9 @@
-"""Connections to the database: where it is, and what to do when it is not there. No SQL of tables."""
+"""Connections to the database: where it is, what a session is set to, and what to do when it is not there. No SQL of tables."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import cache
 from typing import TypeVar
 
 import psycopg
@@ -16,6 +18,20 @@ from hl_pipeline.warehouse.urls import BadUrlError, database_of, hide_password, 
 
 OLDEST_POSTGRES = 16
 
+SESSION = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    # Every name of ours has its schema; those of PostgreSQL are its own, whatever else is called so.
+    "search_path": "pg_catalog, pg_temp",
+}
+"""What our statements and the driver rely on, whatever server, database, role and URL say. Their other settings are heeded."""
+
 
 class NoDatabaseError(RuntimeError):
     """There is no database to connect to. The message says what to do."""
@@ -23,6 +39,11 @@ class NoDatabaseError(RuntimeError):
 
 _Result = TypeVar("_Result")
 _LOOK_SECONDS = 0.1
+_CONNECT_SECONDS = 10
+_PIN = sql.SQL("SELECT {}").format(
+    sql.SQL(", ").join(sql.SQL("set_config({}, {}, false)").format(name, setting) for name, setting in SESSION.items())
+)
+_PROBES, _ROUNDS = 3, 3
 _COPYING = {ExecStatus.COPY_IN, ExecStatus.COPY_OUT}  # what is being copied is ended by psycopg
 
 
@@ -80,44 +101,95 @@ def find_dagster_url(settings: Settings) -> str:
 
 
 def connect(url: str, application: str = "hl") -> psycopg.Connection:
-    """A connection in autocommit mode, in UTC. Raises NoDatabaseError when the server does not answer or is too old."""
+    """A connection in autocommit mode, set to SESSION. Raises NoDatabaseError when the server does not answer, is too old, or is
+    a pooler that shares its sessions.
+    """
     try:
         parse_url(url)
-        connection = _Connection.connect(
-            url, autocommit=True, application_name=application, connect_timeout=10, options="-c timezone=UTC"
-        )
+        connection = _Connection.connect(url, autocommit=True, application_name=application, connect_timeout=_CONNECT_SECONDS)
     except (BadUrlError, psycopg.Error) as error:
         raise _cannot_connect(url, error) from error
-    if connection.info.server_version < OLDEST_POSTGRES * 10000:
-        version = connection.info.parameter_status("server_version")
+    try:
+        if connection.info.server_version < OLDEST_POSTGRES * 10000:
+            version = connection.info.parameter_status("server_version")
+            raise NoDatabaseError(f"{hide_password(url)} is PostgreSQL {version}; {OLDEST_POSTGRES} or newer is needed")
+        _refuse_shared_sessions(connection, url)
+        pin_session(connection)
+    except psycopg.Error as error:
         connection.close()
-        raise NoDatabaseError(f"{hide_password(url)} is PostgreSQL {version}; {OLDEST_POSTGRES} or newer is needed")
+        raise _cannot_connect(url, error) from error
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
+def pin_session(connection: psycopg.Connection) -> None:
+    """Set a session to SESSION. By a statement: not every pooler takes settings when it is connected to."""
+    connection.execute(_PIN)
+
+
 def ensure_database(url: str) -> None:
-    """Create the database that `url` names if the server lacks it. Raises NoDatabaseError when that may not be."""
+    """Create the database that `url` names if the server lacks it. Raises NoDatabaseError when that may not be, or as connect."""
     try:
         name = database_of(url)
     except BadUrlError as error:
         raise _cannot_connect(url, error) from error
     try:
-        psycopg.connect(url, connect_timeout=10).close()
-        return
+        with psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
+            _refuse_shared_sessions(connection, url)
     except psycopg.Error as error:
-        if f'database "{name}" does not exist' not in str(error):
-            raise _cannot_connect(url, error) from error
+        _create_database(url, name, error)
+
+
+def _create_database(url: str, name: str, refused: psycopg.Error) -> None:
+    """Create the database if it is not there. The text of `refused`, why nobody could connect to it, is in the server's language,
+    and libpq gives no SQLSTATE of it: so the catalogue is asked. Raises NoDatabaseError, with `refused` where that is the cause.
+    """
     try:
-        with psycopg.connect(with_database(url, "postgres"), autocommit=True) as connection:
+        connection = psycopg.connect(with_database(url, "postgres"), autocommit=True, connect_timeout=_CONNECT_SECONDS)
+    except psycopg.Error:
+        raise _cannot_connect(url, refused) from refused
+    with connection:
+        try:
+            if connection.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", [name]).fetchone() is not None:
+                raise _cannot_connect(url, refused) from refused
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    # Two at once meet in the catalogue's index.
-    except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-        return
-    except psycopg.Error as error:
+        # Two at once meet in the catalogue's index.
+        except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+            return
+        except psycopg.Error as error:
+            raise NoDatabaseError(
+                f"the database {name} is not there and could not be made ({str(error).strip()}): run CREATE DATABASE {name}, or "
+                "set HL_DAGSTER_DATABASE_URL to one that is there"
+            ) from error
+
+
+def _refuse_shared_sessions(connection: psycopg.Connection, url: str) -> None:
+    """Raises NoDatabaseError when the connection leads to a pooler in transaction mode."""
+    [(session,)] = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchall()
+    # PostgreSQL itself says the same number when it is connected to; a pooler makes one up.
+    if session != connection.info.backend_pid and _shares_sessions(url):
         raise NoDatabaseError(
-            f"the database {name} is not there and could not be made ({str(error).strip()}): run CREATE DATABASE {name}, or set "
-            "HL_DAGSTER_DATABASE_URL to one that is there"
-        ) from error
+            f"{hide_password(url)} is a pooler in transaction mode: each transaction may get another session of PostgreSQL. The "
+            "pipeline and Dagster need a session of their own for locks, settings, prepared statements and LISTEN: set "
+            "HL_DATABASE_URL (and HL_DAGSTER_DATABASE_URL) to PostgreSQL itself, or to a pooler in session mode. The API works "
+            "through this one (HL_API_DATABASE_URL)"
+        )
+
+
+@cache
+def _shares_sessions(url: str) -> bool:
+    """Whether clients of a pooler that stay connected meet in one session, or one of them is moved to another."""
+    with ExitStack() as opened:
+        clients = [
+            opened.enter_context(psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS)) for _ in range(_PROBES)
+        ]
+        sessions: list[set[int]] = [set() for _ in clients]
+        for _ in range(_ROUNDS):
+            for client, own in zip(clients, sessions, strict=True):
+                own.update(pid for (pid,) in client.execute("SELECT pg_catalog.pg_backend_pid()"))
+    return sum(map(len, sessions)) > _PROBES or len(set.union(*sessions)) < _PROBES
 
 
 def _cannot_connect(url: str, error: Exception) -> NoDatabaseError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from hl_pipeline.warehouse.connect import pin_session
 from hl_pipeline.warehouse.locks import Lock
 from hl_pipeline.warehouse.urls import url_for_sqlalchemy
 
@@ -17,6 +20,7 @@ def migrate(url: str, revision: str = "head", *, down: bool = False) -> None:
     """Bring the schema `hl` at `url` up (or `down`) to `revision` (`base`: nothing is left). Does nothing when it is there."""
     engine = create_engine(url_for_sqlalchemy(url, "psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
+        pin_session(cast(psycopg.Connection, connection.connection.driver_connection))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.MIGRATION.value})
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS hl"))
         config = Config()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
+from hl_pipeline.domain.datasets import BY_BLOCK
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError
-from hl_pipeline.domain.records import SourceObject
-from hl_pipeline.sources.buckets import Bucket, DirectoryBucket, list_hours, open_bucket
+from hl_pipeline.domain.records import IgnoredObject, SourceObject
+from hl_pipeline.sources.buckets import Bucket, DirectoryBucket, list_dataset, list_hours, open_bucket
 from hl_pipeline.sources.s3 import Link, S3Bucket, open_s3_bucket
 from hl_pipeline_tests.servers.s3 import REGION, FreeMeter, S3Server
 
@@ -50,7 +51,7 @@ def _paying_nothing(s3: S3Server) -> Any:
 @pytest.mark.parametrize("kind", ["directory", "s3"])
 def test_hours_are_told_by_their_names_and_junk_is_no_hour(kind: str, lay_out: Callable[[str, list[str]], Bucket]) -> None:
     names = ["0.lz4", "1.lz4", "10.lz4", "11.lz4", "2.lz4", "9.lz4", "23.lz4"]
-    junk = ["._9.lz4", "24.lz4", "9.lz4.tmp", "x.lz4", "123.lz4", "3.json", "-1.lz4"]
+    junk = ["._9.lz4", "24.lz4", "9.lz4.tmp", "x.lz4", "123.lz4", "3.zst", "-1.lz4"]
     bucket = lay_out(kind, names + junk)
     hours = list_hours(bucket, SOURCE, DAY)
     assert list(hours) == [0, 1, 2, 9, 10, 11, 23]
@@ -66,6 +67,29 @@ def test_a_gz_copy_is_taken_where_there_is_no_lz4_and_the_unpadded_name_first(
     hours = list_hours(lay_out(kind, ["4.gz", "5.gz", "5.lz4", "06.lz4", "7.lz4", "07.lz4"]), SOURCE, DAY)
     assert [found.key.removeprefix(PREFIX) for found in hours.values()] == ["4.gz", "5.lz4", "06.lz4", "7.lz4"]
     assert [found.codec for found in hours.values()] == ["gz", "lz4", "lz4", "lz4"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "s3"])
+def test_hours_of_a_nodes_directory_and_of_mirrors_are_taken(kind: str, lay_out: Callable[[str, list[str]], Bucket]) -> None:
+    names = ["0", "1.jsonl", "2.json", "3.ndjson", "4.jsonl.lz4", "5", "5.lz4", "6", "6.gz", "07", "7.json", "23"]
+    hours = list_hours(lay_out(kind, names), SOURCE, DAY)
+    taken = {hour: found.key.removeprefix(PREFIX) for hour, found in hours.items()}
+    assert taken == {
+        0: "0", 1: "1.jsonl", 2: "2.json", 3: "3.ndjson", 4: "4.jsonl.lz4", 5: "5.lz4", 6: "6.gz", 7: "07", 23: "23"
+    }  # fmt: skip
+    assert [found.hour for found in hours.values()] == list(hours)
+
+
+@pytest.mark.parametrize("days", [1, 30])
+def test_what_is_not_understood_is_named_and_what_is_hidden_is_not(
+    days: int, lay_out: Callable[[str, list[str]], Bucket]
+) -> None:
+    bucket = lay_out("directory", ["0.lz4", "1.zst", "2.lz4.part", "24", ".DS_Store", "_SUCCESS"])
+    ignored: list[IgnoredObject] = []
+    listing = list_dataset(bucket, BY_BLOCK, DAY, DAY + timedelta(days=days - 1), ignored)
+    assert [found.key for found in listing[DAY]] == [f"{PREFIX}0.lz4"]
+    assert sorted(found.key for found in ignored) == [f"{PREFIX}{name}" for name in ("1.zst", "2.lz4.part", "24")]
+    assert {found.reason for found in ignored} == {"not named like an hour (9.lz4, 9.gz, 9.jsonl, 9.json or 9)"}
 
 
 @pytest.mark.parametrize("kind", ["directory", "s3"])
@@ -100,7 +124,7 @@ def test_refused_is_never_taken_for_empty(s3: S3Server) -> None:
     mean.meta.events.register("before-sign.s3", lambda request, **_: request.headers.__delitem__("x-amz-request-payer"))
     bucket = S3Bucket("s3://refusing", mean, FreeMeter())
     with pytest.raises(
-        BucketDeniedError, match=r"access denied .* Check the credentials .* region; the requester-pays flag was sent"
+        BucketDeniedError, match=r"access denied .*403 AccessDenied: Access Denied\. Check the credentials .* flag was sent"
     ):
         list_hours(bucket, SOURCE, DAY)
 

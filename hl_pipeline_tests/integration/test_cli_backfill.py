@@ -18,6 +18,7 @@ from hl_pipeline.cli.backfill import BadWalletsError, choose_shards, read_wallet
 from hl_pipeline.domain.shards import SHARDS, shard_of
 from hl_pipeline_tests.cli import Done, run_in_process, run_program
 from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.processes import free_port
 from hl_pipeline_tests.servers.info_api import InfoServer, User, serve_info
 
 _KNOW = """
@@ -113,3 +114,22 @@ def test_the_command_asks_for_what_it_is_told_and_says_how_it_stands(
     told = sorted((fill["time"], fill["coin"], fill["side"], fill["tid"], fill["oid"], fill["hash"]) for fill in real.fills)
     kept = frame.with_columns(pl.col("time").cast(pl.Int64), hash="0x" + pl.col("hash").bin.encode("hex"))
     assert sorted(kept.select("time", "coin", "side", "tid", "oid", "hash").rows()) == told
+
+
+def test_an_api_that_does_not_answer_is_named_with_the_attempt_and_the_next_one(world: World) -> None:
+    wallet = "0x" + "a" * 40
+    url = f"http://127.0.0.1:{free_port()}/info"
+    given = {"HL_INFO_URL": url, "HL_INFO_ATTEMPTS": "3"}
+    done = _backfill(world, "--wallet", wallet, variables=given)
+    assert done.returncode == 1
+    said = " ".join(done.stdout.split())
+    assert f"attempt 1 of 3 failed, the next one is in 0 s: {wallet}: userFillsByTime from " in said
+    assert "Connection refused" in said
+
+
+def test_a_list_of_wallets_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = "0x" + "a" * 40
+    (tmp_path / "wallets").write_text(f"\ufeff{wallet}\n", encoding="utf-8")
+    assert read_wallets([], str(tmp_path / "wallets")) == [wallet]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"\ufeff{wallet}\n"))
+    assert read_wallets([], "-") == [wallet]

@@ -123,6 +123,8 @@ def _gets(world: World) -> list[str]:
         (_key(0), set(), [FIRST]),
         (_key(0, SECOND + timedelta(days=1)), {SECOND}, [SECOND]),
         ("node_fills/hourly/20250727/8.lz4", set(), [date(2025, 7, 27)]),
+        ("node_fills_by_block/hourly/20260315/5", set(), [FIRST]),
+        ("node_fills_by_block/hourly/20260315/0.jsonl", {_BEFORE}, [_BEFORE, FIRST]),
         ("node_fills/hourly/20250727/9.lz4", set(), []),
         ("2026/03/15/part-0.parquet", {_BEFORE, SECOND}, [_BEFORE, FIRST, SECOND]),
         ("2026/03/15/part-0.parquet", set(), [FIRST]),

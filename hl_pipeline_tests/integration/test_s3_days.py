@@ -120,7 +120,9 @@ def test_a_bad_object_stops_no_other_and_its_error_is_in_the_ledger_until_fixed(
     assert (metadata["objects_fetched"], metadata["missing_hours"]) == (23, 2)
     (key, error), (gone, said) = sorted(_errors(world))
     assert key.endswith("/7.lz4")
-    assert error.endswith("it answered 503 SlowDown, at the last of 2 attempts. Run again: it retries just what is not there")
+    assert error.endswith(
+        "it answered 503 SlowDown: told to, at the last of 2 attempts. Run again: it retries just what is not there"
+    )
     assert gone.endswith("/9.lz4")
     assert "404 NoSuchKey" in said
     paid = sum(row[3] for row in _ledger(world))
@@ -131,6 +133,83 @@ def test_a_bad_object_stops_no_other_and_its_error_is_in_the_ledger_until_fixed(
     assert again["objects_fetched"] == 2
     assert _errors(world) == []
     assert _stored(world) == _expected(made)
+
+
+_ARCHIVED = (
+    "<Code>InvalidObjectState</Code><Message>The operation is not valid for the object's storage class</Message>"
+    "<StorageClass>DEEP_ARCHIVE</StorageClass>"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (_ARCHIVED, "403 InvalidObjectState: The operation is not valid for the object's storage class"),
+        ("<Code>AccessDenied</Code><Message>Access Denied</Message>", "403 AccessDenied: Access Denied"),
+    ],
+)
+def test_an_object_that_is_refused_fails_alone_and_can_be_acknowledged(
+    error: str, words: str, flaky: FlakyS3, made: Path, world: World, run: Run
+) -> None:
+    flaky.faults.append(Fault("answer", key="/5.lz4", status=403, error=error, lasting=True))
+    result = run()
+    assert result.success
+    assert _metadata(result)["objects_fetched"] == 24
+    [(key, said)] = _errors(world)
+    assert key.endswith("/5.lz4")
+    assert words in said
+    # Every other fill of the day, and no other.
+    every = [(block, expected_fill(block, user, fill)) for block, user, fill in read_bucket(made)]
+    others = [fill for block, fill in every if event_day(fill) == DAY and not block["local_time"].startswith(f"{DAY}T05:")]
+    assert _stored(world) == in_order(others)
+    assert len(others) < len(_expected(made))
+    shown = CliRunner().invoke(app, ["status", "--from", str(DAY), "--to", str(DAY)]).stdout
+    assert "05 h failed: " in shown
+    assert words in " ".join(shown.split())
+    given = [
+        "--source",
+        "node_fills_by_block",
+        "--from",
+        str(DAY),
+        "--to",
+        str(DAY),
+        "--hour",
+        "5",
+        "--note",
+        "archived for good",
+    ]
+    done = CliRunner().invoke(app, ["acknowledge", *given])
+    assert done.exit_code == 0, done.output
+    assert {check.severity.value for check in run().get_asset_check_evaluations() if not check.passed} == {"WARN"}
+
+
+def test_expired_credentials_stop_the_run_and_new_ones_go_on(flaky: FlakyS3, made: Path, world: World, run: Run) -> None:
+    expired = "<Code>ExpiredToken</Code><Message>The provided token has expired.</Message>"
+    flaky.faults.append(Fault("answer", key="/20.lz4", status=400, error=expired))
+    result = run()
+    assert not result.success
+    [failure] = result.get_step_failure_events()
+    assert "The provided token has expired. The credentials have expired" in str(failure.step_failure_data.error)
+    assert _errors(world) == []
+    assert run().success
+    assert _stored(world) == _expected(made)
+
+
+def test_a_store_without_requester_pays_and_without_etags_gives_the_same_rows(
+    flaky: FlakyS3, s3: S3Server, made: Path, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.free.add(Settings().node_data_url.removeprefix("s3://"))
+    refused = run()
+    assert not refused.success
+    [failure] = refused.get_step_failure_events()
+    assert "set HL_NODE_DATA_REQUESTER_PAYS=false" in str(failure.step_failure_data.error)
+    assert len(flaky.log) == 1
+
+    monkeypatch.setenv("HL_NODE_DATA_REQUESTER_PAYS", "false")
+    flaky.faults.append(Fault("no etags", on="LIST", lasting=True))
+    assert run().success
+    assert _stored(world) == _expected(made)
+    assert _metadata(run())["objects_fetched"] == 0
 
 
 def test_a_budget_stops_the_run_keeps_what_came_and_more_of_it_goes_on(
@@ -182,4 +261,4 @@ def test_the_queries_about_money_in_the_operations_document_run(flaky: FlakyS3, 
     with connect(world.database_url) as connection:
         by_month, failed = (connection.execute(query.encode()).fetchall() for query in block.strip().rstrip(";").split(";"))
     assert [(row[2], row[4]) for row in by_month] == [("GET", 1), ("LIST", 0)]
-    assert [row[5] for row in failed] == ["it answered 500 InternalError"]
+    assert [row[5] for row in failed] == ["it answered 500 InternalError: told to"]

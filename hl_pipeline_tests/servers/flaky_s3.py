@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import re
 import socket
 import struct
 import threading
@@ -18,7 +19,23 @@ from urllib.parse import urlsplit
 from hl_pipeline_tests.servers.s3 import S3Server
 
 Kind = Literal[
-    "403", "404", "500", "502", "503", "400", "reset", "cut", "stall", "short", "long", "extra", "flipped", "changed", "no ranges"
+    "403",
+    "404",
+    "500",
+    "502",
+    "503",
+    "400",
+    "answer",
+    "reset",
+    "cut",
+    "stall",
+    "short",
+    "long",
+    "extra",
+    "flipped",
+    "changed",
+    "no ranges",
+    "no etags",
 ]
 _CODES = {
     "400": "RequestTimeout",
@@ -32,16 +49,21 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What befalls a request: an error status; reset: no answer; cut: the connection ends after a part of the body; stall:
-    nothing more comes after that part; short, long: Content-Length tells of fewer or more bytes; extra: more bytes than the
-    object has; flipped: a byte of the body is another; changed: the object is not what was listed; no ranges: all of it,
-    whatever was asked. `at`: the part of the body, 0 to 1. `on`: GET or LIST, and of these the ones with `key` in their path.
+    """What befalls a request: an error status; answer: `status` and the XML members `error`, with a header; reset: no answer;
+    cut: the connection ends after a part of the body; stall: nothing more comes after that part; short, long: Content-Length
+    tells of fewer or more bytes; extra: more bytes than the object has; flipped: a byte of the body is another; changed: the
+    object is not what was listed; no ranges: all of it, whatever was asked; no etags: a listing without them. `at`: the part of
+    the body, 0 to 1. `on`: GET or LIST, and of these the ones with `key` in their path. `lasting`: not only the first of these.
     """
 
     kind: Kind
     at: float = 0.5
     on: Literal["GET", "LIST"] = "GET"
     key: str = ""
+    status: int = 0
+    error: str = ""
+    header: tuple[str, str] | None = None
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +112,7 @@ class FlakyS3:
         with self._lock:
             for n, fault in enumerate(self.faults):
                 if fault.on == method and fault.key in path:
-                    return self.faults.pop(n)
+                    return fault if fault.lasting else self.faults.pop(n)
             if self.random.random() < self.chance:
                 return Fault(self.random.choice(self.kinds), self.random.random())
         return None
@@ -98,6 +120,18 @@ class FlakyS3:
     def note(self, sent: Sent) -> None:
         with self._lock:
             self.log.append(sent)
+
+
+def _answer_of(fault: Fault) -> tuple[int, dict[str, str], bytes] | None:
+    """Status, headers and body of a fault that is an error answer."""
+    if fault.kind == "answer":
+        status, error = fault.status, fault.error
+    elif fault.kind in _CODES:
+        status, error = int(fault.kind), f"<Code>{_CODES[fault.kind]}</Code><Message>told to</Message>"
+    else:
+        return None
+    body = f"<?xml version='1.0'?><Error>{error}</Error>".encode() if error else b""
+    return status, {"Content-Type": "application/xml"} | dict([fault.header] if fault.header else []), body
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -117,9 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             return
-        if kind in _CODES:
-            body = f"<?xml version='1.0'?><Error><Code>{_CODES[kind]}</Code><Message>told to</Message></Error>".encode()
-            self._answer(method, int(kind), {"Content-Type": "application/xml"}, body, len(body))
+        if fault is not None and (told := _answer_of(fault)) is not None:
+            self._answer(method, *told, len(told[2]))
             return
         status, headers, body = self._ask(kind)
         sent = len(body)
@@ -154,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         behind.request("GET", self.path, headers=headers)
         answer = behind.getresponse()
         body = answer.read()
+        if kind == "no etags":
+            body = re.sub(rb"<ETag>.*?</ETag>", b"", body)
         behind.close()
         left_out = ("content-length", "connection", "transfer-encoding", "date", "server")
         return answer.status, {name: value for name, value in answer.getheaders() if name.lower() not in left_out}, body

@@ -13,15 +13,22 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 
 REGION = "ap-northeast-1"
+_NOT_IMPLEMENTED = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NotImplemented</Code>'
+    b"<Message>Header 'x-amz-request-payer' with value 'requester' not implemented</Message></Error>"
+)
 _DENIED = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
 
 
 @dataclass(slots=True)
 class S3Server:
-    """`requests` are (method, path, whether the requester pays) in their order; in buckets that are `ours` nobody need say so."""
+    """`requests` are (method, path, whether the requester pays) in their order; in buckets that are `ours` nobody need say so; in
+    those that are `free` nobody may, as in a store that does not know of it (Cloudflare R2).
+    """
 
     url: str
     ours: set[str] = field(default_factory=set[str])
+    free: set[str] = field(default_factory=set[str])
     requests: list[tuple[str, str, bool]] = field(default_factory=list[tuple[str, str, bool]])
 
     @property
@@ -63,9 +70,16 @@ def serve_s3() -> Generator[S3Server]:
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         pays = environ.get("HTTP_X_AMZ_REQUEST_PAYER") == "requester"
         server.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], pays))
-        if not pays and environ["PATH_INFO"].split("/")[1] not in server.ours:
-            start_response("403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(_DENIED)))])
-            return [_DENIED]
+        bucket = environ["PATH_INFO"].split("/")[1]
+        refused = None
+        if pays and bucket in server.free:
+            refused = "501 Not Implemented", _NOT_IMPLEMENTED
+        elif not pays and bucket not in server.ours | server.free:
+            refused = "403 Forbidden", _DENIED
+        if refused is not None:
+            status, body = refused
+            start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+            return [body]
         return backend(environ, start_response)
 
     with_http = make_server("127.0.0.1", 0, application, threaded=True)

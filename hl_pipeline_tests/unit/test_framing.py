@@ -73,3 +73,18 @@ def test_data_without_lines_is_refused_before_it_fills_the_memory() -> None:
     pieces = (piece for _ in range(MAX_LINE_BYTES // len(piece) + 2))
     with pytest.raises(UnreadableObjectError, match="not line data"):
         list(whole_lines(pieces))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1 << 20])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(size: int) -> None:
+    marked = b"\xef\xbb\xbf" + LINES
+    pieces = [marked[at : at + size] for at in range(0, 1000, size)] + [marked[1000 // size * size + size * (1000 % size > 0) :]]
+    assert b"".join(whole_lines(iter(pieces))) == LINES
+    assert list(whole_lines(iter([b"\xef\xbb\xbf"]))) == []
+    assert list(whole_lines(iter([b"\xef\xbb"]))) == [b"\xef\xbb\n"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_refused_by_name(encoding: str) -> None:
+    with pytest.raises(UnreadableObjectError, match="in UTF-16, as its byte-order mark says; convert it to UTF-8"):
+        list(whole_lines(iter(["\ufeff{}\n".encode(encoding)])))
