@@ -79,7 +79,7 @@ def trades_of(legs: Iterable[Leg]) -> list[Row]:
     for of_trade in grouped(filter(is_market, legs), lambda leg: leg["trade"]).values():
         known = [leg for leg in of_trade if leg["source"] != "node_trades"]
         taken = next((leg for leg in of_trade if leg["crossed"]), of_trade[0])
-        built = any(leg["builder"] is not None for leg in known)
+        built = any(has(leg, "builder", "builder_fee") for leg in known)
         trades.append(
             {
                 "coin": taken["coin"],
@@ -88,11 +88,16 @@ def trades_of(legs: Iterable[Leg]) -> list[Row]:
                 "sz": taken["sz"],
                 "taker_buys": (taken["side"] == "B") == taken["crossed"],
                 "by_twap": any(leg["twap_id"] is not None for leg in of_trade),
-                "liquidated": any(leg["liquidated_user"] is not None for leg in known) if known else None,
+                "liquidated": any(has(leg, "liquidation", "liquidated_user") for leg in known) if known else None,
                 "by_builder": built if built or len(known) == len(of_trade) else None,
             }
         )
     return sorted(trades, key=lambda trade: trade["time"])
+
+
+def has(leg: Leg, *names: str) -> bool:
+    """Whether it has one of these, of which its source may leave out some."""
+    return any(leg.get(name) is not None for name in names)
 
 
 def day_of_coin(coin: str, legs: Sequence[Leg], trades: Sequence[Row]) -> Row:
