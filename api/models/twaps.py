@@ -20,7 +20,7 @@ class Analytics(Answer):
     error: str | None
     verdict: Annotated[str, Field(examples=["match"])]
     started_at: Instant | None
-    begins_at: Instant
+    begins_at: Annotated[Instant | None, Field(description="null: it has not begun, or no source says when.")]
     planned_end: Instant | None
     ended_at: Instant | None
     duration_minutes: int | None
@@ -38,12 +38,12 @@ class Analytics(Answer):
     first_slice_at: Instant | None
     last_slice_at: Instant | None
     vwap: Decimal | None
-    whole_minutes: int
+    whole_minutes: int | None
     market_volume: Decimal | None
     market_notional: Decimal | None
     market_vwap: Decimal | None
-    own_volume: Decimal
-    own_notional: Decimal
+    own_volume: Decimal | None
+    own_notional: Decimal | None
     market_vwap_without_own: Decimal | None
     participation: Decimal | None
     arrival_px: Decimal | None
