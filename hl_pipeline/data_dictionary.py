@@ -164,6 +164,7 @@ TABLES: dict[str, TableOf] = {
             Column("closed_pnl", "numeric", "quote, all coins together", "Realized profit or loss of all fills, fees not in it; NULL where one is unknown.", ("closed_pnl",)),
             Column("closed_pnl_known", "bigint", "rows", "Fills whose closed_pnl is known.", ("closed_pnl",)),
             Column("fees_known", "bigint", "rows", "Fills whose fee is known.", ("fee",)),
+            Column("fees_in_quote", "numeric", "quote, all coins together", "All fees and rebates, each in its coin's quote; NULL where a part cannot be known.", ("fee", "fee_token", "coin", "px", "side")),
             Column("coins", "bigint", "coins", "Coins in which it traded.", ("coin",)),
             Column("twaps", "bigint", "TWAPs", "TWAPs of its own of which slices were filled.", ("twap_id",)),
             Column("first_fill", "timestamptz", "UTC", "Its first fill of the day.", ("time",)),

@@ -79,7 +79,8 @@ def product(a: pl.Expr, b: pl.Expr) -> pl.Expr:
     """a * b of Decimal(38,10), exact in Decimal(38,20); NULL from 1e12 on, which no fill is and no sum of a day could hold."""
     fits = (a.cast(pl.Float64) * b.cast(pl.Float64)).abs() < _LARGEST_PRODUCT
     # What is not wanted is masked before: a product that does not fit is an error, not a NULL.
-    return pl.when(fits & (a.abs() < SUMMED_BELOW)).then(a).cast(NOTIONAL) * pl.when(fits).then(b)
+    exact = pl.when(fits & (a.abs() < SUMMED_BELOW)).then(a).cast(NOTIONAL) * pl.when(fits).then(b)
+    return pl.when((a == 0) | (b == 0)).then(0).otherwise(exact).cast(NOTIONAL)
 
 
 def summable(name: str) -> pl.Expr:

@@ -34,7 +34,8 @@ ORDER BY period_start DESC, notional DESC NULLS LAST, coin LIMIT %(limit)s
 USER_STATS = """
 SELECT period_start, days, wallet, fills, round(maker_notional, 2) AS maker_notional,
        round(taker_notional, 2) AS taker_notional, round(closed_pnl, 2) AS closed_pnl, closed_pnl_known,
-       round((fees ->> 'USDC')::numeric, 2) AS usdc_fees, fees_known, first_fill, last_fill, is_complete
+       round((fees ->> 'USDC')::numeric, 2) AS usdc_fees, round(fees_in_quote, 2) AS fees_in_quote, fees_known,
+       first_fill, last_fill, is_complete
 FROM hl.user_stats_by(
     %(period)s, coalesce(%(first)s::date, (SELECT max(date) FROM hl.user_stats) - %(back)s::int, '-infinity'),
     coalesce(%(last)s::date, 'infinity'), %(wallet)s)

@@ -37,9 +37,10 @@ WITH statuses AS (
            (array_agg(wallet ORDER BY time, oid, wallet))[1] AS wallet,
            (array_agg(coin ORDER BY time, oid, wallet))[1] AS coin,
            (array_agg(side ORDER BY time, oid, wallet))[1] AS side,
-           CASE WHEN count(crossed) = count(*) THEN coalesce(sum(sz) FILTER (WHERE NOT crossed), 0) END AS maker_size,
+           -- Nothing, whoever made it or in whatever token, adds nothing.
+           CASE WHEN bool_and(crossed IS NOT NULL OR sz = 0) THEN coalesce(sum(sz) FILTER (WHERE NOT crossed), 0) END AS maker_size,
            CASE WHEN count(closed_pnl) = count(*) THEN sum(closed_pnl) END AS closed_pnl,
-           count(fee) = count(*) AND count(fee_token) = count(*) AS fees_are_known
+           bool_and(fee IS NOT NULL AND (fee_token IS NOT NULL OR fee = 0)) AS fees_are_known
     FROM slices GROUP BY twap_id
 ), by_token AS (
     SELECT twap_id, fee_token, sum(fee) AS fee FROM slices WHERE fee_token IS NOT NULL GROUP BY twap_id, fee_token
@@ -65,7 +66,7 @@ WITH statuses AS (
            coalesce(d.fills, 0) AS fills, coalesce(d.slices, 0) AS slices, coalesce(d.size, 0) AS size,
            coalesce(d.notional, 0) AS notional, d.first_slice_at, d.last_slice_at, d.last_slice_ms, d.maker_size,
            CASE WHEN d.twap_id IS NULL THEN 0 ELSE d.closed_pnl END AS closed_pnl,
-           CASE WHEN d.twap_id IS NULL THEN '{}' WHEN d.fees_are_known THEN p.fees END AS fees, parties.differ
+           CASE WHEN d.twap_id IS NULL THEN '{}' WHEN d.fees_are_known THEN coalesce(p.fees, '{}') END AS fees, parties.differ
     FROM touched_twaps
     LEFT JOIN told t USING (twap_id) LEFT JOIN did d USING (twap_id) LEFT JOIN paid p USING (twap_id) JOIN parties USING (twap_id)
 ), planned AS (

@@ -191,7 +191,7 @@ def reported(told: Sequence[Status]) -> Row:
 
 def observed(fills: Sequence[Leg]) -> Row:
     size, notional = sums(fills)
-    knows_maker = fills and all(fill["crossed"] is not None for fill in fills)
+    knows_maker = fills and all(fill["crossed"] is not None or not fill["sz"] for fill in fills)
     made, _ = sums([fill for fill in fills if fill["crossed"] is False])
     return {
         "fills": len(fills),
