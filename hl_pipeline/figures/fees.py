@@ -53,18 +53,18 @@ def fee_in_quote() -> pl.Expr:
     """
     coin, fee, token = pl.col("coin"), pl.col("fee"), pl.col("fee_token")
     kind = kind_of(coin)
-    base, quote = (coin.str.split_exact("/", 1).struct.field(f"field_{part}") for part in (0, 1))
-    is_base = (token == coin) | (token == base) | (token == coin.str.replace("^#", "+"))
+    pair = pl.when(coin.str.contains("/", literal=True)).then(coin).str.split_exact("/", 1)
+    base, quote = (pair.struct.field(f"field_{part}") for part in (0, 1))
+    own_token = pl.when(coin.str.starts_with("#")).then("+" + coin.str.slice(1))
+    is_base = pl.any_horizontal((token == one).fill_null(value=False) for one in (coin, base, own_token))
     is_received_or_given = (pl.col("side") == "B") == (fee >= 0)
-    return (
-        pl.when(fee == 0)
-        .then(0)
-        .when(is_base | ((kind == "spot") & is_received_or_given & (token != quote).fill_null(value=True)))
-        .then(product(fee, pl.col("px")))
-        .when((kind == "outcome") & ~token.is_in(_DOLLARS).fill_null(value=False))
-        .then(None)
-        .otherwise(product(fee, pl.lit(1, PRICE_TYPE)))
+    worth = (
+        pl.when(is_base | ((kind == "spot") & is_received_or_given & (token != quote).fill_null(value=True)))
+        .then(pl.col("px"))
+        .when((kind != "outcome") | token.is_in(_DOLLARS).fill_null(value=False))
+        .then(pl.lit(1, PRICE_TYPE))
     )
+    return product(fee, worth)
 
 
 def _object(tokens: list[str], amounts: list[Decimal]) -> str:
