@@ -65,6 +65,7 @@ class UserStats(Answer):
     closed_pnl: Decimal | None
     closed_pnl_known: int
     fees_known: int
+    fees_in_quote: Decimal | None
     coins: int
     twaps: int
     first_fill: Instant

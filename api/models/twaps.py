@@ -20,7 +20,7 @@ class Analytics(Answer):
     error: str | None
     verdict: Annotated[str, Field(examples=["match"])]
     started_at: Instant | None
-    begins_at: Instant
+    begins_at: Annotated[Instant | None, Field(description="null: it has not begun, or no source says when.")]
     planned_end: Instant | None
     ended_at: Instant | None
     duration_minutes: int | None
@@ -38,12 +38,12 @@ class Analytics(Answer):
     first_slice_at: Instant | None
     last_slice_at: Instant | None
     vwap: Decimal | None
-    whole_minutes: int
+    whole_minutes: int | None
     market_volume: Decimal | None
     market_notional: Decimal | None
     market_vwap: Decimal | None
-    own_volume: Decimal
-    own_notional: Decimal
+    own_volume: Decimal | None
+    own_notional: Decimal | None
     market_vwap_without_own: Decimal | None
     participation: Decimal | None
     arrival_px: Decimal | None
@@ -88,24 +88,33 @@ class Executed(Answer):
 
 
 class ListedTwap(Answer):
-    """The latest event of a TWAP in the range."""
+    """The latest event of a TWAP in the range, else the last one before; without either what its slices tell, `status` null."""
 
     twap_id: TwapId
     wallet: Address
     asset: Coin
     side: Side
-    status: Annotated[str, Field(examples=["finished"], description="activated, finished, terminated, error, …: an open set.")]
+    status: Annotated[
+        str | None,
+        Field(
+            examples=["finished"],
+            description="activated, finished, terminated, error, …: an open set. null: no event of it is known, its slices are.",
+        ),
+    ]
     error: str | None
     duration_minutes: int | None
     started_at: Annotated[Instant | None, Field(description="When the TWAP was placed.")]
-    latest_ts: Annotated[Instant, Field(description="When the event happened.")]
+    latest_ts: Annotated[Instant, Field(description="When the event happened; without a status, its last slice.")]
     size_requested: Decimal | None
-    size_executed: Decimal | None
-    notional_executed: Decimal | None
+    size_executed: Annotated[Decimal | None, Field(description="As the event says; without a status, of its slices.")]
+    notional_executed: Annotated[Decimal | None, Field(description="As the event says; without a status, of its slices.")]
     executed: Executed
     reduce_only: bool | None
     randomize: bool | None
-    raw: Annotated[dict[str, Any], Field(description='The source\'s own row; or, asked for, `{"latest": …, "all_rows": […]}`.')]
+    raw: Annotated[
+        dict[str, Any] | None,
+        Field(description='The source\'s own row, null without a status; or, asked for, `{"latest": …, "all_rows": […]}`.'),
+    ]
     analytics: Annotated[Analytics | None, Field(description="null: not made yet.")]
 
 

@@ -17,14 +17,15 @@ from api.models.common import ERRORS, EXPORTS, NOT_FOUND
 from api.models.fills import TwapFillList
 from api.models.twaps import Analytics, Twap, TwapList
 from api.paging import make_cursor, read_cursor, read_rows
-from api.parameters import Int64, Paged, Parameters, TwapId, TwapsAsked, iso, nanoseconds
+from api.parameters import INT64, Int64, Paged, Parameters, TwapId, TwapsAsked, iso, nanoseconds
 from api.range_coverage import read_backfill, read_coverage
 from api.responses import respond
 
 router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"])
 
-_TWAPS = read_sql("twaps")
-_EXPORT = read_sql("export_twaps")
+_LISTED = read_sql("twaps_listed")
+_TWAPS = _LISTED + read_sql("twaps")
+_EXPORT = _LISTED + read_sql("export_twaps")
 _TWAP = read_sql("twap")
 _ANALYTICS = read_sql("twap_analytics")
 _DAYS = read_sql("twap_days")
@@ -33,14 +34,15 @@ _POSITION: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[Int64, Int64])
 
 @router.get("", response_model=TwapList, responses={**ERRORS, **EXPORTS})
 async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) -> Response:
-    """A wallet's TWAPs that have an event in the range: the latest one of each, newest first."""
-    end_ns = nanoseconds(asked.end) + 999
-    before_ns, before_id = read_cursor(request, asked, _POSITION, (end_ns + 1, 0))
+    """A wallet's TWAPs with an event in the range, or a window that overlaps it: the latest event of each, newest first."""
+    before_ns, before_id = read_cursor(request, asked, _POSITION, (INT64 - 1, 0))
     values = {
         "wallet": asked.wallet,
         "asset": asked.asset,
+        "start": asked.start,
+        "end": asked.end,
         "start_ns": nanoseconds(asked.start),
-        "end_ns": end_ns,
+        "end_ns": nanoseconds(asked.end) + 999,
         "before_ns": before_ns,
         "before_id": before_id,
         "all_rows": not asked.latest_per_twap,

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fees_by_token, known_count
-from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, product, sum_known, trades_of
+from hl_pipeline.figures.coins import kind_of
+from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fees_by_token, known_count
+from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, sum_known, trades_of
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 DAILY_STATS_COLUMNS = (*TRADE_COLUMNS, "fee", "fee_token")
 """The columns of fills that `daily_partial` needs."""
 
-_DOLLARS = ("USDC", "USDH", "USDT0", "USDE")
 _SUMS = {
     "trades": pl.Int64(),
     "volume": PRICE_TYPE,
@@ -102,42 +102,17 @@ def merge_daily(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
     )
 
 
-def kind_of(coin: pl.Expr) -> pl.Expr:
-    """`hip3`, `spot`, `outcome` or `perp`, by the form of the name."""
-    return (
-        pl.when(coin.str.contains(":", literal=True))
-        .then(pl.lit("hip3"))
-        .when(coin.str.starts_with("#"))
-        .then(pl.lit("outcome"))
-        .when(coin.str.starts_with("@") | coin.str.contains("/", literal=True))
-        .then(pl.lit("spot"))
-        .otherwise(pl.lit("perp"))
-    )
-
-
-def fee_in_quote() -> pl.Expr:
-    """A fill's fee in the quote of its coin, exact; NULL where that cannot be known.
-
-    Perpetuals charge in what they are quoted in. Spot charges in the token received, a rebate is in the token given: of those
-    two one is the base, worth px each. Which token an outcome's fee is in is known for dollars alone.
-    """
-    kind = kind_of(pl.col("coin"))
-    in_base = (pl.col("side") == "B") == (pl.col("fee") >= 0)
-    return (
-        pl.when((kind == "spot") & in_base)
-        .then(product(pl.col("fee"), pl.col("px")))
-        .when((kind == "outcome") & ~pl.col("fee_token").is_in(_DOLLARS).fill_null(value=False))
-        .then(None)
-        .otherwise(product(pl.col("fee"), pl.lit(1, PRICE_TYPE)))
-    )
-
-
 def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
     side, sz, notional = pl.col("taker_side"), pl.col("sz"), pl.col("notional")
 
     def where(condition: pl.Expr, value: pl.Expr | None = None) -> pl.Expr:
-        """The sum over the trades of which `condition` holds (their number without a value); NULL when of one nobody knows."""
-        counted = condition.cast(pl.Int64) if value is None else pl.when(condition).then(value).when(~condition).then(0)
+        """The sum over the trades of which `condition` holds (their number without a value); NULL when of one nobody knows.
+
+        A value of 0 adds nothing whether it holds or not.
+        """
+        counted = (
+            condition.cast(pl.Int64) if value is None else pl.when(condition).then(value).when(~condition | (value == 0)).then(0)
+        )
         return sum_known(counted)
 
     return (

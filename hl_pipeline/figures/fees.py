@@ -1,4 +1,4 @@
-"""Fees by the token that they were paid in, as every table shows them: a JSON object of exact decimals. Pure."""
+"""Fees by the token that they were paid in, a JSON object of exact decimals, and in the quote of their coin. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from decimal import Decimal
 
 import polars as pl
 
-from hl_pipeline.figures.trades import summable
+from hl_pipeline.figures.coins import kind_of
+from hl_pipeline.figures.trades import product, summable
 from hl_pipeline.formats.fills import PRICE_TYPE
 
+_DOLLARS = ("USDC", "USDH", "USDT0", "USDE")
 FEES_TYPE = pl.List(pl.Struct({"fee_token": pl.String(), "fee": PRICE_TYPE, "unknown": pl.Int64()}))
 
 
@@ -19,8 +21,11 @@ def known_count(name: str) -> pl.Expr:
 
 
 def fees_by_token(fills: pl.DataFrame, key: str) -> pl.DataFrame:
-    """`fees` (FEES_TYPE) of each `key` (a column): by token the sum (negative: rebates), and how many rows cannot be added up."""
-    unknown = summable("fee").is_null() | pl.col("fee_token").is_null()
+    """`fees` (FEES_TYPE) of each `key` (a column): by token the sum (negative: rebates), and how many rows cannot be added up.
+
+    A fee of 0 adds nothing, in whatever token.
+    """
+    unknown = summable("fee").is_null() | (pl.col("fee_token").is_null() & (pl.col("fee") != 0))
     by_token = fills.group_by(key, "fee_token").agg(fee=summable("fee").sum(), unknown=unknown.sum().cast(pl.Int64))
     return by_token.group_by(key).agg(fees=pl.struct("fee_token", "fee", "unknown"))
 
@@ -29,9 +34,37 @@ def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
     """`frame` (a row a `key`) with `fees`, the parts of `fees_by_token` together; NULL where a part of it is unknown."""
     parts = fees.select(key, "fees").explode("fees").unnest("fees")
     summed = parts.group_by(key, "fee_token").agg(pl.col("fee", "unknown").sum())
-    listed = summed.sort("fee_token").group_by(key).agg(pl.col("fee_token"), pl.col("fee"), pl.col("unknown").sum())
+    named = pl.col("fee_token").is_not_null()
+    listed = (
+        summed.sort("fee_token")
+        .group_by(key)
+        .agg(pl.col("fee_token").filter(named), pl.col("fee").filter(named), pl.col("unknown").sum())
+    )
     texts = [None if row["unknown"] else _object(row["fee_token"], row["fee"]) for row in listed.iter_rows(named=True)]
     return frame.join(listed.select(key, fees=pl.Series("fees", texts, pl.String)), on=key, how="left")
+
+
+def fee_in_quote() -> pl.Expr:
+    """A fill's fee in the quote of its coin, exact; NULL where that cannot be known.
+
+    A fee of 0 is 0 in any token, and one in the coin itself is worth px each. Perpetuals charge in what they are quoted in. Spot
+    charges in the token received, a rebate is in the token given: of those two one is the base. Of outcomes' other fees those in
+    dollars are known.
+    """
+    coin, fee, token = pl.col("coin"), pl.col("fee"), pl.col("fee_token")
+    kind = kind_of(coin)
+    pair = pl.when(coin.str.contains("/", literal=True)).then(coin).str.split_exact("/", 1)
+    base, quote = (pair.struct.field(f"field_{part}") for part in (0, 1))
+    own_token = pl.when(coin.str.starts_with("#")).then("+" + coin.str.slice(1))
+    is_base = pl.any_horizontal((token == one).fill_null(value=False) for one in (coin, base, own_token))
+    is_received_or_given = (pl.col("side") == "B") == (fee >= 0)
+    worth = (
+        pl.when(is_base | ((kind == "spot") & is_received_or_given & (token != quote).fill_null(value=True)))
+        .then(pl.col("px"))
+        .when((kind != "outcome") | token.is_in(_DOLLARS).fill_null(value=False))
+        .then(pl.lit(1, PRICE_TYPE))
+    )
+    return product(fee, worth)
 
 
 def _object(tokens: list[str], amounts: list[Decimal]) -> str:

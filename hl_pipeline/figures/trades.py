@@ -6,13 +6,15 @@ those of the taker's leg, else of the only one. Both legs have the same time, so
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 
 from hl_pipeline.formats.fills import SUMMED_BELOW
 
 TRADE_COLUMNS = (
     *("time", "coin", "wallet", "side", "px", "sz", "dir", "crossed", "oid", "counterparty_oid", "tid", "twap_id"),
-    *("builder", "liquidated_user", "object"),
+    *("builder", "builder_fee", "liquidated_user", "liquidation_mark_px", "liquidation_method", "extra", "object"),
 )
 """The columns of fills that `trades_of` needs."""
 
@@ -46,6 +48,28 @@ def is_poor() -> pl.Expr:
     return pl.col("object").str.starts_with(_POOR_SOURCE)
 
 
+def has_builder() -> pl.Expr:
+    """Whether a fill came through a builder; some sources say its fee alone. NULL: the source knows of none."""
+    return pl.when(~is_poor()).then(_has("builder", "builder", "builder_fee"))
+
+
+def is_liquidation() -> pl.Expr:
+    """Whether a fill is a leg of a liquidation, each member of which may be missing. NULL: the source knows of none."""
+    return pl.when(~is_poor()).then(_has("liquidation", "liquidated_user", "liquidation_mark_px", "liquidation_method"))
+
+
+def _has(field: str, *columns: str) -> pl.Expr:
+    """Whether a fill has an optional field: in one of its columns, or in `extra`, where it is when they cannot hold all of it."""
+
+    def is_kept(extra: str) -> bool:
+        return json.loads(extra).get(field) not in (None, False)
+
+    # polars' own JSON path takes a number or a character that it cannot read for nothing.
+    named = pl.when(pl.col("extra").str.contains(f'"{field}":', literal=True)).then(pl.col("extra"))
+    kept = named.map_elements(is_kept, return_dtype=pl.Boolean).fill_null(value=False)
+    return pl.any_horizontal(*(pl.col(column).is_not_null() for column in columns), kept)
+
+
 def notional() -> pl.Expr:
     """px * sz, exact."""
     return product(pl.col("px"), pl.col("sz"))
@@ -55,7 +79,8 @@ def product(a: pl.Expr, b: pl.Expr) -> pl.Expr:
     """a * b of Decimal(38,10), exact in Decimal(38,20); NULL from 1e12 on, which no fill is and no sum of a day could hold."""
     fits = (a.cast(pl.Float64) * b.cast(pl.Float64)).abs() < _LARGEST_PRODUCT
     # What is not wanted is masked before: a product that does not fit is an error, not a NULL.
-    return pl.when(fits & (a.abs() < SUMMED_BELOW)).then(a).cast(NOTIONAL) * pl.when(fits).then(b)
+    exact = pl.when(fits & (a.abs() < SUMMED_BELOW)).then(a).cast(NOTIONAL) * pl.when(fits).then(b)
+    return pl.when((a == 0) | (b == 0)).then(0).otherwise(exact).cast(NOTIONAL)
 
 
 def summable(name: str) -> pl.Expr:
@@ -78,8 +103,8 @@ def trades_of(fills: pl.DataFrame) -> pl.DataFrame:
     known = rows.with_columns(
         *TRADE_KEY[3:],
         has_twap=pl.col("twap_id").is_not_null(),
-        has_builder=pl.when(~is_poor()).then(pl.col("builder").is_not_null()),
-        is_liquidation=pl.when(~is_poor()).then(pl.col("liquidated_user").is_not_null()),
+        has_builder=has_builder(),
+        is_liquidation=is_liquidation(),
         # The taker's leg first; beside a maker's, a leg that does not say what it is takes.
     ).sort(pl.col("crossed").cast(pl.Float32).fill_null(0.5), descending=True, maintain_order=True)
     trades = known.group_by("time", "coin", "tid", "low_oid", "high_oid").agg(

@@ -9,12 +9,27 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fees_by_token, known_count
+from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fees_by_token, known_count
 from hl_pipeline.figures.trades import NOTIONAL, is_market, notional, sum_known, summable
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 USER_STATS_COLUMNS = (
-    *("time", "coin", "wallet", "px", "sz", "dir", "crossed", "closed_pnl", "fee", "fee_token", "tid", "twap_id", "object"),
+    *(
+        "time",
+        "coin",
+        "wallet",
+        "side",
+        "px",
+        "sz",
+        "dir",
+        "crossed",
+        "closed_pnl",
+        "fee",
+        "fee_token",
+        "tid",
+        "twap_id",
+        "object",
+    ),
 )
 """The columns of fills that `user_partial` needs."""
 
@@ -28,6 +43,7 @@ _SUMS = {
     "closed_pnl": PRICE_TYPE,
     "closed_pnl_known": pl.Int64(),
     "fees_known": pl.Int64(),
+    "fees_in_quote": NOTIONAL,
 }
 _TIME = pl.Datetime("ms", "UTC")
 
@@ -58,7 +74,8 @@ USER_STATS_SCHEMA = {
 
 def user_partial(hour: pl.DataFrame) -> pl.DataFrame:
     """What an hour of fills (USER_STATS_COLUMNS) adds to its day: USER_PARTIAL_SCHEMA."""
-    rows = hour.with_columns(market=is_market(), source=pl.col("object").str.split("/").list.first())
+    source = pl.col("object").str.split("/").list.first()
+    rows = hour.with_columns(market=is_market(), source=source, in_quote=fee_in_quote())
     return (
         _sum_rows(rows)
         .join(fees_by_token(hour, "wallet"), on="wallet", how="left")
@@ -91,7 +108,7 @@ def _sum_rows(rows: pl.DataFrame) -> pl.DataFrame:
     value = pl.when(market).then(notional()).otherwise(0).cast(NOTIONAL)
 
     def where(condition: pl.Expr, of: pl.Expr) -> pl.Expr:
-        return sum_known(pl.when(condition | ~market).then(of).when(~condition).then(0))
+        return sum_known(pl.when(condition | ~market).then(of).when(~condition | (of == 0)).then(0))
 
     is_fill = market.cast(pl.Int64)
     return rows.group_by("wallet").agg(
@@ -104,6 +121,7 @@ def _sum_rows(rows: pl.DataFrame) -> pl.DataFrame:
         closed_pnl=sum_known(summable("closed_pnl")),
         closed_pnl_known=known_count("closed_pnl"),
         fees_known=known_count("fee"),
+        fees_in_quote=sum_known(pl.col("in_quote")),
         first_fill=pl.col("time").min(),
         last_fill=pl.col("time").max(),
         coins=pl.col("coin").filter(market).unique(),

@@ -18,7 +18,7 @@ from hl_pipeline.domain.records import HourOfFills
 from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.lake.store import META_KEY, Lake, exists, list_files, open_file, remove, replacing
 
-PARTIALS_VERSION = 1
+PARTIALS_VERSION = 2
 """Of the figures in partials: with another number they are made anew."""
 
 

@@ -34,7 +34,8 @@ ORDER BY period_start DESC, notional DESC NULLS LAST, coin LIMIT %(limit)s
 USER_STATS = """
 SELECT period_start, days, wallet, fills, round(maker_notional, 2) AS maker_notional,
        round(taker_notional, 2) AS taker_notional, round(closed_pnl, 2) AS closed_pnl, closed_pnl_known,
-       round((fees ->> 'USDC')::numeric, 2) AS usdc_fees, fees_known, first_fill, last_fill, is_complete
+       round((fees ->> 'USDC')::numeric, 2) AS usdc_fees, round(fees_in_quote, 2) AS fees_in_quote, fees_known,
+       first_fill, last_fill, is_complete
 FROM hl.user_stats_by(
     %(period)s, coalesce(%(first)s::date, (SELECT max(date) FROM hl.user_stats) - %(back)s::int, '-infinity'),
     coalesce(%(last)s::date, 'infinity'), %(wallet)s)
@@ -47,11 +48,13 @@ SELECT twap_id, begins_at, wallet, coin, side, duration_minutes AS minutes, stat
        size_requested, size_reported, size_observed, slices, slices_due, vwap, market_vwap, slippage_bps,
        slippage_arrival_bps, participation, schedule_deviation, fees, error
 FROM hl.twaps
-WHERE (%(first)s::date IS NULL OR begins_at >= %(first)s::date::timestamp AT TIME ZONE 'UTC')
-  AND (%(last)s::date IS NULL OR begins_at < (%(last)s::date + 1)::timestamp AT TIME ZONE 'UTC')
+-- One that has not begun: by when it was placed, or else its first status.
+CROSS JOIN LATERAL (SELECT coalesce(begins_at, started_at, seen_from + interval '60 minutes') AS since) known
+WHERE (%(first)s::date IS NULL OR since >= %(first)s::date::timestamp AT TIME ZONE 'UTC')
+  AND (%(last)s::date IS NULL OR since < (%(last)s::date + 1)::timestamp AT TIME ZONE 'UTC')
   AND (%(wallet)s::text IS NULL OR wallet = lower(%(wallet)s)) AND (%(coin)s::text IS NULL OR coin = %(coin)s)
   AND (%(verdict)s::text IS NULL OR verdict = %(verdict)s)
-ORDER BY begins_at DESC, twap_id DESC LIMIT %(limit)s
+ORDER BY since DESC, twap_id DESC LIMIT %(limit)s
 """
 """Parameters: first, last, wallet, coin, verdict, limit."""
 

@@ -7,8 +7,10 @@ WITH statuses AS (
     SELECT s.*, (extract(epoch FROM s.time) * 1000)::bigint AS time_ms FROM pg_temp.twap_slices s
 ), told AS (
     -- The last status first.
-    SELECT twap_id, count(*) AS statuses, min(time) AS first_status_at, max(time) AS last_status_at, min(time_ms) AS first_status_ms,
+    SELECT twap_id, count(*) AS statuses, min(time) AS first_status_at, max(time) AS last_status_at,
            min(time_ms) FILTER (WHERE status = 'activated') AS activated_ms,
+           bool_or(status = 'waitingForTrigger' OR coalesce(jsonb_typeof(
+               coalesce(raw_payload -> 'state' -> 'trigger', raw_payload -> 'state_trigger')) = 'object', false)) AS has_trigger,
            (array_agg(wallet ORDER BY time_ns DESC, place DESC, status COLLATE "C" DESC))[1] AS wallet,
            (array_agg(coin ORDER BY time_ns DESC, place DESC, status COLLATE "C" DESC))[1] AS coin,
            (array_agg(side ORDER BY time_ns DESC, place DESC, status COLLATE "C" DESC))[1] AS side,
@@ -35,9 +37,10 @@ WITH statuses AS (
            (array_agg(wallet ORDER BY time, oid, wallet))[1] AS wallet,
            (array_agg(coin ORDER BY time, oid, wallet))[1] AS coin,
            (array_agg(side ORDER BY time, oid, wallet))[1] AS side,
-           CASE WHEN count(crossed) = count(*) THEN coalesce(sum(sz) FILTER (WHERE NOT crossed), 0) END AS maker_size,
+           -- Nothing, whoever made it or in whatever token, adds nothing.
+           CASE WHEN bool_and(crossed IS NOT NULL OR sz = 0) THEN coalesce(sum(sz) FILTER (WHERE NOT crossed), 0) END AS maker_size,
            CASE WHEN count(closed_pnl) = count(*) THEN sum(closed_pnl) END AS closed_pnl,
-           count(fee) = count(*) AND count(fee_token) = count(*) AS fees_are_known
+           bool_and(fee IS NOT NULL AND (fee_token IS NOT NULL OR fee = 0)) AS fees_are_known
     FROM slices GROUP BY twap_id
 ), by_token AS (
     SELECT twap_id, fee_token, sum(fee) AS fee FROM slices WHERE fee_token IS NOT NULL GROUP BY twap_id, fee_token
@@ -55,12 +58,15 @@ WITH statuses AS (
            CASE WHEN t.is_end THEN t.size_executed END AS size_reported,
            CASE WHEN t.is_end THEN t.notional_executed END AS notional_reported,
            CASE WHEN t.is_end THEN t.last_status_ms END AS ended_ms, t.first_status_at, t.last_status_at,
-           coalesce(t.activated_ms, floor(extract(epoch FROM t.started_at) * 1000)::bigint, t.first_status_ms, d.first_slice_ms)
-               AS begins_ms,
+           -- When it was placed is when it began, unless it had to wait; and only if it began at all.
+           coalesce(t.activated_ms,
+                    CASE WHEN NOT t.has_trigger AND (d.twap_id IS NOT NULL OR (t.is_end AND t.size_executed > 0))
+                         THEN floor(extract(epoch FROM t.started_at) * 1000)::bigint END,
+                    d.first_slice_ms) AS begins_ms,
            coalesce(d.fills, 0) AS fills, coalesce(d.slices, 0) AS slices, coalesce(d.size, 0) AS size,
            coalesce(d.notional, 0) AS notional, d.first_slice_at, d.last_slice_at, d.last_slice_ms, d.maker_size,
            CASE WHEN d.twap_id IS NULL THEN 0 ELSE d.closed_pnl END AS closed_pnl,
-           CASE WHEN d.twap_id IS NULL THEN '{}' WHEN d.fees_are_known THEN p.fees END AS fees, parties.differ
+           CASE WHEN d.twap_id IS NULL THEN '{}' WHEN d.fees_are_known THEN coalesce(p.fees, '{}') END AS fees, parties.differ
     FROM touched_twaps
     LEFT JOIN told t USING (twap_id) LEFT JOIN did d USING (twap_id) LEFT JOIN paid p USING (twap_id) JOIN parties USING (twap_id)
 ), planned AS (
@@ -69,16 +75,22 @@ WITH statuses AS (
     FROM joined
 ), windows AS (
     SELECT *, ceil(begins_ms / 60000.0)::bigint AS first_minute,
-           greatest(floor(end_ms / 60000.0)::bigint - ceil(begins_ms / 60000.0)::bigint, 0) AS whole_minutes,
-           to_timestamp(begins_ms / 1000.0) AS begins_at, to_timestamp(end_ms / 1000.0) AS end_at
-    FROM planned CROSS JOIN LATERAL (SELECT coalesce(ended_ms, planned_ms, last_slice_ms, begins_ms) AS end_ms) e
+           CASE WHEN begins_ms IS NOT NULL
+                THEN greatest(floor(end_ms / 60000.0)::bigint - ceil(begins_ms / 60000.0)::bigint, 0) END AS whole_minutes,
+           to_timestamp(begins_ms / 1000.0) AS begins_at, to_timestamp(end_ms / 1000.0) AS end_at,
+           -- Without a window: from when it was placed to the last that is known of it.
+           coalesce(to_timestamp(begins_ms / 1000.0), started_at, first_status_at) AS known_from,
+           coalesce(to_timestamp(end_ms / 1000.0), last_status_at) AS known_to
+    FROM planned CROSS JOIN LATERAL (
+        SELECT CASE WHEN begins_ms IS NOT NULL THEN coalesce(ended_ms, planned_ms, last_slice_ms, begins_ms) END AS end_ms
+    ) e
 ), pace AS (
     -- What is due by a moment, in slices of all 2 * duration_minutes.
     SELECT p.twap_id, max(abs(p.done * (2 * w.duration_minutes) - w.size_requested * due.slices))
                AS most, w.size_requested * (2 * w.duration_minutes) AS whole
     FROM (
         SELECT twap_id, time_ms, sum(sum(sz)) OVER (PARTITION BY twap_id ORDER BY time_ms) AS done
-        FROM (SELECT twap_id, time_ms, sz FROM slices UNION ALL SELECT twap_id, end_ms, 0 FROM windows) moments
+        FROM (SELECT twap_id, time_ms, sz FROM slices UNION ALL SELECT twap_id, end_ms, 0 FROM windows WHERE end_ms IS NOT NULL) moments
         GROUP BY twap_id, time_ms
     ) p
     JOIN windows w USING (twap_id)
@@ -98,7 +110,7 @@ WITH statuses AS (
            CASE WHEN bool_or(days.date IS NULL OR NOT days.is_complete) THEN false
                 WHEN bool_and(days.is_complete IS NOT NULL) THEN true END AS is_complete
     FROM windows w
-    CROSS JOIN LATERAL generate_series(date_trunc('day', w.begins_at, 'UTC'), greatest(w.end_at, w.begins_at), '1 day') day
+    CROSS JOIN LATERAL generate_series(date_trunc('day', w.known_from, 'UTC'), greatest(w.known_to, w.known_from), '1 day') day
     LEFT JOIN days ON days.date = (day AT TIME ZONE 'UTC')::date
     GROUP BY w.twap_id
 ), own AS (
@@ -109,7 +121,8 @@ WITH statuses AS (
 ), figures AS (
     SELECT w.*, coalesce(w.told_wallet, w.slice_wallet) AS wallet, coalesce(w.told_coin, w.slice_coin) AS coin,
            coalesce(w.told_side, w.slice_side) AS side, CASE coalesce(w.told_side, w.slice_side) WHEN 'B' THEN 1 ELSE -1 END AS sign,
-           seen.is_complete, coalesce(own.volume, 0) AS own_volume, coalesce(own.notional, 0) AS own_notional,
+           seen.is_complete, CASE WHEN w.whole_minutes IS NOT NULL THEN coalesce(own.volume, 0) END AS own_volume,
+           CASE WHEN w.whole_minutes IS NOT NULL THEN coalesce(own.notional, 0) END AS own_notional,
            CASE WHEN seen.has_candles AND w.whole_minutes > 0 THEN market.volume END AS market_volume,
            CASE WHEN seen.has_candles AND w.whole_minutes > 0 THEN market.notional END AS market_notional,
            arrival.px AS arrival_px, pace.most, pace.whole
@@ -147,7 +160,7 @@ SELECT twap_id, wallet, coin, side, status, error,
             ELSE 'missing_fills' END,
        started_at, begins_at, to_timestamp(planned_ms / 1000.0), to_timestamp(ended_ms / 1000.0), duration_minutes, reduce_only,
        randomize, statuses, size_requested, size_reported, notional_reported, fills, slices,
-       CASE WHEN duration_minutes IS NULL THEN NULL WHEN end_ms < begins_ms THEN 0
+       CASE WHEN duration_minutes IS NULL OR begins_ms IS NULL THEN NULL WHEN end_ms < begins_ms THEN 0
             ELSE least(2 * duration_minutes, (end_ms - begins_ms) / 30000 + 1) END,
        size, notional, first_slice_at, last_slice_at, hl.ratio(notional, size, 10), whole_minutes,
        market_volume, market_notional, hl.ratio(market_notional, market_volume, 10), own_volume, own_notional,
@@ -159,6 +172,6 @@ SELECT twap_id, wallet, coin, side, status, error,
                     size * (market_notional - own_notional), 4) END,
        hl.ratio(sign * 10000 * (notional - arrival_px * size), arrival_px * size, 4),
        hl.ratio(most, whole, 10), hl.ratio(maker_size, size, 10), fees, closed_pnl, is_complete,
-       least(begins_at, first_status_at, first_slice_at) - interval '60 minutes',
+       least(known_from, first_status_at, first_slice_at) - interval '60 minutes',
        greatest(begins_at, last_status_at, last_slice_at, end_at, CASE WHEN NOT is_end THEN to_timestamp(due_ms / 1000.0) END)
 FROM figures

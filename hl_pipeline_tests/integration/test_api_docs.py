@@ -119,7 +119,11 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
     wallet = {"wallet": "0x9d097697e5b82a52f6b82c16c148a753bbf5c8ae", "coins": 2, "twaps": 2, "fees": Json({"USDC": "0.031289"})}
     times = {"first_fill": slice_at, "last_fill": at("2026-03-15 00:00:01.071"), "is_complete": True, "maker_fills": 0}
     notionals = {"maker_notional": 0, "taker_notional": "45.291564"}
-    add(connection, "user_stats", {**day, **wallet, **times, **notionals, "taker_fills": 2, "closed_pnl": 0})
+    add(
+        connection,
+        "user_stats",
+        {**day, **wallet, **times, **notionals, "taker_fills": 2, "closed_pnl": 0, "fees_in_quote": "0.031289"},
+    )
     minute = {"open": "37.82", "high": "37.83", "low": "37.81", "close": "37.826", "volume": "97.25", "notional": "3678.3"}
     for number in range(2):
         add(connection, "candles", {**day, **minute, "coin": "@107", "time": at("2026-03-15 00:00") + timedelta(minutes=number)})

@@ -125,6 +125,7 @@ def _odd_statuses(random: Random, asked: Row, begin: int, end: int, slices: list
     names = random.choice(SEQUENCES).split()
     size, notional = naive_twaps.sums(slices)
     reported = random.choice((size, size, size, size + 1, size / 2, Decimal(0))).quantize(Decimal("1e-10"))
+    trigger: Row = random.choice(({}, {}, {}, {"trigger": None}, {"trigger": {"above": True}}))
     told: list[Status] = []
     for number, name in enumerate(names):
         is_last = number == len(names) - 1 and name != "activated"
@@ -133,7 +134,7 @@ def _odd_statuses(random: Random, asked: Row, begin: int, end: int, slices: list
         unknown = dict.fromkeys(random.sample(UNKNOWN, 2)) if random.random() < 0.15 else {}
         odd = {"coin": "SOL"} if random.random() < 0.02 else {}
         time_ns = at * 10**6 + random.choice((0, 999_999, 123_456))
-        told.append({**STATUS, **asked, "time_ns": time_ns, "status": name, **executed, **unknown, **odd})
+        told.append({**STATUS, **asked, **trigger, "time_ns": time_ns, "status": name, **executed, **unknown, **odd})
     return list({status_key(status): status for status in told if status["time_ns"] // 10**6 < ODD_END}.values())
 
 
@@ -195,6 +196,7 @@ def _write_statuses(bucket: Path, told: list[Status]) -> None:
         with path.open("w") as file:
             for status in of_day:
                 state = {name: status[column] for name, column in names.items() if status[column] is not None}
+                state |= {"trigger": status["trigger"]} if "trigger" in status else {}
                 event = {"time": _iso(status["time_ns"]), "twap_id": status["twap_id"], "status": status["status"]}
                 file.write(json.dumps({**event, "state": _as_text(state)}) + "\n")
 

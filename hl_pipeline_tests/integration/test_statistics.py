@@ -294,7 +294,11 @@ ODDITIES = (
     {"tid": 0},
     {"builder": "0x" + 40 * "b"},
     {"closedPnl": "-99999999.9999999999"},
+    {"builderFee": "0.5"},
+    {"builder": {"b": "0x" + 40 * "b"}},
+    {"builder": None},
     {"liquidation": {"liquidatedUser": "0x" + 40 * "c", "markPx": "1.0", "method": "market"}},
+    *({"liquidation": said} for said in ({"markPx": "1.0", "method": "backstop"}, {"method": "market"}, {}, None)),
 )
 
 
@@ -317,7 +321,8 @@ def _leg_of_json(user: str, fill: dict[str, Any]) -> Leg:
         "source": "node_fills_by_block",
         "fee_token": fill.get("feeToken"),
         "twap_id": fill.get("twapId"),
-        "liquidated_user": fill.get("liquidation", {}).get("liquidatedUser"),
+        "liquidation": fill.get("liquidation"),
+        "builder_fee": fill.get("builderFee"),
         "trade": (fill["time"], fill["coin"], fill["tid"]),
     }
 

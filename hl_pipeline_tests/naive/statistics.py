@@ -79,7 +79,7 @@ def trades_of(legs: Iterable[Leg]) -> list[Row]:
     for of_trade in grouped(filter(is_market, legs), lambda leg: leg["trade"]).values():
         known = [leg for leg in of_trade if leg["source"] != "node_trades"]
         taken = next((leg for leg in of_trade if leg["crossed"]), of_trade[0])
-        built = any(leg["builder"] is not None for leg in known)
+        built = any(has(leg, "builder", "builder_fee") for leg in known)
         trades.append(
             {
                 "coin": taken["coin"],
@@ -88,11 +88,16 @@ def trades_of(legs: Iterable[Leg]) -> list[Row]:
                 "sz": taken["sz"],
                 "taker_buys": (taken["side"] == "B") == taken["crossed"],
                 "by_twap": any(leg["twap_id"] is not None for leg in of_trade),
-                "liquidated": any(leg["liquidated_user"] is not None for leg in known) if known else None,
+                "liquidated": any(has(leg, "liquidation", "liquidated_user") for leg in known) if known else None,
                 "by_builder": built if built or len(known) == len(of_trade) else None,
             }
         )
     return sorted(trades, key=lambda trade: trade["time"])
+
+
+def has(leg: Leg, *names: str) -> bool:
+    """Whether it has one of these, of which its source may leave out some."""
+    return any(leg.get(name) is not None for name in names)
 
 
 def day_of_coin(coin: str, legs: Sequence[Leg], trades: Sequence[Row]) -> Row:
@@ -124,6 +129,7 @@ def day_of_wallet(legs: Sequence[Leg]) -> Row:
     made, taken = [leg for leg in market if not leg["crossed"]], [leg for leg in market if leg["crossed"]]
     return {
         **counts(legs),
+        "fees_in_quote": known_sum(fee_in_quote(leg) for leg in legs),
         "maker_fills": len(made),
         "taker_fills": len(taken),
         "maker_notional": amounts(made)["notional"],
@@ -158,9 +164,10 @@ def amounts(trades: Sequence[Row], prefix: str = "") -> Row:
 
 
 def amounts_where(trades: Sequence[Row], what: str) -> Row:
-    if any(trade[what] is None for trade in trades):
-        return {"volume": None, "notional": None}
-    return amounts([trade for trade in trades if trade[what]])
+    """None where it is not known of a trade that has an amount."""
+    known = amounts([trade for trade in trades if trade[what]])
+    unknown = [amounts([trade]) for trade in trades if trade[what] is None]
+    return {name: None if any(amount[name] for amount in unknown) else known[name] for name in known}
 
 
 def kind_of(coin: str) -> str:
@@ -172,21 +179,24 @@ def kind_of(coin: str) -> str:
 
 
 def fee_in_quote(leg: Leg) -> Decimal | None:
-    fee, kind = leg["fee"], kind_of(leg["coin"])
-    if fee is None:
-        return None
+    fee, kind, token, coin = leg["fee"], kind_of(leg["coin"]), leg["fee_token"], leg["coin"]
+    if not fee:
+        return fee
+    base, _, quote = coin.partition("/")
+    if token in (coin, base) or (kind == "outcome" and token == "+" + coin[1:]):
+        return fee * leg["px"]
     if kind == "outcome":
-        return fee if leg["fee_token"] in STABLE_COINS else None
-    if kind == "spot":
+        return fee if token in STABLE_COINS else None
+    if kind == "spot" and not (quote and token == quote):
         received, given = ("base", "quote") if leg["side"] == "B" else ("quote", "base")
         return fee * leg["px"] if (received if fee >= 0 else given) == "base" else fee
     return fee
 
 
 def fees_by_token(legs: Sequence[Leg]) -> dict[str, str] | None:
-    if any(leg["fee"] is None or leg["fee_token"] is None for leg in legs):
+    if any(leg["fee"] is None or (leg["fee"] and leg["fee_token"] is None) for leg in legs):
         return None
-    by_token = grouped(legs, lambda leg: leg["fee_token"])
+    by_token = grouped((leg for leg in legs if leg["fee_token"] is not None), lambda leg: leg["fee_token"])
     return {token: plain(sum((leg["fee"] for leg in of_token), Decimal(0))) for token, of_token in by_token.items()}
 
 

@@ -7,8 +7,9 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from hl_pipeline_tests.naive.statistics import Leg
-from hl_pipeline_tests.naive.twaps import Status
+from hl_pipeline_tests.naive import twaps as naive_twaps
+from hl_pipeline_tests.naive.statistics import Leg, Row
+from hl_pipeline_tests.naive.twaps import Days, Loaded, Status
 
 DAY = date(2025, 9, 2)
 OWNER, OTHER = "0x" + 40 * "a", "0x" + 40 * "b"
@@ -55,3 +56,44 @@ def trade(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> 
     """The taker's leg of a trade of which no other leg is there; none of a TWAP."""
     numbered = dict.fromkeys(("tid", "oid", "trade"), next(numbers))
     return {**LEG, **numbered, "time": ms(clock, day), "px": Decimal(px), "sz": Decimal(sz), **other}
+
+
+NEXT = DAY + timedelta(days=1)
+BOTH_DAYS = {DAY: Loaded(), NEXT: Loaded()}
+
+
+def a_status(clock: str, status: str, day: date = DAY, ns: int = 0, **other: Any) -> Status:
+    """Of a TWAP that buys 10 BTC in five minutes unless told otherwise, `ns` after `clock`."""
+    return {**STATUS, "time_ns": ms(clock, day) * 10**6 + ns, "status": status, **other}
+
+
+def an_end(clock: str, size: int | None, status: str = "finished", **other: Any) -> Status:
+    return a_status(
+        clock, status, size_executed=None if size is None else Decimal(size), notional_executed=Decimal(1000), **other
+    )
+
+
+def a_slice(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> Leg:
+    return trade(clock, px, sz, day, **{"wallet": OWNER, "twap_id": 1, **other})
+
+
+def every_30_s(clocks: str, px: str = "100") -> list[Leg]:
+    return [a_slice(clock, px) for clock in clocks.split()]
+
+
+def the_twap(statuses: list[Status], legs: list[Leg], days: Days = BOTH_DAYS) -> Row:
+    [(twap_id, row)] = naive_twaps.twaps(statuses, legs, days).items()
+    assert twap_id == 1
+    return row
+
+
+def assert_has(row: Row, **expected: Any) -> None:
+    """Numbers may be given as text."""
+    numbers = {
+        name: Decimal(value) for name, value in expected.items() if isinstance(value, str) and isinstance(row[name], Decimal)
+    }
+    assert {name: row[name] for name in expected} == {**expected, **numbers}
+
+
+def utc(clock: str, day: date = DAY, microseconds: int = 0) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms(clock, day), microseconds=microseconds)

@@ -93,9 +93,9 @@ def twap(statuses: Sequence[Status], fills: Sequence[Leg], candles: Mapping[str,
         **against_the_schedule(told, fills, window),
         **market(told, fills, window, candles, days),
         **seen(told, fills, window),
-        "is_complete": is_complete(window, days),
+        "is_complete": is_complete(known_span(told, window), days),
     }
-    return {**row, **slippages(row, fills), "verdict": verdict(told, fills, row, window.begin, days)}
+    return {**row, **slippages(row, fills), "verdict": verdict(told, fills, row, window, days)}
 
 
 # Who and when
@@ -112,29 +112,45 @@ def who_and_what(told: Sequence[Status], fills: Sequence[Leg]) -> Row:
     }
 
 
-def when(told: Sequence[Status], window: Window) -> Row:
+def when(told: Sequence[Status], window: Window | None) -> Row:
     return {
         "started_at": at(last_known(told, "started_at_ms")),
-        "begins_at": at(window.begin),
-        "planned_end": at(planned_end(told, window.begin)),
+        "begins_at": at(window.begin) if window else None,
+        "planned_end": at(planned_end(told, window.begin)) if window else None,
         "ended_at": at(ended(told)),
     }
 
 
-def window_of(told: Sequence[Status], fills: Sequence[Leg]) -> Window:
+def window_of(told: Sequence[Status], fills: Sequence[Leg]) -> Window | None:
+    """None: it has not begun, or nobody knows when."""
     begin = begins(told, fills)
+    if begin is None:
+        return None
     ends = (ended(told), planned_end(told, begin), fills[-1]["time"] if fills else None, begin)
     return Window(begin, next(end for end in ends if end is not None))
 
 
-def begins(told: Sequence[Status], fills: Sequence[Leg]) -> int:
+def known_span(told: Sequence[Status], window: Window | None) -> Window:
+    """The window; without one, from when it was placed to its last status."""
+    if window is not None:
+        return window
+    placed = last_known(told, "started_at_ms")
+    return Window(told[0]["time_ns"] // 10**6 if placed is None else placed, told[-1]["time_ns"] // 10**6)
+
+
+def begins(told: Sequence[Status], fills: Sequence[Leg]) -> int | None:
     activated = [status for status in told if status["status"] == "activated"]
     if activated:
         return activated[0]["time_ns"] // 10**6
+    executed_something = bool(fills) or bool(reported(told)["size_reported"])
     placed = last_known(told, "started_at_ms")
-    if placed is not None:
+    if placed is not None and executed_something and not has_trigger(told):
         return placed
-    return told[0]["time_ns"] // 10**6 if told else fills[0]["time"]
+    return fills[0]["time"] if fills else None
+
+
+def has_trigger(told: Sequence[Status]) -> bool:
+    return any(status["status"] == "waitingForTrigger" or status.get("trigger") is not None for status in told)
 
 
 def planned_end(told: Sequence[Status], begin: int) -> int | None:
@@ -146,15 +162,16 @@ def ended(told: Sequence[Status]) -> int | None:
     return told[-1]["time_ns"] // 10**6 if told and told[-1]["status"] not in OPEN else None
 
 
-def seen(told: Sequence[Status], fills: Sequence[Leg], window: Window) -> Row:
+def seen(told: Sequence[Status], fills: Sequence[Leg], window: Window | None) -> Row:
     moments = [status["time_ns"] // 1000 for status in told] + [fill["time"] * 1000 for fill in fills]
-    last = [*moments, window.begin * 1000, window.end * 1000]
-    if ended(told) is None:
-        last.append(due_by(told, window.begin) * 1000)
-    return {
-        "seen_from": at_microsecond(min(*moments, window.begin * 1000) - ARRIVAL * 1000),
-        "seen_to": at_microsecond(max(last)),
-    }
+    first, last = [*moments], [*moments]
+    if window is not None:
+        first.append(window.begin * 1000)
+        last += [window.begin * 1000, window.end * 1000]
+        last += [due_by(told, window.begin) * 1000] if ended(told) is None else []
+    elif (placed := last_known(told, "started_at_ms")) is not None:
+        first.append(placed * 1000)
+    return {"seen_from": at_microsecond(min(first) - ARRIVAL * 1000), "seen_to": at_microsecond(max(last))}
 
 
 def due_by(told: Sequence[Status], begin: int) -> int:
@@ -174,7 +191,7 @@ def reported(told: Sequence[Status]) -> Row:
 
 def observed(fills: Sequence[Leg]) -> Row:
     size, notional = sums(fills)
-    knows_maker = fills and all(fill["crossed"] is not None for fill in fills)
+    knows_maker = fills and all(fill["crossed"] is not None or not fill["sz"] for fill in fills)
     made, _ = sums([fill for fill in fills if fill["crossed"] is False])
     return {
         "fills": len(fills),
@@ -190,9 +207,9 @@ def observed(fills: Sequence[Leg]) -> Row:
     }
 
 
-def against_the_schedule(told: Sequence[Status], fills: Sequence[Leg], window: Window) -> Row:
+def against_the_schedule(told: Sequence[Status], fills: Sequence[Leg], window: Window | None) -> Row:
     minutes, size = last_known(told, "duration_minutes"), last_known(told, "size_requested")
-    if minutes is None:
+    if minutes is None or window is None:
         return {"slices_due": None, "schedule_deviation": None}
     slices_due = min(2 * minutes, (window.end - window.begin) // BETWEEN_SLICES + 1)
     return {"slices_due": slices_due, "schedule_deviation": rounded(deviation(minutes, size, fills, window), 10)}
@@ -225,7 +242,17 @@ def due(moment: int, begin: int, minutes: int) -> Fraction:
 # The market meanwhile
 
 
-def market(told: Sequence[Status], fills: Sequence[Leg], window: Window, candles: Mapping[str, Candles], days: Days) -> Row:
+MARKET = (
+    *("whole_minutes", "market_volume", "market_notional", "own_volume", "own_notional", "market_vwap"),
+    *("market_vwap_without_own", "participation", "arrival_px"),
+)
+
+
+def market(
+    told: Sequence[Status], fills: Sequence[Leg], window: Window | None, candles: Mapping[str, Candles], days: Days
+) -> Row:
+    if window is None:
+        return dict.fromkeys(MARKET)
     of_coin = candles.get((told[-1] if told else fills[0])["coin"], {})
     minutes = window.whole_minutes
     own_volume, own_notional = sums([fill for fill in fills if fill["time"] // MINUTE * MINUTE in minutes])
@@ -287,8 +314,8 @@ def slippage(side: str, paid: Fraction | None, against: Fraction | None) -> Deci
     return rounded(worse / against * 10_000, 4)
 
 
-def is_complete(window: Window, days: Days) -> bool | None:
-    said = [fills_are_whole(loaded_on(days, day)) for day in window.days()]
+def is_complete(span: Window, days: Days) -> bool | None:
+    said = [fills_are_whole(loaded_on(days, day)) for day in span.days()]
     return False if False in said else None if None in said else True
 
 
@@ -301,7 +328,7 @@ def fills_are_whole(day: Loaded) -> bool | None:
 # Verdict
 
 
-def verdict(told: Sequence[Status], fills: Sequence[Leg], row: Row, begin: int, days: Days) -> str:
+def verdict(told: Sequence[Status], fills: Sequence[Leg], row: Row, window: Window | None, days: Days) -> str:
     if len({(said["wallet"], said["coin"], said["side"]) for said in (*told, *fills)}) > 1:
         return "conflict"
     if not told:
@@ -309,7 +336,8 @@ def verdict(told: Sequence[Status], fills: Sequence[Leg], row: Row, begin: int, 
     if told[-1]["status"] == "waitingForTrigger" and not fills:
         return "waiting"
     if ended(told) is None:
-        due_on = loaded_at(days, due_by(told, begin)).statuses
+        assert window is not None  # it is activated, or has slices
+        due_on = loaded_at(days, due_by(told, window.begin)).statuses
         return "running" if due_on in (None, "pending") else "status_missing"
     return verdict_of_sizes(row["status"], row["size_reported"], row["size_observed"], row["is_complete"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -11,76 +11,52 @@ import pytest
 
 from hl_pipeline_tests.naive import twaps as naive_twaps
 from hl_pipeline_tests.naive.statistics import Leg, Row
-from hl_pipeline_tests.naive.twap_examples import DAY, OTHER, OWNER, STATUS, ms, trade
+from hl_pipeline_tests.naive.twap_examples import (
+    BOTH_DAYS,
+    DAY,
+    NEXT,
+    OTHER,
+    OWNER,
+    a_slice,
+    a_status,
+    an_end,
+    assert_has,
+    every_30_s,
+    ms,
+    the_twap,
+    trade,
+    utc,
+)
 from hl_pipeline_tests.naive.twaps import Days, Loaded, Status
-
-NEXT = DAY + timedelta(days=1)
-BOTH_DAYS = {DAY: Loaded(), NEXT: Loaded()}
-
-
-def _status(clock: str, status: str, day: date = DAY, ns: int = 0, **other: Any) -> Status:
-    """Of a TWAP that buys 10 BTC in five minutes unless told otherwise, `ns` after `clock`."""
-    return {**STATUS, "time_ns": ms(clock, day) * 10**6 + ns, "status": status, **other}
-
-
-def _ended(clock: str, size: int | None, status: str = "finished", **other: Any) -> Status:
-    return _status(clock, status, size_executed=None if size is None else Decimal(size), notional_executed=Decimal(1000), **other)
-
-
-def _slice(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> Leg:
-    return trade(clock, px, sz, day, **{"wallet": OWNER, "twap_id": 1, **other})
-
-
-def _every_30_s(clocks: str, px: str = "100") -> list[Leg]:
-    return [_slice(clock, px) for clock in clocks.split()]
-
 
 FIVE_MINUTES = "12:00:23 12:00:53 12:01:23 12:01:53 12:02:23 12:02:53 12:03:23 12:03:53 12:04:23 12:04:53"
 
 
-def _twap(statuses: list[Status], legs: list[Leg], days: Days = BOTH_DAYS) -> Row:
-    [(twap_id, row)] = naive_twaps.twaps(statuses, legs, days).items()
-    assert twap_id == 1
-    return row
-
-
-def _assert_has(row: Row, **expected: Any) -> None:
-    """Numbers may be given as text."""
-    numbers = {
-        name: Decimal(value) for name, value in expected.items() if isinstance(value, str) and isinstance(row[name], Decimal)
-    }
-    assert {name: row[name] for name in expected} == {**expected, **numbers}
-
-
-def _utc(clock: str, day: date = DAY, microseconds: int = 0) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms(clock, day), microseconds=microseconds)
-
-
 def test_a_twap_of_five_minutes_by_hand() -> None:
     statuses = [
-        _status("12:00:22.500", "activated", ns=123_456, started_at_ms=ms("12:00:22")),
-        _ended("12:05:20", 10, ns=999_999, started_at_ms=ms("12:00:22")),
+        a_status("12:00:22.500", "activated", ns=123_456, started_at_ms=ms("12:00:22")),
+        an_end("12:05:20", 10, ns=999_999, started_at_ms=ms("12:00:22")),
     ]
     # Ten slices at 100, but one at 110; the market at 98 and 102, before 12:01 and from 12:05 on at prices that must not matter.
-    slices = _every_30_s(FIVE_MINUTES.removesuffix(" 12:04:53"))
-    slices.append(_slice("12:04:53", "110", crossed=False, fee=Decimal("-0.10")))
+    slices = every_30_s(FIVE_MINUTES.removesuffix(" 12:04:53"))
+    slices.append(a_slice("12:04:53", "110", crossed=False, fee=Decimal("-0.10")))
     others = [
         trade("12:00:59.999", "1"),
         trade("12:01:00", "98", "2"),
         trade("12:04:59.999", "102", "2"),
         trade("12:05:00", "1"),
     ]
-    _assert_has(
-        _twap(statuses, slices + others),
+    assert_has(
+        the_twap(statuses, slices + others),
         wallet=OWNER,
         status="finished",
         verdict="match",
-        started_at=_utc("12:00:22"),
-        begins_at=_utc("12:00:22.500"),
-        planned_end=_utc("12:05:22.500"),
-        ended_at=_utc("12:05:20"),
-        seen_from=_utc("11:00:22.500"),
-        seen_to=_utc("12:05:20", microseconds=999),
+        started_at=utc("12:00:22"),
+        begins_at=utc("12:00:22.500"),
+        planned_end=utc("12:05:22.500"),
+        ended_at=utc("12:05:20"),
+        seen_from=utc("11:00:22.500"),
+        seen_to=utc("12:05:20", microseconds=999),
         statuses=2,
         fills=10,
         slices=10,
@@ -88,8 +64,8 @@ def test_a_twap_of_five_minutes_by_hand() -> None:
         size_observed="10",
         notional_observed="1010",
         vwap="101",
-        first_slice_at=_utc("12:00:23"),
-        last_slice_at=_utc("12:04:53"),
+        first_slice_at=utc("12:00:23"),
+        last_slice_at=utc("12:04:53"),
         schedule_deviation="0",  # each slice half a second after it is due
         maker_share="0.1",
         fees={"USDC": "-0.1"},
@@ -111,13 +87,13 @@ def test_a_twap_of_five_minutes_by_hand() -> None:
 
 
 def test_a_twap_that_ended_within_its_first_minute_has_no_market_figures() -> None:
-    statuses = [_status("12:00:22", "activated"), _ended("12:00:59.999", 1, "terminated")]
-    row = _twap(statuses, [_slice("12:00:22", "100"), trade("12:00:30", "100")])
-    _assert_has(row, verdict="match", whole_minutes=0, own_volume="0", own_notional="0", slices_due=2, vwap="100")
-    _assert_has(
+    statuses = [a_status("12:00:22", "activated"), an_end("12:00:59.999", 1, "terminated")]
+    row = the_twap(statuses, [a_slice("12:00:22", "100"), trade("12:00:30", "100")])
+    assert_has(row, verdict="match", whole_minutes=0, own_volume="0", own_notional="0", slices_due=2, vwap="100")
+    assert_has(
         row, **dict.fromkeys(("market_volume", "market_notional", "market_vwap", "market_vwap_without_own", "participation"))
     )
-    _assert_has(row, **dict.fromkeys(("slippage_bps", "slippage_without_own_bps", "slippage_arrival_bps")))
+    assert_has(row, **dict.fromkeys(("slippage_bps", "slippage_without_own_bps", "slippage_arrival_bps")))
 
 
 @pytest.mark.parametrize(
@@ -131,31 +107,31 @@ def test_a_twap_that_ended_within_its_first_minute_has_no_market_figures() -> No
     ],
 )
 def test_a_minute_is_whole_when_its_first_and_its_last_moment_lie_within(begin: str, end: str, minutes: int) -> None:
-    _assert_has(_twap([_status(begin, "activated"), _ended(end, 0)], []), whole_minutes=minutes)
+    assert_has(the_twap([a_status(begin, "activated"), an_end(end, 0)], []), whole_minutes=minutes)
 
 
 def test_a_coin_without_other_trades_by_hand() -> None:
-    statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 10)]
-    slices = [_slice(f"12:0{n // 2}:{n % 2 * 30:02d}", str(100 + n)) for n in range(10)]
-    row = _twap(statuses, [*slices, trade("12:01:00", "7", coin="ETH")])
-    _assert_has(row, whole_minutes=5, market_volume="10", own_volume="10", market_vwap="104.5", vwap="104.5", participation="1")
-    _assert_has(row, slippage_bps="0", market_vwap_without_own=None, slippage_without_own_bps=None)
+    statuses = [a_status("12:00:00", "activated"), an_end("12:05:00", 10)]
+    slices = [a_slice(f"12:0{n // 2}:{n % 2 * 30:02d}", str(100 + n)) for n in range(10)]
+    row = the_twap(statuses, [*slices, trade("12:01:00", "7", coin="ETH")])
+    assert_has(row, whole_minutes=5, market_volume="10", own_volume="10", market_vwap="104.5", vwap="104.5", participation="1")
+    assert_has(row, slippage_bps="0", market_vwap_without_own=None, slippage_without_own_bps=None)
 
 
 def test_a_twap_in_a_market_that_stands_still_has_no_market_price() -> None:
-    row = _twap([_status("12:00:00", "activated"), _ended("12:05:00", 0, "terminated")], [])
-    _assert_has(row, market_volume="0", market_notional="0", market_vwap=None, participation=None, slippage_bps=None, vwap=None)
-    _assert_has(row, fees={}, closed_pnl=0, maker_share=None, schedule_deviation="1", first_slice_at=None, verdict="match")
+    row = the_twap([a_status("12:00:00", "activated"), an_end("12:05:00", 0, "terminated")], [])
+    assert_has(row, market_volume="0", market_notional="0", market_vwap=None, participation=None, slippage_bps=None, vwap=None)
+    assert_has(row, fees={}, closed_pnl=0, maker_share=None, schedule_deviation="1", first_slice_at=None, verdict="match")
 
 
 def _over_midnight() -> tuple[list[Status], list[Leg]]:
     """From 23:50 for twenty minutes, a slice a minute on each side of midnight."""
-    activated = _status("23:50:00", "activated", duration_minutes=20)
-    ended = _ended("00:10:00", 2, day=NEXT, duration_minutes=20)
+    activated = a_status("23:50:00", "activated", duration_minutes=20)
+    ended = an_end("00:10:00", 2, day=NEXT, duration_minutes=20)
     legs = [
-        _slice("23:55:00", "100"),
+        a_slice("23:55:00", "100"),
         trade("23:56:00", "90"),
-        _slice("00:05:00", "110", day=NEXT),
+        a_slice("00:05:00", "110", day=NEXT),
         trade("00:06:00", "90", day=NEXT),
     ]
     return [activated, ended], legs
@@ -201,13 +177,13 @@ WITHOUT_MARKET: dict[str, Any] = {
     ],
 )
 def test_a_twap_over_a_hole_by_hand(second: Loaded, expected: dict[str, Any]) -> None:
-    _assert_has(_twap(*_over_midnight(), {DAY: Loaded(), NEXT: second}), **expected)
+    assert_has(the_twap(*_over_midnight(), {DAY: Loaded(), NEXT: second}), **expected)
 
 
 def test_what_lacks_in_a_day_that_is_not_wholly_known_is_no_hole() -> None:
     statuses, legs = _over_midnight()
     for state, verdict in (("incomplete", "hole"), ("unprovable", "missing_fills"), ("whole", "missing_fills")):
-        _assert_has(_twap(statuses, legs[:2], {DAY: Loaded(), NEXT: Loaded(state)}), verdict=verdict)
+        assert_has(the_twap(statuses, legs[:2], {DAY: Loaded(), NEXT: Loaded(state)}), verdict=verdict)
 
 
 @pytest.mark.parametrize(
@@ -220,22 +196,25 @@ def test_what_lacks_in_a_day_that_is_not_wholly_known_is_no_hole() -> None:
     ],
 )
 def test_one_incomplete_day_is_enough_and_else_one_that_cannot_be_proven(first: str, second: str, complete: bool | None) -> None:
-    _assert_has(_twap(*_over_midnight(), {DAY: Loaded(first), NEXT: Loaded(second)}), is_complete=complete)
+    assert_has(the_twap(*_over_midnight(), {DAY: Loaded(first), NEXT: Loaded(second)}), is_complete=complete)
 
 
 def test_the_day_of_an_end_at_midnight_belongs_to_the_window() -> None:
-    statuses = [_status("23:55:00", "activated"), _ended("00:00:00", 0, day=NEXT)]
-    _assert_has(
-        _twap(statuses, [], {DAY: Loaded(), NEXT: Loaded(None, False)}), is_complete=False, market_volume=None, whole_minutes=5
+    statuses = [a_status("23:55:00", "activated"), an_end("00:00:00", 0, day=NEXT)]
+    assert_has(
+        the_twap(statuses, [], {DAY: Loaded(), NEXT: Loaded(None, False)}), is_complete=False, market_volume=None, whole_minutes=5
     )
-    _assert_has(
-        _twap([statuses[0], _ended("23:59:59.999", 0)], [], {DAY: Loaded()}), is_complete=True, market_volume="0", whole_minutes=4
+    assert_has(
+        the_twap([statuses[0], an_end("23:59:59.999", 0)], [], {DAY: Loaded()}),
+        is_complete=True,
+        market_volume="0",
+        whole_minutes=4,
     )
 
 
 def _deviation(clocks: str, end: str = "12:05:00", **other: Any) -> Row:
-    statuses = [_status("12:00:00", "activated", **other), _ended(end, 10, **other)]
-    return _twap(statuses, _every_30_s(clocks))
+    statuses = [a_status("12:00:00", "activated", **other), an_end(end, 10, **other)]
+    return the_twap(statuses, every_30_s(clocks))
 
 
 ON_TIME = "12:00:00 12:00:30 12:01:00 12:01:30 12:02:00 12:02:30 12:03:00 12:03:30 12:04:00 12:04:30"
@@ -266,38 +245,38 @@ ON_TIME = "12:00:00 12:00:30 12:01:00 12:01:30 12:02:00 12:02:30 12:03:00 12:03:
     ],
 )
 def test_the_distance_from_the_schedule_by_hand(clocks: str, share: str) -> None:
-    _assert_has(_deviation(clocks), schedule_deviation=share)
+    assert_has(_deviation(clocks), schedule_deviation=share)
 
 
 def test_the_distance_from_the_schedule_where_it_ended_early_or_nothing_is_known() -> None:
     # Ended after 2:00 with four slices of five that were due: 4/10 of 5/10.
-    _assert_has(_deviation(ON_TIME[:35], "12:02:00"), schedule_deviation="0.1", slices_due=5)
-    _assert_has(_deviation(ON_TIME, size_requested=None), schedule_deviation=None, slices_due=10)
-    _assert_has(_deviation(ON_TIME, size_requested=Decimal(0)), schedule_deviation=None, slices_due=10)
-    _assert_has(_deviation(ON_TIME, duration_minutes=None), schedule_deviation=None, slices_due=None, planned_end=None)
-    _assert_has(_deviation(ON_TIME, duration_minutes=0), schedule_deviation=None, slices_due=0)
+    assert_has(_deviation(ON_TIME[:35], "12:02:00"), schedule_deviation="0.1", slices_due=5)
+    assert_has(_deviation(ON_TIME, size_requested=None), schedule_deviation=None, slices_due=10)
+    assert_has(_deviation(ON_TIME, size_requested=Decimal(0)), schedule_deviation=None, slices_due=10)
+    assert_has(_deviation(ON_TIME, duration_minutes=None), schedule_deviation=None, slices_due=None, planned_end=None)
+    assert_has(_deviation(ON_TIME, duration_minutes=0), schedule_deviation=None, slices_due=0)
     # Of 7 asked for: at 12:04:30 and later 10/7 - 1.
-    _assert_has(_deviation(ON_TIME, size_requested=Decimal(7)), schedule_deviation="0.4285714286")
+    assert_has(_deviation(ON_TIME, size_requested=Decimal(7)), schedule_deviation="0.4285714286")
 
 
 @pytest.mark.parametrize(("side", "sign"), [("B", 1), ("A", -1)])
 def test_slippage_is_positive_where_a_buyer_paid_more_or_a_seller_got_less(side: str, sign: int) -> None:
-    statuses = [_status("12:00:00", "activated", side=side), _ended("12:05:00", 10, side=side)]
-    legs = [trade("11:59:30", "80"), _slice("12:01:00", "102", side=side), trade("12:02:00", "98"), trade("12:03:00", "100")]
-    row = _twap(statuses, legs)
+    statuses = [a_status("12:00:00", "activated", side=side), an_end("12:05:00", 10, side=side)]
+    legs = [trade("11:59:30", "80"), a_slice("12:01:00", "102", side=side), trade("12:02:00", "98"), trade("12:03:00", "100")]
+    row = the_twap(statuses, legs)
     # 102 against 300 / 3, 198 / 2 = 99, and 80.
-    _assert_has(row, market_vwap="100", market_vwap_without_own="99", arrival_px="80", vwap="102")
-    _assert_has(row, slippage_bps=str(200 * sign), slippage_without_own_bps=str(Decimal("303.0303") * sign))
-    _assert_has(row, slippage_arrival_bps=str(2750 * sign))
+    assert_has(row, market_vwap="100", market_vwap_without_own="99", arrival_px="80", vwap="102")
+    assert_has(row, slippage_bps=str(200 * sign), slippage_without_own_bps=str(Decimal("303.0303") * sign))
+    assert_has(row, slippage_arrival_bps=str(2750 * sign))
 
 
 def test_slippage_follows_from_prices_that_are_not_rounded() -> None:
     # Paid 1 / 3 × 10⁻¹⁰ on average (of 3 × 10⁻¹⁰ units 10⁻¹⁰ for one): rounded to 10 decimals that would be 0.
-    statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 10)]
-    cheap, free = _slice("12:01:00", "0.0000000001"), _slice("12:01:30", "0", "2")
-    _assert_has(_twap(statuses, [cheap, free, trade("12:02:00", "0.0000000001", "3")]), vwap="0", market_vwap="0.0000000001")
+    statuses = [a_status("12:00:00", "activated"), an_end("12:05:00", 10)]
+    cheap, free = a_slice("12:01:00", "0.0000000001"), a_slice("12:01:30", "0", "2")
+    assert_has(the_twap(statuses, [cheap, free, trade("12:02:00", "0.0000000001", "3")]), vwap="0", market_vwap="0.0000000001")
     # (1/3) / (4/6) - 1
-    _assert_has(_twap(statuses, [cheap, free, trade("12:02:00", "0.0000000001", "3")]), slippage_bps="-5000")
+    assert_has(the_twap(statuses, [cheap, free, trade("12:02:00", "0.0000000001", "3")]), slippage_bps="-5000")
 
 
 @pytest.mark.parametrize(
@@ -331,17 +310,17 @@ def test_halves_are_rounded_away_from_zero(number: Fraction, digits: int, expect
     ],
 )
 def test_the_price_on_arrival_is_of_a_candle_that_has_ended_within_an_hour(traded_at: str, begin: str, px: str | None) -> None:
-    statuses = [_status(begin, "activated"), _ended("12:10:00", 1)]
-    legs = [trade(traded_at, "49"), trade(traded_at, "50"), trade("11:55:00", "7", coin="ETH"), _slice("12:05:00", "100")]
+    statuses = [a_status(begin, "activated"), an_end("12:10:00", 1)]
+    legs = [trade(traded_at, "49"), trade(traded_at, "50"), trade("11:55:00", "7", coin="ETH"), a_slice("12:05:00", "100")]
     bps = None if px is None else Decimal(10_000)
-    _assert_has(_twap(statuses, legs), arrival_px=px, slippage_arrival_bps=bps)
+    assert_has(the_twap(statuses, legs), arrival_px=px, slippage_arrival_bps=bps)
 
 
 def test_the_price_on_arrival_comes_from_the_day_before_where_that_is_there() -> None:
-    statuses = [_status("00:10:00", "activated", day=NEXT), _ended("00:10:30", 0, day=NEXT)]
+    statuses = [a_status("00:10:00", "activated", day=NEXT), an_end("00:10:30", 0, day=NEXT)]
     earlier = trade("23:30:00", "50")
-    _assert_has(_twap(statuses, [earlier]), arrival_px="50", seen_from=_utc("23:10:00"))
-    _assert_has(_twap(statuses, [earlier], {NEXT: Loaded()}), arrival_px=None)
+    assert_has(the_twap(statuses, [earlier]), arrival_px="50", seen_from=utc("23:10:00"))
+    assert_has(the_twap(statuses, [earlier], {NEXT: Loaded()}), arrival_px=None)
 
 
 @pytest.mark.parametrize(
@@ -357,86 +336,67 @@ def test_the_price_on_arrival_comes_from_the_day_before_where_that_is_there() ->
 )
 def test_of_statuses_of_the_same_moment_the_one_further_on_is_the_last(said: tuple[str, str], last: str) -> None:
     for names in (said, said[::-1]):
-        assert _twap([_status("12:00:00", name) for name in names], [])["status"] == last
-    first, second = (_status("12:00:00", name, ns=ns) for name, ns in zip(said, (0, 1), strict=True))
-    assert _twap([second, first], [])["status"] == said[1]
+        assert the_twap([a_status("12:00:00", name) for name in names], [])["status"] == last
+    first, second = (a_status("12:00:00", name, ns=ns) for name, ns in zip(said, (0, 1), strict=True))
+    assert the_twap([second, first], [])["status"] == said[1]
 
 
 def test_what_is_known_is_taken_from_the_last_status_that_knows_it() -> None:
     unknown: dict[str, Any] = dict.fromkeys(("size_requested", "duration_minutes", "reduce_only", "randomize"))
     statuses = [
-        _status("12:00:00", "activated", randomize=True, started_at_ms=ms("11:59:59")),
-        _status("12:00:01", "changed", **unknown | {"size_requested": Decimal(8), "reduce_only": True}),
-        _ended("12:05:00", None, **unknown, error="text"),
+        a_status("12:00:00", "activated", randomize=True, started_at_ms=ms("11:59:59")),
+        a_status("12:00:01", "changed", **unknown | {"size_requested": Decimal(8), "reduce_only": True}),
+        an_end("12:05:00", None, **unknown, error="text"),
     ]
-    row = _twap(statuses, [])
-    _assert_has(
-        row, size_requested="8", duration_minutes=5, reduce_only=True, randomize=True, started_at=_utc("11:59:59"), statuses=3
+    row = the_twap(statuses, [])
+    assert_has(
+        row, size_requested="8", duration_minutes=5, reduce_only=True, randomize=True, started_at=utc("11:59:59"), statuses=3
     )
-    _assert_has(row, size_reported=None, error="text", verdict="unreported", notional_reported="1000")
-
-
-PLACED = ms("12:00:00")
-
-
-@pytest.mark.parametrize(
-    ("statuses", "placed", "begin"),
-    [
-        ([("12:00:01", "waitingForTrigger"), ("12:00:02", "activated"), ("12:00:03", "activated")], PLACED, "12:00:02"),
-        ([("12:00:01", "waitingForTrigger"), ("12:00:02", "finished")], PLACED, "12:00:00"),
-        ([("12:00:01", "waitingForTrigger"), ("12:00:02", "finished")], None, "12:00:01"),
-        ([], None, "12:00:30"),
-    ],
-)
-def test_a_twap_begins_with_its_first_activated_or_else_as_early_as_is_known(
-    statuses: list[tuple[str, str]], placed: int | None, begin: str
-) -> None:
-    said = [_status(*each, started_at_ms=placed) for each in statuses]
-    _assert_has(_twap(said, [_slice("12:00:31", "100"), _slice("12:00:30", "100")]), begins_at=_utc(begin))
+    assert_has(row, size_reported=None, error="text", verdict="unreported", notional_reported="1000")
 
 
 def test_slices_alone_are_a_twap_too() -> None:
-    row = _twap([], [_slice("12:03:00", "100", oid=7), _slice("12:01:30", "100", oid=7), trade("12:02:00", "50", "3")])
-    _assert_has(
-        row, verdict="status_missing", status=None, wallet=OWNER, begins_at=_utc("12:01:30"), ended_at=None, planned_end=None
+    row = the_twap([], [a_slice("12:03:00", "100", oid=7), a_slice("12:01:30", "100", oid=7), trade("12:02:00", "50", "3")])
+    assert_has(
+        row, verdict="status_missing", status=None, wallet=OWNER, begins_at=utc("12:01:30"), ended_at=None, planned_end=None
     )
     # The window goes to the last slice: one whole minute, 12:02.
-    _assert_has(row, statuses=0, fills=2, slices=1, whole_minutes=1, market_volume="3", own_volume="0", participation="0")
-    _assert_has(
+    assert_has(row, statuses=0, fills=2, slices=1, whole_minutes=1, market_volume="3", own_volume="0", participation="0")
+    assert_has(
         row,
-        seen_from=_utc("11:01:30"),
-        seen_to=_utc("12:02:30", DAY + timedelta(days=3)),
+        seen_from=utc("11:01:30"),
+        seen_to=utc("12:02:30", DAY + timedelta(days=3)),
     )
 
 
 def test_what_one_fill_does_not_say_is_unknown_of_the_twap() -> None:
-    statuses = [_status("12:00:00", "activated"), _ended("12:05:00", 2)]
-    known = _slice("12:00:00", "100", fee=Decimal("0.5"), fee_token="USDC", closed_pnl=Decimal("1.50"), crossed=False)
-    _assert_has(_twap(statuses, [known]), fees={"USDC": "0.5"}, closed_pnl=Decimal("1.5"), maker_share="1")
-    _assert_has(
-        _twap(statuses, [known, _slice("12:00:30", "100", fee=None)]), fees=None, closed_pnl=Decimal("1.5"), maker_share="0.5"
+    statuses = [a_status("12:00:00", "activated"), an_end("12:05:00", 2)]
+    known = a_slice("12:00:00", "100", fee=Decimal("0.5"), fee_token="USDC", closed_pnl=Decimal("1.50"), crossed=False)
+    assert_has(the_twap(statuses, [known]), fees={"USDC": "0.5"}, closed_pnl=Decimal("1.5"), maker_share="1")
+    assert_has(
+        the_twap(statuses, [known, a_slice("12:00:30", "100", fee=None)]), fees=None, closed_pnl=Decimal("1.5"), maker_share="0.5"
     )
-    _assert_has(_twap(statuses, [known, _slice("12:00:30", "100", closed_pnl=None)]), closed_pnl=None, fees={"USDC": "0.5"})
-    _assert_has(_twap(statuses, [known, _slice("12:00:30", "100", crossed=None)]), maker_share=None)
-    other = _slice("12:00:30", "100", fee=Decimal("-0.0000001"), fee_token="HYPE")
-    _assert_has(_twap(statuses, [known, other]), fees={"USDC": "0.5", "HYPE": "-0.0000001"})
+    assert_has(the_twap(statuses, [known, a_slice("12:00:30", "100", closed_pnl=None)]), closed_pnl=None, fees={"USDC": "0.5"})
+    assert_has(the_twap(statuses, [known, a_slice("12:00:30", "100", crossed=None)]), maker_share=None)
+    other = a_slice("12:00:30", "100", fee=Decimal("-0.0000001"), fee_token="HYPE")
+    assert_has(the_twap(statuses, [known, other]), fees={"USDC": "0.5", "HYPE": "-0.0000001"})
 
 
-ACTIVATED = _status("12:00:00", "activated")
-WAITING = _status("12:00:00", "waitingForTrigger")
-ONE = _slice("12:00:00", "100")
+ACTIVATED = a_status("12:00:00", "activated")
+WAITING = a_status("12:00:00", "waitingForTrigger")
+ONE = a_slice("12:00:00", "100")
 
 
 @pytest.mark.parametrize(
     ("statuses", "legs", "days", "verdict"),
     [
         # They do not agree; that comes before all else.
-        ([ACTIVATED, _ended("12:05:00", 1)], [{**ONE, "wallet": OTHER}], {DAY: Loaded()}, "conflict"),
-        ([ACTIVATED, _ended("12:05:00", 1)], [{**ONE, "coin": "ETH"}], {DAY: Loaded()}, "conflict"),
+        ([ACTIVATED, an_end("12:05:00", 1)], [{**ONE, "wallet": OTHER}], {DAY: Loaded()}, "conflict"),
+        ([ACTIVATED, an_end("12:05:00", 1)], [{**ONE, "coin": "ETH"}], {DAY: Loaded()}, "conflict"),
         ([ACTIVATED], [{**ONE, "side": "A"}], {DAY: Loaded()}, "conflict"),
         ([WAITING], [{**ONE, "side": "A"}], {DAY: Loaded()}, "conflict"),
-        ([{**ACTIVATED, "coin": "ETH"}, _ended("12:05:00", 1)], [ONE], {DAY: Loaded()}, "conflict"),
-        ([{**ACTIVATED, "wallet": OTHER}, _ended("12:05:00", 0, "error")], [], {DAY: Loaded()}, "conflict"),
+        ([{**ACTIVATED, "coin": "ETH"}, an_end("12:05:00", 1)], [ONE], {DAY: Loaded()}, "conflict"),
+        ([{**ACTIVATED, "wallet": OTHER}, an_end("12:05:00", 0, "error")], [], {DAY: Loaded()}, "conflict"),
         # Waiting is no lack, however long; with a slice it is no waiting.
         ([WAITING], [], {DAY: Loaded()}, "waiting"),
         ([WAITING], [ONE], {DAY: Loaded()}, "status_missing"),
@@ -444,25 +404,25 @@ ONE = _slice("12:00:00", "100")
         ([ACTIVATED], [], {DAY: Loaded()}, "status_missing"),
         ([ACTIVATED], [], {DAY: Loaded(statuses="incomplete")}, "status_missing"),
         ([ACTIVATED], [], {DAY: Loaded(statuses="pending")}, "running"),
-        ([_status("23:53:59.999", "activated")], [], {DAY: Loaded()}, "status_missing"),
-        ([_status("23:54:00", "activated")], [], {DAY: Loaded()}, "running"),
-        ([_status("23:54:00", "activated")], [], BOTH_DAYS, "status_missing"),
+        ([a_status("23:53:59.999", "activated")], [], {DAY: Loaded()}, "status_missing"),
+        ([a_status("23:54:00", "activated")], [], {DAY: Loaded()}, "running"),
+        ([a_status("23:54:00", "activated")], [], BOTH_DAYS, "status_missing"),
         ([{**ACTIVATED, "duration_minutes": None}], [], BOTH_DAYS, "running"),
         ([{**ACTIVATED, "duration_minutes": None}], [], {DAY: Loaded(), DAY + timedelta(days=3): Loaded()}, "status_missing"),
         ([], [ONE], {}, None),
         ([], [ONE], {DAY: Loaded(statuses=None)}, "status_missing"),
         # Ended.
-        ([ACTIVATED, _ended("12:05:00", None)], [ONE], {DAY: Loaded()}, "unreported"),
-        ([_ended("12:05:00", None, "error")], [], {DAY: Loaded()}, "unreported"),
-        ([_ended("12:05:00", 0, "error")], [], {DAY: Loaded()}, "failed"),
-        ([_ended("12:05:00", 1, "error")], [ONE], {DAY: Loaded()}, "match"),
-        ([_ended("12:05:00", 0, "error")], [ONE], {DAY: Loaded()}, "excess_fills"),
-        ([_ended("12:05:00", 0, "terminated")], [], {DAY: Loaded()}, "match"),
-        ([_ended("12:05:00", 1)], [ONE], {DAY: Loaded("incomplete")}, "match"),
-        ([_ended("12:05:00", 0)], [ONE], {DAY: Loaded("incomplete")}, "excess_fills"),
-        ([_ended("12:05:00", 2)], [ONE], {DAY: Loaded("incomplete")}, "hole"),
-        ([_ended("12:05:00", 2)], [ONE], {DAY: Loaded("unprovable")}, "missing_fills"),
-        ([_ended("12:05:00", 2, "error")], [ONE], {DAY: Loaded()}, "missing_fills"),
+        ([ACTIVATED, an_end("12:05:00", None)], [ONE], {DAY: Loaded()}, "unreported"),
+        ([an_end("12:05:00", None, "error")], [], {DAY: Loaded()}, "unreported"),
+        ([an_end("12:05:00", 0, "error")], [], {DAY: Loaded()}, "failed"),
+        ([an_end("12:05:00", 1, "error")], [ONE], {DAY: Loaded()}, "match"),
+        ([an_end("12:05:00", 0, "error")], [ONE], {DAY: Loaded()}, "excess_fills"),
+        ([an_end("12:05:00", 0, "terminated")], [], {DAY: Loaded()}, "match"),
+        ([an_end("12:05:00", 1)], [ONE], {DAY: Loaded("incomplete")}, "match"),
+        ([an_end("12:05:00", 0)], [ONE], {DAY: Loaded("incomplete")}, "excess_fills"),
+        ([an_end("12:05:00", 2)], [ONE], {DAY: Loaded("incomplete")}, "hole"),
+        ([an_end("12:05:00", 2)], [ONE], {DAY: Loaded("unprovable")}, "missing_fills"),
+        ([an_end("12:05:00", 2, "error")], [ONE], {DAY: Loaded()}, "missing_fills"),
     ],
 )
 def test_the_first_verdict_that_applies_is_the_verdict(

@@ -1,0 +1,64 @@
+-- Which TWAPs of a wallet are in a range, newest first, and which event is shown of each. With an event in the range: its latest
+-- one there. Without, but with a window that overlaps the range (hl.twaps, of slices alone too): the last event before the range,
+-- if there is one; where there is none, the last slice stands for its time.
+WITH listed AS (
+    (
+        -- Index twap_statuses_wallet walked backwards until the limit, leaving out what the primary key shows to have a later
+        -- event in the range. OFFSET 0 and IS NOT DISTINCT FROM (which no index serves) leave the planner no other way, whatever
+        -- it believes of a table that has just grown.
+        SELECT time_ns, s.twap_id, time_ns AS event_ns, place, status
+        FROM hl.twap_statuses s
+        WHERE wallet = %(wallet)s AND time_ns >= %(start_ns)s AND time_ns <= %(end_ns)s
+          AND (time_ns, s.twap_id) < (%(before_ns)s, %(before_id)s) AND (%(asset)s::text IS NULL OR coin = %(asset)s)
+          AND NOT EXISTS (
+              SELECT FROM hl.twap_statuses later
+              WHERE later.twap_id = s.twap_id AND (later.time_ns, later.place, later.status) > (s.time_ns, s.place, s.status)
+                AND later.time_ns <= %(end_ns)s AND later.wallet IS NOT DISTINCT FROM s.wallet
+                AND (%(asset)s::text IS NULL OR later.coin = %(asset)s)
+              OFFSET 0)
+        ORDER BY time_ns DESC, s.twap_id DESC
+        LIMIT %(limit)s::bigint + %(offset)s::bigint
+    ) UNION ALL (
+        SELECT time_ns, twap_id, event_ns, place, status
+        FROM (
+            SELECT t.twap_id, event.time_ns AS event_ns, event.place, event.status,
+                   coalesce(event.time_ns, (extract(epoch FROM coalesce(t.last_slice_at, t.begins_at)) * 1000000)::bigint * 1000)
+                       AS time_ns
+            FROM hl.twaps t
+            LEFT JOIN LATERAL (
+                SELECT one.time_ns, one.place, one.status FROM hl.twap_statuses one
+                WHERE one.twap_id = t.twap_id AND one.time_ns <= %(end_ns)s AND one.wallet IS NOT DISTINCT FROM t.wallet
+                  AND (%(asset)s::text IS NULL OR one.coin = %(asset)s)
+                ORDER BY one.time_ns DESC, one.place DESC, one.status DESC LIMIT 1
+            ) event ON true
+            WHERE t.wallet = %(wallet)s AND (%(asset)s::text IS NULL OR t.coin = %(asset)s)
+              AND least(t.begins_at, t.first_slice_at) <= %(end)s
+              AND greatest(coalesce(t.ended_at, t.planned_end, t.last_slice_at, t.begins_at), t.last_slice_at) >= %(start)s
+              -- Of those that ended within the range the event is known to be there: not looked up.
+              AND (t.ended_at BETWEEN %(start)s AND %(end)s::timestamptz - interval '1 ms') IS NOT TRUE
+              AND (event.time_ns >= %(start_ns)s) IS NOT TRUE
+        ) overlapping
+        WHERE (time_ns, twap_id) < (%(before_ns)s, %(before_id)s)
+        ORDER BY time_ns DESC, twap_id DESC
+        LIMIT %(limit)s::bigint + %(offset)s::bigint
+    )
+    ORDER BY time_ns DESC, twap_id DESC
+    LIMIT %(limit)s OFFSET %(offset)s
+), shown AS (
+    SELECT l.time_ns, l.twap_id, coalesce(s.wallet, t.wallet) AS wallet, coalesce(s.coin, t.coin) AS asset,
+           coalesce(s.side, t.side) AS side, s.status, s.error, s.duration_minutes, s.started_at,
+           coalesce(s.time, t.last_slice_at, t.begins_at) AS latest_ts, s.size_requested,
+           CASE WHEN s.twap_id IS NULL THEN t.size_observed ELSE s.size_executed END AS size_executed,
+           CASE WHEN s.twap_id IS NULL THEN t.notional_observed ELSE s.notional_executed END AS notional_executed,
+           s.reduce_only, s.randomize,
+           CASE WHEN %(all_rows)s THEN
+               jsonb_build_object('latest', s.raw_payload, 'all_rows', coalesce((
+                   SELECT jsonb_agg(one.raw_payload ORDER BY one.time_ns DESC, one.place DESC, one.status DESC)
+                   FROM hl.twap_statuses one
+                   WHERE one.twap_id = s.twap_id AND one.time_ns BETWEEN %(start_ns)s AND %(end_ns)s
+                     AND one.wallet IS NOT DISTINCT FROM s.wallet AND (%(asset)s::text IS NULL OR one.coin = %(asset)s)), '[]'))
+           ELSE s.raw_payload END AS raw
+    FROM listed l
+    LEFT JOIN hl.twap_statuses s ON (s.twap_id, s.time_ns, s.place, s.status) = (l.twap_id, l.event_ns, l.place, l.status)
+    LEFT JOIN hl.twaps t ON t.twap_id = l.twap_id
+)
