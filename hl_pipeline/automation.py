@@ -10,6 +10,7 @@ from dagster import (
     AssetCheckResult,
     AssetKey,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
@@ -27,12 +28,14 @@ from dagster import (
 )
 
 from hl_pipeline.assets.fills import fills
+from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
+from hl_pipeline.assets.verdicts import VERDICT_TAG, whole_days
 from hl_pipeline.domain.datasets import BY_BLOCK, FILL_DATASETS, TWAP_STATUSES, BucketName
-from hl_pipeline.domain.due_days import Due, find_due_days
+from hl_pipeline.domain.due_days import Due, find_due_days, last_due_day
 from hl_pipeline.domain.errors import BudgetError
 from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
 from hl_pipeline.resources import SettingsParam, WarehouseParam
@@ -41,6 +44,7 @@ from hl_pipeline.sources.buckets import list_dataset, list_twap_objects
 from hl_pipeline.sources.open import settings_of
 from hl_pipeline.stages.paid_buckets import open_paid_bucket
 from hl_pipeline.warehouse.dirty_days import read_dirty
+from hl_pipeline.warehouse.fills_days import read_pending_days
 from hl_pipeline.warehouse.ledger import (
     days_of_api_alone,
     last_statuses_key_before,
@@ -57,8 +61,8 @@ _RETRIES = "2"
 _FRESH = "fresh"
 _FAILURES_KEPT = timedelta(days=30)
 _WAITING = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED]
-_OF_STATUSES = [asset.key for asset in (raw_twap_statuses, twap_statuses, twaps)]
-_OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twap_statuses, twaps)]
+_OF_STATUSES = [asset.key for asset in (raw_twap_statuses, twap_statuses, twaps, whole_days)]
+_OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twap_statuses, twaps, whole_days)]
 
 
 @asset_check(asset=fills, name=_FRESH, description="The newest hour in hl.fills ended no more than HL_MAX_LAG_HOURS ago.")
@@ -197,7 +201,8 @@ def look_at_everything(
         taken = read_taken(connection, FILL_DATASETS, first, last)
         due = {day.day: day for day in find_due_days(known, listings, taken, loaded)}
     of_lake: dict[date, Due] = {}
-    lagging = dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
+    lagging = dict.fromkeys(_days_due_since(connection, settings), "what it lacks has become due")
+    lagging |= dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
     for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **read_dirty(connection)}.items():
         (due if day in loaded or day in failed else of_lake).setdefault(day, Due(day, why, "again"))
     statuses = [day for day in _due_statuses_of_all(connection, settings, alone) if day.day not in due]
@@ -206,18 +211,29 @@ def look_at_everything(
 
 def find_failed_days(instance: DagsterInstance) -> set[date]:
     """The days whose last run failed, within a month. One that somebody stopped is not among them, nor one of the lake alone:
-    its day is still noted, or lags.
+    its day is still noted, or lags. Nor one that did its work and found that something is missing: what comes is seen.
     """
     since = datetime.now(UTC) - _FAILURES_KEPT
     failures = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE], created_after=since))
     days: set[date] = set()
     for partition in {run.tags.get("dagster/partition", "") for run in failures}:
         [last] = instance.get_runs(RunsFilter(tags={"dagster/partition": partition}), limit=1) or [None]
-        if last is None or last.asset_selection == {*_OF_LAKE}:
+        if last is None or VERDICT_TAG in last.tags or _reads_no_bucket(last):
             continue
         if last.status == DagsterRunStatus.FAILURE and _is_day(partition):
             days.add(date.fromisoformat(partition))
     return days
+
+
+def _reads_no_bucket(run: DagsterRun) -> bool:
+    return bool(run.asset_selection) and not {raw_fills.key, raw_twap_statuses.key} & {*(run.asset_selection or ())}
+
+
+def _days_due_since(connection: psycopg.Connection, settings: Settings) -> list[date]:
+    """The days that were pending when they were loaded and are not any more, though nothing of them has come."""
+    now = datetime.now(UTC)
+    fills_lag, statuses_lag = (settings_of(name, settings).publish_lag for name in (BY_BLOCK.bucket, TWAP_STATUSES.bucket))
+    return read_pending_days(connection, last_due_day(now, fills_lag), last_due_day(now, statuses_lag, hours_after=0))
 
 
 def _due_statuses_of_all(connection: psycopg.Connection, settings: Settings, alone: set[date]) -> list[Due]:

@@ -11,6 +11,7 @@ from dagster import DagsterEventType, DefaultRunLauncher, QueuedRunCoordinator, 
 from dagster_postgres import DagsterPostgresStorage
 
 import hl_pipeline
+from hl_pipeline.assets.verdicts import RETRY_OF_STEPS_TAG
 from hl_pipeline.ops import dagster_internals as internals
 from hl_pipeline.ops import run_retention
 from hl_pipeline.ops.instance import PipelineRunLauncher
@@ -75,7 +76,7 @@ def test_storage_and_queue_are_made_as_ours_are() -> None:
 def test_tags_are_what_dagsters_documentation_calls_them() -> None:
     assert internals.GRPC_INFO_TAG == ".dagster/grpc_info"
     assert internals.MAX_RETRIES_TAG == "dagster/max_retries"
-    assert internals.RETRY_ON_ASSET_OR_OP_FAILURE_TAG == "dagster/retry_on_asset_or_op_failure"
+    assert internals.RETRY_ON_ASSET_OR_OP_FAILURE_TAG == "dagster/retry_on_asset_or_op_failure" == RETRY_OF_STEPS_TAG
     assert internals.SINGLETON_REPOSITORY_NAME == "__repository__"
 
 
