@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 
-from dagster import DagsterInstance, ExecuteInProcessResult
+from dagster import DagsterInstance, JobExecutionResult
 
 from hl_pipeline.domain.checks import Check
 from hl_pipeline.ops.run_in_process import explain_failure, open_runner
@@ -67,7 +67,7 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return next((o for o in (Outcome.FAILED, Outcome.INCOMPLETE) if o in all_of_them), Outcome.WHOLE)
 
 
-def _describe(day: date, result: ExecuteInProcessResult, results: StageResults) -> IngestedDay:
+def _describe(day: date, result: JobExecutionResult, results: StageResults) -> IngestedDay:
     of_stages = results.by_asset.values()
     fetches = [made for made in of_stages if isinstance(made, FetchedFills | FetchedStatuses)]
     fetched = sum(meta.size for made in fetches for meta in made.result.fetched)

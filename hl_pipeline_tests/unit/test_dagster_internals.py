@@ -7,7 +7,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from dagster import DagsterEventType, DefaultRunLauncher, QueuedRunCoordinator, define_asset_job
+from dagster import DagsterEventType, DagsterInstance, DefaultRunLauncher, QueuedRunCoordinator, define_asset_job
 from dagster_postgres import DagsterPostgresStorage
 
 import hl_pipeline
@@ -71,6 +71,15 @@ def test_storage_and_queue_are_made_as_ours_are() -> None:
         assert _parameters(made.from_config_value) == ["inst_data", "config_value"]
         assert _parameters(made.config_type) == []
     assert inspect.isclass(internals.ConfigurableClassData)
+
+
+def test_a_run_is_created_and_done_in_this_process_as_ours_is() -> None:
+    assert _parameters(internals.execute_run)[:3] == ["job", "dagster_run", "instance"]
+    assert {"job_def", "run_config", "tags", "remote_job_origin"} <= set(_parameters(DagsterInstance.create_run_for_job))
+    assert {"executable_path", "module_name"} <= set(_parameters(internals.LoadableTargetOrigin))
+    assert _parameters(internals.ManagedGrpcPythonEnvCodeLocationOrigin) == ["loadable_target_origin", "location_name"]
+    assert _parameters(internals.RemoteRepositoryOrigin) == ["code_location_origin", "repository_name"]
+    assert _parameters(internals.InMemoryJob) == ["job_def"]
 
 
 def test_tags_are_what_dagsters_documentation_calls_them() -> None:
