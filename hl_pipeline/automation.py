@@ -40,7 +40,7 @@ from hl_pipeline.domain.errors import BudgetError
 from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
 from hl_pipeline.resources import SettingsParam, WarehouseParam
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import list_dataset, list_twap_objects
+from hl_pipeline.sources.buckets import list_dataset, list_hours, list_twap_objects
 from hl_pipeline.sources.open import settings_of
 from hl_pipeline.stages.paid_buckets import open_paid_bucket
 from hl_pipeline.warehouse.dirty_days import read_dirty
@@ -48,6 +48,7 @@ from hl_pipeline.warehouse.fills_days import read_pending_days
 from hl_pipeline.warehouse.ledger import (
     days_of_api_alone,
     last_statuses_key_before,
+    read_first_fetch,
     read_loaded_fills,
     read_loaded_statuses,
     read_newest_hour,
@@ -69,7 +70,32 @@ _OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twa
 def fresh(warehouse: WarehouseParam, settings: SettingsParam) -> AssetCheckResult:
     """Whether fills keep up with the clock."""
     with warehouse.connect("hl fresh") as connection:
-        return judge_lag(read_newest_hour(connection), datetime.now(UTC), settings.max_lag_hours)
+        return look_at_lag(connection, settings)
+
+
+def look_at_lag(connection: psycopg.Connection, settings: Settings) -> AssetCheckResult:
+    """The result of the check `fresh`, which is not judged where nothing could have become late."""
+    newest = read_newest_hour(connection)
+    if newest is not None and not _has_grown(connection, settings, newest.date()):
+        message = (
+            f"Not judged: nothing was added to HL_NODE_DATA_URL, a directory, since it was first read ({settings.node_data_url})."
+        )
+        return AssetCheckResult(check_name=_FRESH, passed=True, description=message)
+    return judge_lag(newest, datetime.now(UTC), settings.max_lag_hours)
+
+
+def _has_grown(connection: psycopg.Connection, settings: Settings, newest: date) -> bool:
+    """Whether objects may be expected: of a bucket always; of a directory once it got one after the first was fetched. A sample
+    or a copy of some days gets none; that of a node does, and is late when the node stands still.
+    """
+    if settings.node_data_url.startswith("s3://"):
+        return True
+    bucket, _ = open_paid_bucket(BY_BLOCK.bucket, settings)
+    first_fetch = read_first_fetch(connection)
+    assert bucket is not None
+    days = {newest - _DAY, newest, newest + _DAY, *_last_days(datetime.now(UTC).date())}
+    objects = [item for day in days for item in list_hours(bucket, BY_BLOCK.name, day).values()]
+    return first_fetch is not None and any(item.modified > first_fetch for item in objects)
 
 
 def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> AssetCheckResult:
@@ -100,7 +126,7 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
                 due = look_for_fills(connection, settings, today)
             except BudgetError as error:
                 return SkipReason(str(error))
-            lag = judge_lag(read_newest_hour(connection), datetime.now(UTC), settings.max_lag_hours)
+            lag = look_at_lag(connection, settings)
         requests = _requests(due, context.instance, "sensor node_data_objects")
         # Each look would be an event; only a change is one.
         changed = str(lag.passed) != context.cursor

@@ -97,7 +97,8 @@ class Settings(ApiOptions, BaseSettings):
         default=30.0, gt=0, le=3600, description="Seconds without a byte from S3 after which an attempt is given up."
     )
     info_url: str = Field(
-        default="https://api.hyperliquid.xyz/info", description="Hyperliquid's info API: fills and TWAPs from before the buckets."
+        default="https://api.hyperliquid.xyz/info",
+        description="Hyperliquid's info API: fills and TWAPs from before the buckets; none: it is never asked.",
     )
     info_weight_per_minute: int = Field(
         default=1200,
