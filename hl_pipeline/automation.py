@@ -33,10 +33,11 @@ from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
-from hl_pipeline.assets.verdicts import VERDICT_TAG, whole_days
+from hl_pipeline.assets.verdicts import whole_days
 from hl_pipeline.domain.datasets import BY_BLOCK, FILL_DATASETS, TWAP_STATUSES, BucketName
 from hl_pipeline.domain.due_days import Due, find_due_days, last_due_day
 from hl_pipeline.domain.errors import BudgetError
+from hl_pipeline.domain.whole_days import VERDICT_TAG
 from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
 from hl_pipeline.resources import SettingsParam, WarehouseParam
 from hl_pipeline.settings import Settings

@@ -16,6 +16,7 @@ from hl_pipeline.assets.metadata import OWNERS
 from hl_pipeline.assets.raw_api import raw_api_fills, raw_api_twap_history
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twaps import twaps
+from hl_pipeline.domain.whole_days import VERDICT_TAG
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS, SHARDS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
@@ -23,8 +24,6 @@ from hl_pipeline.stages.judge import judge_loaded_day
 from hl_pipeline.stages.judge_shards import judge_shard
 
 _GROUP = "verdict"
-VERDICT_TAG = "hl/verdict"
-"""The tag of a run that did all its work and then failed, since something is missing."""
 RETRY_OF_STEPS_TAG = "dagster/retry_on_asset_or_op_failure"
 
 

@@ -10,6 +10,9 @@ from hl_pipeline.domain.checks import Check
 from hl_pipeline.domain.completeness import DayVerdict
 from hl_pipeline.domain.status_completeness import StatusVerdict
 
+VERDICT_TAG = "hl/verdict"
+"""The tag of a run that did all its work and then failed, since something is missing."""
+
 WholeDayState = Literal["whole", "unprovable", "acknowledged", "no source", "pending", "not loaded", "incomplete"]
 """acknowledged: somebody has acknowledged everything that is missing; pending: what is missing is not due yet; not loaded: the
 database does not have what the lake has of the day; incomplete: something that is due is missing, or a count is wrong. The others
