@@ -322,6 +322,6 @@ def _is_day(partition: str) -> bool:
 
 
 def _running(bucket: BucketName, settings: Settings, status: Any) -> Any:
-    """On from the start, unless that would spend money that nobody has set apart."""
-    url = settings_of(bucket, settings).url
-    return status.STOPPED if url.startswith("s3://") and settings.s3_budget_usd is None else status.RUNNING
+    """On from the start, unless HL_SENSORS says no or that would spend money that nobody has set apart."""
+    would_spend = settings_of(bucket, settings).url.startswith("s3://") and settings.s3_budget_usd is None
+    return status.RUNNING if settings.sensors and not would_spend else status.STOPPED

@@ -23,7 +23,7 @@ from dagster import (
     build_sensor_context,
 )
 
-from hl_pipeline.automation import judge_lag
+from hl_pipeline.automation import judge_lag, look_at_lag
 from hl_pipeline.definitions import build_defs, build_resources
 from hl_pipeline.domain.shards import shard_of
 from hl_pipeline.formats.api_fills import decode_fills
@@ -261,9 +261,10 @@ def test_keys_that_are_not_in_the_order_of_their_days_are_listed_from_the_beginn
         ({"HL_NODE_DATA_URL": "s3://b", "HL_TWAP_DATA_URL": "s3://t"}, False),
         ({"HL_NODE_DATA_URL": "s3://b", "HL_TWAP_DATA_URL": "s3://t", "HL_S3_BUDGET_USD": "5"}, True),
         ({"HL_TWAP_DATA_URL": "/tmp"}, True),
+        ({"HL_TWAP_DATA_URL": "/tmp", "HL_SENSORS": "false"}, False),
     ],
 )
-def test_what_costs_money_runs_by_itself_only_under_a_budget(
+def test_what_costs_money_or_is_switched_off_does_not_run_by_itself(
     given: dict[str, str], running: bool, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del world
@@ -305,3 +306,20 @@ def test_the_lag_of_the_fills_is_an_event_when_it_changes(made: Sample, world: W
     assert evaluated.passed
     assert f"{hours:.1f} hours ago" in str(evaluated.description)
     assert not judge_lag(midnight, datetime.now(UTC), hours - 0.1).passed
+
+
+def test_a_directory_that_nothing_is_added_to_is_not_judged_for_its_lag(
+    made: Sample, world: World, instance: DagsterInstance
+) -> None:
+    _publish(made, world, OLDER, 5)
+    for request in _asked(_tick(instance)):
+        assert _run(request, instance)
+    with connect(world.database_url) as connection:
+        still = look_at_lag(connection, Settings())
+        _publish(made, world, OLDER, 6)
+        os.utime(world.bucket / _SOURCE / f"{OLDER:%Y%m%d}" / "6.lz4")
+        grown = look_at_lag(connection, Settings())
+    assert still.passed
+    assert "Not judged: nothing was added to HL_NODE_DATA_URL, a directory, since it was first read" in str(still.description)
+    assert not grown.passed
+    assert "HL_MAX_LAG_HOURS is 4" in str(grown.description)
