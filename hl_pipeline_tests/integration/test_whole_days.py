@@ -220,3 +220,23 @@ def test_nothing_depends_on_a_verdict() -> None:
 
     assert not graph.get(AssetKey("whole_days")).child_keys
     assert not graph.get(AssetKey("whole_shards")).child_keys
+
+
+def test_dagster_tries_a_failed_run_again_but_not_a_verdict(
+    bucket: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del world
+    object_path(bucket, START + 9 * HOUR).unlink()
+    (tmp_path / "dagster").mkdir()
+    with DagsterInstance.local_temp(str(tmp_path / "dagster"), overrides={"run_retries": {"enabled": True}}) as instance:
+
+        def will_retry() -> str | None:
+            job = build_defs(Settings()).resolve_job_def("ingest_days")
+            asked = {"dagster/max_retries": "2"}  # as the sensors ask
+            result = job.execute_in_process(partition_key=str(DAY), instance=instance, tags=asked, raise_on_error=False)
+            ended = instance.get_run_by_id(result.run_id)
+            return ended.tags.get("dagster/will_retry") if ended else None
+
+        assert will_retry() == "false"
+        monkeypatch.setenv("HL_DISK_RESERVE_GB", "1000000")
+        assert will_retry() == "true"
