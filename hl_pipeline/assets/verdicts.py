@@ -4,8 +4,6 @@ A check never colours a partition in the UI, nor does a failure after a material
 materialized makes it red, and one that yields nothing leaves it grey.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 from typing import NoReturn

@@ -76,10 +76,14 @@ def test_storage_and_queue_are_made_as_ours_are() -> None:
 def test_a_run_is_created_and_done_in_this_process_as_ours_is() -> None:
     assert _parameters(internals.execute_run)[:3] == ["job", "dagster_run", "instance"]
     assert {"job_def", "run_config", "tags", "remote_job_origin"} <= set(_parameters(DagsterInstance.create_run_for_job))
-    assert {"executable_path", "module_name"} <= set(_parameters(internals.LoadableTargetOrigin))
-    assert _parameters(internals.ManagedGrpcPythonEnvCodeLocationOrigin) == ["loadable_target_origin", "location_name"]
-    assert _parameters(internals.RemoteRepositoryOrigin) == ["code_location_origin", "repository_name"]
-    assert _parameters(internals.InMemoryJob) == ["job_def"]
+    target = internals.LoadableTargetOrigin(executable_path="python", module_name="module")
+    location = internals.ManagedGrpcPythonEnvCodeLocationOrigin(target, "place")
+    origin = internals.RemoteRepositoryOrigin(location, internals.SINGLETON_REPOSITORY_NAME).get_job_origin("job")
+    assert (origin.job_name, origin.location_name, origin.repository_origin.get_label()) == (
+        "job",
+        "place",
+        "__repository__@place",
+    )
 
 
 def test_tags_are_what_dagsters_documentation_calls_them() -> None:
