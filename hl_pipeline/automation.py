@@ -10,6 +10,7 @@ from dagster import (
     AssetCheckResult,
     AssetKey,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
@@ -27,23 +28,28 @@ from dagster import (
 )
 
 from hl_pipeline.assets.fills import fills
+from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
+from hl_pipeline.assets.verdicts import whole_days
 from hl_pipeline.domain.datasets import BY_BLOCK, FILL_DATASETS, TWAP_STATUSES, BucketName
-from hl_pipeline.domain.due_days import Due, find_due_days
+from hl_pipeline.domain.due_days import Due, find_due_days, last_due_day
 from hl_pipeline.domain.errors import BudgetError
+from hl_pipeline.domain.whole_days import VERDICT_TAG
 from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
 from hl_pipeline.resources import SettingsParam, WarehouseParam
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import list_dataset, list_twap_objects
+from hl_pipeline.sources.buckets import list_dataset, list_hours, list_twap_objects
 from hl_pipeline.sources.open import settings_of
 from hl_pipeline.stages.paid_buckets import open_paid_bucket
 from hl_pipeline.warehouse.dirty_days import read_dirty
+from hl_pipeline.warehouse.fills_days import read_pending_days
 from hl_pipeline.warehouse.ledger import (
     days_of_api_alone,
     last_statuses_key_before,
+    read_first_fetch,
     read_loaded_fills,
     read_loaded_statuses,
     read_newest_hour,
@@ -57,15 +63,40 @@ _RETRIES = "2"
 _FRESH = "fresh"
 _FAILURES_KEPT = timedelta(days=30)
 _WAITING = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED]
-_OF_STATUSES = [asset.key for asset in (raw_twap_statuses, twap_statuses, twaps)]
-_OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twap_statuses, twaps)]
+_OF_STATUSES = [asset.key for asset in (raw_twap_statuses, twap_statuses, twaps, whole_days)]
+_OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twap_statuses, twaps, whole_days)]
 
 
 @asset_check(asset=fills, name=_FRESH, description="The newest hour in hl.fills ended no more than HL_MAX_LAG_HOURS ago.")
 def fresh(warehouse: WarehouseParam, settings: SettingsParam) -> AssetCheckResult:
     """Whether fills keep up with the clock."""
     with warehouse.connect("hl fresh") as connection:
-        return judge_lag(read_newest_hour(connection), datetime.now(UTC), settings.max_lag_hours)
+        return look_at_lag(connection, settings)
+
+
+def look_at_lag(connection: psycopg.Connection, settings: Settings) -> AssetCheckResult:
+    """The result of the check `fresh`, which is not judged where nothing could have become late."""
+    newest = read_newest_hour(connection)
+    if newest is not None and not _has_grown(connection, settings, newest.date()):
+        message = (
+            f"Not judged: nothing was added to HL_NODE_DATA_URL, a directory, since it was first read ({settings.node_data_url})."
+        )
+        return AssetCheckResult(check_name=_FRESH, passed=True, description=message)
+    return judge_lag(newest, datetime.now(UTC), settings.max_lag_hours)
+
+
+def _has_grown(connection: psycopg.Connection, settings: Settings, newest: date) -> bool:
+    """Whether objects may be expected: of a bucket always; of a directory once it got one after the first was fetched. A sample
+    or a copy of some days gets none; that of a node does, and is late when the node stands still.
+    """
+    if settings.node_data_url.startswith("s3://"):
+        return True
+    bucket, _ = open_paid_bucket(BY_BLOCK.bucket, settings)
+    first_fetch = read_first_fetch(connection)
+    assert bucket is not None
+    days = {newest - _DAY, newest, newest + _DAY, *_last_days(datetime.now(UTC).date())}
+    objects = [item for day in days for item in list_hours(bucket, BY_BLOCK.name, day).values()]
+    return first_fetch is not None and any(item.modified > first_fetch for item in objects)
 
 
 def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> AssetCheckResult:
@@ -96,7 +127,7 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
                 due = look_for_fills(connection, settings, today)
             except BudgetError as error:
                 return SkipReason(str(error))
-            lag = judge_lag(read_newest_hour(connection), datetime.now(UTC), settings.max_lag_hours)
+            lag = look_at_lag(connection, settings)
         requests = _requests(due, context.instance, "sensor node_data_objects")
         # Each look would be an event; only a change is one.
         changed = str(lag.passed) != context.cursor
@@ -197,7 +228,8 @@ def look_at_everything(
         taken = read_taken(connection, FILL_DATASETS, first, last)
         due = {day.day: day for day in find_due_days(known, listings, taken, loaded)}
     of_lake: dict[date, Due] = {}
-    lagging = dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
+    lagging = dict.fromkeys(_days_due_since(connection, settings), "what it lacks has become due")
+    lagging |= dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
     for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **read_dirty(connection)}.items():
         (due if day in loaded or day in failed else of_lake).setdefault(day, Due(day, why, "again"))
     statuses = [day for day in _due_statuses_of_all(connection, settings, alone) if day.day not in due]
@@ -206,18 +238,29 @@ def look_at_everything(
 
 def find_failed_days(instance: DagsterInstance) -> set[date]:
     """The days whose last run failed, within a month. One that somebody stopped is not among them, nor one of the lake alone:
-    its day is still noted, or lags.
+    its day is still noted, or lags. Nor one that did its work and found that something is missing: what comes is seen.
     """
     since = datetime.now(UTC) - _FAILURES_KEPT
     failures = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE], created_after=since))
     days: set[date] = set()
     for partition in {run.tags.get("dagster/partition", "") for run in failures}:
         [last] = instance.get_runs(RunsFilter(tags={"dagster/partition": partition}), limit=1) or [None]
-        if last is None or last.asset_selection == {*_OF_LAKE}:
+        if last is None or VERDICT_TAG in last.tags or _reads_no_bucket(last):
             continue
         if last.status == DagsterRunStatus.FAILURE and _is_day(partition):
             days.add(date.fromisoformat(partition))
     return days
+
+
+def _reads_no_bucket(run: DagsterRun) -> bool:
+    return bool(run.asset_selection) and not {raw_fills.key, raw_twap_statuses.key} & {*(run.asset_selection or ())}
+
+
+def _days_due_since(connection: psycopg.Connection, settings: Settings) -> list[date]:
+    """The days that were pending when they were loaded and are not any more, though nothing of them has come."""
+    now = datetime.now(UTC)
+    fills_lag, statuses_lag = (settings_of(name, settings).publish_lag for name in (BY_BLOCK.bucket, TWAP_STATUSES.bucket))
+    return read_pending_days(connection, last_due_day(now, fills_lag), last_due_day(now, statuses_lag, hours_after=0))
 
 
 def _due_statuses_of_all(connection: psycopg.Connection, settings: Settings, alone: set[date]) -> list[Due]:
@@ -279,6 +322,6 @@ def _is_day(partition: str) -> bool:
 
 
 def _running(bucket: BucketName, settings: Settings, status: Any) -> Any:
-    """On from the start, unless that would spend money that nobody has set apart."""
-    url = settings_of(bucket, settings).url
-    return status.STOPPED if url.startswith("s3://") and settings.s3_budget_usd is None else status.RUNNING
+    """On from the start, unless HL_SENSORS says no or that would spend money that nobody has set apart."""
+    would_spend = settings_of(bucket, settings).url.startswith("s3://") and settings.s3_budget_usd is None
+    return status.RUNNING if settings.sensors and not would_spend else status.STOPPED

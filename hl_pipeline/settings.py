@@ -105,7 +105,8 @@ class Settings(ApiOptions, BaseSettings):
         default=30.0, gt=0, le=3600, description="Seconds without a byte from S3 after which an attempt is given up."
     )
     info_url: str = Field(
-        default="https://api.hyperliquid.xyz/info", description="Hyperliquid's info API: fills and TWAPs from before the buckets."
+        default="https://api.hyperliquid.xyz/info",
+        description="Hyperliquid's info API: fills and TWAPs from before the buckets; none: it is never asked.",
     )
     info_weight_per_minute: int = Field(
         default=1200,
@@ -165,6 +166,10 @@ class Settings(ApiOptions, BaseSettings):
     reconcile_cron: str = Field(
         default="30 2 * * *",
         description="When (cron, UTC) everything is listed and compared, and failed days are asked for again.",
+    )
+    sensors: bool = Field(
+        default=True,
+        description="Whether sensors and the nightly look are on until they are switched in the UI; on S3 only with a budget.",
     )
     sensor_seconds: int = Field(
         default=300, ge=5, le=86_400, description="Seconds between two looks of the sensors for new objects in the buckets."
@@ -273,6 +278,8 @@ class DemoSettings(Settings):
     """The settings of `hl demo`: a home and data of its own, deaf to every variable and file."""
 
     home: Path = Path(".hl-demo")
+    # Nothing comes after the sample's two days; of the days beside them it has the edges alone, which are no whole days.
+    sensors: bool = False
 
     @classmethod
     def settings_customise_sources(

@@ -12,7 +12,10 @@ import psutil
 
 from hl_pipeline_tests.processes import Program, Ui, free_port, program, started, users_environment, wait_until
 
-ASSETS = ["raw_fills", "fills", "candles", "daily_stats", "user_stats", "raw_twap_statuses", "twap_statuses", "twaps"]
+ASSETS = [
+    *("raw_fills", "fills", "candles", "daily_stats", "user_stats"),
+    *("raw_twap_statuses", "twap_statuses", "twaps", "whole_days"),
+]
 _BACKFILL = """
     mutation($backfill: LaunchBackfillParams!) {
       launchPartitionBackfill(backfillParams: $backfill) { __typename ... on LaunchBackfillSuccess { backfillId } }

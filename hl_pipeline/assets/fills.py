@@ -2,10 +2,9 @@
 
 from datetime import date
 
-from dagster import AllPartitionMapping, AssetDep, AssetExecutionContext, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, report, table_metadata
-from hl_pipeline.assets.raw_api import raw_api_fills
 from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
@@ -22,8 +21,8 @@ _CHECKS = {
 
 @asset(
     partitions_def=DAYS,
-    # Any shard may have fills of any day: hl.dirty_days tells which days are to be loaded again.
-    deps=[raw_fills, AssetDep(raw_api_fills, partition_mapping=AllPartitionMapping())],
+    # raw_api_fills is read too, but is no edge: the UI would warn before each day that not all of its shards are there.
+    deps=[raw_fills],
     group_name="ingest",
     kinds={"parquet", "postgres"},
     owners=OWNERS,
@@ -36,7 +35,8 @@ def fills(
     """Every fill once, by UTC day.
 
     What happened on the day (UTC), each leg a row, none twice, from the best format that has it: in the lake by hour, in
-    PostgreSQL by day.
+    PostgreSQL by day. Fills that `raw_api_fills` brought of the day are among them: a shard of wallets may have fills of any day,
+    and `hl.dirty_days` says which days are to be loaded again.
     """
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl fills") as connection:

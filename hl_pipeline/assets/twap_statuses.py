@@ -2,10 +2,9 @@
 
 from datetime import date
 
-from dagster import AllPartitionMapping, AssetDep, AssetExecutionContext, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, report, table_metadata
-from hl_pipeline.assets.raw_api import raw_api_twap_history
 from hl_pipeline.assets.raw_twap_statuses import GROUP, raw_twap_statuses
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
@@ -20,7 +19,8 @@ _CHECKS = {
 
 @asset(
     partitions_def=DAYS,
-    deps=[raw_twap_statuses, AssetDep(raw_api_twap_history, partition_mapping=AllPartitionMapping())],
+    # raw_api_twap_history is read too, but is no edge, as raw_api_fills is none of fills.
+    deps=[raw_twap_statuses],
     group_name=GROUP,
     kinds={"parquet", "postgres"},
     owners=OWNERS,
@@ -33,7 +33,8 @@ def twap_statuses(
     """Every event of every TWAP, once.
 
     What became of TWAPs on the day (UTC): begun, finished, terminated, failed; with what was asked for and what they say they
-    have executed. An event that two objects have is there once, with the finest time.
+    have executed. An event that two objects have is there once, with the finest time. What `raw_api_twap_history` brought of the
+    day is among them.
     """
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl twap_statuses") as connection:

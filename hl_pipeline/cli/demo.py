@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+import shutil
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,36 +12,35 @@ from rich.table import Table
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.ingest import run_days
-from hl_pipeline.cli.terminal import console, fail, load_settings, open_installation, parse_day, program
+from hl_pipeline.cli.terminal import check_days, console, fail, load_settings, open_installation, parse_day, program
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.status_queries import read_busiest_coins
 
 if TYPE_CHECKING:
     from hl_pipeline.ops.run_days import IngestedDay
+    from hl_pipeline.settings import Settings
 
 _DAYS = 2
 _FILLS_PER_HOUR = 4_000
-_FIRST = date(2025, 9, 1)
+_FIRST_OF_SAMPLE = date(2025, 9, 1)
 _BUSIEST = 4
 
 
-def demo() -> None:
+def demo(
+    first: Annotated[
+        date | None,
+        typer.Option(
+            "--first-day", parser=parse_day, metavar="DAY", help="First of the two days; else the last two that are over."
+        ),
+    ] = None,
+) -> None:
     """See it work: a small sample bucket, its days through Dagster into lake and database, in a home of its own."""
     from hl_pipeline.ops.run_days import Outcome, worst
-    from hl_pipeline.partitions import days_between
-    from hl_pipeline.sample.generate import write_sample
 
     settings = load_settings(demo=True)
-    last = date.fromordinal(_FIRST.toordinal() + _DAYS - 1)
-    if not Path(settings.node_data_url).is_dir():
-        with console.status("making a sample bucket"):
-            made = write_sample(settings.home / "sample", first_day=_FIRST, days=_DAYS, fills_per_hour=_FILLS_PER_HOUR)
-        console.print(
-            f"sample bucket of made-up trades: {made.objects} objects, {made.fills:,} fills, {made.bytes / 1e6:.1f} MB "
-            f"in {settings.home}"
-        )
+    days = _make_sample(settings, first)
     with open_installation(settings) as url:
-        done = run_days(days_between(_FIRST, last), settings)
+        done = run_days(days, settings, command="hl demo")
         _print_demo_summary(url, done)
     console.print(
         f"\nOpen the UI on it: [bold]{program()} up --demo[/]   Look at figures: [bold]{program()} show daily-stats --demo[/]"
@@ -49,10 +49,45 @@ def demo() -> None:
     raise typer.Exit(ExitCode.FAILED if outcome == Outcome.FAILED else ExitCode.WHOLE)
 
 
+def _make_sample(settings: Settings, first: date | None) -> list[date]:
+    """The days of the sample bucket, which is made unless it is there; `first`: the first of them, where that matters."""
+    from hl_pipeline.domain.datasets import BY_BLOCK
+    from hl_pipeline.domain.due_days import last_due_day
+    from hl_pipeline.sample.generate import write_sample
+    from hl_pipeline.sources.open import settings_of
+
+    if days := _days_of_sample(Path(settings.node_data_url)):
+        if first not in (None, days[0]):
+            fail(f"the demo in {settings.home} has {days[0]} to {days[-1]}; remove it to choose others", code=ExitCode.USAGE)
+        return days
+    last_day = last_due_day(datetime.now(UTC), settings_of(BY_BLOCK.bucket, settings).publish_lag)
+    first = first or last_day - timedelta(days=_DAYS - 1)
+    days = check_days(first, first + timedelta(days=_DAYS - 1))
+    # Under another name until it is whole: one that was interrupted is made anew.
+    unfinished = settings.home / "sample.new"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        with console.status("making a sample bucket"):
+            made = write_sample(unfinished, first_day=first, days=_DAYS, fills_per_hour=_FILLS_PER_HOUR)
+    except ValueError as error:
+        fail(f"--first-day: {error}", code=ExitCode.USAGE)
+    unfinished.rename(settings.home / "sample")
+    console.print(
+        f"sample bucket of made-up trades: {made.objects} objects, {made.fills:,} fills, {made.bytes / 1e6:.1f} MB "
+        f"in {settings.home}"
+    )
+    return days
+
+
+def _days_of_sample(bucket: Path) -> list[date]:
+    """The days that a sample bucket was made for. After the last of them it has the first hour of the next one alone."""
+    return sorted({date.fromisoformat(path.name) for path in bucket.glob("*/hourly/*")})[:-1]
+
+
 def sample(
     fills_per_hour: Annotated[int, typer.Option(min=1, help="About so many.")],
     days: Annotated[int, typer.Option(min=1, max=366)],
-    first: Annotated[date, typer.Option("--from", parser=parse_day, metavar="DAY", help="First day.")] = _FIRST,
+    first: Annotated[date, typer.Option("--from", parser=parse_day, metavar="DAY", help="First day.")] = _FIRST_OF_SAMPLE,
     out: Annotated[Path, typer.Option(help="Directory to write; it must not be there yet.")] = Path("sample"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
 ) -> None:

@@ -65,6 +65,10 @@ def ingest(
         str | None, typer.Option("--as", metavar="KEY", help="Which object the file is, where it does not tell.")
     ] = None,
     dirty: Annotated[bool, typer.Option("--dirty", help="The days that hl.dirty_days has.")] = False,
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", help="With --from, --to: skip days of which nothing is missing. No bucket is asked of them."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Load again from the lake, no bucket is read; a local file replaces its object.")
     ] = False,
@@ -77,7 +81,8 @@ def ingest(
     What the lake has is not downloaded again. Exit code 0: all whole; 3: loaded, but a day is incomplete; 1: a day failed.
     """
     ways = dict(zip(_WAYS, (since is not None, bool(object_keys), bool(local_files), dirty), strict=True))
-    _check_ways([way for way, is_given in ways.items() if is_given], first, last, force=force, redownload=redownload)
+    given = [way for way, is_given in ways.items() if is_given]
+    _check_ways(given, first, last, force=force, redownload=redownload, missing=missing)
     if key_of_file is not None and len(local_files or []) != 1:
         fail("--as KEY says which object the one --local-file is", code=ExitCode.USAGE)
     if yes and not redownload:
@@ -100,7 +105,7 @@ def ingest(
             days = _find_days_of_keys(object_keys, settings, connection, first, last)
         else:
             assert span is not None
-            days = span
+            days = _skip_finished(span, settings, connection) if missing else span
         if force and not local_files:
             days, left_out = _keep_days_in_lake(days, settings)
         if redownload and days:
@@ -112,9 +117,11 @@ def ingest(
         _run(days, of_lake, settings, from_lake=from_lake, redownload=redownload, left_out=left_out)
 
 
-def _check_ways(given: list[str], first: date | None, last: date | None, *, force: bool, redownload: bool) -> None:
+def _check_ways(given: list[str], first: date | None, last: date | None, *, force: bool, redownload: bool, missing: bool) -> None:
     """What excludes each other, and what lacks, is a wrong call."""
     check_order(first, last)
+    if missing and (given or force or redownload):
+        fail("--missing goes with --from and --to alone", code=ExitCode.USAGE)
     if len(given) > 1:
         fail(f"{given[0]} and {given[1]} exclude each other: each says which days", code=ExitCode.USAGE)
     if not given and (first is None or last is None):
@@ -130,6 +137,20 @@ def _check_ways(given: list[str], first: date | None, last: date | None, *, forc
                 f"{given[0]} and {option} exclude each other: {why}. It goes with --from, --to, {', '.join(goes_with)}",
                 code=ExitCode.USAGE,
             )
+
+
+def _skip_finished(days: list[date], settings: Settings, connection: psycopg.Connection) -> list[date]:
+    """The days of which something is missing, or was when they were loaded."""
+    from hl_pipeline.domain.datasets import TWAP_STATUSES
+    from hl_pipeline.sources.open import settings_of
+    from hl_pipeline.warehouse.status_queries import read_finished_days
+
+    has_statuses = settings_of(TWAP_STATUSES.bucket, settings).is_set
+    statuses_from = TWAP_STATUSES.first.date() if has_statuses else date.max
+    finished = read_finished_days(connection, days[0], days[-1], statuses_from)
+    if finished:
+        console.print(f"skipped, since nothing of them is missing: {_count(sorted(finished))}", highlight=False)
+    return [day for day in days if day not in finished]
 
 
 def _find_days_since(

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hl_pipeline.cli.exit_codes import ExitCode
-from hl_pipeline.settings import PREFIX, RESOLVED, DemoSettings, Settings, variable
+from hl_pipeline.settings import NONE, PREFIX, RESOLVED, DemoSettings, Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError
 from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
@@ -59,6 +59,7 @@ def load_settings(demo: bool = False) -> Settings:
         home=home,
         node_data_url=str(sample / "hl-mainnet-node-data"),
         twap_data_url=str(sample / "artemis-hyperliquid-data" / "raw" / "twap_statuses"),
+        info_url=NONE,
     )
 
 

@@ -46,6 +46,11 @@ class Due:
     mark: str
 
 
+def last_due_day(now: datetime, lag: timedelta, hours_after: int = 1) -> date:
+    """The last day of which every object is due: the one of the hour after its end too, or `hours_after` hours after it."""
+    return (now - lag - timedelta(hours=hours_after)).date() - timedelta(days=1)
+
+
 def find_due_days(days: Iterable[date], listings: Mapping[str, Listing], taken: Mapping[str, Taken], loaded: Loaded) -> list[Due]:
     """The days that have an object which is new, has changed, could not be had, or came to the lake with another day, by the
     listings of the datasets that are loaded together. Where objects are not hourly, those of a neighbour count as far as it is

@@ -6,7 +6,14 @@ the setting of what has no public way in.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import Any
+
+from dagster import DagsterInstance, JobDefinition, JobExecutionResult
+
+# A job that is there already, for `execute_run`, which else loads it anew.
+from dagster._core.definitions.job_base import InMemoryJob
 
 # The name by which the webserver's GraphQL knows the repository of a code location that is one `Definitions`.
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
@@ -18,11 +25,21 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 # other is raised by a code server that does not answer.
 from dagster._core.errors import DagsterExecutionInterruptedError, DagsterUserCodeUnreachableError
 
+# A run in this process, created first. The public `execute_in_process` names no code location in its run, and the UI shows such
+# a run neither on the timeline nor with its job.
+from dagster._core.execution.api import execute_run
+
 # What a launcher takes and answers. Dagster's documentation of custom launchers names them, `dagster` does not export them.
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 
+# What names a code location in a run.
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+
 # Tags that the default launcher and the daemon's retries read and write.
 from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG, RETRY_ON_ASSET_OR_OP_FAILURE_TAG
+
+# How a code location is loaded: a part of its name in a run.
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 # Only the code server knows whether a run that it started is still in work, and there is no public client to ask it.
 from dagster._grpc.client import DagsterGrpcClient
@@ -55,7 +72,31 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
     "hold_connections",
+    "run_job",
 ]
+
+
+def run_job(
+    job: JobDefinition,
+    partition: str,
+    instance: DagsterInstance,
+    run_config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    *,
+    module: str,
+    location: str,
+) -> JobExecutionResult:
+    """Run a partition of `job` in this process; the UI shows the run as one of the code location `location`, of `module`."""
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=module)
+    origin = RemoteRepositoryOrigin(ManagedGrpcPythonEnvCodeLocationOrigin(target, location), SINGLETON_REPOSITORY_NAME)
+    of_partition = job.get_tags_for_partition_key(partition, selected_asset_keys=None)
+    run = instance.create_run_for_job(
+        job_def=job,
+        run_config=run_config,
+        tags={**job.run_tags, **of_partition, **tags},
+        remote_job_origin=origin.get_job_origin(job.name),
+    )
+    return execute_run(InMemoryJob(job), run, instance)
 
 
 def hold_connections(storage: DagsterPostgresStorage) -> None:

@@ -6,6 +6,8 @@ makes each from that file, without an argument of ours: so each reads the settin
 from __future__ import annotations
 
 import json
+import os
+import signal
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -105,6 +107,18 @@ class PipelineRunLauncher(DefaultRunLauncher):
         self._instance.add_run_tags(run.run_id, tags if MAX_RETRIES_TAG in run.tags else tags | _RETRIES_OF_THE_KILLED)
         super().launch_run(context)
 
+    def terminate(self, run_id: str) -> bool:
+        """Also of a run that a command of `hl` does in its own process here: it ends as by Ctrl-C."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished or not self._is_in_command(run):
+            return super().terminate(run_id)
+        process = self._find_process(run)
+        if process is None or not _is_alive(*process):
+            return super().terminate(run_id)
+        self._instance.report_run_canceling(run)
+        os.kill(process[0], signal.SIGINT)
+        return True
+
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """FAILED only when the process is known to be gone: of another machine's nothing can be known."""
         server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
@@ -115,15 +129,24 @@ class PipelineRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "nothing says on which machine it is")
         if here is not None and here != identify_installation(self._settings.home):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it is on another machine")
-        events = self._instance.event_log_storage.get_logs_for_run(run.run_id, of_type=DagsterEventType.RUN_START, limit=1)
-        process = events[0].dagster_event.pid if events and events[0].dagster_event else None
-        if process is None or _is_alive(process, events[0].timestamp):
+        process = self._find_process(run)
+        if process is None or _is_alive(*process):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
             WorkerStatus.FAILED,
-            f"its process (pid {process}) is gone and has not said how it ended: it was killed, or the machine lost power. "
+            f"its process (pid {process[0]}) is gone and has not said how it ended: it was killed, or the machine lost power. "
             "What it had done is kept: materialize the day again",
         )
+
+    def _is_in_command(self, run: DagsterRun) -> bool:
+        """Whether a process of this installation does the run by itself, without a code server."""
+        return GRPC_INFO_TAG not in run.tags and run.tags.get(INSTALLATION_TAG) == identify_installation(self._settings.home)
+
+    def _find_process(self, run: DagsterRun) -> tuple[int, float] | None:
+        """The process that began the run, and when (seconds since 1970)."""
+        events = self._instance.event_log_storage.get_logs_for_run(run.run_id, of_type=DagsterEventType.RUN_START, limit=1)
+        pid = events[0].dagster_event.pid if events and events[0].dagster_event else None
+        return None if pid is None else (pid, events[0].timestamp)
 
 
 def tags_of_own_run(settings: Settings) -> dict[str, str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 
-from dagster import AssetCheckEvaluation, AssetCheckSeverity, DagsterInstance, ExecuteInProcessResult
+from dagster import DagsterInstance, JobExecutionResult
 
+from hl_pipeline.domain.checks import Check
 from hl_pipeline.domain.fetch_checks import describe_ignored
 from hl_pipeline.ops.run_in_process import explain_failure, open_runner
 from hl_pipeline.resources import StageResults
@@ -67,27 +68,27 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return next((o for o in (Outcome.FAILED, Outcome.INCOMPLETE) if o in all_of_them), Outcome.WHOLE)
 
 
-def _describe(day: date, result: ExecuteInProcessResult, results: StageResults) -> IngestedDay:
+def _describe(day: date, result: JobExecutionResult, results: StageResults) -> IngestedDay:
     of_stages = results.by_asset.values()
     fetches = [made for made in of_stages if isinstance(made, FetchedFills | FetchedStatuses)]
     fetched = sum(meta.size for made in fetches for meta in made.result.fetched)
     bad_lines = sum(meta.bad_lines for made in fetches if isinstance(made, FetchedFills) for meta in made.result.objects)
     seconds = sum(made.seconds for made in of_stages)
-    if not result.success:
+    # A run fails where its day is judged incomplete; whether the work was done is for the results to tell.
+    if "whole_days" not in results.by_asset:
         return IngestedDay(day, Outcome.FAILED, "failed", explain_failure(result), 0, fetched, seconds, 0, 0, 0)
     fills = results.of("fills", LoadedFills)
-    failing = [check for check in result.get_asset_check_evaluations() if not check.passed and not _is_harmless(check)]
-    of_fills = [check for check in failing if not _is_of_twaps(check)]
-    if any(check.check_name == "day_is_whole" for check in of_fills) or not of_fills:
+    of_fills, of_twaps = _failing_checks(results)
+    if any(check.name == "day_is_whole" for check in of_fills) or not of_fills:
         explanation = fills.verdict.explain()
     else:
-        explanation = "; ".join(f"{check.check_name}: {check.description}" for check in of_fills)
+        explanation = "; ".join(f"{check.name}: {check.description}" for check in of_fills)
     if fills.is_thinned:
         explanation += " In the lake alone (HL_FILLS_KEEP_DAYS)."
-    for text in dict.fromkeys(str(check.description) for check in failing if check not in of_fills):
+    for text in dict.fromkeys(check.description for check in of_twaps):
         explanation += f" TWAP statuses: {text}"
     explanation += describe_ignored([found for made in fetches for found in made.result.ignored])
-    is_whole = fills.verdict.state == "whole"
+    failing, is_whole = bool(of_fills or of_twaps), fills.verdict.state == "whole"
     return IngestedDay(
         day,
         Outcome.INCOMPLETE if failing else Outcome.WHOLE,
@@ -102,10 +103,10 @@ def _describe(day: date, result: ExecuteInProcessResult, results: StageResults) 
     )
 
 
-def _is_harmless(check: AssetCheckEvaluation) -> bool:
-    """Whether a check warns of something that makes no day incomplete: statuses that no source has, TWAPs unlike their slices."""
-    return _is_of_twaps(check) and check.severity == AssetCheckSeverity.WARN
-
-
-def _is_of_twaps(check: AssetCheckEvaluation) -> bool:
-    return "twap" in check.asset_key.to_user_string()
+def _failing_checks(results: StageResults) -> tuple[list[Check], list[Check]]:
+    """The checks that failed: of fills and their statistics; and of TWAPs, without those that make no day incomplete (statuses
+    that no source has, TWAPs unlike their slices).
+    """
+    failing = [(asset, check) for asset, made in results.by_asset.items() for check in made.checks if not check.passed]
+    of_fills = [check for asset, check in failing if "twap" not in asset]
+    return of_fills, [check for asset, check in failing if "twap" in asset and not check.is_harmless]

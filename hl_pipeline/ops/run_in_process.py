@@ -6,42 +6,39 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from dagster import DagsterInstance, ExecuteInProcessResult
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, JobDefinition, JobExecutionResult
 
 from hl_pipeline.definitions import build_defs
-from hl_pipeline.ops.dagster_internals import DagsterExecutionInterruptedError, SerializableErrorInfo
+from hl_pipeline.ops.dagster_internals import DagsterExecutionInterruptedError, SerializableErrorInfo, run_job
 from hl_pipeline.ops.instance import tags_of_own_run
 from hl_pipeline.resources import StageResults
 from hl_pipeline.settings import Settings
 
+# As workspace.yaml has it: so the UI counts a run of ours among those of its code location.
+_MODULE, _LOCATION = "hl_pipeline.definitions", "hl_pipeline"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class RunInterruptedError(RuntimeError):
-    """Ctrl-C: the partition that was in work is not done, those after it are not begun."""
+    """Ctrl-C, or Terminate in the UI: the partition that was in work is not done, those after it are not begun."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
     """Runs partitions of a job, one after the other; `results` is what the stages of the last one returned."""
 
-    job: Any
+    job: JobDefinition
     instance: DagsterInstance
     settings: Settings
     command: str
     results: StageResults
 
-    def run(self, partition: str, config: dict[str, Any] | None = None) -> ExecuteInProcessResult:
+    def run(self, partition: str, config: dict[str, Any] | None = None) -> JobExecutionResult:
         """Raises RunInterruptedError; any other failure is in the result."""
         self.results.by_asset.clear()
-        result = self.job.execute_in_process(
-            partition_key=partition,
-            instance=self.instance,
-            run_config=_QUIET | (config or {}),
-            raise_on_error=False,
-            tags={"hl/started_by": self.command, **tags_of_own_run(self.settings)},
-        )
-        if any(DagsterExecutionInterruptedError.__name__ in _chain(error) for error in _errors(result)):
+        tags = {"hl/started_by": self.command, **tags_of_own_run(self.settings)}
+        result = run_job(self.job, partition, self.instance, _QUIET | (config or {}), tags, module=_MODULE, location=_LOCATION)
+        if _is_interrupted(result):
             raise RunInterruptedError
         return result
 
@@ -54,7 +51,7 @@ def open_runner(job: str, instance: DagsterInstance, settings: Settings, command
     return Runner(build_defs(settings, results).resolve_job_def(job), instance, settings, command, results)
 
 
-def explain_failure(result: ExecuteInProcessResult) -> str:
+def explain_failure(result: JobExecutionResult) -> str:
     """Why a run failed, in its errors' own words."""
     causes = [error.cause or error for error in _errors(result)]
     # Without the path of the error's class.
@@ -67,6 +64,14 @@ def _chain(error: SerializableErrorInfo | None) -> set[str | None]:
     return set() if error is None else {error.cls_name} | _chain(error.cause) | _chain(error.context)
 
 
-def _errors(result: ExecuteInProcessResult) -> list[SerializableErrorInfo]:
+def _is_interrupted(result: JobExecutionResult) -> bool:
+    """Whether it was broken off, within a step or between two."""
+    of_run = [event for event in result.all_events if event.event_type == DagsterEventType.RUN_FAILURE]
+    errors = [*_errors(result), *(event.job_failure_data.error for event in of_run)]
+    is_canceled = result.dagster_run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)
+    return is_canceled or any(DagsterExecutionInterruptedError.__name__ in _chain(error) for error in errors)
+
+
+def _errors(result: JobExecutionResult) -> list[SerializableErrorInfo]:
     errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
     return [error for error in errors if error is not None]

@@ -1,4 +1,6 @@
-"""`hl up`: the Dagster webserver, the daemon and the REST API as children, their lines in one log, all stopped together."""
+"""`hl up`: the Dagster webserver, the daemon and the REST API as children, their lines in one log, all stopped together. The
+terminal shows their addresses, a line for each run, and warnings.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import IO, TextIO
@@ -22,11 +26,17 @@ import requests
 from hl_pipeline.ops.installation import dagster_file
 from hl_pipeline.ops.launch_backfill import BackfillError
 from hl_pipeline.ops.process_groups import find_left, remember_groups, stop_groups
+from hl_pipeline.ops.run_lines import follow_runs
 from hl_pipeline.warehouse.connect import NoDatabaseError
 
 _START_SECONDS = 120.0
+_WATCH_ENDS_SECONDS = 10.0
 _SERVICES = "up.json"
 _HOST = "127.0.0.1"
+# Of a run, its line tells; its own lines have its id.
+_OF_RUN = re.compile(r" - [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} - ")
+_WARNING = re.compile(r" - (WARNING|ERROR|CRITICAL) - |^(WARNING|ERROR|CRITICAL):")
+_LAST_WORDS = 3
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -89,19 +99,26 @@ def run_services(home: Path, port: int, api_port: int, once_up: Callable[[str], 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, ask_to_stop)
         children: dict[str, subprocess.Popen[str]] = {}
+        last_words = {name: deque[str](maxlen=_LAST_WORDS) for name in commands(port, api_port)}
+        watch = threading.Thread(target=_watch, args=(port, api_port, stop, home, once_up, log), daemon=True)
         try:
+            _say("starting the Dagster UI, its daemon and the REST API", log)
             for name, command in commands(port, api_port).items():
-                children[name] = _start(name, command, log)
+                children[name] = _start(name, command, log, last_words[name])
                 remember_groups(home / _SERVICES, {name: child.pid for name, child in children.items()})
-            threading.Thread(target=_announce, args=(port, api_port, stop, home, once_up, log), daemon=True).start()
+            watch.start()
             while not stop.wait(0.5):
                 for name, child in children.items():
                     if child.poll() is not None:
                         _say(f"{name} ended by itself (exit code {child.returncode}); see {home / 'hl.log'}", log)
+                        print(*(f"  {line}" for line in last_words[name]), sep="\n", flush=True)  # noqa: T201 - the log has it
                         return 1
             return 0
         finally:
+            stop.set()
             _say("stopping", log)
+            if watch.ident is not None:
+                watch.join(_WATCH_ENDS_SECONDS)
             stop_groups([child.pid for child in children.values()])
             for child in children.values():
                 child.wait()
@@ -135,7 +152,7 @@ def _check_port(port: int, setting: str) -> None:
             raise AlreadyUpError(f"port {port} is in use; choose another with {setting}") from None
 
 
-def _start(name: str, command: list[str], log: TextIO) -> subprocess.Popen[str]:
+def _start(name: str, command: list[str], log: TextIO, last_words: deque[str]) -> subprocess.Popen[str]:
     child = subprocess.Popen(
         command,
         # Not where the user is: Dagster would put the .env that is there over the settings that it is given.
@@ -149,20 +166,40 @@ def _start(name: str, command: list[str], log: TextIO) -> subprocess.Popen[str]:
         start_new_session=True,
     )
     assert child.stdout is not None
-    threading.Thread(target=_forward, args=(name, child.stdout, log), daemon=True).start()
+    threading.Thread(target=_forward, args=(name, child.stdout, log, last_words), daemon=True).start()
     return child
 
 
-def _forward(name: str, lines: IO[str], log: TextIO) -> None:
+def _forward(name: str, lines: IO[str], log: TextIO, last_words: deque[str]) -> None:
     for line in lines:
-        _say(f"{name:<9} | {line.rstrip()}", log)
+        plain = _COLOUR.sub("", line.rstrip())
+        last_words.append(plain)
+        tell = _say if is_warning(plain) else _note
+        tell(f"{name:<9} | {plain}", log)
+
+
+def is_warning(line: str) -> bool:
+    """Whether a line of a service is for the terminal too: a warning or an error that is not of a run."""
+    return _WARNING.search(line) is not None and _OF_RUN.search(line) is None
 
 
 def _say(text: str, log: TextIO) -> None:
-    plain = _COLOUR.sub("", text)
-    print(text if sys.stdout.isatty() else plain, flush=True)  # noqa: T201 - this is what `hl up` shows
-    log.write(plain + "\n")
+    print(text, flush=True)  # noqa: T201 - this is what `hl up` shows
+    _note(text, log)
+
+
+def _note(text: str, log: TextIO) -> None:
+    log.write(text + "\n")
     log.flush()
+
+
+def _watch(
+    port: int, api_port: int, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
+) -> None:
+    """Say where everything is once it is up, then what comes of each run."""
+    since = datetime.now(UTC)
+    _announce(port, api_port, stop, home, once_up, log)
+    follow_runs(since, stop, lambda line: _say(line, log), lambda line: _note(line, log))
 
 
 def _announce(

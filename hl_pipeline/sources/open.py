@@ -10,7 +10,7 @@ from hl_pipeline.domain.budgets import Meter, WeightBudget
 from hl_pipeline.domain.datasets import BucketName
 from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.sources.buckets import Bucket, open_bucket
-from hl_pipeline.sources.info import InfoApi
+from hl_pipeline.sources.info import InfoApi, InfoError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,9 @@ def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Buc
 
 
 def open_info_api(settings: Settings, budget: WeightBudget) -> InfoApi:
-    """The API at HL_INFO_URL, called within `budget`."""
+    """The API at HL_INFO_URL, called within `budget`. Raises InfoError where that is none."""
+    if settings.info_url == NONE:
+        raise InfoError(f"{variable('info_url')} is none: the info API is not asked. The wallets of a demo are made up")
     return InfoApi(
         settings.info_url,
         budget,

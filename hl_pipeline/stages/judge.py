@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
-from hl_pipeline.domain.completeness import DayVerdict, Errors, judge_day
+from hl_pipeline.domain.completeness import DayVerdict, Errors, judge_day, overlapping
 from hl_pipeline.domain.datasets import TWAP_STATUSES, days_around
+from hl_pipeline.domain.fetch_checks import check_bad_lines
 from hl_pipeline.domain.records import ObjectMeta
 from hl_pipeline.domain.status_completeness import StatusVerdict, judge_status_day
+from hl_pipeline.domain.whole_days import WholeDay, judge_whole_day
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import list_status_objects
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.open import settings_of
 from hl_pipeline.stages.raw_tables import RAW_FILLS, ObjectTable
 from hl_pipeline.warehouse.coverage import read_acknowledged, record_hours, record_status_hours
-from hl_pipeline.warehouse.ledger import read_errors
-from hl_pipeline.warehouse.locks import lock_judging_statuses
+from hl_pipeline.warehouse.fills_days import describe_doubts
+from hl_pipeline.warehouse.ledger import days_of_api_alone, read_errors, read_loaded_fills, read_loaded_statuses
+from hl_pipeline.warehouse.locks import lock_judging, lock_judging_statuses
 
 
 def objects_around(lake: Lake, day: date, table: ObjectTable[ObjectMeta] = RAW_FILLS) -> list[ObjectMeta]:
@@ -63,3 +68,28 @@ def judge_statuses(day: date, lake: Lake, connection: psycopg.Connection, settin
         )
         record_status_hours(connection, day, verdict.hours)
     return verdict
+
+
+def judge_loaded_day(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> WholeDay:
+    """The verdict of `day` as lake, ledger and database have it now."""
+    started = time.perf_counter()
+    judged = _judge_loaded_day(day, lake, connection, settings)
+    return replace(judged, seconds=time.perf_counter() - started)
+
+
+def _judge_loaded_day(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> WholeDay:
+    loaded = read_loaded_fills(connection, day, day).get(day)
+    if loaded is None or day not in read_loaded_statuses(connection, day, day):
+        return WholeDay("not loaded", "Its fills or its TWAP statuses were never loaded.")
+    if day in days_of_api_alone(connection):
+        return WholeDay("not loaded", "The info API alone gave what there is of it; nobody has asked the buckets for this day.")
+    with lock_judging(connection, day):
+        metas = objects_around(lake, day)
+        fills = judge_hours(day, metas, connection, settings)
+    behind = [meta.key for meta in overlapping(day, metas) if loaded.get(meta.key) != meta.etag]
+    if behind:
+        return WholeDay("not loaded", f"The lake has {len(behind)} objects that fills does not have yet: {behind[0]}, …")
+    statuses = judge_statuses(day, lake, connection, settings)
+    doubts = describe_doubts(connection, day)
+    lines = check_bad_lines([hour.meta for hour in fills.hours if hour.meta is not None], settings.bad_lines_max_share)
+    return judge_whole_day(fills, statuses, doubts if lines.passed else [*doubts, lines.description])

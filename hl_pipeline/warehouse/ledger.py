@@ -100,6 +100,8 @@ SELECT max((object_date + (object_hour + 1) * interval '1 hour') AT TIME ZONE 'U
 WHERE source = 'node_fills_by_block' AND loaded_at IS NOT NULL
 """
 
+_FIRST_FETCH = "SELECT min(fetched_at) FROM hl.s3_ingest_log WHERE source = 'node_fills_by_block'"
+
 # Where the keys have the day in their order, those of the days before a day end with this one.
 _LAST_STATUSES_KEY = """
 SELECT max(object_key COLLATE "C") FILTER (WHERE object_date < %(day)s),
@@ -201,6 +203,12 @@ def read_unfinished_days(connection: psycopg.Connection) -> list[date]:
 def read_newest_hour(connection: psycopg.Connection) -> datetime | None:
     """The end of the newest hour whose object is in hl.fills."""
     row = connection.execute(_NEWEST_HOUR).fetchone()
+    return row[0] if row else None
+
+
+def read_first_fetch(connection: psycopg.Connection) -> datetime | None:
+    """When the first object of node_fills_by_block was fetched, of those that the ledger has."""
+    row = connection.execute(_FIRST_FETCH).fetchone()
     return row[0] if row else None
 
 

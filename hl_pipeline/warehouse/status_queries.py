@@ -19,6 +19,19 @@ _STATUS_DAYS = "SELECT date, rows, state, explanation, twaps_at IS NULL AS lacks
 _FAILED_OBJECTS = "SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL"
 _STALE = "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
 _LOADED_DAYS = "SELECT date FROM hl.fills_days WHERE date BETWEEN %s AND %s"
+# Nothing of such a day is missing, as far as was known when it was loaded, and nothing of it has changed here since.
+_FINISHED_DAYS = """
+SELECT date FROM hl.fills_days f JOIN hl.twap_days t USING (date)
+WHERE date BETWEEN %(first)s AND %(last)s AND f.state IN ('whole', 'unprovable', 'no source')
+  AND (t.state = 'unprovable' OR (t.state = 'no source' AND date < %(statuses_from)s))
+  AND candles_at IS NOT NULL AND daily_stats_at IS NOT NULL AND user_stats_at IS NOT NULL
+  AND f.twaps_at IS NOT NULL AND t.twaps_at IS NOT NULL
+  AND NOT EXISTS (SELECT FROM hl.dirty_days d WHERE d.date = f.date)
+  AND NOT EXISTS (SELECT FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id)
+                  WHERE o.date = f.date AND (o.etag <> l.etag OR l.reset_of IS NOT NULL))
+  AND NOT EXISTS (SELECT FROM hl.twap_day_objects o JOIN hl.s3_ingest_log l USING (object_key)
+                  WHERE o.date = f.date AND l.source = 'twap_statuses' AND (o.etag <> l.etag OR l.reset_of IS NOT NULL))
+"""
 _THINNED_DAYS = "SELECT date FROM hl.fills_days WHERE thinned_at IS NOT NULL AND date = coalesce(%s, date) ORDER BY date"
 _SIZE = "SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0) FROM unnest(%s::text[]) name"
 _BUSIEST = """
@@ -105,6 +118,14 @@ def read_stale_objects(connection: psycopg.Connection) -> list[tuple[date, str]]
 def read_loaded_days(connection: psycopg.Connection, first: date, last: date) -> set[date]:
     """The days of a span (both included) that hl.fills_days has."""
     return {day for (day,) in connection.execute(_LOADED_DAYS, [first, last])}
+
+
+def read_finished_days(connection: psycopg.Connection, first: date, last: date, statuses_from: date) -> set[date]:
+    """The days of a span (both included) of which nothing is missing: they need not be loaded again unless a bucket has changed.
+    From `statuses_from` on a day must have statuses.
+    """
+    span = {"first": first, "last": last, "statuses_from": statuses_from}
+    return {day for (day,) in connection.execute(_FINISHED_DAYS, span)}
 
 
 def read_thinned_days(connection: psycopg.Connection, day: date | None = None) -> list[date]:

@@ -12,16 +12,18 @@ import pytest
 from dagster import (
     AssetCheckEvaluation,
     DagsterInstance,
+    DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
     RunRequest,
+    RunsFilter,
     SensorResult,
     SkipReason,
     build_schedule_context,
     build_sensor_context,
 )
 
-from hl_pipeline.automation import judge_lag
+from hl_pipeline.automation import judge_lag, look_at_lag
 from hl_pipeline.definitions import build_defs, build_resources
 from hl_pipeline.domain.shards import shard_of
 from hl_pipeline.formats.api_fills import decode_fills
@@ -83,13 +85,15 @@ def _run(request: RunRequest, instance: DagsterInstance) -> bool:
     job = build_defs(Settings()).resolve_job_def("ingest_days")
     assert request.partition_key is not None
     selection = [*request.asset_selection] if request.asset_selection else None
-    return job.execute_in_process(
+    result = job.execute_in_process(
         partition_key=request.partition_key,
         instance=instance,
         tags={**request.tags},
         asset_selection=selection,
         raise_on_error=False,
-    ).success
+    )
+    # These days are not whole, so their verdict fails; the work is done.
+    return {event.step_key for event in result.get_step_failure_events()} <= {"whole_days"}
 
 
 def _reconcile(instance: DagsterInstance) -> list[RunRequest]:
@@ -163,6 +167,23 @@ def test_a_failed_run_is_asked_for_again_at_night_with_a_key_of_its_own(
     assert _days(_asked(_tick(instance))) == [str(OLDER)]
 
 
+def test_a_verdict_that_failed_is_not_asked_for_again_and_one_that_waited_is_once_it_is_due(
+    made: Sample, world: World, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(made, world, OLDER, 1, 2, 3)
+    with monkeypatch.context() as patch:
+        patch.setenv("HL_PUBLISH_LAG_HOURS", "1000")
+        [request] = _asked(_tick(instance))
+        assert _run(request, instance)
+        assert _reconcile(instance) == []
+    [night] = _reconcile(instance)
+    assert (night.partition_key, night.tags["hl/why"]) == (str(OLDER), "what it lacks has become due")
+    assert _run(night, instance)
+    failed = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+    assert [run.tags["dagster/partition"] for run in failed] == [str(OLDER)]
+    assert _reconcile(instance) == []
+
+
 @pytest.mark.slow
 def test_a_day_whose_statistics_are_of_older_rows_is_made_again_at_night(
     made: Sample, world: World, instance: DagsterInstance
@@ -216,7 +237,8 @@ def test_new_statuses_are_a_run_of_the_twaps_alone(
     name = "twap_data_objects"
     requests = _asked(_tick(instance, name))
     assert {str(OLDER), str(YESTERDAY)} <= {*_days(requests)}
-    assert {key.to_user_string() for key in requests[0].asset_selection or []} == {"raw_twap_statuses", "twap_statuses", "twaps"}
+    assets = {key.to_user_string() for key in requests[0].asset_selection or []}
+    assert assets == {"raw_twap_statuses", "twap_statuses", "twaps", "whole_days"}
     assert all(_run(request, instance) for request in requests)
     # What was fetched with a neighbour may have events of a day that was done before.
     assert all(_run(request, instance) for request in _asked(_tick(instance, name)))
@@ -242,9 +264,10 @@ def test_keys_that_are_not_in_the_order_of_their_days_are_listed_from_the_beginn
         ({"HL_NODE_DATA_URL": "s3://b", "HL_TWAP_DATA_URL": "s3://t"}, False),
         ({"HL_NODE_DATA_URL": "s3://b", "HL_TWAP_DATA_URL": "s3://t", "HL_S3_BUDGET_USD": "5"}, True),
         ({"HL_TWAP_DATA_URL": "/tmp"}, True),
+        ({"HL_TWAP_DATA_URL": "/tmp", "HL_SENSORS": "false"}, False),
     ],
 )
-def test_what_costs_money_runs_by_itself_only_under_a_budget(
+def test_what_costs_money_or_is_switched_off_does_not_run_by_itself(
     given: dict[str, str], running: bool, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del world
@@ -286,3 +309,20 @@ def test_the_lag_of_the_fills_is_an_event_when_it_changes(made: Sample, world: W
     assert evaluated.passed
     assert f"{hours:.1f} hours ago" in str(evaluated.description)
     assert not judge_lag(midnight, datetime.now(UTC), hours - 0.1).passed
+
+
+def test_a_directory_that_nothing_is_added_to_is_not_judged_for_its_lag(
+    made: Sample, world: World, instance: DagsterInstance
+) -> None:
+    _publish(made, world, OLDER, 5)
+    for request in _asked(_tick(instance)):
+        assert _run(request, instance)
+    with connect(world.database_url) as connection:
+        still = look_at_lag(connection, Settings())
+        _publish(made, world, OLDER, 6)
+        os.utime(world.bucket / _SOURCE / f"{OLDER:%Y%m%d}" / "6.lz4")
+        grown = look_at_lag(connection, Settings())
+    assert still.passed
+    assert "Not judged: nothing was added to HL_NODE_DATA_URL, a directory, since it was first read" in str(still.description)
+    assert not grown.passed
+    assert "HL_MAX_LAG_HOURS is 4" in str(grown.description)

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import threading
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import lz4.frame
@@ -306,15 +306,22 @@ def test_the_demo_works_and_neither_sees_nor_touches_a_real_installation(
     (tmp_path / ".env").write_text("HL_DATABASE_URL=postgresql://nobody@127.0.0.1:1/nothing\nHL_LAKE_URL=real-lake\n")
     environment = {**users_environment, "HL_HOME": str(tmp_path / "real-home"), "HL_NODE_DATA_URL": "s3://real"}
 
+    # The object of hour 0 after a day is due at 04:00: an hour to its end, three until it counts as a hole.
+    last = (datetime.now(UTC) - timedelta(hours=4)).date() - timedelta(days=1)
+
     done = run_program(tmp_path, environment, "demo")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("2025-09-")] == ["whole", "whole"]
+    days = [line.split()[:2] for line in done.stdout.splitlines() if line.split()[1:2] == ["whole"]]
+    assert days == [[str(last - timedelta(days=1)), "whole"], [str(last), "whole"]]
     assert "most traded: HYPE" in done.stdout
     assert "up --demo" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".hl-demo"]
     shown = run_program(tmp_path, environment, "status", "--demo")
     assert "days      2, " in shown.stdout
+    refused = run_in_process(tmp_path, environment, "demo", "--first-day", "2025-09-01")
+    assert refused.returncode == 2
+    assert f"has {last - timedelta(days=1)} to {last}; remove it to choose others" in refused.stderr
 
 
 def test_a_child_gets_every_setting_and_reads_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

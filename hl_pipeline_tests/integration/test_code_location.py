@@ -68,7 +68,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
                 "twap_statuses",
                 "twaps",
             ),
-            "user_stats",
+            *("user_stats", "whole_days", "whole_shards"),
         ],
         "checks": [
             "candles: prices_ordered",

@@ -30,7 +30,7 @@ from hl_pipeline_tests.tools.compare_lake import compare_lakes
 from hl_pipeline_tests.tools.make_release_fixture import EXPECTED, RUNS, describe_lake
 
 _RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0_1_0"
-_SUCCESSES = "SELECT count(*) FROM runs WHERE status = 'SUCCESS'"
+_ENDED = "SELECT count(*) FROM runs WHERE status IN ('SUCCESS', 'FAILURE')"
 _DAY = "2025-09-02"
 """Of this day something of every kind is missing; everything that came is in the lake."""
 
@@ -138,7 +138,7 @@ def test_a_day_loaded_again_from_the_lake_is_the_day_it_was(
 ) -> None:
     database, lake = new_database(str(conninfo_to_dict(release.database)["dbname"])), tmp_path / "lake"
     shutil.copytree(release.lake, lake)
-    [[runs]] = _ask(release.dagster, _SUCCESSES)
+    [[runs]] = _ask(release.dagster, _ENDED)
     before = _ask(database, f"SELECT loaded_at FROM hl.fills_days WHERE date = '{_DAY}'")
 
     done = hl("ingest", "--from", _DAY, "--to", _DAY, "--force", database=database, lake=lake)
@@ -153,7 +153,7 @@ def test_a_day_loaded_again_from_the_lake_is_the_day_it_was(
     [told] = [what for group, what in differences if (group, what.what) == ("hl.twaps", "column begins_at")]
     assert told.count == len(_ask(database, changed)) > 0
     # The run has joined those that were there.
-    assert _ask(release.dagster, _SUCCESSES) == [[runs + 1]]
+    assert _ask(release.dagster, _ENDED) == [[runs + 1]]
 
 
 def test_a_day_is_made_again_in_an_empty_database(hl: Hl, release: Release, new_database: NewDatabase, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import inspect
 from pathlib import Path
 
 import pytest
-from dagster import DagsterEventType, DefaultRunLauncher, QueuedRunCoordinator, define_asset_job
+from dagster import DagsterEventType, DagsterInstance, DefaultRunLauncher, QueuedRunCoordinator, define_asset_job
 from dagster_postgres import DagsterPostgresStorage
 
 import hl_pipeline
+from hl_pipeline.assets.verdicts import RETRY_OF_STEPS_TAG
 from hl_pipeline.ops import dagster_internals as internals
 from hl_pipeline.ops import run_retention
 from hl_pipeline.ops.instance import PipelineRunLauncher
@@ -72,10 +73,23 @@ def test_storage_and_queue_are_made_as_ours_are() -> None:
     assert inspect.isclass(internals.ConfigurableClassData)
 
 
+def test_a_run_is_created_and_done_in_this_process_as_ours_is() -> None:
+    assert _parameters(internals.execute_run)[:3] == ["job", "dagster_run", "instance"]
+    assert {"job_def", "run_config", "tags", "remote_job_origin"} <= set(_parameters(DagsterInstance.create_run_for_job))
+    target = internals.LoadableTargetOrigin(executable_path="python", module_name="module")
+    location = internals.ManagedGrpcPythonEnvCodeLocationOrigin(target, "place")
+    origin = internals.RemoteRepositoryOrigin(location, internals.SINGLETON_REPOSITORY_NAME).get_job_origin("job")
+    assert (origin.job_name, origin.location_name, origin.repository_origin.get_label()) == (
+        "job",
+        "place",
+        "__repository__@place",
+    )
+
+
 def test_tags_are_what_dagsters_documentation_calls_them() -> None:
     assert internals.GRPC_INFO_TAG == ".dagster/grpc_info"
     assert internals.MAX_RETRIES_TAG == "dagster/max_retries"
-    assert internals.RETRY_ON_ASSET_OR_OP_FAILURE_TAG == "dagster/retry_on_asset_or_op_failure"
+    assert internals.RETRY_ON_ASSET_OR_OP_FAILURE_TAG == "dagster/retry_on_asset_or_op_failure" == RETRY_OF_STEPS_TAG
     assert internals.SINGLETON_REPOSITORY_NAME == "__repository__"
 
 

@@ -1,0 +1,90 @@
+"""A line for each run that ends, in `hl up`'s terminal. What a run did in detail is in the UI and in the log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
+
+from hl_pipeline.domain.whole_days import VERDICT_TAG
+
+_POLL_SECONDS = 2.0
+_AT_ONCE = 200
+_ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+_LONGEST_REASON = 300
+
+
+@dataclass(slots=True)
+class RunLines:
+    """What there is to say of runs: each once, and why a day fails once for each reason."""
+
+    told: set[str] = field(default_factory=set[str])
+    reasons: dict[str, str] = field(default_factory=dict[str, str])
+
+    def read(self, instance: DagsterInstance, since: datetime) -> list[str]:
+        """A line for each run that has ended after `since` and was not told yet, the oldest first."""
+        ended = RunsFilter(statuses=_ENDED, updated_after=since)
+        records = instance.get_run_records(ended, limit=_AT_ONCE, order_by="update_timestamp", ascending=False)
+        new = [record for record in reversed(records) if record.dagster_run.run_id not in self.told]
+        self.told.update(record.dagster_run.run_id for record in new)
+        return [self._describe(instance, record) for record in new]
+
+    def _describe(self, instance: DagsterInstance, record: RunRecord) -> str:
+        run = record.dagster_run
+        what = run.tags.get("dagster/partition", run.job_name)
+        seconds = (record.end_time or 0) - (record.start_time or record.end_time or 0)
+        figures: dict[str, str | int] = {}
+        for event in _events(instance, run.run_id, DagsterEventType.ASSET_MATERIALIZATION):
+            metadata = event.step_materialization_data.materialization.metadata
+            if event.step_key == "fills":
+                figures["rows"] = int(str(metadata["dagster/partition_row_count"].value))
+            elif event.step_key in ("whole_days", "whole_shards"):
+                figures["state"] = str(metadata["state"].value)
+        if run.status == DagsterRunStatus.SUCCESS:
+            state, reason = str(figures.get("state", "done")), ""
+            self.reasons.pop(what, None)
+        elif run.status == DagsterRunStatus.CANCELED:
+            state, reason = "canceled", ""
+        else:
+            state = run.tags.get(VERDICT_TAG, "failed")
+            reason = self._once(what, _explain(instance, run.run_id))
+        rows = f"{figures['rows']:>12,} fills" if "rows" in figures else " " * 18
+        started_by = run.tags.get("hl/started_by", "the UI")
+        return f"{what:<10}  {state:<11}  {rows}  {seconds:>7.1f} s  {started_by}{reason and ': '}{reason}"
+
+    def _once(self, what: str, reason: str) -> str:
+        is_known = self.reasons.get(what) == reason
+        self.reasons[what] = reason
+        return "as before" if is_known else reason
+
+
+def follow_runs(since: datetime, stop: threading.Event, say: Callable[[str], None], note: Callable[[str], None]) -> None:
+    """Say what came of each run that ends after `since`, until `stop`. `note` is told what went wrong with looking."""
+    lines = RunLines()
+    if stop.is_set():
+        return
+    with DagsterInstance.get() as instance:
+        while not stop.wait(_POLL_SECONDS):
+            try:
+                for line in lines.read(instance, since):
+                    say(line)
+            except Exception as error:  # noqa: BLE001 - the services go on, and so does this, once the database answers
+                note(f"the runs could not be read: {error}")
+
+
+def _explain(instance: DagsterInstance, run_id: str) -> str:
+    """Why a run failed, in one line."""
+    failures = _events(instance, run_id, DagsterEventType.STEP_FAILURE)
+    errors = [event.step_failure_data.error for event in failures]
+    causes = [(error.cause or error).message for error in errors if error is not None]
+    causes = causes or [event.message or "" for event in _events(instance, run_id, DagsterEventType.RUN_FAILURE)]
+    text = " ".join("; ".join(causes).split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
+
+
+def _events(instance: DagsterInstance, run_id: str, kind: DagsterEventType) -> list[DagsterEvent]:
+    entries = instance.all_logs(run_id, of_type=kind)
+    return [entry.dagster_event for entry in entries if entry.dagster_event is not None]

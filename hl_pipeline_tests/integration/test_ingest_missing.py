@@ -1,0 +1,75 @@
+"""`hl ingest --missing`: days of which nothing is missing are left alone, and no other day is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from hl_pipeline.sample.generate import write_sample
+from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.dirty_days import note_dirty
+from hl_pipeline.warehouse.status_queries import read_finished_days
+from hl_pipeline_tests.cli import Done, run_in_process
+from hl_pipeline_tests.conftest import World
+
+DAY = date(2026, 3, 15)
+NEXT = DAY + timedelta(days=1)
+_LATER = date.max
+Hl = Callable[..., Done]
+
+
+@pytest.fixture
+def hl(world: World, tmp_path: Path) -> Hl:
+    """The command line, on a bucket with one whole day."""
+    made = write_sample(tmp_path / "sample", first_day=DAY, days=1, fills_per_hour=20)
+    environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}
+    return lambda *words: run_in_process(tmp_path, environment, *words)
+
+
+def test_a_whole_day_is_skipped_and_the_others_are_loaded(hl: Hl) -> None:
+    assert hl("ingest", "--from", str(DAY), "--to", str(DAY), "--missing").returncode == 0
+
+    again = hl("ingest", "--from", str(DAY), "--to", str(NEXT), "--missing")
+
+    skipped, *lines = again.stdout.splitlines()
+    assert skipped == f"skipped, since nothing of them is missing: 1 day, {DAY}"
+    assert [line.split()[:2] for line in lines] == [[str(NEXT), "incomplete"]]
+    assert again.returncode == 3
+    # The other day is incomplete still, so it is not skipped the next time; where all are skipped there is nothing to do.
+    assert hl("ingest", "--from", str(DAY), "--to", str(DAY), "--missing").stdout.splitlines()[-1] == "nothing to do"
+
+
+@pytest.mark.parametrize("other", ["--force", "--redownload", "--dirty"])
+def test_missing_goes_with_a_span_of_days_alone(hl: Hl, other: str) -> None:
+    done = hl("ingest", "--from", str(DAY), "--to", str(DAY), "--missing", other)
+
+    assert done.returncode == 2
+    assert "--missing goes with --from and --to alone" in done.stderr
+
+
+def test_a_day_that_something_is_the_matter_with_is_not_finished(hl: Hl, world: World) -> None:
+    assert hl("ingest", "--from", str(DAY), "--to", str(DAY)).returncode == 0
+    spoil = [
+        "UPDATE hl.fills_days SET state = 'incomplete'",
+        "UPDATE hl.fills_days SET state = 'pending'",
+        "UPDATE hl.fills_days SET user_stats_at = NULL",
+        "UPDATE hl.fills_days SET twaps_at = NULL",
+        "UPDATE hl.twap_days SET state = 'incomplete'",
+        "UPDATE hl.twap_days SET state = 'pending'",
+        "UPDATE hl.s3_ingest_log SET etag = 'another' WHERE object_hour = 9",
+        "UPDATE hl.s3_ingest_log SET reset_of = fetched_at WHERE object_hour = 9",
+        "DELETE FROM hl.twap_days",
+    ]
+    with connect(world.database_url) as connection:
+        assert read_finished_days(connection, DAY, NEXT, _LATER) == {DAY}
+        # Where there are statuses to be had, a day loaded without them is not finished.
+        assert read_finished_days(connection, DAY, NEXT, date(2025, 8, 17)) == set()
+        for statement in spoil:
+            with connection.transaction(force_rollback=True):
+                connection.execute(statement.encode())
+                assert read_finished_days(connection, DAY, NEXT, _LATER) == set(), statement
+        note_dirty(connection, [DAY], "rows of another source")
+        assert read_finished_days(connection, DAY, NEXT, _LATER) == set()
