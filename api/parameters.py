@@ -169,6 +169,7 @@ Limit = Annotated[
     Field(ge=1, le=MAX_LIMIT, description=f"At most so many. Without: {DEFAULT_LIMIT}, and a file has the whole range."),
     BeforeValidator(_plain_integer),
 ]
+_Top = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_plain_integer)]
 TwapId = Annotated[
     int, Path(ge=-INT64, le=INT64 - 1, examples=[1544034], description="Number of a TWAP."), BeforeValidator(_plain_integer)
 ]
@@ -266,12 +267,7 @@ class _StatsAsked(Paged, _Days):
         Field(description="Add up the days of each; weeks begin on Monday. Without: `day`, and `all` beside `sort` or `top`."),
     ] = None
     order: Annotated[Order | None, _OPTIONAL, Field(description="desc, as without it: the largest first.")] = None
-    top: Annotated[
-        int | None,
-        BeforeValidator(_plain_integer),
-        _OPTIONAL,
-        Field(ge=1, le=MAX_LIMIT, description="Of each period only so many, the first by `sort`."),
-    ] = None
+    top: Annotated[_Top | None, _OPTIONAL, Field(description="Of each period only so many, the first by `sort`.")] = None
     format: _Format = None
 
 

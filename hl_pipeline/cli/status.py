@@ -152,7 +152,7 @@ def _without_holes(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _show_setting(settings: Settings, name: str) -> str | None:
     value = getattr(settings, name)
-    if value is None:
+    if value in (None, ""):
         return None
     return hide_password(value.get_secret_value()) if hasattr(value, "get_secret_value") else str(value)
 

@@ -145,3 +145,66 @@ def test_every_wrong_option_is_one_line_that_begins_alike(arguments: list[str], 
     [line] = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert said in line
+
+
+def _status(world: World, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return run_in_process(tmp_path, world.environment, "status", *options)
+
+
+def test_status_is_json_and_csv(filled: World, tmp_path: Path) -> None:
+    with connect(filled.database_url, "test") as connection:
+        add(connection, "twap_days", {"date": "2025-11-02", "rows": 9})
+        add(connection, "coverage", {"object_date": "2025-11-03", "object_hour": 5, "found": "missing", "why": "not there"})
+    found = json.loads(_status(filled, tmp_path, "--json").stdout)
+    assert (found["days"][0]["date"], found["days"][0]["state"], found["days"][0]["rows"]) == ("2025-11-03", "whole", 1)
+    assert (found["statuses"][0]["date"], found["statuses"][0]["rows"]) == ("2025-11-02", 9)
+    assert found["failed"] == [["1,2.lz4", 'said "no"\nand went']]
+    assert found["settings"]["HL_DATABASE_URL"] == found["database"]
+    days = _read(_status(filled, tmp_path, "--csv").stdout, "--csv")
+    assert [(day["date"], day["what"], day["state"], day["rows"]) for day in days] == [
+        ("2025-11-02", "twap_statuses", "unprovable", "9"),
+        ("2025-11-03", "fills", "whole", "1"),
+    ]
+    span = ["--from", "2025-11-03", "--to", "2025-11-03"]
+    for output in ("--json", "--csv"):
+        [hour] = _read(_status(filled, tmp_path, *span, output).stdout, output)
+        assert (hour["object_date"], str(hour["object_hour"]), hour["state"], hour["why"]) == (
+            "2025-11-03",
+            "5",
+            "missing",
+            "not there",
+        )
+
+
+def test_a_check_ends_with_3_until_what_lacks_is_there_or_acknowledged(world: World, tmp_path: Path) -> None:
+    made = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at", "twaps_at"), at("2025-11-05 00:00"))
+    assert _status(world, tmp_path, "--check").returncode == 0
+    with connect(world.database_url, "test") as connection:
+        add(connection, "fills_days", {"date": "2025-11-01", **made}, {"date": "2025-11-02", "state": "pending", **made})
+        add(connection, "twap_days", {"date": "2025-11-01", "twaps_at": at("2025-11-05 00:00")})
+        whole = _status(world, tmp_path, "--check")
+        assert (whole.returncode, whole.stderr) == (0, "")
+
+        # The first object of the next day has the day's last fills.
+        add(connection, "fills_days", {"date": "2025-11-03", "state": "incomplete", **made})
+        add(connection, "coverage", {"object_date": "2025-11-04", "object_hour": 0, "found": "missing"})
+        hole = _status(world, tmp_path, "--check", "--json")
+        assert (hole.returncode, hole.stderr) == (3, "lacking: 2025-11-03: fills incomplete\n")
+        assert json.loads(hole.stdout)["days"][2]["state"] == "incomplete"
+        connection.execute("UPDATE hl.coverage SET note = 'known'")
+        assert _status(world, tmp_path, "--check").returncode == 0
+
+        connection.execute("UPDATE hl.fills_days SET daily_stats_at = NULL WHERE date = '2025-11-01'")
+        connection.execute("UPDATE hl.twap_days SET twaps_at = NULL")
+        connection.execute("INSERT INTO hl.dirty_days (date, reason, noted_at) VALUES ('2025-11-09', 'a shard', now())")
+        add(connection, "s3_ingest_log", {"object_key": "9.lz4", "object_date": "2025-11-09", "error": "AccessDenied"})
+        lacking = _status(world, tmp_path, "--check")
+    assert lacking.returncode == 3
+    assert lacking.stderr.splitlines() == [
+        "lacking: 2025-11-01: statistics or TWAPs are not of these fills",
+        "lacking: 2025-11-01: hl.twaps is not of these statuses",
+        "lacking: 2025-11-09: to be loaded again: a shard",
+        "lacking: 9.lz4: AccessDenied",
+    ]
+    both = _status(world, tmp_path, "--check", "--from", "2025-11-01", "--to", "2025-11-02")
+    assert (both.returncode, "--check is of all days that are loaded" in both.stderr) == (2, True)
