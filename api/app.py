@@ -10,7 +10,9 @@ from fastapi_offline import FastAPIOffline
 
 from api.database import make_export_pool, make_pool
 from api.metrics import count_requests, make_metrics
+from api.openapi import serve_openapi
 from api.parameters import refuse_repeated
+from api.path_prefix import serve_below
 from api.responses import add_error_handlers, answer_head
 from api.routes import coverage, fills, service, statistics, twaps
 from api.settings import ApiSettings, read_settings
@@ -42,9 +44,11 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.state.metrics = make_metrics()
     for routes in (twaps, fills, statistics, coverage, service):
         app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
+    serve_openapi(app)
     add_error_handlers(app)
     app.add_middleware(count_requests, metrics=app.state.metrics)
     app.add_middleware(answer_head)
+    app.add_middleware(serve_below, prefix=chosen.api_path_prefix)
     return app
 
 

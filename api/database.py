@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from importlib import resources
 
 import orjson
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, OperationalError, adapters
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.types.array import ArrayLoader
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
@@ -17,6 +19,8 @@ from psycopg_pool import AsyncConnectionPool
 from api.settings import ApiSettings
 
 Pool = AsyncConnectionPool[AsyncConnection]
+# By the name of a type, or its number.
+_Loaders = Mapping[str | int, type[Loader]]
 
 _log = logging.getLogger(__name__)
 # A host that has vanished without a word is noticed after half a minute.
@@ -24,6 +28,7 @@ _NETWORK = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 
 # A pool tries for so long to replace a lost connection; after that the next request makes it try again.
 _RECONNECT_SECONDS = 5.0
 _SET = "SELECT set_config(key, value, %(is_local)s) FROM pg_catalog.jsonb_each_text(%(session)s)"
+_TEXT = adapters.types["text"]
 _TAKE_ROLE = """
 SELECT set_config('role', rolname, %(is_local)s) FROM pg_catalog.pg_roles
 WHERE rolname = 'hl_reader' AND pg_has_role(rolname, 'SET')
@@ -44,7 +49,8 @@ def make_pool(settings: ApiSettings) -> Pool:
 def make_export_pool(settings: ApiSettings) -> Pool:
     """Connections for exports, not open yet: their own, so that a slow download keeps nobody waiting. All values are texts."""
     timeout, size = settings.api_export_timeout_seconds, settings.api_exports
-    loaders = {**_AS_TEXT, **dict.fromkeys(("int2", "int4", "int8", "json", "jsonb"), TextLoader), "bool": _Boolean}
+    texts = dict.fromkeys(("int2", "int4", "int8", "json", "jsonb"), TextLoader)
+    loaders = {**_AS_TEXT, **texts, "bool": _Boolean, _TEXT.array_oid: _Texts}
     return _pool("exports", settings, timeout, 0, size, loaders)
 
 
@@ -58,7 +64,7 @@ async def explain_absence(settings: ApiSettings) -> str:
     return "no connection came free in time"
 
 
-def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: int, loaders: dict[str, type[Loader]]) -> Pool:
+def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: int, loaders: _Loaders) -> Pool:
     session = {
         "statement_timeout": str(round(timeout * 1000)),
         # As the loaders expect it, whatever the database's own settings say.
@@ -159,4 +165,14 @@ class _Boolean(Loader):
         return "true" if bytes(data) == b"t" else "false"
 
 
-_AS_TEXT: dict[str, type[Loader]] = {"numeric": _Number, "timestamptz": _Time, "bytea": _Bytes, "date": TextLoader}
+class _Texts(ArrayLoader):
+    """An array as JSON."""
+
+    base_oid = _TEXT.oid
+    delimiter = b","
+
+    def load(self, data: Buffer) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return orjson.dumps(super().load(data)).decode()
+
+
+_AS_TEXT: _Loaders = {"numeric": _Number, "timestamptz": _Time, "bytea": _Bytes, "date": TextLoader}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import json
 import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import psycopg
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -18,6 +20,7 @@ from psycopg import AsyncServerCursor
 from starlette.types import Receive, Scope, Send
 
 from api.parameters import Format
+from api.range_coverage import Range, describe_range
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +31,13 @@ MEDIA_TYPES: dict[Format, str] = {
     "csv": "text/csv",
     "parquet": "application/vnd.apache.parquet",
 }
+COVERAGE_HEADERS = {
+    "X-Coverage": "`coverage` of the JSON, without its `hours`.",
+    "X-Coverage-Left-Off": "So many runs of days at its end found no room in the header; a Parquet file has them.",
+    "X-Info-Api": "`info_api` of the JSON, where it has one.",
+}
+# Servers and proxies take 8 KB of headers in all.
+_MOST_COVERAGE_BYTES = 4_000
 _BATCH = 1_000
 _ROW_GROUP = 50_000
 
@@ -47,23 +57,41 @@ def choose_format(request: Request, asked: Format | None) -> Format:
     return max(MEDIA_TYPES, key=lambda one: weights.get(MEDIA_TYPES[one], 0.0))
 
 
-async def export(request: Request, chosen: Format, name: str, query: bytes, values: dict[str, Any]) -> Response:
-    """The rows of `query` as a file `name`.
+async def export(
+    request: Request, chosen: Format, name: str, query: bytes, values: dict[str, Any], of: Range | None = None
+) -> Response:
+    """The rows of `query` as a file `name`, with what is to be said `of` their range in its headers and, in Parquet, in its
+    metadata.
 
     What goes wrong before the first row is an error as always; later it breaks the transfer, which so never looks complete.
     """
     headers = {"Content-Disposition": f'attachment; filename="{re.sub(r"[^0-9A-Za-z_.-]", "_", name)}.{chosen}"'}
-    if request.scope.get("headers_only"):
-        return Response(headers=headers, media_type=MEDIA_TYPES[chosen])
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(request.app.state.exports.connection())
+        facts = {} if of is None else orjson.loads(orjson.dumps(await describe_range(connection, of)))
+        headers |= _as_headers(facts)
+        if request.scope.get("headers_only"):
+            return Response(headers=headers, media_type=MEDIA_TYPES[chosen])
         cursor: _Cursor = await stack.enter_async_context(connection.cursor("export"))
         await cursor.execute(query, values)
         rows = await cursor.fetchmany(_BATCH)
         known = connection.adapters.types
         columns = [(one.name, known[one.type_code].name) for one in cursor.description or ()]
-        body = _csv(cursor, rows, columns) if chosen == "csv" else _parquet(cursor, rows, columns)
+        body = _csv(cursor, rows, columns) if chosen == "csv" else _parquet(cursor, rows, columns, facts)
         return _Export(stack.pop_all(), request.app.state.settings.api_export_timeout_seconds, body, headers, chosen)
+
+
+def _as_headers(facts: dict[str, Any]) -> dict[str, str]:
+    """What is said of a range, as COVERAGE_HEADERS: ASCII, and never too much for a header."""
+    if not facts:
+        return {}
+    runs = [json.dumps({name: value for name, value in run.items() if name != "hours"}) for run in facts["coverage"]]
+    shown = runs
+    while len(", ".join(shown)) > _MOST_COVERAGE_BYTES:
+        shown = shown[:-1]
+    headers = {"X-Coverage": f"[{', '.join(shown)}]"}
+    headers |= {"X-Coverage-Left-Off": str(len(runs) - len(shown))} if len(shown) < len(runs) else {}
+    return headers | ({"X-Info-Api": json.dumps(facts["info_api"])} if "info_api" in facts else {})
 
 
 class _Export(StreamingResponse):
@@ -98,12 +126,15 @@ async def _csv(cursor: _Cursor, rows: list[_Row], columns: list[tuple[str, str]]
         rows = await cursor.fetchmany(_BATCH)
 
 
-async def _parquet(cursor: _Cursor, rows: list[_Row], columns: list[tuple[str, str]]) -> AsyncIterator[str | bytes]:
+async def _parquet(
+    cursor: _Cursor, rows: list[_Row], columns: list[tuple[str, str]], facts: dict[str, Any]
+) -> AsyncIterator[str | bytes]:
     # Not at import: it takes half a second and 50 MB, and few ask for it.
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    schema = pa.schema([(name, _arrow_type(name, type_name)) for name, type_name in columns])
+    metadata = {name: json.dumps(value) for name, value in facts.items()}
+    schema = pa.schema([(name, _arrow_type(name, type_name)) for name, type_name in columns], metadata)
     sink = io.BytesIO()
     writer = ParquetWriter(sink, schema, compression="zstd")
     group: list[pa.RecordBatch] = []

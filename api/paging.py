@@ -57,5 +57,7 @@ async def read_rows(
 
 def _digest(request: Request, asked: Paged, position: bytes) -> bytes:
     # No secret: who makes a cursor of their own sees rows that they could ask for anyway.
-    filters = orjson.dumps([request.scope["path"], asked.model_dump(exclude=_NO_FILTERS)])
+    # A cursor goes on under another prefix.
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    filters = orjson.dumps([path, asked.model_dump(exclude=_NO_FILTERS)])
     return hashlib.blake2b(filters + position, digest_size=_DIGEST_BYTES).digest()

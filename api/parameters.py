@@ -17,6 +17,13 @@ Format = Literal["json", "csv", "parquet"]
 Dataset = Literal["node_trades", "node_fills", "node_fills_by_block", "twap_statuses"]
 Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
 HourState = Literal[Found, "acknowledged"]
+Interval = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
+Period = Literal["day", "week", "month", "year", "all"]
+Order = Literal["desc", "asc"]
+CoinSort = Literal[
+    "notional", "volume", "trades", "fills", "fees_in_quote", "liquidation_notional", "twap_notional", "builder_notional"
+]
+WalletSort = Literal["notional", "maker_notional", "taker_notional", "fills", "closed_pnl", "fees_in_quote"]
 Judged = Literal["fills", "twap_statuses"]
 DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source", "not judged", "not loaded", "never asked for"]
 
@@ -157,7 +164,12 @@ End = Annotated[
     AfterValidator(_not_before_start),
 ]
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date", "examples": ["2025-11-03"]})]
-Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="At most so many."), BeforeValidator(_plain_integer)]
+Limit = Annotated[
+    int,
+    Field(ge=1, le=MAX_LIMIT, description=f"At most so many. Without: {DEFAULT_LIMIT}, and a file has the whole range."),
+    BeforeValidator(_plain_integer),
+]
+_Top = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_plain_integer)]
 TwapId = Annotated[
     int, Path(ge=-INT64, le=INT64 - 1, examples=[1544034], description="Number of a TWAP."), BeforeValidator(_plain_integer)
 ]
@@ -184,6 +196,11 @@ class Parameters(BaseModel):
 class Paged(Parameters):
     limit: Limit = DEFAULT_LIMIT
     cursor: _Cursor = None
+
+    @property
+    def export_limit(self) -> int | None:
+        """Of a file, which has the whole range unless a limit was asked for."""
+        return self.limit if "limit" in self.model_fields_set else None
 
 
 class _Range(Parameters):
@@ -218,14 +235,16 @@ class TwapsAsked(Paged, _Range, _OfWallet):
         bool, BeforeValidator(_plain_boolean), Field(description="False: `raw` has all events of the TWAP in the range.")
     ] = True
     offset: Annotated[
-        int, Field(ge=0, le=MAX_OFFSET, description="Leave out so many; `cursor` is faster."), BeforeValidator(_plain_integer)
+        int,
+        Field(ge=0, le=MAX_OFFSET, description="Leave out so many; `cursor` is faster. Without: 0."),
+        BeforeValidator(_plain_integer),
     ] = 0
     format: _Format = None
 
     @field_validator("offset")
     @classmethod
     def _is_not_beside_a_cursor(cls, offset: int, info: ValidationInfo) -> int:
-        if info.data.get("cursor") is not None:
+        if offset and info.data.get("cursor") is not None:
             raise PydanticCustomError("offset", "cannot go with cursor: choose one of them")
         return offset
 
@@ -241,13 +260,38 @@ class FillsAsked(Paged, _Range, _PerhapsOfCoin, _PerhapsOfWallet):
         return coin
 
 
-class DailyStatsAsked(Paged, _Days, _PerhapsOfCoin): ...
+class _StatsAsked(Paged, _Days):
+    period: Annotated[
+        Period | None,
+        _OPTIONAL,
+        Field(description="Add up the days of each; weeks begin on Monday. Without: `day`, and `all` beside `sort` or `top`."),
+    ] = None
+    order: Annotated[Order | None, _OPTIONAL, Field(description="desc, as without it: the largest first.")] = None
+    top: Annotated[_Top | None, _OPTIONAL, Field(description="Of each period only so many, the first by `sort`.")] = None
+    format: _Format = None
 
 
-class UserStatsAsked(Paged, _Days, _PerhapsOfWallet): ...
+class DailyStatsAsked(_StatsAsked, _PerhapsOfCoin):
+    sort: Annotated[
+        CoinSort | None,
+        _OPTIONAL,
+        Field(description="In each period the coins with the most of it first. Without: by name; beside `top` by notional."),
+    ] = None
 
 
-class CandlesAsked(Paged, _Range, _OfCoin): ...
+class UserStatsAsked(_StatsAsked, _PerhapsOfWallet):
+    sort: Annotated[
+        WalletSort | None,
+        _OPTIONAL,
+        Field(description="In each period the wallets with the most of it first. Without: by address; beside `top` by notional."),
+    ] = None
+
+
+class CandlesAsked(Paged, _Range, _OfCoin):
+    interval: Annotated[
+        Interval, Field(description="How long each is; all begin at midnight (UTC) or a whole number of it on.")
+    ] = "1m"
+    format: _Format = None
 
 
 class CoverageAsked(Paged, _Days):

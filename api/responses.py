@@ -11,8 +11,19 @@ from fastapi.exceptions import RequestValidationError
 from psycopg import OperationalError, errors
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.coins import UnknownCoinError
+
 _log = logging.getLogger(__name__)
 _RETRY = {"Retry-After": "2"}
+# Pydantic's own messages speak of input, strings and patterns.
+_FIELD_REQUIRED = "Field required"
+_WORDS = {
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+}
+_COIN_FORM = "a coin, 1 to 64 characters without a space: SOL, PURR/USDC, @107, xyz:TSLA, #1890"
+_FORMS = {"wallet": "0x and 40 hexadecimal digits", "coin": _COIN_FORM, "asset": _COIN_FORM}
 
 
 def respond(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -23,6 +34,7 @@ def respond(content: object, status: int = 200, headers: dict[str, str] | None =
 def add_error_handlers(app: FastAPI) -> None:
     """Make each error that a request can meet an answer of its own status."""
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(UnknownCoinError, _on_unknown_coin)
     app.add_exception_handler(errors.QueryCanceled, _on_slow)
     # One that the pool raises when it has none to give is one of these.
     app.add_exception_handler(OperationalError, _on_absent)
@@ -48,13 +60,25 @@ def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 def _say(request: Request, error: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's form. Of a parameter that is not known: those that are."""
+    """FastAPI's form, each message in the same words: what the parameter must be. Of one that is not known: those that are."""
+    kind, name, limits = error["type"], error["loc"][-1], error.get("ctx") or {}
     message = error["msg"]
-    if error["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         operation = request.app.openapi()["paths"][request.scope["route"].path]["get"]
         known = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
         message = f"is no parameter of this path; there are: {', '.join(known)}" if known else "this path has no parameters"
-    return {"type": error["type"], "loc": error["loc"], "msg": message, "input": error["input"]}
+    elif kind == "string_pattern_mismatch":
+        message = f"must be {_FORMS.get(name, limits['pattern'])}"
+    elif kind == "missing" and message == _FIELD_REQUIRED:
+        message = "is required"
+    elif kind in _WORDS:
+        message = _WORDS[kind].format(**limits)
+    return {"type": kind, "loc": error["loc"], "msg": message, "input": error["input"]}
+
+
+def _on_unknown_coin(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, UnknownCoinError)
+    return respond({"detail": str(error), "candidates": error.candidates}, 404)
 
 
 def _on_slow(_request: Request, _error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -10,8 +11,17 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _PREFIX = "HL_"
+_PATH_PREFIX = re.compile(r"(/[0-9A-Za-z._~-]+)*")
 # `hl` hands its children every setting, and has them read no file again.
 _RESOLVED = "HL_SETTINGS_RESOLVED"
+
+
+def check_path_prefix(value: str) -> str:
+    """A prefix as it is meant to be: `/hl`, `/a/b`, or nothing. Raises ValueError."""
+    value = value.rstrip("/")
+    if not _PATH_PREFIX.fullmatch(value):
+        raise ValueError("must begin with a slash and have letters, digits, . _ ~ - alone: /hl")
+    return value
 
 
 class ApiOptions(BaseModel):
@@ -35,6 +45,14 @@ class ApiOptions(BaseModel):
     api_export_timeout_seconds: float = Field(
         default=600.0, ge=0.001, le=86_400, description="How long an export may take, its download included."
     )
+    api_path_prefix: str = Field(
+        default="", description="Path before all paths of the REST API, behind a proxy that takes it away or leaves it: /hl."
+    )
+
+    @field_validator("api_path_prefix")
+    @classmethod
+    def _begins_with_a_slash(cls, value: str) -> str:
+        return check_path_prefix(value)
 
 
 class ApiSettings(ApiOptions, BaseSettings):

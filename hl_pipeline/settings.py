@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from api.settings import ApiOptions
+from api.settings import ApiOptions, check_path_prefix
 
 PREFIX = "HL_"
 # Set for the children of `hl`, which hands them every setting: no file is read again, so a demo's never meet a real one's.
@@ -210,6 +210,9 @@ class Settings(ApiOptions, BaseSettings):
     )
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
+    path_prefix: str = Field(
+        default="", description="Path before all paths of the Dagster UI, behind a proxy that leaves it: /dagster."
+    )
     api_port: int = Field(
         default=8000, ge=1, le=65535, description="Port of the REST API that `hl up` and `hl api` start, on 127.0.0.1."
     )
@@ -220,6 +223,11 @@ class Settings(ApiOptions, BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
         return value
+
+    @field_validator("path_prefix")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        return check_path_prefix(value)
 
     @field_validator("reconcile_cron")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.export import MEDIA_TYPES
+from api.export import COVERAGE_HEADERS, MEDIA_TYPES
 from api.parameters import Dataset
 
 Decimal = Annotated[str, Field(pattern=r"^-?\d+(\.\d*[1-9])?$", examples=["9050.25"])]
@@ -29,6 +29,11 @@ class Answer(BaseModel):
 
 class Problem(Answer):
     detail: Annotated[str, Field(examples=["TWAP ID 123456 not found"])]
+
+
+class UnknownCoin(Problem):
+    detail: Annotated[str, Field(examples=["no coin 'btc' was ever seen in the days that are loaded; did you mean BTC?"])]
+    candidates: Annotated[list[str], Field(description="Coins that were seen, the likeliest first.", examples=[["BTC"]])]
 
 
 class WrongParameter(Answer):
@@ -97,6 +102,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     504: {"model": Problem, "description": "The query took too long: ask for less."},
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such TWAP."}}
+UNKNOWN_COIN: dict[int | str, dict[str, Any]] = {
+    404: {"model": UnknownCoin, "description": "No such coin was ever seen: which one was likely meant."}
+}
 EXPORTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MEDIA_TYPES["csv"]: {"schema": {"type": "string"}}, MEDIA_TYPES["parquet"]: {"schema": {"type": "string"}}}}
+    200: {
+        "content": {MEDIA_TYPES["csv"]: {"schema": {"type": "string"}}, MEDIA_TYPES["parquet"]: {"schema": {"type": "string"}}},
+        "headers": {
+            name: {"description": f"Of CSV and Parquet: {text}", "schema": {"type": "string"}}
+            for name, text in COVERAGE_HEADERS.items()
+        },
+    }
 }

@@ -43,7 +43,7 @@ async def list_hours(request: Request, asked: Annotated[CoverageAsked, Query()])
     }
     chosen = choose_format(request, asked.format)
     if chosen != "json":
-        return await export(request, chosen, _name("coverage", asked), _HOURS, {**values, "limit": _limit(asked)})
+        return await export(request, chosen, _name("coverage", asked), _HOURS, {**values, "limit": asked.export_limit})
     async with request.app.state.pool.connection() as connection:
         fills = await read_coverage(connection, "fills", asked.start, asked.end)
         statuses = await read_coverage(connection, "twaps", asked.start, asked.end)
@@ -62,7 +62,7 @@ async def list_days(request: Request, asked: Annotated[CoverageDaysAsked, Query(
     values = {"start": after_date, "end": asked.end, "what": asked.what, "state": asked.state, "after_what": after_what}
     chosen = choose_format(request, asked.format)
     if chosen != "json":
-        return await export(request, chosen, _name("days", asked), _DAYS, {**values, "limit": _limit(asked)})
+        return await export(request, chosen, _name("days", asked), _DAYS, {**values, "limit": asked.export_limit})
     async with request.app.state.pool.connection() as connection:
         days, more = await read_rows(connection, _DAYS, values, asked.limit)
     next_cursor = make_cursor(request, asked, (days[-1]["date"], days[-1]["what"])) if more else None
@@ -76,7 +76,3 @@ def _position(hour: dict[str, Any]) -> tuple[str, str, int]:
 
 def _name(what: str, asked: CoverageAsked | CoverageDaysAsked) -> str:
     return f"{what}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
-
-
-def _limit(asked: CoverageAsked | CoverageDaysAsked) -> int | None:
-    return asked.limit if "limit" in asked.model_fields_set else None

@@ -36,18 +36,11 @@ def read_version() -> str:
 
 
 @router.get("/", response_model=Service, responses=INVALID)
-async def get_service(_asked: _Nothing) -> Response:
+async def get_service(request: Request, _asked: _Nothing) -> Response:
     """What this is, and where to go on."""
-    return respond(
-        {
-            "service": "hl-pipeline",
-            "version": read_version(),
-            "docs": "/docs",
-            "openapi": "/openapi.json",
-            "health": "/healthz",
-            "metrics": "/metrics",
-        }
-    )
+    links = {"docs": "/docs", "openapi": "/openapi.json", "health": "/healthz", "metrics": "/metrics"}
+    prefix = request.scope.get("root_path", "")
+    return respond({"service": "hl-pipeline", "version": read_version(), **{name: prefix + path for name, path in links.items()}})
 
 
 @router.get("/healthz", response_model=Health, responses=INVALID)

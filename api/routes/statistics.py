@@ -2,70 +2,141 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-from typing import Annotated
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import AwareDatetime, Field, TypeAdapter
 
 from api.database import read_sql
-from api.models.common import ERRORS
+from api.export import choose_format, export
+from api.models.common import ERRORS, EXPORTS, UNKNOWN_COIN
 from api.models.statistics import CandleList, DailyStatsList, UserStatsList
 from api.paging import make_cursor, read_cursor, read_rows
 from api.parameters import CandlesAsked, DailyStatsAsked, Text, UserStatsAsked, iso
-from api.range_coverage import read_backfill, read_coverage
+from api.range_coverage import Range, describe_range
 from api.responses import respond
 
 router = APIRouter(prefix="/api/v1", tags=["Statistics"])
 
 _CANDLES = read_sql("candles")
-_DAILY_STATS = read_sql("daily_stats")
-_USER_STATS = read_sql("user_stats")
+_CANDLES_BY = read_sql("candles_by")
+_STEPS = {"5m": "5 minutes", "15m": "15 minutes", "1h": "1 hour", "4h": "4 hours", "1d": "24 hours"}
 _CANDLE: TypeAdapter[tuple[AwareDatetime | None]] = TypeAdapter(tuple[AwareDatetime])
 _DAY_AND_NAME: TypeAdapter[tuple[date, str]] = TypeAdapter(tuple[date, Text])
+# The first day of a period (None: it is `all`), the value of its row, its coin or wallet.
+_Number = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$")]
+_PERIOD_VALUE_NAME: TypeAdapter[tuple[date | None, str | None, str | None]] = TypeAdapter(
+    tuple[date | None, _Number | None, Text]
+)
 
 
-@router.get("/stats/daily", response_model=DailyStatsList, responses=ERRORS)
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Statistics of each day and coin, or wallet: as they are stored, and added up."""
+
+    of: Literal["daily_stats", "user_stats"]
+    name: Literal["coin", "wallet"]
+    by_day: bytes
+    by_period: bytes
+
+
+_DAILY = _Table("daily_stats", "coin", read_sql("daily_stats"), read_sql("daily_stats_by"))
+_USERS = _Table("user_stats", "wallet", read_sql("user_stats"), read_sql("user_stats_by"))
+
+
+@router.get(
+    "/stats/daily",
+    response_model=DailyStatsList,
+    responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN},
+    summary="What was traded in each coin",
+)
 async def list_daily_stats(request: Request, asked: Annotated[DailyStatsAsked, Query()]) -> Response:
-    """Volume, prices, fees of each day and coin, by day and coin."""
-    after_date, after_coin = read_cursor(request, asked, _DAY_AND_NAME, (asked.start, ""))
-    values = {"start": asked.start, "end": asked.end, "coin": asked.coin, "after_date": after_date, "after_coin": after_coin}
-    async with request.app.state.pool.connection() as connection:
-        coverage = await read_coverage(connection, "daily_stats", asked.start, asked.end)
-        rows, more = await read_rows(connection, _DAILY_STATS, values, asked.limit)
-    next_cursor = make_cursor(request, asked, (rows[-1]["date"], rows[-1]["coin"])) if more else None
-    head = {"start": str(asked.start), "end": str(asked.end), "coin": asked.coin}
-    return respond({**head, "stats": rows, "next_cursor": next_cursor, "coverage": coverage})
+    """Volume, prices, fees of each day and coin, by day and coin.
+
+    With `period`, `sort` or `top` the days of each period are added up, and the coins with the most come first.
+    """
+    return await _list_stats(request, asked, _DAILY)
 
 
-@router.get("/stats/users", response_model=UserStatsList, responses=ERRORS)
+@router.get("/stats/users", response_model=UserStatsList, responses={**ERRORS, **EXPORTS}, summary="What each wallet did")
 async def list_user_stats(request: Request, asked: Annotated[UserStatsAsked, Query()]) -> Response:
-    """What each wallet did on each day, by day and wallet."""
-    after_date, after_wallet = read_cursor(request, asked, _DAY_AND_NAME, (asked.start, ""))
-    values = {
-        "start": asked.start,
-        "end": asked.end,
-        "wallet": asked.wallet,
-        "after_date": after_date,
-        "after_wallet": after_wallet,
-    }
-    async with request.app.state.pool.connection() as connection:
-        coverage = await read_coverage(connection, "user_stats", asked.start, asked.end)
-        known = await read_backfill(connection, asked.wallet, asked.start, asked.end + timedelta(days=1))
-        rows, more = await read_rows(connection, _USER_STATS, values, asked.limit)
-    next_cursor = make_cursor(request, asked, (rows[-1]["date"], rows[-1]["wallet"])) if more else None
-    head = {"start": str(asked.start), "end": str(asked.end), "wallet": asked.wallet}
-    return respond({**head, "stats": rows, "next_cursor": next_cursor, "coverage": coverage, **known})
+    """What each wallet did on each day, by day and wallet.
+
+    With `period`, `sort` or `top` the days of each period are added up, and the wallets with the most come first: those that paid
+    most fees in a week are `sort=fees_in_quote&top=10`.
+    """
+    return await _list_stats(request, asked, _USERS)
 
 
-@router.get("/candles", response_model=CandleList, responses=ERRORS)
+@router.get(
+    "/candles",
+    response_model=CandleList,
+    responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN},
+    summary="The candles of a coin",
+)
 async def list_candles(request: Request, asked: Annotated[CandlesAsked, Query()]) -> Response:
-    """A coin's candles of one minute that begin in the range, oldest first."""
+    """A coin's candles that begin in the range, oldest first. One of several minutes is made of all its minutes."""
     [after] = read_cursor(request, asked, _CANDLE, (None,))
-    values = {"coin": asked.coin, "start": asked.start, "end": asked.end, "after": after or "-infinity"}
+    values: dict[str, Any] = {"coin": asked.coin, "start": asked.start, "end": asked.end, "after": after or "-infinity"}
+    query = _CANDLES
+    if asked.interval != "1m":
+        query, values = _CANDLES_BY, {**values, "step": _STEPS[asked.interval]}
+    of = Range(of="candles", start=asked.start, end=asked.end, coin=asked.coin)
+    chosen = choose_format(request, asked.format)
+    if chosen != "json":
+        name = f"candles-{asked.coin}-{asked.interval}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
+        return await export(request, chosen, name, query, {**values, "limit": asked.export_limit}, of)
     async with request.app.state.pool.connection() as connection:
-        coverage = await read_coverage(connection, "candles", asked.start.date(), asked.end.date())
-        rows, more = await read_rows(connection, _CANDLES, values, asked.limit)
+        facts = await describe_range(connection, of)
+        rows, more = await read_rows(connection, query, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["time"],)) if more else None
-    head = {"coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}
-    return respond({**head, "candles": rows, "next_cursor": next_cursor, "coverage": coverage})
+    head = {"coin": asked.coin, "interval": asked.interval, "start": iso(asked.start), "end": iso(asked.end)}
+    return respond({**head, "candles": rows, "next_cursor": next_cursor, **facts})
+
+
+async def _list_stats(request: Request, asked: DailyStatsAsked | UserStatsAsked, table: _Table) -> Response:
+    one = asked.coin if isinstance(asked, DailyStatsAsked) else asked.wallet
+    start, end = datetime.combine(asked.start, time.min, UTC), datetime.combine(asked.end, time.max, UTC)
+    of = Range(of=table.of, start=start, end=end, **{table.name: one})
+    values: dict[str, Any] = {"start": asked.start, "end": asked.end, table.name: one}
+    head: dict[str, Any] = {"start": str(asked.start), "end": str(asked.end), table.name: one}
+    if _adds_up(asked):
+        query = table.by_period
+        ranking = {"period": asked.period or "all", "sort": _ranks_by(asked), "order": asked.order or "desc", "top": asked.top}
+        after_start, after_value, after_name = read_cursor(request, asked, _PERIOD_VALUE_NAME, (None, None, None))
+        values |= {**ranking, "after_start": after_start or "-infinity", "after_value": after_value}
+        values |= {f"after_{table.name}": after_name}
+        head |= ranking
+    else:
+        query = table.by_day
+        after_date, after_day_name = read_cursor(request, asked, _DAY_AND_NAME, (asked.start, ""))
+        values |= {"after_date": after_date, f"after_{table.name}": after_day_name}
+    chosen = choose_format(request, asked.format)
+    if chosen != "json":
+        name = f"{table.of}-{one or 'all'}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
+        return await export(request, chosen, name, query, {**values, "limit": asked.export_limit}, of)
+    async with request.app.state.pool.connection() as connection:
+        facts = await describe_range(connection, of)
+        rows, more = await read_rows(connection, query, values, asked.limit)
+    next_cursor = make_cursor(request, asked, _position(asked, rows[-1], table.name)) if more else None
+    return respond({**head, "stats": rows, "next_cursor": next_cursor, **facts})
+
+
+def _ranks_by(asked: DailyStatsAsked | UserStatsAsked) -> str | None:
+    """The figure that decides what comes first in a period; None: the name does."""
+    return asked.sort or ("notional" if asked.order or asked.top else None)
+
+
+def _adds_up(asked: DailyStatsAsked | UserStatsAsked) -> bool:
+    """Whether the rows are sums of periods, not those of days as they are stored."""
+    return asked.period not in (None, "day") or _ranks_by(asked) is not None
+
+
+def _position(asked: DailyStatsAsked | UserStatsAsked, row: dict[str, Any], name: str) -> tuple[Any, ...]:
+    if not _adds_up(asked):
+        return row["date"], row[name]
+    figure = _ranks_by(asked)
+    value = None if figure is None else row[figure]
+    return row["period_start"], None if value is None else str(value), row[name]

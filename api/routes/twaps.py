@@ -13,12 +13,12 @@ from pydantic import TypeAdapter
 from api.database import read_sql
 from api.export import choose_format, export
 from api.fill_pages import fills_asked, fills_page
-from api.models.common import ERRORS, EXPORTS, NOT_FOUND
+from api.models.common import ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
 from api.models.fills import TwapFillList
 from api.models.twaps import Analytics, Twap, TwapList
 from api.paging import make_cursor, read_cursor, read_rows
 from api.parameters import INT64, Int64, Paged, Parameters, TwapId, TwapsAsked, iso, nanoseconds
-from api.range_coverage import read_backfill, read_coverage
+from api.range_coverage import Range, read_backfill, read_coverage, refuse_unknown_coin
 from api.responses import respond
 
 router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"])
@@ -32,7 +32,7 @@ _DAYS = read_sql("twap_days")
 _POSITION: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[Int64, Int64])
 
 
-@router.get("", response_model=TwapList, responses={**ERRORS, **EXPORTS})
+@router.get("", response_model=TwapList, responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN})
 async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) -> Response:
     """A wallet's TWAPs with an event in the range, or a window that overlaps it: the latest event of each, newest first."""
     before_ns, before_id = read_cursor(request, asked, _POSITION, (INT64 - 1, 0))
@@ -52,8 +52,10 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
     if chosen != "json":
         limit = asked.limit if "limit" in asked.model_fields_set else None
         name = f"twaps-{asked.wallet}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
-        return await export(request, chosen, name, _EXPORT, {**values, "limit": limit})
+        of = Range(of="twaps", start=asked.start, end=asked.end, wallet=asked.wallet, coin=asked.asset)
+        return await export(request, chosen, name, _EXPORT, {**values, "limit": limit}, of)
     async with request.app.state.pool.connection() as connection:
+        await refuse_unknown_coin(connection, asked.asset, asked.wallet)
         coverage = await read_coverage(connection, "twaps", asked.start.date(), asked.end.date())
         known = await read_backfill(connection, asked.wallet, asked.start, asked.end, of_twaps=True)
         twaps, more = await read_rows(connection, _TWAPS, values, asked.limit)

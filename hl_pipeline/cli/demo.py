@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -109,8 +110,10 @@ def sample(
     except ValueError as error:
         fail(str(error), code=ExitCode.USAGE)
     console.print(f"{made.fills:,} fills in {made.objects} objects, {made.bytes / 1e6:,.1f} MB; truth in {made.truth_dir}")
-    console.print(f"HL_NODE_DATA_URL={made.node_data_dir}")
-    console.print(f"HL_TWAP_DATA_URL={made.twap_data_dir}")
+    # A home of its own: made-up fills never stand among real ones.
+    places = {"HL_HOME": out / ".hl", "HL_NODE_DATA_URL": made.node_data_dir, "HL_TWAP_DATA_URL": made.twap_data_dir}
+    for name, place in places.items():
+        typer.echo(f"export {name}={shlex.quote(str(place.absolute()))}")
 
 
 def _print_demo_summary(url: str, days: list[IngestedDay]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from rich.markup import escape
+from typer.exceptions import Abort, TyperException
 
 from hl_pipeline.cli.acknowledge import acknowledge
 from hl_pipeline.cli.backfill import backfill
@@ -28,6 +32,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Hyperliquid's trading history in a Parquet lake and PostgreSQL: complete, exact, counted once.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("hl-pipeline"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it, and end.")
+    ] = False,
+) -> None:
+    pass
+
+
 # In the order in which the help shows them.
 for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledge, status):
     app.command()(command)
@@ -41,10 +62,24 @@ def main() -> None:
     """The entry point: errors that people can mend are said in one line."""
     sys.unraisablehook = deliver_again
     try:
-        app()
+        # Typer would draw boxes around what it finds wrong of an option.
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        # Without arguments the help is printed, and nothing is wrong.
+        if message := error.format_message():
+            errors.print(f"[red]error:[/] {escape(_in_our_words(message))}; --help shows what there is")
+        sys.exit(error.exit_code)
+    except Abort:
+        errors.print("[red]error:[/] aborted")
+        sys.exit(ExitCode.FAILED)
     except ValidationError as error:
         for item in error.errors():
             name = variable(".".join(map(str, item["loc"])))
             given = hide_password(item["input"]) if isinstance(item["input"], str) else item["input"]
-            errors.print(f"[red]error:[/] {name}: {item['msg']} (it is {given!r}); see .env.example")
+            errors.print(f"[red]error:[/] {name}: {_in_our_words(item['msg'])} (it is {given!r}); see .env.example")
         sys.exit(ExitCode.USAGE)
+
+
+def _in_our_words(message: str) -> str:
+    """Pydantic's messages begin as ours do."""
+    return message.replace("Input should be", "must be").replace("Value error, ", "")

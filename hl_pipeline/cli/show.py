@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from typing import Annotated, LiteralString
+from datetime import date
+from typing import Annotated, Any, LiteralString
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from hl_pipeline.cli.empty_lists import explain_nothing
 from hl_pipeline.cli.exit_codes import ExitCode
+from hl_pipeline.cli.output import AsCsv, AsJson, Output, choose_output, print_rows
 from hl_pipeline.cli.terminal import (
     Demo,
     FirstDay,
@@ -23,7 +22,6 @@ from hl_pipeline.cli.terminal import (
     open_existing,
     parse_day,
     program,
-    wide,
 )
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.show_queries import CHECKPOINTS, DAILY_STATS, FILLS, TWAPS, USER_STATS, read_rows
@@ -47,9 +45,13 @@ def show_fills(
     wallet: Annotated[str | None, typer.Option(help="Only this address.")] = None,
     coin: Annotated[str | None, typer.Option(help="Only this coin, like BTC, @107 or xyz:TSLA.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """The newest fills."""
-    if _show(demo, FILLS, {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit}) == limit:
+    output = choose_output(as_json, as_csv)
+    parameters = {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit}
+    if _show(demo, FILLS, parameters, output, "fills", (day, day)) == limit or output != Output.TABLE:
         return
     with open_existing(load_settings(demo)) as url, connect(url, "hl show") as connection:
         thinned = read_thinned_days(connection, day)
@@ -67,12 +69,15 @@ def show_daily_stats(
     last: LastDay = None,
     coin: Annotated[str | None, typer.Option(help="Only this coin, like BTC, @107 or xyz:TSLA.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """What was traded in each coin: the newest periods first, in each the coins with the most notional."""
     _check_period(period)
     check_order(first, last)
     back = None if last or coin else _DAYS_BACK.get(period)
-    _show(demo, DAILY_STATS, {"period": period, "first": first, "last": last, "back": back, "coin": coin, "limit": limit})
+    parameters = {"period": period, "first": first, "last": last, "back": back, "coin": coin, "limit": limit}
+    _show(demo, DAILY_STATS, parameters, choose_output(as_json, as_csv), "daily_stats", (first, last))
 
 
 @show_app.command("user-stats")
@@ -83,12 +88,15 @@ def show_user_stats(
     last: LastDay = None,
     wallet: Annotated[str | None, typer.Option(help="Only this address.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """What each wallet did: the newest periods first, in each the wallets with the most notional."""
     _check_period(period)
     check_order(first, last)
     back = None if last or _check_wallet(wallet) else _DAYS_BACK.get(period)
-    _show(demo, USER_STATS, {"period": period, "first": first, "last": last, "back": back, "wallet": wallet, "limit": limit})
+    parameters = {"period": period, "first": first, "last": last, "back": back, "wallet": wallet, "limit": limit}
+    _show(demo, USER_STATS, parameters, choose_output(as_json, as_csv), "user_stats", (first, last))
 
 
 @show_app.command("twaps")
@@ -100,30 +108,43 @@ def show_twaps(
     coin: Annotated[str | None, typer.Option(help="Only this coin, like BTC, @107 or xyz:TSLA.")] = None,
     verdict: Annotated[str | None, typer.Option(help="Only these: match, missing_fills, running, failed, …")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """TWAPs that begin in a span of days, the newest first: asked, reported and seen, and how they did against the market."""
     check_order(first, last)
     if verdict is not None and verdict not in _VERDICTS:
         fail(f"--verdict is {verdict!r}, must be one of {', '.join(_VERDICTS)}", code=ExitCode.USAGE)
     parameters = {"first": first, "last": last, "wallet": _check_wallet(wallet), "coin": coin, "verdict": verdict, "limit": limit}
-    _show(demo, TWAPS, parameters)
+    _show(demo, TWAPS, parameters, choose_output(as_json, as_csv), "twaps", (first, last))
 
 
 @show_app.command("checkpoints")
-def show_checkpoints(demo: Demo = False, limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50) -> None:
+def show_checkpoints(
+    demo: Demo = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
     """The ledger: the newest objects, what they held, when they were fetched and loaded, and errors."""
-    _show(demo, CHECKPOINTS, {"limit": limit})
+    _show(demo, CHECKPOINTS, {"limit": limit}, choose_output(as_json, as_csv), "fills")
 
 
-def _show(demo: bool, query: LiteralString, parameters: dict[str, object]) -> int:
-    """Print what the query gives; how many rows that is."""
+def _show(
+    demo: bool,
+    query: LiteralString,
+    parameters: dict[str, Any],
+    output: Output,
+    of: str,
+    span: tuple[date | None, date | None] = (None, None),
+) -> int:
+    """Print what the query gives, and why that is nothing; how many rows it is."""
     with open_existing(load_settings(demo)) as url, connect(url, "hl show") as connection:
         found = read_rows(connection, query, parameters)
-    table = Table(*found.columns, box=None, header_style="bold")
-    for row in found.rows:
-        table.add_row(*("" if value is None else _cell(value) for value in row))
-    (wide if table.row_count else console).print(table if table.row_count else "nothing there", highlight=False)
-    return table.row_count
+        if not found.rows:
+            explain_nothing(connection, of, *span, coin=parameters.get("coin"), wallet=parameters.get("wallet"))
+    print_rows(found, output)
+    return len(found.rows)
 
 
 def _check_period(period: str) -> None:
@@ -135,13 +156,3 @@ def _check_wallet(wallet: str | None) -> str | None:
     if wallet is not None and not re.fullmatch(r"0x[0-9a-fA-F]{40}", wallet):
         fail(f"--wallet is {wallet!r}, must be 0x and 40 hex digits", code=ExitCode.USAGE)
     return wallet
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, Decimal):
-        return f"{value.normalize():f}" if value else "0"
-    if isinstance(value, dict):
-        return escape(", ".join(f"{amount} {token}" for token, amount in value.items()))
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")[:-6]
-    return escape(str(value))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
+from typing import Annotated, Any
 
+import psycopg
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from hl_pipeline.cli.exit_codes import ExitCode
+from hl_pipeline.cli.output import AsJson, Output, choose_output, print_json, print_rows
 from hl_pipeline.cli.terminal import (
     Demo,
     FirstDay,
     LastDay,
     check_order,
     console,
+    errors,
     fail,
     load_settings,
     open_existing,
@@ -24,89 +29,200 @@ from hl_pipeline.cli.terminal import (
 from hl_pipeline.settings import Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError, connect
 from hl_pipeline.warehouse.dirty_days import read_dirty
-from hl_pipeline.warehouse.spending import read_spent
+from hl_pipeline.warehouse.show_queries import Rows
+from hl_pipeline.warehouse.spending import Spent, read_spent
 from hl_pipeline.warehouse.status_queries import (
+    CoveredHour,
+    FillsDayStatus,
+    StatusDay,
+    read_days_with_holes,
     read_failed_objects,
     read_fills_days,
+    read_hours,
     read_stale_objects,
     read_status_days,
 )
 from hl_pipeline.warehouse.urls import hide_password
 
 
-def status(demo: Demo = False, first: FirstDay = None, last: LastDay = None) -> None:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the database has and lacks."""
+
+    server_version: str
+    days: list[FillsDayStatus]
+    statuses: list[StatusDay]
+    spent: Spent
+    wallets: dict[str, int]
+    load_again: dict[date, str]
+    download_again: list[str]
+    changed_since: list[tuple[date, str]]
+    failed: list[tuple[str, str]]
+    holes: set[tuple[date, str]]
+
+
+def status(
+    demo: Demo = False,
+    first: FirstDay = None,
+    last: LastDay = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The days, or with --from and --to their hours, as CSV.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="End with 3 where something of the loaded days lacks that nobody has acknowledged.")
+    ] = False,
+) -> None:
     """Settings (secrets hidden), whether database and lake can be reached, and which days are there. With --from and --to: what
     is there of those days, hour by hour, and what lacks.
     """
+    output = choose_output(as_json, as_csv)
+    settings = load_settings(demo)
+    if first is not None or last is not None:
+        if check:
+            fail("--check is of all days that are loaded: leave out --from and --to", code=ExitCode.USAGE)
+        _print_span(settings, first, last, output)
+        return
+    if output == Output.TABLE:
+        _print_settings(settings)
+    with open_existing(settings) as url, connect(url, "hl status") as connection:
+        found = _read(connection)
+    match output:
+        case Output.TABLE:
+            _print_found(found, settings, url)
+        case Output.JSON:
+            shown = {variable(name): _show_setting(settings, name) for name in Settings.model_fields}
+            print_json({"settings": shown, "database": hide_password(url), **asdict(found, dict_factory=_without_holes)})
+        case Output.CSV:
+            print_rows(_list_days(found), output)
+    if check and (faults := _find_faults(found)):
+        for fault in faults:
+            errors.print(f"[red]lacking:[/] {escape(fault)}")
+        raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _read(connection: psycopg.Connection) -> _Found:
     # With polars: other commands do without.
     from hl_pipeline.warehouse.backfill_progress import count_wallets_by_state
     from hl_pipeline.warehouse.ledger import read_reset
 
-    settings = load_settings(demo)
-    if first is not None or last is not None:
-        _print_calendar(settings, first, last)
-        return
+    return _Found(
+        server_version=connection.info.parameter_status("server_version") or "",
+        days=read_fills_days(connection),
+        statuses=read_status_days(connection),
+        spent=read_spent(connection),
+        wallets=dict(count_wallets_by_state(connection)),
+        load_again=dict(read_dirty(connection)),
+        download_again=sorted(key for _, key in read_reset(connection)),
+        changed_since=read_stale_objects(connection),
+        failed=read_failed_objects(connection),
+        holes=read_days_with_holes(connection),
+    )
+
+
+def _find_faults(found: _Found) -> list[str]:
+    """What lacks, a line each. A hole that was acknowledged is none, nor what is not due yet."""
+    faults = [
+        f"{day.date}: {kind} {day.state or 'not judged'}"
+        for kind, days in (("fills", found.days), ("twap_statuses", found.statuses))
+        for day in days
+        if day.state is None or (day.state == "incomplete" and (day.date, kind) in found.holes)
+    ]
+    faults += [f"{day.date}: statistics or TWAPs are not of these fills" for day in found.days if day.lacks_statistics]
+    faults += [f"{day.date}: hl.twaps is not of these statuses" for day in found.statuses if day.lacks_twaps]
+    faults += [f"{day}: to be loaded again: {reason}" for day, reason in found.load_again.items()]
+    faults += [f"{day}: {key} has come anew since" for day, key in found.changed_since]
+    return faults + [f"{key}: {error}" for key, error in found.failed]
+
+
+def _list_days(found: _Found) -> Rows:
+    """A row each day of fills, and of statuses."""
+    fills = [(day.date, "fills", day.state, day.rows, day.duplicates, day.loaded_at, day.is_thinned) for day in found.days]
+    statuses = [(day.date, "twap_statuses", day.state, day.rows, None, None, None) for day in found.statuses]
+    return Rows(
+        ["date", "what", "state", "rows", "duplicates", "loaded_at", "is_thinned"], sorted([*fills, *statuses], key=_by_day)
+    )
+
+
+def _by_day(row: tuple[Any, ...]) -> tuple[date, str]:
+    return row[0], row[1]
+
+
+def _without_holes(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if name != "holes"}
+
+
+def _show_setting(settings: Settings, name: str) -> str | None:
+    value = getattr(settings, name)
+    if value in (None, ""):
+        return None
+    return hide_password(value.get_secret_value()) if hasattr(value, "get_secret_value") else str(value)
+
+
+def _print_settings(settings: Settings) -> None:
     table = Table("setting", "value", box=None, header_style="bold")
     for name in Settings.model_fields:
-        value = getattr(settings, name)
-        shown = hide_password(value.get_secret_value()) if hasattr(value, "get_secret_value") else str(value)
-        table.add_row(variable(name), "[dim]unset[/]" if value is None else shown)
+        shown = _show_setting(settings, name)
+        table.add_row(variable(name), "[dim]unset[/]" if shown is None else escape(shown))
     console.print(table)
     console.print(f"\nlake      {_describe_lake(settings)}")
-    with open_existing(settings) as url, connect(url, "hl status") as connection:
-        console.print(f"database  {hide_password(url)}: PostgreSQL {connection.info.parameter_status('server_version')}")
-        fills, statuses = read_fills_days(connection), read_status_days(connection)
-        spent = read_spent(connection)
-        wallets = count_wallets_by_state(connection)
-        dirty = read_dirty(connection)
-        reset = read_reset(connection)
-        failed, stale = read_failed_objects(connection), read_stale_objects(connection)
+
+
+def _print_found(found: _Found, settings: Settings, url: str) -> None:
+    spent = found.spent
+    console.print(f"database  {hide_password(url)}: PostgreSQL {found.server_version}")
     if spent.requests or settings.s3_budget_usd is not None:
         budget = "" if settings.s3_budget_usd is None else f" of ${settings.s3_budget_usd:,}"
         console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {spent.requests:,} requests", highlight=False)
-    console.print(f"days      {len(fills)}, {sum(day.rows for day in fills):,} fills")
-    for day in fills:
+    console.print(f"days      {len(found.days)}, {sum(day.rows for day in found.days):,} fills")
+    for day in found.days:
         place = "  [dim]in the lake alone[/]" if day.is_thinned else ""
         place += "  [yellow]statistics or TWAPs are not of these fills: run again[/]" if day.lacks_statistics else ""
         loaded = f"{day.duplicates} duplicates dropped  loaded {day.loaded_at:%Y-%m-%d %H:%M}"
         console.print(f"  {day.date}  {day.state or '':<10}  {day.rows:>12,} fills  {loaded}{place}", highlight=False)
-    console.print(f"statuses  {len(statuses)} days, {sum(day.rows for day in statuses):,} events of TWAPs")
-    for day in statuses:
+    console.print(f"statuses  {len(found.statuses)} days, {sum(day.rows for day in found.statuses):,} events of TWAPs")
+    for day in found.statuses:
         place = "  [yellow]hl.twaps is not of these: run again[/]" if day.lacks_twaps else ""
         why = f"  {day.explanation}" if day.state in ("incomplete", "pending") else ""
         console.print(f"  {day.date}  {day.state:<10}  {day.rows:>12,} events{escape(why)}{place}", highlight=False)
-    if wallets:
-        states = ", ".join(f"{count:,} {state}" for state, count in wallets.items())
+    if found.wallets:
+        states = ", ".join(f"{count:,} {state}" for state, count in found.wallets.items())
         console.print(f"wallets   asked of the info API: {states}", highlight=False)
-    for day, reason in dirty.items():
+    for day, reason in found.load_again.items():
         console.print(f"  [yellow]load again[/] {day}: {escape(reason)} (`{program()} ingest --dirty`)", highlight=False)
-    if reset:
+    if again := len(found.download_again):
         console.print(
-            f"  [yellow]{len(reset)} objects are to be downloaded again[/] (`{program()} reset checkpoint`)", highlight=False
+            f"  [yellow]{again} objects are to be downloaded again[/] (`{program()} reset checkpoint`)", highlight=False
         )
-    for day, key in stale:
+    for day, key in found.changed_since:
         console.print(f"  [yellow]load again[/] {day}: {escape(key)} has come anew since", highlight=False)
-    for key, error in failed:
+    for key, error in found.failed:
         console.print(f"  [red]failed[/] {escape(key)}: {escape(error)}", highlight=False)
 
 
-def print_url(demo: Demo = False) -> None:
+def print_url(
+    demo: Demo = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Of sessions that can change nothing.")] = False,
+) -> None:
     """The URL of the running database, for psql and other clients."""
-    from hl_pipeline.warehouse.connect import find_database_url
+    from hl_pipeline.warehouse.connect import find_database_url, find_read_only_url
 
     try:
-        typer.echo(find_database_url(load_settings(demo)))
+        typer.echo((find_read_only_url if read_only else find_database_url)(load_settings(demo)))
     except NoDatabaseError as error:
         fail(str(error))
 
 
-def _print_calendar(settings: Settings, first: date | None, last: date | None) -> None:
+def _print_span(settings: Settings, first: date | None, last: date | None, output: Output) -> None:
     from hl_pipeline.cli.calendar import read_calendar
 
     if first is None or last is None:
         fail(f"{'--from' if first is None else '--to'} lacks: both days are needed", code=ExitCode.USAGE)
     check_order(first, last)
     with open_existing(settings) as url, connect(url, "hl status") as connection:
+        if output != Output.TABLE:
+            names = [field.name for field in fields(CoveredHour)]
+            hours = [tuple(getattr(hour, name) for name in names) for hour in read_hours(connection, first, last)]
+            print_rows(Rows(names, hours), output)
+            return
         for line in read_calendar(connection, first, last):
             console.print(line, highlight=False)
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hl_pipeline.cli.exit_codes import ExitCode
-from hl_pipeline.settings import NONE, PREFIX, RESOLVED, DemoSettings, Settings, variable
+from hl_pipeline.settings import NONE, PREFIX, RESOLVED, DemoSettings, Settings, check_path_prefix, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError
 from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
@@ -30,6 +30,14 @@ wide = Console(width=10_000)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 Demo = Annotated[bool, typer.Option("--demo", help="The demo's own home (.hl-demo) and settings instead of yours.")]
+
+
+def parse_prefix(text: str) -> str:
+    """A path prefix as it is typed. Raises BadParameter."""
+    try:
+        return check_path_prefix(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} {error}") from None
 
 
 def parse_day(text: str | date) -> date:

@@ -9,13 +9,20 @@ from typing import Annotated
 import typer
 
 from hl_pipeline.cli.exit_codes import ExitCode
-from hl_pipeline.cli.terminal import Demo, check_days, fail, load_settings, open_installation, parse_day
+from hl_pipeline.cli.terminal import Demo, check_days, fail, load_settings, open_installation, parse_day, parse_prefix
+from hl_pipeline.settings import Settings
 
 
 def up(
     demo: Demo = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the UI.")] = None,
     api_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the REST API.")] = None,
+    path_prefix: Annotated[
+        str | None, typer.Option(parser=parse_prefix, metavar="PATH", help="Of the UI, behind a proxy that leaves it: /dagster.")
+    ] = None,
+    api_path_prefix: Annotated[
+        str | None, typer.Option(parser=parse_prefix, metavar="PATH", help="Of the REST API, behind a proxy: /hl.")
+    ] = None,
     first: Annotated[
         date | None,
         typer.Option(
@@ -37,7 +44,7 @@ def up(
     from hl_pipeline.ops.services import AlreadyUpError, give_api_its_database, run_services
 
     days = _days_to_fill(first, last)
-    settings = load_settings(demo)
+    settings = _with_prefixes(load_settings(demo), path_prefix, api_path_prefix)
     with open_installation(settings) as url:
         give_api_its_database(url)
         try:
@@ -53,15 +60,24 @@ def api(
     demo: Demo = False,
     host: Annotated[str, typer.Option(help="Address to listen on: it asks nobody who they are.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
+    path_prefix: Annotated[
+        str | None, typer.Option(parser=parse_prefix, metavar="PATH", help="Before all its paths, behind a proxy: /hl.")
+    ] = None,
 ) -> None:
     """Start PostgreSQL (unless HL_DATABASE_URL is set) and the REST API alone; Ctrl-C stops them."""
     from hl_pipeline.ops.services import give_api_its_database, run_api
 
-    settings = load_settings(demo)
+    settings = _with_prefixes(load_settings(demo), None, path_prefix)
     with open_installation(settings) as url:
         give_api_its_database(url)
         code = run_api(host, port or settings.api_port)
     raise typer.Exit(code)
+
+
+def _with_prefixes(settings: Settings, ui: str | None, api: str | None) -> Settings:
+    """The settings with the prefixes that were given as options."""
+    given = {"path_prefix": ui, "api_path_prefix": api}
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 def _days_to_fill(first: date | None, last: date | None) -> list[date]:

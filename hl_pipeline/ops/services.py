@@ -49,11 +49,17 @@ def commands(port: int, api_port: int) -> dict[str, list[str]]:
     programs = Path(sys.executable).parent
     workspace = ["-w", str(dagster_file("workspace.yaml"))]
     return {
-        "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(port), *workspace],
+        "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(port), *_path_prefix(), *workspace],
         # Its code servers are told to end each minute, and would say so each minute.
         "daemon": [str(programs / "dagster-daemon"), "run", "--code-server-log-level", "error", *workspace],
         "api": api_command(_HOST, api_port),
     }
+
+
+def _path_prefix() -> list[str]:
+    """The webserver's option; the API reads its own prefix from the environment itself."""
+    prefix = os.environ.get("HL_PATH_PREFIX")
+    return ["--path-prefix", prefix] if prefix else []
 
 
 def api_command(host: str, port: int) -> list[str]:
@@ -72,7 +78,8 @@ def give_api_its_database(url: str) -> None:
 
 def run_api(host: str, port: int) -> int:
     """Run the REST API in this terminal until Ctrl-C (exit code 0) or until it ends by itself (its own)."""
-    print(f"\n  REST API: http://{host}:{port}   how to ask it: http://{host}:{port}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
+    url = f"http://{host}:{port}{os.environ.get('HL_API_PATH_PREFIX', '')}"
+    print(f"\n  REST API: {url}   how to ask it: {url}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
     child = subprocess.Popen(api_command(host, port), start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: child.terminate())
@@ -205,14 +212,14 @@ def _watch(
 def _announce(
     port: int, api_port: int, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
 ) -> None:
-    ui = f"http://{_HOST}:{port}"
+    ui = f"http://{_HOST}:{port}{os.environ.get('HL_PATH_PREFIX', '')}"
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and not stop.wait(0.5):
         try:
             requests.get(f"{ui}/server_info", timeout=2).raise_for_status()
         except requests.RequestException:
             continue
-        api = f"REST API: http://{_HOST}:{api_port}/docs"
+        api = f"REST API: http://{_HOST}:{api_port}{os.environ.get('HL_API_PATH_PREFIX', '')}/docs"
         print(f"\n  Dagster UI: {ui}   {api}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
         break
     while once_up is not None and not stop.is_set():

@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.embedded import embedded_url, running_url
-from hl_pipeline.warehouse.urls import BadUrlError, database_of, hide_password, parse_url, with_database
+from hl_pipeline.warehouse.urls import BadUrlError, database_of, hide_password, parse_url, read_only_url, with_database
 
 OLDEST_POSTGRES = 16
 
@@ -44,6 +44,8 @@ _PIN = sql.SQL("SELECT {}").format(
     sql.SQL(", ").join(sql.SQL("set_config({}, {}, false)").format(name, setting) for name, setting in SESSION.items())
 )
 _PROBES, _ROUNDS = 3, 3
+_READER = "hl_reader"
+_MAY_READ_ONLY = "SELECT pg_has_role(rolname, 'SET') FROM pg_roles WHERE rolname = 'hl_reader'"
 _COPYING = {ExecStatus.COPY_IN, ExecStatus.COPY_OUT}  # what is being copied is ended by psycopg
 
 
@@ -84,6 +86,17 @@ def find_database_url(settings: Settings) -> str:
             "run `hl up` and leave it running, or set HL_DATABASE_URL"
         )
     return url
+
+
+def find_read_only_url(settings: Settings) -> str:
+    """As `find_database_url`, of sessions that only read: with the role hl_reader, which may nothing else, where it can be taken.
+
+    Raises NoDatabaseError.
+    """
+    url = find_database_url(settings)
+    with connect(url, "hl url") as connection:
+        row = connection.execute(_MAY_READ_ONLY).fetchone()
+    return read_only_url(url, _READER if row == (True,) else None)
 
 
 def find_dagster_url(settings: Settings) -> str:

@@ -41,6 +41,14 @@ _HOURS = """
 SELECT source, object_date, object_hour, state, expected, why, note FROM hl.coverage WHERE object_date BETWEEN %s AND %s
 ORDER BY object_date, object_hour NULLS LAST
 """
+# The last fills of a day stand in the first object of the next one.
+_DAYS_WITH_HOLES = """
+SELECT object_date, CASE source WHEN 'twap_statuses' THEN source ELSE 'fills' END FROM hl.coverage
+WHERE is_hole AND state <> 'acknowledged'
+UNION
+SELECT object_date - 1, 'fills' FROM hl.coverage
+WHERE is_hole AND state <> 'acknowledged' AND source <> 'twap_statuses' AND object_hour = 0
+"""
 _FILLS_VERDICTS = "SELECT date, state, edges FROM hl.fills_days WHERE date BETWEEN %s AND %s"
 _STATUS_VERDICTS = "SELECT date, state, '{}'::text[] FROM hl.twap_days WHERE date BETWEEN %s AND %s"
 
@@ -148,6 +156,11 @@ def read_hours(connection: psycopg.Connection, first: date, last: date) -> list[
     """What hl.coverage has of the objects of a span of days (both included), by day and hour."""
     with connection.cursor(row_factory=class_row(CoveredHour)) as cursor:
         return cursor.execute(_HOURS, [first, last]).fetchall()
+
+
+def read_days_with_holes(connection: psycopg.Connection) -> set[tuple[date, str]]:
+    """Days, each with `fills` or `twap_statuses`, that lack something now that nobody has acknowledged."""
+    return set(connection.execute(_DAYS_WITH_HOLES).fetchall())
 
 
 def read_fills_verdicts(connection: psycopg.Connection, first: date, last: date) -> Days:

@@ -65,6 +65,13 @@ def with_database(url: str, name: str) -> str:
     return build_url(parse_url(url) | {"dbname": name})
 
 
+def read_only_url(url: str, role: str | None = None) -> str:
+    """The URL of sessions whose transactions only read, in `role` if one is given. Raises BadUrlError."""
+    parameters = parse_url(url)
+    options = [parameters.get("options", ""), "-c default_transaction_read_only=on", f"-c role={role}" if role else ""]
+    return build_url(parameters | {"options": " ".join(filter(None, options))})
+
+
 def url_for_sqlalchemy(url: str, driver: str) -> str:
     """`url` as SQLAlchemy reads it: a `driver` is named, and what libpq knows beyond its five parts is in the query.
 

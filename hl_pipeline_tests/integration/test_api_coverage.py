@@ -218,13 +218,13 @@ def test_files_have_the_fields_and_values_of_json(api: Api, path: str, name: str
         (
             HOURS,
             {"dataset": "fills"},
-            {"dataset": "Input should be 'node_trades', 'node_fills', 'node_fills_by_block' or 'twap_statuses'"},
+            {"dataset": "must be 'node_trades', 'node_fills', 'node_fills_by_block' or 'twap_statuses'"},
         ),
-        (HOURS, {"state": "hole"}, {"state": f"Input should be {STATES}"}),
+        (HOURS, {"state": "hole"}, {"state": f"must be {STATES}"}),
         (HOURS, {"is_hole": "1"}, {"is_hole": "must be true or false"}),
         (HOURS, {"start": "2026-03-01T00:00:00Z"}, {"start": "must be a day like 2025-11-03"}),
         (HOURS, {"end": "2026-02-28"}, {"end": "must not be before start"}),
-        (DAYS, {"what": "candles"}, {"what": "Input should be 'fills' or 'twap_statuses'"}),
+        (DAYS, {"what": "candles"}, {"what": "must be 'fills' or 'twap_statuses'"}),
         (
             DAYS,
             {"dataset": BY_BLOCK},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Generator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -218,6 +219,57 @@ def test_a_file_has_a_name(api: Api) -> None:
     assert name == f'attachment; filename="twaps-{WALLET}-20251101-20251130.parquet"'
     head = requests.head(api.url + FILLS, params=asked, timeout=60)
     assert (head.status_code, head.content, head.headers["content-type"]) == (200, b"", CSV)
+
+
+@pytest.mark.parametrize("chosen", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("path", "beside"),
+    [
+        (FILLS, {"wallet": WALLET}),
+        (TWAPS, {"wallet": WALLET}),
+        ("/api/v1/candles", {"coin": "SOL"}),
+        ("/api/v1/stats/daily", {}),
+        ("/api/v1/stats/users", {"wallet": WALLET, "period": "week"}),
+    ],
+)
+def test_a_file_of_days_that_are_not_there_says_so(api: Api, path: str, beside: dict[str, str], chosen: str) -> None:
+    """As JSON does; of a wallet before the buckets also what the info API was asked for."""
+    asked = {**beside, "start": "2024-02-01", "end": "2024-02-03"}
+    answer = api.get(path, **asked)
+    assert answer["coverage"] == [{"from": "2024-02-01", "to": "2024-02-03", "state": "absent", "note": "not loaded"}]
+    assert ("info_api" in answer) == ("wallet" in beside)
+    told = {name: answer[name] for name in ("coverage", "info_api") if name in answer}
+    response = api.ask(path, **asked, format=chosen)
+    head = requests.head(api.url + path, params={**asked, "format": chosen}, timeout=60)
+    for headers in (response.headers, head.headers):
+        assert json.loads(headers["x-coverage"]) == told["coverage"]
+        assert ("x-info-api" in headers) == ("info_api" in told)
+        assert json.loads(headers.get("x-info-api", "null")) == told.get("info_api")
+        assert "x-coverage-left-off" not in headers
+    if chosen == "parquet":
+        table = _read_parquet(response)
+        assert table.num_rows == 0
+        metadata = {name.decode(): json.loads(text) for name, text in table.schema.metadata.items()}
+        assert metadata == told
+    else:
+        assert response.text.count("\n") == 1
+
+
+def test_coverage_of_many_days_is_cut_in_the_header_and_whole_in_the_file(database_url: str, tmp_path: Path) -> None:
+    with connect(database_url, "test") as connection:
+        for day in range(1, 31, 2):
+            why = {"state": "incomplete", "explanation": f"hour {day} lacks — “{'x' * 300}”"}
+            add(connection, "fills_days", {"date": f"2025-11-{day:02}", **why})
+            add(connection, "coverage", {"object_date": f"2025-11-{day:02}", "object_hour": 3, "found": "missing"})
+    with serving(database_url, tmp_path) as api:
+        truth = api.get(FILLS, **NOVEMBER)["coverage"]
+        response = api.ask(FILLS, **NOVEMBER, format="parquet")
+    shown, left = json.loads(response.headers["x-coverage"]), int(response.headers["x-coverage-left-off"])
+    assert len(response.headers["x-coverage"]) <= 4_100
+    assert shown == [{name: value for name, value in run.items() if name != "hours"} for run in truth[: len(shown)]]
+    assert (len(truth), 0 < left < 30) == (30, True)
+    assert len(shown) + left == len(truth)
+    assert json.loads(_read_parquet(response).schema.metadata[b"coverage"]) == truth
 
 
 @pytest.mark.parametrize("chosen", ["csv", "parquet"])

@@ -126,7 +126,7 @@ def test_an_answer_says_what_was_asked(api: Api) -> None:
     assert api.get(DAILY, coin="SOL", **days) == {**days, "coin": "SOL", "stats": [], "next_cursor": None, "coverage": absent}
     assert api.get(USERS, **days) == {**days, "wallet": None, "stats": [], "next_cursor": None, "coverage": absent}
     candles = api.get(CANDLES, coin="SOL", **days)
-    head = {"coin": "SOL", "start": "2025-11-03T00:00:00Z", "end": "2025-11-04T23:59:59.999999Z"}
+    head = {"coin": "SOL", "interval": "1m", "start": "2025-11-03T00:00:00Z", "end": "2025-11-04T23:59:59.999999Z"}
     assert candles == {**head, "candles": [], "next_cursor": None, "coverage": absent}
 
 
@@ -362,29 +362,29 @@ def test_a_range_of_centuries_is_answered_at_once(api: Api, rows: psycopg.Connec
 @pytest.mark.parametrize(
     ("path", "parameters", "wrong"),
     [
-        (FILLS, {"wallet": "0x12"}, {"wallet": "String should match pattern '^0[xX][0-9a-fA-F]{40}$'"}),
-        (FILLS, {"wallet": WALLET + "0"}, {"wallet": "String should match pattern '^0[xX][0-9a-fA-F]{40}$'"}),
+        (FILLS, {"wallet": "0x12"}, {"wallet": "must be 0x and 40 hexadecimal digits"}),
+        (FILLS, {"wallet": WALLET + "0"}, {"wallet": "must be 0x and 40 hexadecimal digits"}),
         (FILLS, {"wallet": WALLET, "end": "2025-10-31"}, {"end": "must not be before start"}),
-        (FILLS, {"wallet": WALLET, "limit": 0}, {"limit": "Input should be greater than or equal to 1"}),
-        (FILLS, {"wallet": WALLET, "limit": 5001}, {"limit": "Input should be less than or equal to 5000"}),
+        (FILLS, {"wallet": WALLET, "limit": 0}, {"limit": "must be at least 1"}),
+        (FILLS, {"wallet": WALLET, "limit": 5001}, {"limit": "must be at most 5000"}),
         (FILLS, {"wallet": WALLET, "limit": "1_0"}, {"limit": "must be a whole number"}),
         (FILLS, {"wallet": WALLET, "limit": "10.0"}, {"limit": "must be a whole number"}),
         (FILLS, {"wallet": WALLET, "start": "2022-12-31"}, {"start": "must be from 2023-01-01 to 2200-12-31"}),
         (FILLS, {"wallet": WALLET, "start": "2023-01-01T00:00:00+00:01"}, {"start": "must be from 2023-01-01 to 2200-12-31"}),
         (FILLS, {"wallet": WALLET, "end": "2201-01-01"}, {"end": "must be from 2023-01-01 to 2200-12-31"}),
-        (FILLS, {"coin": ""}, {"coin": "String should match pattern '^[^\\x00-\\x20\\x7f]{1,64}$'"}),
-        (FILLS, {"coin": "A\x00B"}, {"coin": "String should match pattern '^[^\\x00-\\x20\\x7f]{1,64}$'"}),
+        (FILLS, {"coin": ""}, {"coin": "must be a coin, 1 to 64 characters without a space: SOL, "}),
+        (FILLS, {"coin": "A\x00B"}, {"coin": "must be a coin, 1 to 64 characters without a space: SOL, "}),
         (FILLS, {"coin": "SOL", "offset": 1}, {"offset": "is no parameter of this path; there are: "}),
-        (FILLS, {"coin": "SOL", "format": "xml"}, {"format": "Input should be 'json', 'csv' or 'parquet'"}),
+        (FILLS, {"coin": "SOL", "format": "xml"}, {"format": "must be 'json', 'csv' or 'parquet'"}),
         (DAILY, {"start": "2025-11-03T00:00:00Z"}, {"start": "must be a day like 2025-11-03"}),
         (DAILY, {"end": "2025-10-31"}, {"end": "must not be before start"}),
         (DAILY, {"start": "1999-01-01"}, {"start": "must be from 2023-01-01 to 2200-12-31"}),
         (DAILY, {"wallet": WALLET}, {"wallet": "is no parameter of this path; there are: coin, start, end, limit, cursor"}),
         (USERS, {"coin": "SOL"}, {"coin": "is no parameter of this path; there are: wallet, start, end, limit, cursor"}),
-        (CANDLES, {}, {"coin": "Field required"}),
-        ("/api/v1/twaps", {}, {"wallet": "Field required"}),
+        (CANDLES, {}, {"coin": "is required"}),
+        ("/api/v1/twaps", {}, {"wallet": "is required"}),
         ("/api/v1/twaps", {"wallet": WALLET, "latest_per_twap": "1"}, {"latest_per_twap": "must be true or false"}),
-        ("/api/v1/twaps", {"wallet": WALLET, "offset": -1}, {"offset": "Input should be greater than or equal to 0"}),
+        ("/api/v1/twaps", {"wallet": WALLET, "offset": -1}, {"offset": "must be at least 0"}),
         ("/api/v1/twaps", {"wallet": WALLET, "coin": "SOL"}, {"coin": "is no parameter of this path; there are: "}),
     ],
 )

@@ -81,11 +81,11 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--hour", "24"], {}, "--hour is 24, must be 0 to 23"),
         ([*_ACKNOWLEDGE, "node_fills"], {}, "--note TEXT (why it is known) or --undo must be given"),
         ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--undo"], {}, "or --undo must be given, not both"),
-        (["status"], {"HL_PORT": "many"}, "HL_PORT: Input should be a valid integer"),
-        (["status"], {"HL_PORT": "70000"}, "HL_PORT: Input should be less than or equal to 65535 (it is '70000')"),
-        (["status"], {"HL_DATABASE_URL": "mysql://x"}, "HL_DATABASE_URL: Value error, must begin with postgresql://"),
+        (["status"], {"HL_PORT": "many"}, "HL_PORT: must be a valid integer"),
+        (["status"], {"HL_PORT": "70000"}, "HL_PORT: must be less than or equal to 65535 (it is '70000')"),
+        (["status"], {"HL_DATABASE_URL": "mysql://x"}, "HL_DATABASE_URL: must begin with postgresql://"),
         (["status"], {"HL_BAD_LINES_MAX_SHARE": "2"}, "HL_BAD_LINES_MAX_SHARE"),
-        (["status"], {"HL_LAKE_URL": "gs://bucket/lake"}, "HL_LAKE_URL: Value error, must be a directory or s3://bucket/prefix"),
+        (["status"], {"HL_LAKE_URL": "gs://bucket/lake"}, "HL_LAKE_URL: must be a directory or s3://bucket/prefix"),
     ],
 )
 def test_bad_input_is_named_and_changes_nothing(
@@ -102,7 +102,7 @@ def test_bad_options_and_settings_end_the_program_with_2(tmp_path: Path, users_e
     option = run_program(tmp_path, users_environment, "show", "fills", "--wallet", "0x12")
     assert (option.returncode, "--wallet is '0x12', must be 0x and 40 hex digits" in option.stderr) == (2, True)
     setting = run_program(tmp_path, {**users_environment, "HL_PORT": "many"}, "status")
-    assert (setting.returncode, "HL_PORT: Input should be a valid integer" in setting.stderr) == (2, True)
+    assert (setting.returncode, "HL_PORT: must be a valid integer" in setting.stderr) == (2, True)
     assert "Traceback" not in option.stderr + setting.stderr
 
 

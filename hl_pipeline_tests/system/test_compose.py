@@ -73,6 +73,7 @@ def test_runs_are_handed_every_setting() -> None:
         "HL_DAGSTER_DATABASE_URL",  # follows from HL_DATABASE_URL
         "HL_PORT",  # the port on this machine, of the webserver
         "HL_API_PORT",  # the same of the API
+        "HL_PATH_PREFIX",  # there it is Dagster's own variable
         "HL_RUNS_AT_ONCE",  # of the daemon, which starts runs
     }
 

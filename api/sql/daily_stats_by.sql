@@ -1,0 +1,27 @@
+-- hl.daily_stats_by: period by period, in each the coins with the most (or the least) of something first. After a row: the period,
+-- the value by which it was sorted, and the coin; no coin: from the beginning.
+WITH valued AS (
+    SELECT *, coalesce(period_start, '-infinity') AS start,
+           CASE %(sort)s::text WHEN 'notional' THEN notional WHEN 'volume' THEN volume WHEN 'trades' THEN trades
+                               WHEN 'fills' THEN fills WHEN 'fees_in_quote' THEN fees_in_quote
+                               WHEN 'liquidation_notional' THEN liquidation_notional WHEN 'twap_notional' THEN twap_notional
+                               WHEN 'builder_notional' THEN builder_notional END
+           * CASE %(order)s::text WHEN 'asc' THEN -1 ELSE 1 END AS value
+    FROM hl.daily_stats_by(%(period)s, %(start)s, %(end)s) WHERE %(coin)s::text IS NULL OR coin = %(coin)s
+), placed AS (
+    SELECT *, row_number() OVER (PARTITION BY start ORDER BY value DESC NULLS LAST, coin) AS place FROM valued
+), cut AS (
+    SELECT %(after_value)s::numeric * CASE %(order)s::text WHEN 'asc' THEN -1 ELSE 1 END AS after_value
+)
+SELECT period_start, days, coin, kind, fills::bigint AS fills, non_market_rows::bigint AS non_market_rows,
+       fees_known::bigint AS fees_known, fees_in_quote, trades::bigint AS trades, volume, notional, buys::bigint AS buys,
+       sells::bigint AS sells, buy_volume, sell_volume, buy_notional, sell_notional, liquidations::bigint AS liquidations,
+       liquidation_notional, twap_volume, twap_notional, builder_volume, builder_notional, open, high, low, close, fees,
+       is_complete, vwap
+FROM placed, cut
+WHERE (%(top)s::bigint IS NULL OR place <= %(top)s)
+  AND (%(after_coin)s::text IS NULL OR start > %(after_start)s::date
+       OR start = %(after_start)s::date
+          AND (value < after_value OR value IS NULL AND after_value IS NOT NULL
+               OR value IS NOT DISTINCT FROM after_value AND coin > %(after_coin)s))
+ORDER BY start, value DESC NULLS LAST, coin LIMIT %(limit)s
