@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ _POLL_SECONDS = 2.0
 _AT_ONCE = 200
 _ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 _LONGEST_REASON = 300
+_CLASS = re.compile(r"^[\w.]+(?:Error|Exception|Failure): ")
 
 
 @dataclass(slots=True)
@@ -81,7 +83,8 @@ def _explain(instance: DagsterInstance, run_id: str) -> str:
     errors = [event.step_failure_data.error for event in failures]
     causes = [(error.cause or error).message for error in errors if error is not None]
     causes = causes or [event.message or "" for event in _events(instance, run_id, DagsterEventType.RUN_FAILURE)]
-    text = " ".join("; ".join(causes).split())
+    # Without the path of the error's class.
+    text = " ".join("; ".join(_CLASS.sub("", cause) for cause in causes).split())
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
 
 

@@ -36,6 +36,8 @@ _HOST = "127.0.0.1"
 # Of a run, its line tells; its own lines have its id.
 _OF_RUN = re.compile(r" - [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} - ")
 _WARNING = re.compile(r" - (WARNING|ERROR|CRITICAL) - |^(WARNING|ERROR|CRITICAL):")
+# The daemon's first start is no reason to warn anybody.
+_HARMLESS = re.compile(r"No cursor for event type \S+, ignoring older events")
 _LAST_WORDS = 3
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -187,7 +189,7 @@ def _forward(name: str, lines: IO[str], log: TextIO, last_words: deque[str]) -> 
 
 def is_warning(line: str) -> bool:
     """Whether a line of a service is for the terminal too: a warning or an error that is not of a run."""
-    return _WARNING.search(line) is not None and _OF_RUN.search(line) is None
+    return bool(_WARNING.search(line)) and not _OF_RUN.search(line) and not _HARMLESS.search(line)
 
 
 def _say(text: str, log: TextIO) -> None:

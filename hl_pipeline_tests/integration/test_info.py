@@ -222,3 +222,8 @@ def test_the_settings_say_where_and_how_often(server: InfoServer, budget: FreeBu
     assert json.dumps(_ask(api).items) == json.dumps(OWN[:2000])
     assert Settings().info_url == "https://api.hyperliquid.xyz/info"
     assert budget.begun == [(120, 18.0)] * 3
+
+
+def test_without_an_info_api_nothing_is_asked_and_the_setting_is_named(budget: FreeBudget) -> None:
+    with pytest.raises(InfoError, match="HL_INFO_URL is none: the info API is not asked"):
+        open_info_api(Settings(info_url="none"), budget)
