@@ -1,16 +1,12 @@
--- As daily_stats_by.sql, of wallets. Fees that were all paid in USDC are their own worth.
+-- As daily_stats_by.sql, of wallets.
 WITH worth AS (
-    SELECT s.*, maker_notional + taker_notional AS notional,
-           coalesce((to_jsonb(s) ->> 'fees_in_quote')::numeric,
-                    CASE WHEN fees IS NOT NULL
-                              AND NOT EXISTS (SELECT FROM json_object_keys(fees) token WHERE token <> 'USDC')
-                         THEN coalesce((fees ->> 'USDC')::numeric, 0) END) AS worth_of_fees
+    SELECT s.*, maker_notional + taker_notional AS notional
     FROM hl.user_stats_by(%(period)s, %(start)s, %(end)s, %(wallet)s) s
 ), valued AS (
     SELECT *, coalesce(period_start, '-infinity') AS start,
            CASE %(sort)s::text WHEN 'notional' THEN notional WHEN 'maker_notional' THEN maker_notional
                                WHEN 'taker_notional' THEN taker_notional WHEN 'fills' THEN fills
-                               WHEN 'closed_pnl' THEN closed_pnl WHEN 'fees_in_quote' THEN worth_of_fees END
+                               WHEN 'closed_pnl' THEN closed_pnl WHEN 'fees_in_quote' THEN fees_in_quote END
            * CASE %(order)s::text WHEN 'asc' THEN -1 ELSE 1 END AS value
     FROM worth
 ), placed AS (
@@ -21,7 +17,7 @@ WITH worth AS (
 SELECT period_start, days, wallet, fills::bigint AS fills, non_market_rows::bigint AS non_market_rows,
        maker_fills::bigint AS maker_fills, taker_fills::bigint AS taker_fills, maker_notional, taker_notional, notional,
        closed_pnl, closed_pnl_known::bigint AS closed_pnl_known, fees_known::bigint AS fees_known,
-       worth_of_fees AS fees_in_quote, first_fill, last_fill, fees, is_complete
+       fees_in_quote, first_fill, last_fill, fees, is_complete
 FROM placed, cut
 WHERE (%(top)s::bigint IS NULL OR place <= %(top)s)
   AND (%(after_wallet)s::text IS NULL OR start > %(after_start)s::date

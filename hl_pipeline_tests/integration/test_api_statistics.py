@@ -70,6 +70,7 @@ def _users() -> list[dict[str, Any]]:
                     "taker_notional": Decimal(chance.randrange(10**12)) / 10**8,
                     "closed_pnl": Decimal(chance.randrange(-(10**9), 10**9)) / 10**7,
                     "fees": fees,
+                    "fees_in_quote": Decimal(fees["USDC"]),
                     "first_fill": time,
                     "last_fill": time + timedelta(hours=1),
                 }
