@@ -166,7 +166,7 @@ def _prepare(directory: Path, values: dict[str, str]) -> dict[str, _Service]:
         here = {"0.0.0.0": "127.0.0.1", "docker/workspace.yaml": str(home / "workspace.yaml")}
         here |= {number: str(port) for number, port in ports.items()}
         return [
-            here.get(word, word).replace(":3000/", f":{ports['3000']}/").replace(":8000/", f":{ports['8000']}/") for word in words
+            here.get(word, word).replace(":3000", f":{ports['3000']}").replace(":8000", f":{ports['8000']}") for word in words
         ]
 
     of_the_image = {name: value for name, value in os.environ.items() if not name.startswith("HL_")} | {
