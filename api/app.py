@@ -53,7 +53,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
 
 def __getattr__(name: str) -> FastAPI:
-    """`app`, made when it is asked for: importing this module reads no settings."""
+    """`app`, created on first access: importing this module reads no settings."""
     if name == "app":
         return create_app()
     raise AttributeError(name)

@@ -33,7 +33,7 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 COVERAGE_HEADERS = {
     "X-Coverage": "`coverage` of the JSON, without its `hours`.",
-    "X-Coverage-Left-Off": "So many runs of days at its end found no room in the header; a Parquet file has them.",
+    "X-Coverage-Left-Off": "How many runs of days at the end did not fit into the header; a Parquet file has them.",
     "X-Info-Api": "`info_api` of the JSON, where it has one.",
 }
 # Servers and proxies take 8 KB of headers in all.

@@ -104,7 +104,7 @@ def write_raw_object(
     with replacing_object(lake, raw_path(object_date, hour, source), bad) as temporary:
         with _parquet_writer(temporary, FILL_SCHEMA) as writer:
             rows = 0
-            for group in _row_groups(watch(decoded)):
+            for group in join_frames(watch(decoded)):
                 writer.write_table(as_arrow(group), row_group_size=group.height)
                 rows += group.height
                 emit(_log, "row_group_written", level=logging.DEBUG, key=key, rows=rows)
@@ -219,8 +219,8 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
     return frame.select(pl.col(n) if n in present else pl.lit(None, NO_FILLS.schema[n]).alias(n) for n in columns)
 
 
-def _row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """`frames` joined until a row group is full: many small ones cost a reader dearly."""
+def join_frames(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """`frames` joined into ones of at least _ROW_GROUP_ROWS rows: many small ones cost their writer and every reader dearly."""
     pending: list[pl.DataFrame] = []
     rows = 0
     for frame in frames:

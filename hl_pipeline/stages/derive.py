@@ -17,7 +17,7 @@ from hl_pipeline.events import emit
 from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
 from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_partial, merge_daily
 from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, merge_user, user_partial
-from hl_pipeline.lake.fills import read_fills_hour, read_hours_of_fills
+from hl_pipeline.lake.fills import join_frames, read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake.partials import read_partial, remove_partials, write_partial
 from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.warehouse.fills_days import read_fills_day
@@ -26,7 +26,6 @@ from hl_pipeline.warehouse.locks import lock_fills_day, lock_table_day
 
 _log = logging.getLogger(__name__)
 _IS_COMPLETE = {"whole": True, "incomplete": False, "pending": False}
-_ROWS_AT_ONCE = 150_000
 _GROWING = ("pending", "incomplete")
 
 
@@ -91,7 +90,7 @@ def make_candles_of_day(day: date, lake: Lake, connection: psycopg.Connection) -
         hours = read_hours_without_candles(connection, day)
         outside = hours_without_objects(lake, day)
         market = (market_of(frame, outside) for frame in hours_of_lake(lake, day, CANDLE_COLUMNS, hours))
-        rows = candles_of_day(_join_hours(market))
+        rows = candles_of_day(join_frames(market))
         made = replace_candles(connection, day, hours, rows)
     emit(_log, "table_loaded", day=day, table="candles", rows=made.rows)
     return Candles(made, time.perf_counter() - started)
@@ -129,7 +128,7 @@ def _partials_of_day(day: date, lake: Lake, statistics: Statistics, outside: set
     is_new = any(partial is None for partial in kept.values())
     if not keep and all(partial is None for partial in kept.values()):
         fills = hours_of_lake(lake, day, statistics.columns)
-        yield from map(statistics.partial, _join_hours(market_of(frame, outside) for frame in fills))
+        yield from map(statistics.partial, join_frames(market_of(frame, outside) for frame in fills))
         return
     for hour in range(24):
         partial = kept.get(hour)
@@ -143,20 +142,6 @@ def _partials_of_day(day: date, lake: Lake, statistics: Statistics, outside: set
         if keep and hour in hours:
             write_partial(lake, statistics.table, day, hour, partial, hours[hour])
         yield partial
-
-
-def _join_hours(hours: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """`hours` joined into frames of at least _ROWS_AT_ONCE rows: of a small hour the work is in the calls, not in the rows."""
-    joined: list[pl.DataFrame] = []
-    rows = 0
-    for frame in hours:
-        joined.append(frame)
-        rows += frame.height
-        if rows >= _ROWS_AT_ONCE:
-            yield pl.concat(joined)
-            joined, rows = [], 0
-    if rows:
-        yield pl.concat(joined)
 
 
 def hours_of_lake(lake: Lake, day: date, columns: Sequence[str], hours: Iterable[int] = range(24)) -> Iterator[pl.DataFrame]:
