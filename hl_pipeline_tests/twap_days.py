@@ -1,32 +1,23 @@
-"""Days with TWAPs through the assets, into a lake and a database, and what is stored of them."""
+"""Days with TWAPs through the stages, into a lake and a database, and what is stored of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
-from dagster import AssetsDefinition, DagsterInstance, ExecuteInProcessResult, materialize
 from psycopg.rows import dict_row
 
-from hl_pipeline.assets.fills import fills
-from hl_pipeline.assets.raw_fills import raw_fills
-from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
-from hl_pipeline.assets.statistics import candles
-from hl_pipeline.assets.twap_statuses import twap_statuses
-from hl_pipeline.assets.twaps import twaps
-from hl_pipeline.definitions import ASSETS, build_resources
-from hl_pipeline.settings import Settings
+from hl_pipeline_tests.days import STAGES, make_day
 from hl_pipeline_tests.naive import twaps as naive_twaps
 from hl_pipeline_tests.naive.statistics import Leg, Row
 from hl_pipeline_tests.naive.twaps import Loaded, Status
 
-RAW = [raw_fills, raw_twap_statuses]
-FROM_LAKE = [fills, candles, twap_statuses, twaps]
+RAW = ["raw_fills", "raw_twap_statuses"]
+FROM_LAKE = ["fills", "candles", "twap_statuses", "twaps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +58,8 @@ def environment_of(place: Place, written: Written) -> dict[str, str]:
     }
 
 
-def materialize_day(
-    place: Place, written: Written, day: date, instance: DagsterInstance, assets: Sequence[AssetsDefinition] = ASSETS
-) -> ExecuteInProcessResult:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment_of(place, written).items():
-            patch.setenv(name, value)
-        resources = build_resources(Settings())
-        return materialize(ASSETS, selection=[*assets], partition_key=str(day), instance=instance, resources=resources)
+def make_twap_day(place: Place, written: Written, day: date, assets: Collection[str] = STAGES.keys()) -> None:
+    make_day(environment_of(place, written), day, assets)
 
 
 def query(place: Place, sql: str) -> list[Row]:

@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance
 
 from hl_pipeline_tests.naive import twaps as naive_twaps
 from hl_pipeline_tests.naive.fills import write_object
@@ -23,7 +22,7 @@ from hl_pipeline_tests.twap_days import (
     Place,
     Written,
     assert_equal,
-    materialize_day,
+    make_twap_day,
     status_key,
     stored_twaps,
 )
@@ -210,9 +209,7 @@ def _iso(time_ns: int) -> str:
 
 
 @pytest.mark.slow
-def test_odd_twaps_on_days_of_all_kinds_are_what_the_second_way_gives(
-    database_url: str, instance: DagsterInstance, tmp_path: Path
-) -> None:
+def test_odd_twaps_on_days_of_all_kinds_are_what_the_second_way_gives(database_url: str, tmp_path: Path) -> None:
     random = Random(1)
     made = [_odd_twap(random, twap_id) for twap_id in range(1, 301)]
     told, slices = [status for of_twap, _ in made for status in of_twap], [leg for _, of_twap in made for leg in of_twap]
@@ -222,9 +219,7 @@ def test_odd_twaps_on_days_of_all_kinds_are_what_the_second_way_gives(
     place = Place(tmp_path / "lake", database_url)
     for day in random.sample(ODD_DAYS, len(ODD_DAYS)):
         absent = {WITHOUT_CANDLES: ["candles"], WITHOUT_STATUSES: ["raw_twap_statuses", "twap_statuses"]}.get(day, [])
-        materialize_day(
-            place, odd, day, instance, [asset for asset in (*RAW, *FROM_LAKE) if asset.key.to_user_string() not in absent]
-        )
+        make_twap_day(place, odd, day, [asset for asset in (*RAW, *FROM_LAKE) if asset not in absent])
     stored, expected = stored_twaps(place), naive_twaps.twaps(told, legs, ODD)
     assert_equal(stored, expected)
     assert {row["verdict"] for row in stored.values()} == EVERY_VERDICT

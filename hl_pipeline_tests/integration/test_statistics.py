@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -15,14 +15,11 @@ from typing import Any
 import lz4.frame
 import psycopg
 import pytest
-from dagster import AssetsDefinition, DagsterInstance, ExecuteInProcessResult, materialize
 from psycopg.rows import dict_row
 
-from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
-from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.sample.generate import write_sample
-from hl_pipeline.settings import Settings
 from hl_pipeline_tests.conftest import NewDatabase, World
+from hl_pipeline_tests.days import failed_checks, make_day
 from hl_pipeline_tests.naive import statistics as naive_statistics
 from hl_pipeline_tests.naive.fills import read_bucket
 from hl_pipeline_tests.naive.statistics import Leg, Row, day_of, is_market, read_legs, trades_of
@@ -34,7 +31,7 @@ NAIVE: dict[str, Callable[[list[Leg]], dict[Any, Row]]] = {
     "daily_stats": naive_statistics.daily_stats,
     "user_stats": naive_statistics.user_stats,
 }
-STATISTICS = [candles, daily_stats, user_stats]
+STATISTICS = ["candles", "daily_stats", "user_stats"]
 SUMS = ("volume", "notional", "vwap", "buy_volume", "sell_volume", "buy_notional", "sell_notional")
 every_table = pytest.mark.parametrize("table", KEYS)
 
@@ -74,18 +71,16 @@ class Made:
 
 
 @pytest.fixture(scope="module", params=KINDS.values(), ids=[*KINDS])
-def made(
-    request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance
-) -> Made:
-    return _make(request.param, tmp_path_factory.mktemp("stats"), new_database, instance)
+def made(request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return _make(request.param, tmp_path_factory.mktemp("stats"), new_database)
 
 
 @pytest.fixture(scope="module")
-def by_block(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance) -> Made:
-    return _make(KINDS["by_block"], tmp_path_factory.mktemp("stats"), new_database, instance)
+def by_block(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return _make(KINDS["by_block"], tmp_path_factory.mktemp("stats"), new_database)
 
 
-def _make(kind: Kind, directory: Path, new_database: NewDatabase, instance: DagsterInstance) -> Made:
+def _make(kind: Kind, directory: Path, new_database: NewDatabase) -> Made:
     sample = write_sample(directory, first_day=kind.day, fills_per_hour=kind.fills_per_hour, seed=kind.seed, record_legs=True)
     environment = {
         "HL_HOME": str(directory / "home"),
@@ -93,18 +88,8 @@ def _make(kind: Kind, directory: Path, new_database: NewDatabase, instance: Dags
         "HL_LAKE_URL": str(directory / "lake"),
         "HL_NODE_DATA_URL": str(sample.node_data_dir),
     }
-    result = _materialize(environment, kind.day, instance)
-    failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+    failed = failed_checks(make_day(environment, kind.day))
     return Made(kind, sample.node_data_dir, read_legs(sample.truth_dir, kind.day), environment, failed)
-
-
-def _materialize(
-    environment: Mapping[str, str], day: date, instance: DagsterInstance, assets: Iterable[AssetsDefinition] = ASSETS
-) -> ExecuteInProcessResult:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        return materialize([*assets], partition_key=str(day), instance=instance, resources=build_resources(Settings()))
 
 
 def _query(database_url: str, query: str, parameters: tuple[object, ...] = ()) -> list[Row]:
@@ -200,12 +185,10 @@ def _sorted(fills: Iterable[Row]) -> list[Row]:
     return sorted(fills, key=lambda fill: (*(fill[name] for name in key), fill["tid"] or 0, fill["counterparty_oid"] or 0))
 
 
-def test_a_day_that_lacks_an_hour_has_the_figures_of_the_others_and_is_not_complete(
-    by_block: Made, world: World, instance: DagsterInstance
-) -> None:
+def test_a_day_that_lacks_an_hour_has_the_figures_of_the_others_and_is_not_complete(by_block: Made, world: World) -> None:
     lost = "node_fills_by_block/hourly/20260315/7.lz4"
     (_copied(by_block, world) / lost).unlink()
-    _materialize(world.environment, DAY, instance)
+    make_day(world.environment, DAY)
     legs = [leg for leg in by_block.legs if leg["key"] != lost]
     assert len(legs) < len(by_block.legs)
     for table, naive in NAIVE.items():
@@ -213,29 +196,27 @@ def test_a_day_that_lacks_an_hour_has_the_figures_of_the_others_and_is_not_compl
     assert _query(world.database_url, "SELECT DISTINCT is_complete FROM hl.user_stats") == [{"is_complete": False}]
 
 
-def test_making_the_statistics_again_changes_nothing(by_block: Made, instance: DagsterInstance) -> None:
+def test_making_the_statistics_again_changes_nothing(by_block: Made) -> None:
     queries = [f"SELECT * FROM hl.{table} ORDER BY {', '.join(key)}" for table, key in KEYS.items()]
     before = [_query(by_block.database_url, query) for query in queries]
-    _materialize(by_block.environment, DAY, instance, STATISTICS)
+    make_day(by_block.environment, DAY, STATISTICS)
     assert [_query(by_block.database_url, query) for query in queries] == before
 
 
-def test_statistics_before_any_fills_say_that_these_come_first(world: World, instance: DagsterInstance) -> None:
-    result = materialize([daily_stats], partition_key="2026-03-15", instance=instance, resources=build_resources(Settings()))
-    [check] = result.get_asset_check_evaluations()
+def test_statistics_before_any_fills_say_that_these_come_first(world: World) -> None:
+    [check] = make_day(world.environment, DAY, ["daily_stats"])["daily_stats"].checks
     assert (check.passed, check.description) == (False, "No fills of the day were loaded yet: materialize fills first.")
     assert world.home
 
 
-def test_a_day_without_fills_has_no_statistics(world: World, instance: DagsterInstance) -> None:
-    assert _materialize(world.environment, date(2024, 1, 1), instance).success
+def test_a_day_without_fills_has_no_statistics(world: World) -> None:
+    made = make_day(world.environment, date(2024, 1, 1))
+    assert failed_checks({name: made[name] for name in STATISTICS}) == set()
     for table in KEYS:
         assert _query(world.database_url, f"SELECT * FROM hl.{table}") == []
 
 
-def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(
-    by_block: Made, world: World, instance: DagsterInstance
-) -> None:
+def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(by_block: Made, world: World) -> None:
     path = _copied(by_block, world) / "node_fills_by_block/hourly/20260315/9.lz4"
     spoilt = next(
         trade
@@ -244,7 +225,7 @@ def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(
     )
     absurd = {"sz": "9999999999999999999999"}
     _rewrite(path, lambda fill: fill.update(absurd if fill["tid"] == spoilt[0]["tid"] else {}))
-    assert _materialize(world.environment, DAY, instance).success
+    assert failed_checks(make_day(world.environment, DAY)) == set()
 
     wallets = {leg["wallet"] for leg in spoilt}
     minute = naive_statistics.moment(spoilt[0]["time"]).replace(second=0, microsecond=0)
@@ -259,9 +240,7 @@ def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(
     assert counted.items() <= naive_statistics.daily_stats(by_block.legs)["BTC"].items()
 
 
-def test_fills_that_lack_fields_or_say_odd_things_are_counted_as_what_they_say(
-    by_block: Made, world: World, instance: DagsterInstance
-) -> None:
+def test_fills_that_lack_fields_or_say_odd_things_are_counted_as_what_they_say(by_block: Made, world: World) -> None:
     random = Random(5)
 
     def spoil(fill: dict[str, Any]) -> None:
@@ -274,7 +253,7 @@ def test_fills_that_lack_fields_or_say_odd_things_are_counted_as_what_they_say(
 
     for path in _copied(by_block, world).rglob("*.lz4"):
         _rewrite(path, spoil)
-    assert _materialize(world.environment, DAY, instance).success
+    assert failed_checks(make_day(world.environment, DAY)) == set()
 
     legs = [_leg_of_json(user, fill) for _, user, fill in read_bucket(world.bucket) if day_of(fill) == DAY]
     for table, naive in NAIVE.items():
@@ -341,7 +320,7 @@ class Several:
 
 
 @pytest.fixture(scope="module")
-def several(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance) -> Several:
+def several(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Several:
     directory = tmp_path_factory.mktemp("periods")
     sample = write_sample(directory, first_day=OLD_DAYS[0], days=8, fills_per_hour=20, record_legs=True)
     legs = {day: read_legs(sample.truth_dir, day) for day in OLD_DAYS}
@@ -354,7 +333,7 @@ def several(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory,
         "HL_NODE_DATA_URL": str(sample.node_data_dir),
     }
     for day in legs:
-        _materialize(environment, day, instance)
+        make_day(environment, day)
     users = {day: naive_statistics.user_stats(of_day) for day, of_day in legs.items()}
     daily = {day: naive_statistics.daily_stats(of_day) for day, of_day in legs.items()}
     for figures in (users, daily):
@@ -403,11 +382,11 @@ def test_an_unknown_period_is_refused_with_the_names_of_the_others(several: Seve
 
 
 @pytest.fixture
-def real(world: World, samples: Path, instance: DagsterInstance) -> tuple[World, Path]:
+def real(world: World, samples: Path) -> tuple[World, Path]:
     """The real fills through all assets, each on its day."""
     bucket = samples / "s3/hl-mainnet-node-data"
     for day in (DAY - timedelta(days=1), DAY):
-        _materialize(world.environment | {"HL_NODE_DATA_URL": str(bucket)}, day, instance)
+        make_day(world.environment | {"HL_NODE_DATA_URL": str(bucket)}, day)
     return world, bucket
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,16 +16,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from dagster import DagsterInstance, materialize
 from psycopg.conninfo import conninfo_to_dict
 
-from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
-from hl_pipeline.assets.twap_statuses import twap_statuses
-from hl_pipeline.assets.twaps import twaps
-from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.sample.generate import write_sample
-from hl_pipeline.settings import Settings
 from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.days import make_day
 from hl_pipeline_tests.naive import twaps as naive_twaps
 from hl_pipeline_tests.naive.statistics import Row, grouped, read_legs
 from hl_pipeline_tests.naive.twap_examples import STATUS
@@ -39,7 +33,7 @@ from hl_pipeline_tests.twap_days import (
     Written,
     assert_equal,
     environment_of,
-    materialize_day,
+    make_twap_day,
     query,
     status_key,
     stored_twaps,
@@ -96,20 +90,20 @@ def copy(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def in_order(written: Written, new_place: Callable[[], Place], instance: DagsterInstance) -> Place:
-    """All days through all assets, one after the other."""
+def in_order(written: Written, new_place: Callable[[], Place]) -> Place:
+    """All days through all stages, one after the other."""
     place = new_place()
     for day in DAYS:
-        materialize_day(place, written, day, instance)
+        make_twap_day(place, written, day)
     return place
 
 
 @pytest.fixture(scope="module")
-def raw(written: Written, new_place: Callable[[], Place], instance: DagsterInstance) -> Place:
+def raw(written: Written, new_place: Callable[[], Place]) -> Place:
     """All objects in the lake, and nothing made of them."""
     place = new_place()
     for day in DAYS:
-        materialize_day(place, written, day, instance, RAW)
+        make_twap_day(place, written, day, RAW)
     return place
 
 
@@ -155,11 +149,11 @@ def test_the_verdicts_are_what_the_twaps_were_made_to_be(written: Written, in_or
 
 @pytest.mark.parametrize("order", [*permutations(DAYS)][1::2], ids=lambda order: "-".join(str(day.day) for day in order))
 def test_days_in_any_order_give_at_each_step_the_twaps_of_the_days_so_far(
-    written: Written, in_order: Place, raw: Place, copy: Copy, instance: DagsterInstance, order: tuple[date, ...]
+    written: Written, in_order: Place, raw: Place, copy: Copy, order: tuple[date, ...]
 ) -> None:
     place = copy(raw)
     for number, day in enumerate(order, start=1):
-        materialize_day(place, written, day, instance, FROM_LAKE)
+        make_twap_day(place, written, day, FROM_LAKE)
         assert_equal(stored_twaps(place), written.naive(order[:number]))
     assert stored_twaps(place) == stored_twaps(in_order)
 
@@ -185,34 +179,30 @@ def _start(place: Place, written: Written, day: date) -> BaseProcess:
 
 
 def _run(environment: dict[str, str], day: date) -> None:
-    os.environ.update(environment)
-    with DagsterInstance.ephemeral() as instance:
-        materialize(ASSETS, selection=FROM_LAKE, partition_key=str(day), instance=instance, resources=build_resources(Settings()))
+    make_day(environment, day, FROM_LAKE)
 
 
-def test_a_day_that_lacks_is_a_hole_until_it_is_there(
-    written: Written, in_order: Place, new_place: Callable[[], Place], instance: DagsterInstance
-) -> None:
+def test_a_day_that_lacks_is_a_hole_until_it_is_there(written: Written, in_order: Place, new_place: Callable[[], Place]) -> None:
     first, lacking, last = DAYS
     place = new_place()
     for day in (first, last):
-        materialize_day(place, written, day, instance)
+        make_twap_day(place, written, day)
     stored = stored_twaps(place)
     assert_equal(stored, written.naive((first, last)))
     assert {(stored[twap_id]["verdict"], stored[twap_id]["market_volume"]) for twap_id in written.kinds["three_days"]} == {
         ("hole", None)
     }
-    materialize_day(place, written, lacking, instance)
+    make_twap_day(place, written, lacking)
     assert stored_twaps(place) == stored_twaps(in_order)
 
 
-def test_materializing_again_changes_nothing(written: Written, in_order: Place, copy: Copy, instance: DagsterInstance) -> None:
+def test_materializing_again_changes_nothing(written: Written, in_order: Place, copy: Copy) -> None:
     place = copy(in_order)
     before = [query(place, sql) for sql in EVERYTHING]
     for day in DAYS:
-        materialize_day(place, written, day, instance, [twaps])
+        make_twap_day(place, written, day, ["twaps"])
     assert [query(place, sql) for sql in EVERYTHING] == before
-    materialize_day(place, written, DAYS[1], instance)
+    make_twap_day(place, written, DAYS[1])
     assert [query(place, sql) for sql in EVERYTHING] == before
 
 
@@ -228,22 +218,20 @@ def in_1970(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return _write(tmp_path_factory.mktemp("1970"), IN_1970, 100, 7)
 
 
-def test_days_whose_statuses_read_as_1970_are_what_the_second_way_gives(
-    in_1970: Written, new_place: Callable[[], Place], instance: DagsterInstance
-) -> None:
+def test_days_whose_statuses_read_as_1970_are_what_the_second_way_gives(in_1970: Written, new_place: Callable[[], Place]) -> None:
     place = new_place()
     times = [
         time for path in in_1970.statuses.rglob("twap_statuses.parquet") for time in pl.read_parquet(path)["time"].drop_nulls()
     ]
     assert {time.year for time in times} == {1970}
     for day in IN_1970:
-        materialize_day(place, in_1970, day, instance)
+        make_twap_day(place, in_1970, day)
     assert_equal(stored_twaps(place), in_1970.naive(IN_1970))
     assert_equal(*stored_and_expected(place, in_1970))
 
 
 def test_statuses_removed_from_an_object_disappear_with_all_that_followed_from_them(
-    written: Written, in_order: Place, copy: Copy, instance: DagsterInstance, tmp_path: Path
+    written: Written, in_order: Place, copy: Copy, tmp_path: Path
 ) -> None:
     place, bucket = copy(in_order), tmp_path / "statuses"
     shutil.copytree(written.statuses, bucket)
@@ -263,24 +251,24 @@ def test_statuses_removed_from_an_object_disappear_with_all_that_followed_from_t
         pl.DataFrame(
             [{**row, **({"state_executedSz": "1000000.0"} if row["twap_id"] == larger else {})} for row in rows]
         ).write_parquet(path)
-    materialize_day(place, spoilt, DAYS[1], instance)
+    make_twap_day(place, spoilt, DAYS[1])
     stored = stored_twaps(place)
     assert_equal(stored, replace(spoilt, told=told, found={}).naive(DAYS))
     assert failed not in stored
     verdicts = [stored[twap_id]["verdict"] for twap_id in (without_end, without_any, larger)]
     assert verdicts == ["status_missing", "status_missing", "missing_fills"]
 
-    materialize_day(place, written, DAYS[1], instance)
+    make_twap_day(place, written, DAYS[1])
     assert stored_twaps(place) == stored_twaps(in_order)
 
 
 def test_statuses_of_an_object_that_the_bucket_has_no_more_stay_as_the_lake_has_them(
-    written: Written, in_order: Place, copy: Copy, instance: DagsterInstance, tmp_path: Path
+    written: Written, in_order: Place, copy: Copy, tmp_path: Path
 ) -> None:
     place, bucket = copy(in_order), tmp_path / "statuses"
     shutil.copytree(written.statuses, bucket)
     (bucket / f"date={DAYS[1]}/part-00001.parquet").unlink()
-    materialize_day(place, replace(written, statuses=bucket), DAYS[1], instance, [raw_twap_statuses, twap_statuses, twaps])
+    make_twap_day(place, replace(written, statuses=bucket), DAYS[1], ["raw_twap_statuses", "twap_statuses", "twaps"])
     assert stored_twaps(place) == stored_twaps(in_order)
     assert_equal(*stored_and_expected(place, written))
 

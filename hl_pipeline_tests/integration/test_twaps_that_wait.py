@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance
 
+from hl_pipeline_tests.days import STAGES, make_day
 from hl_pipeline_tests.naive.fills import write_object
-from hl_pipeline_tests.twap_days import Place, Written, materialize_day, query
+from hl_pipeline_tests.twap_days import Place, Written, environment_of, make_twap_day, query
 
 PLACED, ACTIVATED = datetime(2026, 8, 10, 9, tzinfo=UTC), datetime(2026, 8, 11, 15, tzinfo=UTC)
 STOPPED = ACTIVATED + timedelta(minutes=10, seconds=5)
@@ -90,20 +90,18 @@ def _figures(place: Place, twap_id: int, *names: str) -> dict[str, Any]:
     return {name: row[name] for name in names or NOT_BEGUN}
 
 
-def test_a_twap_has_no_beginning_and_no_market_until_it_is_activated(
-    written: Written, database_url: str, instance: DagsterInstance, tmp_path: Path
-) -> None:
+def test_a_twap_has_no_beginning_and_no_market_until_it_is_activated(written: Written, database_url: str, tmp_path: Path) -> None:
     place = Place(tmp_path / "lake", database_url)
-    result = materialize_day(place, written, DAYS[0], instance)
+    made = make_day(environment_of(place, written), DAYS[0])
     assert [row["twap_id"] for row in query(place, "SELECT twap_id FROM hl.twaps ORDER BY 1")] == [BEGINS, NEVER, REFUSED]
     for twap_id, verdict in ((BEGINS, "waiting"), (NEVER, "waiting"), (REFUSED, "failed")):
         assert _figures(place, twap_id) == NOT_BEGUN
         assert _figures(place, twap_id, "verdict", "started_at", "duration_minutes", "size_observed") == {
             "verdict": verdict, "started_at": PLACED, "duration_minutes": 30, "size_observed": 0
         }  # fmt: skip
-    assert result.success
+    assert made.keys() == STAGES.keys()
 
-    materialize_day(place, written, DAYS[1], instance)
+    make_twap_day(place, written, DAYS[1])
 
     assert _figures(place, BEGINS, "verdict", "begins_at", "planned_end", "ended_at", "slices_due", "whole_minutes") == {
         "verdict": "match",
@@ -125,10 +123,10 @@ def test_a_twap_has_no_beginning_and_no_market_until_it_is_activated(
     }  # fmt: skip
 
 
-def test_the_days_can_come_in_any_order(written: Written, database_url: str, instance: DagsterInstance, tmp_path: Path) -> None:
+def test_the_days_can_come_in_any_order(written: Written, database_url: str, tmp_path: Path) -> None:
     place = Place(tmp_path / "lake", database_url)
     for day in reversed(DAYS):
-        materialize_day(place, written, day, instance)
+        make_twap_day(place, written, day)
     assert _figures(place, NEVER) == NOT_BEGUN
     assert _figures(place, BEGINS, "begins_at", "statuses", "is_complete") == {
         "begins_at": ACTIVATED, "statuses": 3, "is_complete": False
