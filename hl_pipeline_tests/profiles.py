@@ -26,4 +26,10 @@ def examples(full: int) -> settings:
 
 def few(cases: Iterable[Any], count: int) -> list[Any]:
     """Parameters of a test of which the first `count` are in `make test`, and the others are slow."""
-    return [case if number < count else pytest.param(case, marks=pytest.mark.slow) for number, case in enumerate(cases)]
+    return [case if number < count else _slow(case) for number, case in enumerate(cases)]
+
+
+def _slow(case: Any) -> Any:
+    if isinstance(case, type(pytest.param())):
+        return pytest.param(*case.values, marks=[*case.marks, pytest.mark.slow], id=case.id)
+    return pytest.param(case, marks=pytest.mark.slow)

@@ -87,6 +87,7 @@ def test_without_a_prefix_links_are_as_they_were(url: str, tmp_path: Path) -> No
         assert "servers" not in api.get("/openapi.json")
 
 
+@pytest.mark.slow
 def test_hl_api_takes_the_prefix_as_an_option_before_the_setting(world: World, tmp_path: Path) -> None:
     port = free_port()
     environment = {**world.environment, "HL_API_PATH_PREFIX": "/other"}

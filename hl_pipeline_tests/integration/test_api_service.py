@@ -26,6 +26,7 @@ from api.settings import ApiSettings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.processes import PROJECT, free_port, run, users_environment, wait_until
+from hl_pipeline_tests.profiles import few
 from hl_pipeline_tests.servers.api import WALLET, Api, add, at, ns, serving, status_row, twap_row
 
 TWAPS = "/api/v1/twaps"
@@ -87,12 +88,20 @@ def test_importing_the_api_loads_nothing_heavy_and_nothing_of_the_pipeline() -> 
 
 @pytest.mark.parametrize(
     ("variables", "said"),
-    [
-        ({}, "no database: set HL_API_DATABASE_URL or HL_DATABASE_URL"),
-        ({"HL_DATABASE_URL": "mysql://secret"}, "HL_DATABASE_URL Value error, must begin with postgresql://"),
-        ({"HL_API_DATABASE_URL": "postgresql://u:sec%ret@h/d"}, "HL_API_DATABASE_URL Value error, is no URL of a PostgreSQL"),
-        ({"HL_DATABASE_URL": "postgresql:///x", "HL_API_POOL_SIZE": "0"}, "HL_API_POOL_SIZE Input should be greater than"),
-    ],
+    few(
+        [
+            pytest.param(
+                {"HL_API_DATABASE_URL": "postgresql://u:sec%ret@h/d"},
+                "HL_API_DATABASE_URL Value error, is no URL of a PostgreSQL",
+            ),
+            pytest.param({}, "no database: set HL_API_DATABASE_URL or HL_DATABASE_URL"),
+            pytest.param({"HL_DATABASE_URL": "mysql://secret"}, "HL_DATABASE_URL Value error, must begin with postgresql://"),
+            pytest.param(
+                {"HL_DATABASE_URL": "postgresql:///x", "HL_API_POOL_SIZE": "0"}, "HL_API_POOL_SIZE Input should be greater than"
+            ),
+        ],
+        1,
+    ),
 )
 def test_a_wrong_setting_is_said_without_a_traceback(variables: dict[str, str], said: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(PROJECT), "api.app:app", "--port", str(free_port())]

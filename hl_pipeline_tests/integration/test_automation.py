@@ -167,6 +167,7 @@ def test_a_failed_run_is_asked_for_again_at_night_with_a_key_of_its_own(
     assert _days(_asked(_tick(instance))) == [str(OLDER)]
 
 
+@pytest.mark.slow
 def test_a_verdict_that_failed_is_not_asked_for_again_and_one_that_waited_is_once_it_is_due(
     made: Sample, world: World, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_day_whose_statistics_are_of_older_rows_is_made_again_at_night(
     }
 
 
+@pytest.mark.slow
 def test_api_fills_of_a_day_are_loaded_at_night_without_fetching_from_a_bucket(
     made: Sample, world: World, instance: DagsterInstance
 ) -> None:

@@ -226,6 +226,7 @@ def test_statistics_that_are_not_of_the_days_fills_are_told(world: World, tmp_pa
     assert "statistics or TWAPs are not of these fills: run again" in run_in_process(tmp_path, world.environment, "status").stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path: Path) -> None:
     made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=1_500)
     environment = {**world.environment, "HL_NODE_DATA_URL": str(made.node_data_dir)}

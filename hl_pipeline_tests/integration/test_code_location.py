@@ -99,6 +99,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
     }
 
 
+@pytest.mark.slow
 def test_dg_check_defs_passes_with_a_database(environment: dict[str, str]) -> None:
     done = run([program("dg"), "check", "defs"], environment, PROJECT)
 

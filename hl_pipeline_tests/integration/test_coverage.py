@@ -158,6 +158,7 @@ def test_each_kind_of_hole_is_told_apart_and_mended_by_a_later_run(bucket: Path,
     assert ten["missing_blocks"] == 3
 
 
+@pytest.mark.slow
 def test_both_days_around_an_hour_say_the_same_of_it_in_either_order(
     bucket: Path, world: World, run: Run, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

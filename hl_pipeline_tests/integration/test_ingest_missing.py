@@ -50,6 +50,7 @@ def test_missing_goes_with_a_span_of_days_alone(hl: Hl, other: str) -> None:
     assert "--missing goes with --from and --to alone" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_day_that_something_is_the_matter_with_is_not_finished(hl: Hl, world: World) -> None:
     assert hl("ingest", "--from", str(DAY), "--to", str(DAY)).returncode == 0
     spoil = [

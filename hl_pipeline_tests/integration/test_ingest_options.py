@@ -321,6 +321,7 @@ def test_other_content_of_an_object_is_refused_unless_it_is_forced(hl: Hl, world
     assert (twice.exit_code, f"are both {_key(1)}" in twice.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_dirty_days_are_loaded_and_a_note_goes_only_with_a_load_that_began_after_it(
     hl: Hl, world: World, connection: psycopg.Connection
 ) -> None:
@@ -407,6 +408,7 @@ def _fill_key(user: str, fill: dict[str, Any]) -> tuple[int, str, str, str, int]
     return fill["time"], fill["coin"], user.lower(), fill["side"], fill["tid"]
 
 
+@pytest.mark.slow
 def test_what_is_downloaded_again_is_told_asked_for_and_paid_twice(hl: Hl, world: World, made: Sample, bucket: str) -> None:
     del bucket
     assert hl("ingest", *_SPAN).exit_code == 3

@@ -15,6 +15,7 @@ from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.cli import Done, run_in_process
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.naive.fills import event_day, expected_fill, in_order, read_bucket, stored_fills, without
+from hl_pipeline_tests.profiles import few
 
 DAY = date(2026, 3, 15)
 BOM = b"\xef\xbb\xbf"
@@ -54,14 +55,16 @@ def _stored(world: World) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [
-        (str, lambda text: text),
-        (lambda hour: f"{hour}.{('jsonl', 'json', 'ndjson')[hour % 3]}", lambda text: text),
-        (str, lambda text: BOM + text),
-        # Two files that were put together, each with its mark.
-        (str, lambda text: BOM + text.replace(b"\n", b"\n" + BOM, 1)),
-    ],
-    ids=["plain", "extensions", "marks", "marks within"],
+    few(
+        [
+            # Two files that were put together, each with its mark.
+            pytest.param(str, lambda text: BOM + text.replace(b"\n", b"\n" + BOM, 1), id="marks within"),
+            pytest.param(str, lambda text: text, id="plain"),
+            pytest.param(lambda hour: f"{hour}.{('jsonl', 'json', 'ndjson')[hour % 3]}", lambda text: text, id="extensions"),
+            pytest.param(str, lambda text: BOM + text, id="marks"),
+        ],
+        1,
+    ),
 )
 def test_a_day_of_plain_files_is_whole_with_every_fill(
     name: Callable[[int], str], change: Callable[[bytes], bytes], made: Path, world: World
@@ -74,6 +77,7 @@ def test_a_day_of_plain_files_is_whole_with_every_fill(
     assert _stored(world) == _expected(made, name)
 
 
+@pytest.mark.slow
 def test_an_object_of_such_a_directory_can_be_asked_for_by_its_key(made: Path, world: World) -> None:
     _lay_out(made, world, str)
     assert _ingest(world).returncode == 0

@@ -86,6 +86,7 @@ def test_terminate_in_the_ui_ends_hl_ingest_as_ctrl_c_does(world: World, tmp_pat
         assert not instance.run_coordinator.cancel_run(run.run_id)
 
 
+@pytest.mark.slow
 def test_a_run_whose_hl_ingest_was_killed_is_known_to_be_dead(world: World, tmp_path: Path, open_instance: OpenInstance) -> None:
     def health(instance: DagsterInstance) -> CheckRunHealthResult:
         return instance.run_launcher.check_run_worker_health(_only_run(instance))

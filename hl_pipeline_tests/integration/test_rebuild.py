@@ -205,6 +205,7 @@ def test_what_cannot_be_dropped_or_rebuilt_is_said(hl: Hl) -> None:
     assert (done.returncode, "there is no lake in" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_only_the_days_that_are_to_be_kept_are_in_hl_fills(bring: Bring, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     bring(FIRST, LAST)
     rows = dict(_ask(world.database_url, "SELECT date, rows FROM hl.fills_days"))

@@ -156,6 +156,7 @@ def test_a_day_loaded_again_from_the_lake_is_the_day_it_was(
     assert _ask(release.dagster, _ENDED) == [[runs + 1]]
 
 
+@pytest.mark.slow
 def test_a_day_is_made_again_in_an_empty_database(hl: Hl, release: Release, new_database: NewDatabase, tmp_path: Path) -> None:
     database, lake = new_database(), tmp_path / "lake"
     shutil.copytree(release.lake, lake)

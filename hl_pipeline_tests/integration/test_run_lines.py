@@ -33,6 +33,7 @@ def _run(instance: DagsterInstance, by: str = "sensor node_data_objects") -> Non
     job.execute_in_process(partition_key=str(DAY), instance=instance, raise_on_error=False, tags=tags)
 
 
+@pytest.mark.slow
 def test_each_run_is_a_line_and_the_same_reason_is_said_once(
     world: World, instance: DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,8 @@ def _metadata(result: ExecuteInProcessResult) -> dict[str, object]:
     return {name: value.value for name, value in event.metadata.items()}
 
 
-@pytest.mark.parametrize("seed", few(range(2), 1))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
 def test_runs_through_any_faults_end_with_the_rows_of_a_run_without(
     seed: int, flaky: FlakyS3, made: Path, world: World, run: Run
 ) -> None:
@@ -143,10 +144,17 @@ _ARCHIVED = (
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [
-        (_ARCHIVED, "403 InvalidObjectState: The operation is not valid for the object's storage class"),
-        ("<Code>AccessDenied</Code><Message>Access Denied</Message>", "403 AccessDenied: Access Denied"),
-    ],
+    few(
+        [
+            pytest.param(
+                _ARCHIVED, "403 InvalidObjectState: The operation is not valid for the object's storage class", id="archived"
+            ),
+            pytest.param(
+                "<Code>AccessDenied</Code><Message>Access Denied</Message>", "403 AccessDenied: Access Denied", id="denied"
+            ),
+        ],
+        1,
+    ),
 )
 def test_an_object_that_is_refused_fails_alone_and_can_be_acknowledged(
     error: str, words: str, flaky: FlakyS3, made: Path, world: World, run: Run
@@ -195,6 +203,7 @@ def test_expired_credentials_stop_the_run_and_new_ones_go_on(flaky: FlakyS3, mad
     assert _stored(world) == _expected(made)
 
 
+@pytest.mark.slow
 def test_a_store_without_requester_pays_and_without_etags_gives_the_same_rows(
     flaky: FlakyS3, s3: S3Server, made: Path, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

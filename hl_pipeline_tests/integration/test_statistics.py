@@ -23,6 +23,7 @@ from hl_pipeline_tests.days import failed_checks, make_day
 from hl_pipeline_tests.naive import statistics as naive_statistics
 from hl_pipeline_tests.naive.fills import read_bucket
 from hl_pipeline_tests.naive.statistics import Leg, Row, day_of, is_market, read_legs, trades_of
+from hl_pipeline_tests.profiles import few
 
 DAY = date(2026, 3, 15)
 KEYS = {"candles": ("coin", "time"), "daily_stats": ("coin",), "user_stats": ("wallet",)}
@@ -48,9 +49,9 @@ class Kind:
 
 KINDS = {
     "by_block": Kind(DAY, 150, 12, True),
+    "node_trades_beside_node_fills": Kind(date(2025, 6, 10), 100, 2, None),
     "node_trades": Kind(date(2025, 4, 1), 100, 3, None),
     "node_trades_then_node_fills": Kind(date(2025, 5, 25), 100, 1, None),
-    "node_trades_beside_node_fills": Kind(date(2025, 6, 10), 100, 2, None),
     "node_fills_then_by_block": Kind(date(2025, 7, 27), 100, 2, None),
 }
 
@@ -70,7 +71,7 @@ class Made:
         return self.environment["HL_DATABASE_URL"]
 
 
-@pytest.fixture(scope="module", params=KINDS.values(), ids=[*KINDS])
+@pytest.fixture(scope="module", params=few([pytest.param(kind, id=name) for name, kind in KINDS.items()], 2))
 def made(request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return _make(request.param, tmp_path_factory.mktemp("stats"), new_database)
 

@@ -68,6 +68,7 @@ def test_the_metadata_names_the_program_the_licence_and_the_libraries(wheel: Pat
     assert not [line for line in libraries if line.startswith(("pytest", "ruff", "hatchling"))]
 
 
+@pytest.mark.slow
 def test_an_installation_finds_its_files_beside_its_code(installed: Path, tmp_path: Path) -> None:
     code = (
         "import api, hl_pipeline; from hl_pipeline.ops.installation import dagster_file as f; "
