@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +129,14 @@ def serving(url: str, directory: Path, *options: str, **variables: str) -> Gener
 
 def add(connection: psycopg.Connection, table: str, *rows: dict[str, Any]) -> None:
     """Insert rows into hl.`table`, what they do not say by default; a fill's day gets its table."""
-    for row in rows:
-        values = {**_DEFAULTS[table], **row}
-        if table == "fills":
-            make_day(connection, values["time"].date())
-        names = sql.SQL(", ").join(map(sql.Identifier, values))
-        places = sql.SQL(", ").join([sql.Placeholder()] * len(values))
+    every = [{**_DEFAULTS[table], **row} for row in rows]
+    for day in {values["time"].date() for values in every if table == "fills"}:
+        make_day(connection, day)
+    for columns, alike in groupby(every, key=tuple):
+        names = sql.SQL(", ").join(map(sql.Identifier, columns))
+        places = sql.SQL(", ").join([sql.Placeholder()] * len(columns))
         text = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(sql.Identifier("hl", table), names, places)
-        connection.execute(text, [*values.values()])
+        connection.cursor().executemany(text, [[*values.values()] for values in alike])
 
 
 def status_row(twap_id: int, time_ns: int, status: str = "activated", **values: Any) -> dict[str, Any]:
