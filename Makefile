@@ -9,7 +9,7 @@ SYSTEM_PACKAGES := chromium
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint quick types unit test test-system reliability bench bench-full pictures
+.PHONY: setup system-packages demo up check lint quick types all-types unit test all-tests test-system reliability bench bench-full pictures
 setup: .venv/.synced
 
 $(UV):
@@ -27,7 +27,9 @@ up: setup
 	$(BIN)/hl up
 
 # Format, lint, import contracts and types.
-check: setup lint
+check: setup lint all-types
+
+all-types: setup
 	$(BIN)/pyright
 
 lint: setup
@@ -46,7 +48,10 @@ unit: setup
 	POLARS_MAX_THREADS=1 $(BIN)/pytest -m "not slow" hl_pipeline_tests/unit
 
 # The gate: the checks and all tests but the slow ones, property tests with few examples; at most 8 minutes on 2 cores.
-test: check
+test: setup lint
+	$(MAKE) --jobs 2 all-types all-tests
+
+all-tests: setup
 	$(PYTEST) -m "not slow"
 
 # Before an issue is resolved: the slow tests, and every property test with all its examples; at most 25 minutes.

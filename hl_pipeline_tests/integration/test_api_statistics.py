@@ -157,7 +157,7 @@ def test_a_candle_of_any_interval_is_made_of_all_its_minutes(api: Api, interval:
         first, last = datetime.fromisoformat(answer["start"]), datetime.fromisoformat(answer["end"])
         assert answer["candles"] == _expected(first, last, MINUTES[interval])
         assert answer["interval"] == interval
-        for limit in (1, 7):
+        for limit in (7, 1 if len(answer["candles"]) < 60 else 100):
             pages = api.pages(CANDLES, "candles", coin="SOL", interval=interval, start=start, end=end, limit=limit)
             assert [row for page in pages for row in page] == answer["candles"]
 

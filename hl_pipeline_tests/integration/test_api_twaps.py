@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from psycopg.types.json import Json
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.processes import wait_until
+from hl_pipeline_tests.profiles import scaled
 from hl_pipeline_tests.servers.api import (
     OTHER,
     WALLET,
@@ -361,6 +363,7 @@ def _naive(events: list[Event], wallet: str, first_ns: int, last_ns: int, coin: 
     return sorted(of_twap.values(), key=lambda several: (several[0].time_ns, several[0].twap_id), reverse=True)
 
 
+@pytest.mark.random
 def test_the_latest_events_are_those_that_a_naive_computation_finds(api: Api, rows: psycopg.Connection) -> None:
     chance = random.Random(20251103)
     base = ns("2025-11-03 12:00:00")
@@ -372,12 +375,14 @@ def test_the_latest_events_are_those_that_a_naive_computation_finds(api: Api, ro
         kinds = chance.sample(["waitingForTrigger", "activated", "finished", "terminated", "error"], len(moments))
         events.extend(Event(twap_id, moment, kind, wallet, coin) for moment, kind in zip(moments, kinds, strict=True))
     with rows.transaction():
+        made: list[dict[str, Any]] = []
         for event in events:
             raw = Json({"time_ns": str(event.time_ns), "status": event.status})
-            row = status_row(event.twap_id, event.time_ns, event.status, wallet=event.wallet, coin=event.coin, raw_payload=raw)
-            add(rows, "twap_statuses", row)
+            about = {"wallet": event.wallet, "coin": event.coin, "raw_payload": raw}
+            made.append(status_row(event.twap_id, event.time_ns, event.status, **about))
+        add(rows, "twap_statuses", *made)
     edges = [base + micro * 1000 for micro in (-1, 0, 1, 2, 5, 6, 2000)]
-    for _ in range(60):
+    for _ in range(scaled(60)):
         first_ns, last_ns = sorted(chance.choices(edges, k=2))
         wallet, coin = (
             chance.choice([WALLET, OTHER]),

@@ -231,6 +231,7 @@ def test_api_fills_of_a_day_are_loaded_at_night_without_fetching_from_a_bucket(
         assert (night.asset_selection, night.tags["hl/why"]) == (None, "objects: 1 new")
 
 
+@pytest.mark.slow
 def test_new_statuses_are_a_run_of_the_twaps_alone(
     made: Sample, world: World, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +314,7 @@ def test_the_lag_of_the_fills_is_an_event_when_it_changes(made: Sample, world: W
     assert not judge_lag(midnight, datetime.now(UTC), hours - 0.1).passed
 
 
+@pytest.mark.slow
 def test_a_directory_that_nothing_is_added_to_is_not_judged_for_its_lag(
     made: Sample, world: World, instance: DagsterInstance
 ) -> None:

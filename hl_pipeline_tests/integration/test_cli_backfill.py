@@ -76,6 +76,7 @@ def test_bad_lines_are_named_by_number_and_nothing_is_asked_or_noted(world: Worl
     assert connection.execute("SELECT count(*) FROM hl.backfill_progress").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_the_command_asks_for_what_it_is_told_and_says_how_it_stands(
     world: World, connection: psycopg.Connection, samples: Path
 ) -> None:

@@ -179,6 +179,7 @@ def test_options_that_exclude_each_other_are_named(words: list[str], message: st
     assert not world.home.exists()
 
 
+@pytest.mark.slow
 def test_an_object_key_takes_its_day_and_since_those_of_what_came_after(hl: Hl, world: World) -> None:
     for key, message in (
         (_key(9), f"{_key(9)} is not in {world.bucket}; the objects of that day there: {_key(0)}, {_key(1)}, {_key(2)}"),

@@ -96,6 +96,7 @@ def test_files_that_are_not_understood_are_counted_and_named(made: Path, world: 
     assert f"2 files are not taken (not named like an hour (9.lz4, 9.gz, 9.jsonl, 9.json or 9)): {names}" in said
 
 
+@pytest.mark.slow
 def test_statuses_with_a_mark_or_beside_other_files_lose_nothing(world: World, tmp_path: Path) -> None:
     statuses = tmp_path / "node_twap_statuses_by_block" / "hourly" / f"{DAY:%Y%m%d}"
     statuses.mkdir(parents=True)

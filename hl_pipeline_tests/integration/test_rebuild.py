@@ -125,6 +125,7 @@ def test_a_rebuild_of_a_full_database_changes_nothing_and_lists_gaps_of_the_lake
     assert sorted(_dump(world.database_url).splitlines()) == before
 
 
+@pytest.mark.slow
 def test_days_that_are_dropped_leave_hl_fills_and_nothing_else_and_come_back(bring: Bring, hl: Hl, world: World) -> None:
     bring(FIRST, LAST)
     before = _dump(world.database_url)

@@ -221,6 +221,7 @@ def test_a_store_without_requester_pays_and_without_etags_gives_the_same_rows(
     assert _metadata(run())["objects_fetched"] == 0
 
 
+@pytest.mark.slow
 def test_a_budget_stops_the_run_keeps_what_came_and_more_of_it_goes_on(
     flaky: FlakyS3, made: Path, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

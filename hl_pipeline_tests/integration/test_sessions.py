@@ -23,7 +23,6 @@ from hl_pipeline_tests.cli import run_in_process
 from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.naive.fills import event_day, expected_fill, in_order, read_bucket, stored_fills, without
 from hl_pipeline_tests.processes import PROJECT
-from hl_pipeline_tests.profiles import few
 from hl_pipeline_tests.servers.api import add, serving
 from hl_pipeline_tests.servers.pooler import Pooler, serve_pooler
 
@@ -145,7 +144,8 @@ def test_a_pooler_in_session_mode_is_as_good_as_the_server(database_url: str) ->
                 assert one.execute("SELECT %s::int", [n]).fetchone() == (n,)
 
 
-@pytest.mark.parametrize("takes_options", few([True, False], 1))
+@pytest.mark.slow
+@pytest.mark.parametrize("takes_options", [True, False])
 def test_the_api_answers_through_a_pooler_in_transaction_mode(
     pooler: Pooler, takes_options: bool, database_url: str, tmp_path: Path
 ) -> None:

@@ -25,7 +25,6 @@ from hl_pipeline_tests.naive import twaps as naive_twaps
 from hl_pipeline_tests.naive.statistics import Row, grouped, read_legs
 from hl_pipeline_tests.naive.twap_examples import STATUS
 from hl_pipeline_tests.naive.twaps import Status
-from hl_pipeline_tests.profiles import few
 from hl_pipeline_tests.twap_days import (
     FROM_LAKE,
     RAW,
@@ -147,7 +146,8 @@ def test_the_verdicts_are_what_the_twaps_were_made_to_be(written: Written, in_or
     assert {verdict for twap_id, verdict in verdicts.items() if twap_id in end_later} <= {"running"}
 
 
-@pytest.mark.parametrize("order", few([*permutations(DAYS)][1::2], 1), ids=lambda order: "-".join(str(day.day) for day in order))
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [*permutations(DAYS)][1::2], ids=lambda order: "-".join(str(day.day) for day in order))
 def test_days_in_any_order_give_at_each_step_the_twaps_of_the_days_so_far(
     written: Written, in_order: Place, raw: Place, copy: Copy, order: tuple[date, ...]
 ) -> None:
@@ -158,7 +158,8 @@ def test_days_in_any_order_give_at_each_step_the_twaps_of_the_days_so_far(
     assert stored_twaps(place) == stored_twaps(in_order)
 
 
-@pytest.mark.parametrize("round_", few(range(3), 1))
+@pytest.mark.slow
+@pytest.mark.parametrize("round_", range(3))
 def test_days_that_are_made_at_once_give_the_same(written: Written, in_order: Place, raw: Place, copy: Copy, round_: int) -> None:
     place = copy(raw)
     processes = [_start(place, written, day) for day in (*DAYS[round_:], *DAYS[:round_])]
@@ -231,6 +232,7 @@ def test_days_whose_statuses_read_as_1970_are_what_the_second_way_gives(in_1970:
     assert_equal(*stored_and_expected(place, in_1970))
 
 
+@pytest.mark.slow
 def test_statuses_removed_from_an_object_disappear_with_all_that_followed_from_them(
     written: Written, in_order: Place, copy: Copy, tmp_path: Path
 ) -> None:

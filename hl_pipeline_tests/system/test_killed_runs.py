@@ -112,6 +112,7 @@ def test_killed_at_a_random_moment_a_second_run_ends_with_the_same_rows(
     assert _rows(place) == never_killed[:2]
 
 
+@pytest.mark.slow
 def test_killed_in_a_reload_the_old_day_is_there_until_the_new_one_is(
     new_place: Callable[[], Place], never_killed: tuple[int, str, float]
 ) -> None:
