@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, local
 from typing import Generic
 
 import psycopg
@@ -141,14 +141,16 @@ def _extra_hours(day: date, dataset: Dataset, objects: Sequence[ObjectMeta | Sta
 
 def _fetch_objects(wanted: Wanted, route: _Route[Meta]) -> list[tuple[Meta | None, bool]]:
     """The objects in these places as the lake has them in the end, and whether each was fetched now."""
-    url = find_database_url(route.settings)
+    url, of_thread, opened = find_database_url(route.settings), local(), ExitStack()
 
     def fetch(item: tuple[Place, SourceObject | None]) -> tuple[Meta | None, bool]:
-        # A connection each: one that waits for another process's lock must not keep its neighbour from letting go of one.
-        with connect(url, f"hl {route.table.name}") as connection:
-            return _fetch_object(*item, route, connection)
+        # A connection a thread: one that waits for another process's lock must not keep its neighbour from letting go of one.
+        if not hasattr(of_thread, "connection"):
+            of_thread.connection = opened.enter_context(connect(url, f"hl {route.table.name}"))
+        return _fetch_object(*item, route, of_thread.connection)
 
-    with ThreadPoolExecutor(route.settings.s3_objects_at_once + _DECODED_AT_ONCE, thread_name_prefix="object") as pool:
+    threads = route.settings.s3_objects_at_once + _DECODED_AT_ONCE
+    with opened, ThreadPoolExecutor(threads, thread_name_prefix="object") as pool:
         return list(pool.map(fetch, wanted.items()))
 
 
