@@ -15,13 +15,13 @@ from hl_pipeline.ops.run_days import Outcome
 from hl_pipeline.ops.run_in_process import explain_failure, open_runner
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.fetch_shards import FetchedHistories, FetchedShard
+from hl_pipeline.warehouse.backfill_histories import wallets_without_history
 from hl_pipeline.warehouse.backfill_progress import (
     Tally,
     Window,
     add_wallets,
     discover_wallets,
     unfinished_wallets,
-    wallets_without_history,
 )
 
 

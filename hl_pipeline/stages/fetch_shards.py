@@ -25,9 +25,19 @@ from hl_pipeline.lake.twaps import add_api_history
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import InfoApi, InfoError, InfoRefusedError
 from hl_pipeline.sources.info_paging import judge, walk
-from hl_pipeline.warehouse.backfill_progress import (
+from hl_pipeline.warehouse.backfill_histories import (
     UNMATCHED,
     Histories,
+    fail_history,
+    forget_unmatched,
+    keep_histories,
+    read_failed_histories,
+    read_histories,
+    read_started_twaps,
+    read_unmatched,
+    wallets_without_history,
+)
+from hl_pipeline.warehouse.backfill_progress import (
     Tally,
     Window,
     begin_wallet,
@@ -36,26 +46,18 @@ from hl_pipeline.warehouse.backfill_progress import (
     count_within,
     discover_wallets,
     end_wallet,
-    fail_history,
     fail_wallet,
     forget_staged,
-    forget_unmatched,
-    keep_histories,
     keep_page,
     last_page,
     read_bad,
     read_done,
     read_failed,
-    read_failed_histories,
-    read_histories,
     read_progress,
     read_staged,
-    read_started_twaps,
     read_tally,
     read_truncated,
-    read_unmatched,
     unfinished_wallets,
-    wallets_without_history,
 )
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.locks import lock_shard

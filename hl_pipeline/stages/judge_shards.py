@@ -10,14 +10,8 @@ from typing import Literal
 import psycopg
 
 from hl_pipeline.domain.checks import Check
-from hl_pipeline.warehouse.backfill_progress import (
-    Histories,
-    Tally,
-    read_failed,
-    read_failed_histories,
-    read_histories,
-    read_tally,
-)
+from hl_pipeline.warehouse.backfill_histories import Histories, read_failed_histories, read_histories
+from hl_pipeline.warehouse.backfill_progress import Tally, read_failed, read_tally
 
 ShardState = Literal["complete", "truncated", "unfinished", "failed"]
 

@@ -4,7 +4,7 @@ not in the lake yet. A page and what follows from it are one transaction, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
@@ -18,8 +18,6 @@ from hl_pipeline.formats.fills import BadLine
 from hl_pipeline.warehouse.dirty_days import note_dirty
 from hl_pipeline.warehouse.ledger import record_fetched
 
-UNMATCHED = "it has no twapId"
-"""How the reason begins for which a status without a TWAP is in quarantine."""
 State = Literal["pending", "started", "complete", "truncated", "failed"]
 
 # From one wallet of the index to the next: a scan of every day of every wallet would take a hundred times as long.
@@ -67,7 +65,7 @@ INSERT INTO hl.backfill_pages (wallet, kind, page, rows, fills)
 SELECT %(wallet)s, %(kind)s, coalesce(max(page), 0) + 1, %(rows)s, %(fills)s
 FROM hl.backfill_pages WHERE wallet = %(wallet)s AND kind = %(kind)s
 """
-_KEEP_BAD = "INSERT INTO hl.backfill_bad (wallet, kind, reason, item) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+KEEP_BAD = "INSERT INTO hl.backfill_bad (wallet, kind, reason, item) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
 _WENT_ON: dict[HistoryKind, LiteralString] = {
     "fills": """
 UPDATE hl.backfill_progress SET
@@ -144,34 +142,6 @@ FROM json_populate_recordset(NULL::hl.backfill_progress, %s::json)
 ON CONFLICT DO NOTHING
 """
 
-_NO_HISTORY = """
-SELECT wallet FROM hl.backfill_progress
-WHERE shard = ANY(%s) AND (%s::text[] IS NULL OR wallet = ANY(%s)) AND history_at IS NULL
-ORDER BY history_error IS NOT NULL, wallet LIMIT %s
-"""
-_STARTED_TWAPS = """
-SELECT DISTINCT wallet, coin, started_at, twap_id FROM hl.twap_statuses WHERE wallet = ANY(%s) AND started_at IS NOT NULL
-"""
-_HISTORY_CAME = """
-UPDATE hl.backfill_progress SET statuses = %s, history_error = NULL, history_at = clock_timestamp() WHERE wallet = %s
-"""
-_UNMATCHED = """
-SELECT b.wallet, item FROM hl.backfill_bad b JOIN hl.backfill_progress USING (wallet)
-WHERE shard = %s AND kind = 'twap_history' AND starts_with(b.reason, %s) ORDER BY wallet, digest
-"""
-_FORGET_UNMATCHED = "DELETE FROM hl.backfill_bad WHERE wallet = %s AND kind = 'twap_history' AND item = %s"
-_ONE_STATUS_MORE = "UPDATE hl.backfill_progress SET statuses = statuses + 1 WHERE wallet = %s"
-_HISTORY_FAILED = "UPDATE hl.backfill_progress SET history_error = %s WHERE wallet = %s"
-_HISTORIES = """
-SELECT count(*), count(history_at), count(history_error), coalesce(sum(statuses), 0),
-       (SELECT count(*) FROM hl.backfill_bad b JOIN hl.backfill_progress w USING (wallet)
-        WHERE w.shard = %s AND kind = 'twap_history')
-FROM hl.backfill_progress WHERE shard = %s
-"""
-_FAILED_HISTORIES = """
-SELECT wallet, history_error FROM hl.backfill_progress WHERE shard = %s AND history_error IS NOT NULL ORDER BY wallet
-"""
-
 _TALLY = """
 SELECT count(*), count(*) FILTER (WHERE state = 'complete'), count(*) FILTER (WHERE state = 'truncated'),
        count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state IN ('pending', 'started')),
@@ -226,17 +196,6 @@ class Tally:
     failed: int
     unasked: int
     fills: int
-    bad: int
-
-
-@dataclass(frozen=True, slots=True)
-class Histories:
-    """Wallets, those that were asked for the statuses of their TWAPs, and that failed; the statuses; items that were bad."""
-
-    wallets: int
-    asked: int
-    failed: int
-    statuses: int
     bad: int
 
 
@@ -307,7 +266,7 @@ def keep_page(connection: psycopg.Connection, wallet: str, kind: HistoryKind, pa
             cursor.execute(_KEEP_PAGE, {"wallet": wallet, "kind": kind, "rows": page.fills.height, "fills": written.getvalue()})
         new_bad = 0
         for item in page.bad:
-            new_bad += cursor.execute(_KEEP_BAD, [wallet, kind, item.reason, item.text]).rowcount
+            new_bad += cursor.execute(KEEP_BAD, [wallet, kind, item.reason, item.text]).rowcount
         cursor.execute(
             _WENT_ON[kind],
             {
@@ -398,67 +357,7 @@ def restore_done(connection: psycopg.Connection, wallets: str, bad: Iterable[Bad
         cursor.execute(_RESTORE, [wallets])
         items = [(*item.reason.split(": ", 2), item.text) for item in bad]
         cursor.execute(_ADD, [[wallet for wallet, *_ in items]])
-        cursor.executemany(_KEEP_BAD, items)
-
-
-def wallets_without_history(
-    connection: psycopg.Connection, shards: Iterable[str], wallets: Sequence[str] | None = None, limit: int | None = None
-) -> list[str]:
-    """The wallets of those shards (and among `wallets`) that were not asked yet for the statuses of their TWAPs."""
-    numbers = [int(shard, 16) for shard in shards]
-    return [row[0] for row in connection.execute(_NO_HISTORY, [numbers, wallets, wallets, limit])]
-
-
-def read_started_twaps(connection: psycopg.Connection, wallets: Sequence[str]) -> list[tuple[str, str, datetime, int]]:
-    """The TWAPs of these wallets that hl.twap_statuses knows: wallet, coin, when it was placed, id."""
-    return connection.execute(_STARTED_TWAPS, [list(wallets)]).fetchall()
-
-
-def keep_histories(
-    connection: psycopg.Connection,
-    statuses: Mapping[str, int],
-    bad: Iterable[tuple[str, BadLine]],
-    days: Sequence[date],
-    why: str,
-) -> None:
-    """The statuses of these wallets are in the lake, on those days: note it, and what of them could not be taken, at once."""
-    with connection.transaction(), connection.cursor() as cursor:
-        cursor.executemany(_KEEP_BAD, [(wallet, "twap_history", item.reason, item.text) for wallet, item in bad])
-        cursor.executemany(_HISTORY_CAME, [(count, wallet) for wallet, count in statuses.items()])
-        if days:
-            note_dirty(connection, days, why)
-
-
-def read_unmatched(connection: psycopg.Connection, shard: str) -> list[tuple[str, bytes]]:
-    """The statuses of a shard's wallets for which there was no TWAP, as JSON."""
-    return connection.execute(_UNMATCHED, [int(shard, 16), UNMATCHED]).fetchall()
-
-
-def forget_unmatched(
-    connection: psycopg.Connection, matched: Iterable[tuple[str, bytes]], days: Sequence[date], why: str
-) -> None:
-    """These statuses have their TWAP, and are in the lake, on those days."""
-    matched = list(matched)
-    with connection.transaction(), connection.cursor() as cursor:
-        cursor.executemany(_FORGET_UNMATCHED, matched)
-        cursor.executemany(_ONE_STATUS_MORE, [[wallet] for wallet, _ in matched])
-        note_dirty(connection, days, why)
-
-
-def fail_history(connection: psycopg.Connection, wallet: str, error: str) -> None:
-    """Note why a wallet could not be asked for the statuses of its TWAPs."""
-    connection.execute(_HISTORY_FAILED, [error, wallet])
-
-
-def read_histories(connection: psycopg.Connection, shard: str) -> Histories:
-    """How the wallets of a shard stand."""
-    [row] = connection.execute(_HISTORIES, [int(shard, 16)] * 2).fetchall()
-    return Histories(*(int(value) for value in row))
-
-
-def read_failed_histories(connection: psycopg.Connection, shard: str) -> list[tuple[str, str]]:
-    """The shard's wallets that could not be asked, and why."""
-    return connection.execute(_FAILED_HISTORIES, [int(shard, 16)]).fetchall()
+        cursor.executemany(KEEP_BAD, items)
 
 
 def read_tally(connection: psycopg.Connection, shards: Iterable[str], wallets: Sequence[str] | None = None) -> Tally:
