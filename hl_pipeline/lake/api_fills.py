@@ -76,7 +76,7 @@ def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> Api
     """
     path = api_fills_path(day, shard)
     known = read_meta(lake, path, ApiShard) if exists(lake, path) else None
-    before = empty_fills() if known is None else read_fills(lake, known).select(FILL_SCHEMA)
+    before = empty_fills() if known is None else read_fills(lake, known).select(*FILL_SCHEMA)
     came = fills.with_columns(line=pl.int_range(pl.len()) + before.height + 1)
     # The row that knows of its TWAP goes before one that does not; the fill stands where it came first.
     rows = (

@@ -116,7 +116,7 @@ def test_fills_of_a_millisecond_are_everywhere_in_the_order_of_the_source(world:
     write_object(world.bucket, NOON, _block(50, NOON, first, ns=9) + later)
     write_object(world.bucket, NOON + timedelta(hours=1), later + _block(52, NOON + timedelta(hours=1), []))
     # What the API alone has of that millisecond comes last, in its own order.
-    of_api = [_fill(NOON, tid, startPosition=start) for tid, start in ((9, "8.0"), (3, "9.0"), (7, "10.0"))]
+    of_api = [_fill(NOON, tid, px="107.0", startPosition=start) for tid, start in ((9, "8.0"), (3, "9.0"), (7, "10.0"))]
     page = decode_fills(parse_json(json.dumps(of_api).encode()), TAKER).fills
     _ingest(world)
     add_api_fills(open_lake(world.environment["HL_LAKE_URL"]), DAY, "00", page)
@@ -141,7 +141,7 @@ def test_fills_of_a_millisecond_are_everywhere_in_the_order_of_the_source(world:
         coins = api.get(FILLS, coin="ETH", **OF_DAY)["fills"]
         assert [(fill["tid"], fill["side"]) for fill in coins[:10]] == [(tid, side) for tid in tids[:5] for side in "BA"]
     with connect(world.database_url, "test") as connection:
-        assert connection.execute("SELECT open, close FROM hl.candles WHERE coin = 'ETH'").fetchall() == [(100, 104)]
+        assert connection.execute("SELECT open, close FROM hl.candles WHERE coin = 'ETH'").fetchall() == [(100, 107)]
 
 
 def test_a_generated_day_is_stored_as_the_bucket_has_it_and_positions_prove_it(world: World) -> None:
