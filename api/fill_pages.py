@@ -1,36 +1,86 @@
-"""Pages of hl.fills, for whoever asks by wallet, coin or TWAP."""
+"""Pages of hl.fills, for whoever asks by wallet, coin or TWAP.
+
+A day may be replaced between two pages, and then its fills may have other places. So a cursor says how many fills of its
+millisecond were given, and by a digest which: the next page begins with that millisecond, sees that they are still the first of
+it, and leaves them out. If they are not, that is said (409): nothing is left out or repeated.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+import orjson
+from fastapi import HTTPException, Request
 from psycopg import AsyncConnection
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import AwareDatetime, Field, TypeAdapter
 
 from api.database import read_sql
 from api.paging import make_cursor, read_cursor, read_rows
-from api.parameters import Int64, Paged, Text
+from api.parameters import MAX_OFFSET, Paged, Text, iso
 
 FILLS = read_sql("fills")
-# What identifies a fill, in the order of a page; an unknown number is -1.
-_KEY = ("time", "coin", "wallet", "side", "tid", "oid", "counterparty_oid")
-_POSITION = TypeAdapter(tuple[AwareDatetime, Text, Text, Text, Int64, Int64, Int64])
+# What identifies a fill of a millisecond.
+_KEY = ("coin", "wallet", "side", "tid", "oid", "counterparty_oid")
+_POSITION = TypeAdapter(tuple[AwareDatetime, Annotated[int, Field(ge=0, le=MAX_OFFSET)], Text])
+_DIGEST_BYTES = 8
 
 
-def fills_asked(
+@dataclass(frozen=True, slots=True)
+class FillsWanted:
+    """The values of a query, which begins at the moment `since`; the first `given` of its rows were given before: `digest`."""
+
+    values: dict[str, Any]
+    since: datetime
+    given: int
+    digest: str
+
+
+def fills_wanted(
     request: Request, asked: Paged, start: datetime, end: datetime, *, wallet: str | None, coin: str | None, twap_id: int | None
-) -> dict[str, Any]:
-    """The values of the query. Raises RequestValidationError for a wrong cursor."""
-    position = read_cursor(request, asked, _POSITION, (start, "", "", "", -2, -2, -2))
-    after = {f"after_{name}": value for name, value in zip(_KEY, position, strict=True)}
+) -> FillsWanted:
+    """What is wanted of hl.fills. Raises RequestValidationError for a wrong cursor."""
+    since, given, digest = read_cursor(request, asked, _POSITION, (start, 0, _digest_of([])))
     # Not from the start again: the tables of days before the cursor are not touched.
-    return {"wallet": wallet, "coin": coin, "twap_id": twap_id, "start": max(start, position[0]), "end": end, **after}
+    values = {"wallet": wallet, "coin": coin, "twap_id": twap_id, "start": max(start, since), "end": end, "given": 0}
+    return FillsWanted(values, since, given, digest)
 
 
-async def fills_page(request: Request, connection: AsyncConnection, asked: Paged, values: dict[str, Any]) -> dict[str, Any]:
-    """The fields `fills` and `next_cursor` of an answer."""
-    rows, more = await read_rows(connection, FILLS, values, asked.limit)
-    position = tuple(-1 if rows[-1][name] is None else rows[-1][name] for name in _KEY) if more else ()
-    return {"fills": rows, "next_cursor": make_cursor(request, asked, position) if more else None}
+async def fills_page(request: Request, connection: AsyncConnection, asked: Paged, wanted: FillsWanted) -> dict[str, Any]:
+    """The fields `fills` and `next_cursor` of an answer. Raises HTTPException where fills before it are not what they were."""
+    rows, more = await read_rows(connection, FILLS, wanted.values, wanted.given + asked.limit)
+    _require_given(wanted, rows)
+    next_cursor = None
+    if more:
+        last = rows[-1]["time"]
+        of_moment = [row for row in rows if row["time"] == last]
+        next_cursor = make_cursor(request, asked, (last, len(of_moment), _digest_of(of_moment)))
+    return {"fills": rows[wanted.given :], "next_cursor": next_cursor}
+
+
+async def values_of_export(connection: AsyncConnection, asked: Paged, wanted: FillsWanted) -> dict[str, Any]:
+    """The values of the query of a file, which begins as a page does. Raises HTTPException as for a page."""
+    if wanted.given:
+        rows, _ = await read_rows(connection, FILLS, wanted.values, wanted.given)
+        _require_given(wanted, rows)
+    return {**wanted.values, "given": wanted.given, "limit": asked.export_limit}
+
+
+def _require_given(wanted: FillsWanted, rows: Sequence[dict[str, Any]]) -> None:
+    before = [row for row in rows[: wanted.given] if row["time"] == iso(wanted.since)]
+    if len(before) < wanted.given or _digest_of(before) != wanted.digest:
+        moment = iso(wanted.since)
+        raise HTTPException(
+            409,
+            f"the fills of {moment} were loaded again since the page that gave this cursor, and are not the same, or in another "
+            f"order: ask again from start={moment} on, without a cursor, and take what you have of that millisecond away",
+        )
+
+
+def _digest_of(rows: Sequence[dict[str, Any]]) -> str:
+    # Their order among themselves does not matter: all of them were given.
+    keys = sorted(orjson.dumps([row[name] for name in _KEY]) for row in rows)
+    return hashlib.blake2b(b"".join(keys), digest_size=_DIGEST_BYTES).hexdigest()

@@ -68,8 +68,11 @@ FILL_COLUMNS = (
 
 """The columns of a fill that lake and hl.fills both have; what they come from is a field of the source."""
 
+ORDINAL = Column("ordinal", "integer", "", "Its place among the fills of its object, from 0. NULL: not known, or not since version 0.1.0: `hl rebuild`.", "counted")
+
 FILLS_TABLE_ONLY = (
     Column("object_id", "integer", "", "The object that it came from: hl.s3_ingest_log.", ("object",)),
+    ORDINAL,
 )
 
 STATUS_COLUMNS = (
@@ -94,7 +97,7 @@ TABLES: dict[str, TableOf] = {
     "hl.fills": TableOf(
         "raw_fills",
         "Every fill once: one row a leg of a trade. A fill is (time, coin, wallet, side, tid); where tid is NULL, "
-        "(time, coin, wallet, side, oid, counterparty_oid).",
+        "(time, coin, wallet, side, oid, counterparty_oid). The order of the source is (time, block_number, object_id, ordinal), NULL last.",
         tuple(Column(c.name, c.type, c.unit, c.meaning, (c.name,)) for c in FILL_COLUMNS) + FILLS_TABLE_ONLY,
     ),
     "hl.candles": TableOf(
@@ -103,10 +106,10 @@ TABLES: dict[str, TableOf] = {
         (
             Column("coin", "text", "", "The coin.", ("coin",)),
             Column("time", "timestamptz", "UTC", "The minute's beginning.", ("time",)),
-            Column("open", "numeric", _PX, "Price of the first trade.", ("px", "time")),
+            Column("open", "numeric", _PX, "Price of the first trade, in the order of the source.", ("px", "time", "block_number", "object_id", "ordinal")),
             Column("high", "numeric", _PX, "Highest price.", ("px",)),
             Column("low", "numeric", _PX, "Lowest price.", ("px",)),
-            Column("close", "numeric", _PX, "Price of the last trade.", ("px", "time")),
+            Column("close", "numeric", _PX, "Price of the last trade, in the order of the source.", ("px", "time", "block_number", "object_id", "ordinal")),
             Column("volume", "numeric", _COIN, "Sum of the sizes, each trade once.", ("sz", "tid")),
             Column("notional", "numeric", _QUOTE, "px × sz of the trades, each trade once.", ("px", "sz", "tid")),
             Column("trades", "bigint", "trades", "How many.", ("tid",)),
@@ -143,7 +146,7 @@ TABLES: dict[str, TableOf] = {
             Column("open", "numeric", _PX, "Price of the first trade; NULL: none.", ("px", "time")),
             Column("high", "numeric", _PX, "Highest price.", ("px",)),
             Column("low", "numeric", _PX, "Lowest price.", ("px",)),
-            Column("close", "numeric", _PX, "Price of the last trade.", ("px", "time")),
+            Column("close", "numeric", _PX, "Price of the last trade, in the order of the source.", ("px", "time", "block_number", "object_id", "ordinal")),
             Column("fees", "json", "each its token", "Fees less rebates of all fills by token, like `{\"USDC\": \"12.5\"}`; NULL where one is unknown.", ("fee", "fee_token")),
             Column("is_complete", "boolean", "", "Whether the day is whole and nothing of it in quarantine; NULL: its sources have nothing that could prove it.", ("block_number",)),
             Column("vwap", "numeric", _PX, "notional / volume, rounded to ten decimals.", ("px", "sz")),
@@ -478,7 +481,7 @@ TABLES: dict[str, TableOf] = {
 
 LAKE_ONLY = (
     Column("local_time_ns", "bigint", "ns since 1970, UTC", "When the node wrote the block, by its own clock; hours are cut by it.", "`local_time`"),
-    Column("line", "bigint", "", "Line of the object, from 1.", "counted"),
+    Column("line", "bigint", "", "Line of the object, from 1; in `api_fills/` place among the day's fills of the shard, as the API gave them. NULL: not known.", "counted"),
     Column("object", "text", "", "Key of the object; not in `raw_fills/`, whose files are of one object each.", "the key"),
 )
 """Columns of the lake's fills beyond those of hl.fills (which has `object_id` in place of `object`)."""

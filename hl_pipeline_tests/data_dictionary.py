@@ -20,7 +20,7 @@ _LAKE = """### The lake's `raw_fills/` and `fills/`
 
 As `hl.fills` without `object_id` (`time` is a timestamp of ms in UTC, decimals are `Decimal(38, 10)`, `hash` and `cloid`
 binary), and the columns below. `api_fills/` (from the info API, by the day of the event and shard of wallets) has those of
-`raw_fills/`; blocks and `line` are NULL there.
+`raw_fills/`; blocks are NULL there. In `raw_fills/` a row's number, from 0, is its `ordinal`, which is no column there.
 """
 _STATUSES_LAKE = """### The lake's `raw_twap_statuses/`, `twap_statuses/` and `twap_slices/`
 

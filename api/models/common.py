@@ -102,6 +102,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     504: {"model": Problem, "description": "The query took too long: ask for less."},
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such TWAP."}}
+CHANGED: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "Fills at the cursor were loaded again in another order: from where to ask again."}
+}
 UNKNOWN_COIN: dict[int | str, dict[str, Any]] = {
     404: {"model": UnknownCoin, "description": "No such coin was ever seen: which one was likely meant."}
 }

@@ -41,6 +41,7 @@ class Fill(Answer):
     liquidation_method: str | None
     extra: Any
     object_id: int
+    ordinal: int | None
 
 
 class FillList(Listed):

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 
 from api.database import read_sql
 from api.export import choose_format, export
-from api.fill_pages import fills_asked, fills_page
-from api.models.common import ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
+from api.fill_pages import fills_page, fills_wanted
+from api.models.common import CHANGED, ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
 from api.models.fills import TwapFillList
 from api.models.twaps import Analytics, Twap, TwapList
 from api.paging import make_cursor, read_cursor, read_rows
@@ -87,7 +87,7 @@ async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Par
     return respond(analytics)
 
 
-@router.get("/{twap_id}/fills", response_model=TwapFillList, responses={**ERRORS, **NOT_FOUND})
+@router.get("/{twap_id}/fills", response_model=TwapFillList, responses={**ERRORS, **NOT_FOUND, **CHANGED})
 async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Paged, Query()]) -> Response:
     """The fills of a TWAP's slices, oldest first; its coverage says which days of the TWAP are not in the database."""
     async with request.app.state.pool.connection() as connection:
@@ -96,9 +96,9 @@ async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Pa
             raise _not_found(twap_id)
         first, last = date.fromisoformat(days[0]), date.fromisoformat(days[1])
         start, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
-        values = fills_asked(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
+        wanted = fills_wanted(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
         coverage = await read_coverage(connection, "fills", first, last)
-        page = await fills_page(request, connection, asked, values)
+        page = await fills_page(request, connection, asked, wanted)
     return respond({"twap_id": str(twap_id), **page, "coverage": coverage})
 
 

@@ -1,4 +1,4 @@
-"""Keep each fill once, from the best source that has it. Pure: frames in, frames out.
+"""Keep each fill once, from the best source that has it, in the order of the sources. Pure: frames in, frames out.
 
 FILL_KEY identifies a fill with a tid. `node_trades` has no tid: LEG_KEY identifies its legs among themselves, and they are
 matched with better sources as a multiset on MATCH_KEY (what both sides know).
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
+from hl_pipeline.domain.object_keys import object_id_of_key
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
 
 SOURCE_RANKS = ("node_fills_by_block", "node_fills", "api_fills", "node_trades")
@@ -20,13 +22,15 @@ LEG_KEY = ("time", "coin", "wallet", "side", "oid", "counterparty_oid")
 MATCH_KEY = ("time", "coin", "wallet", "side", "oid", "start_position", "px", "sz")
 _MATCH_WITHOUT_START = tuple(name for name in MATCH_KEY if name != "start_position")
 _PLACE = ("object", "block_number", "block_time_ns", "local_time_ns", "line")
+# Of fills that the source's order does not tell apart: those whose ordinal is not known.
+_TIES = ("coin", "wallet", "side", "tid", "oid", "counterparty_oid")
 _COMPARED = [name for name in FILL_SCHEMA if name not in (*_PLACE, "extra")]
 
 
 @dataclass(frozen=True, slots=True)
 class Deduplicated:
-    """Each fill once, in the order of time; `duplicates`: the rows dropped; `conflicts`: those of them that differ from the row
-    that was kept of their fill.
+    """Each fill once, in the order of the sources (`sort_fills`); `duplicates`: the rows dropped; `conflicts`: those of them that
+    differ from the row that was kept of their fill.
     """
 
     fills: pl.DataFrame
@@ -35,17 +39,17 @@ class Deduplicated:
 
 
 def deduplicate(fills: pl.DataFrame) -> Deduplicated:
-    """Keep one row of each fill in `fills` (FILL_SCHEMA and `object`, all rows of the moments that they are of).
+    """Keep one row of each fill in `fills` (DAY_SCHEMA, all rows of the moments that they are of): that of the best source, there
+    of the earliest object, there the first. So the order of the rows does not matter.
 
     A leg of `node_trades` that no better source has stays; if a better source has the other leg of its trade, it takes that
     one's tid, since both legs share it.
     """
     ranks = {key: SOURCE_RANKS.index(key.partition("/")[0]) for key in fills["object"].unique()}
-    if len({*ranks.values()}) > 1:
-        fills = fills.sort(pl.col("object").replace_strict(ranks, return_dtype=pl.Int8), maintain_order=True)
     if not fills["tid"].null_count() and fills.select(FILL_KEY).is_unique().all():
-        return Deduplicated(_in_order(fills), 0, 0)
+        return Deduplicated(sort_fills(fills), 0, 0)
     ranked = fills.with_columns(rank=pl.col("object").replace_strict(ranks, return_dtype=pl.Int8))
+    ranked = _sort(ranked, [pl.col("rank"), _object_id(fills), pl.col("ordinal")])
     with_tid, without_tid = ranked.filter(pl.col("tid").is_not_null()), ranked.filter(pl.col("tid").is_null())
     unique = with_tid.unique(FILL_KEY, keep="first", maintain_order=True)
     legs = without_tid.unique(LEG_KEY, keep="first", maintain_order=True)
@@ -59,7 +63,7 @@ def deduplicate(fills: pl.DataFrame) -> Deduplicated:
     tids = matched.select("object", "line", "tid").unique(("object", "line"), keep="first")
     unmatched = legs.join(matches, on="leg", how="anti").join(tids, on=("object", "line"), how="left", maintain_order="left")
     new = unmatched.join(unique, on=FILL_KEY, how="anti").select(unique.columns)
-    kept = _in_order(pl.concat([unique, new]).drop("rank"))
+    kept = sort_fills(pl.concat([unique, new]).drop("rank"))
     return Deduplicated(kept, fills.height - kept.height, conflicts + unmatched.height - new.height)
 
 
@@ -109,5 +113,31 @@ def _differing(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str], names
     return pairs.filter(pl.any_horizontal(*((pl.col(name) != pl.col(f"{name}_kept")).fill_null(value=False) for name in names)))
 
 
-def _in_order(fills: pl.DataFrame) -> pl.DataFrame:
-    return fills if fills["time"].is_sorted() else fills.sort("time", maintain_order=True)
+def sort_fills(fills: pl.DataFrame) -> pl.DataFrame:
+    """`fills` (DAY_SCHEMA) by time, block_number, object_id and ordinal, what is unknown last: as the sources had them, and those
+    of the info API, which knows no blocks, after those of the buckets. hl.fills is read in the same order.
+    """
+    return _sort(fills, [pl.col("time"), pl.col("block_number"), _object_id(fills), pl.col("ordinal")])
+
+
+def _object_id(fills: pl.DataFrame) -> pl.Expr:
+    ids = {key: object_id_of_key(key) for key in fills["object"].unique()}
+    return pl.col("object").replace_strict(ids, return_dtype=pl.Int32).alias("object_id")
+
+
+def _sort(fills: pl.DataFrame, keys: Sequence[pl.Expr]) -> pl.DataFrame:
+    """`fills` by integers, the last of which is the ordinal. Nearly always they stand so already, which costs little to see."""
+    if not fills["ordinal"].null_count() and _is_sorted(fills.select(key.cast(pl.Int64) for key in keys)):
+        return fills
+    return fills.sort(*keys, *_TIES, nulls_last=True)
+
+
+def _is_sorted(keys: pl.DataFrame) -> bool:
+    tied = np.ones(max(keys.height - 1, 0), bool)
+    for key in keys.get_columns():
+        # An unknown one is the last.
+        step = np.diff(key.fill_null(2**62).to_numpy())
+        if (step[tied] < 0).any():
+            return False
+        tied &= step == 0
+    return True

@@ -20,6 +20,10 @@ from hl_pipeline.domain.datasets import (
     wanted_hours,
 )
 
+_FIRST_HOUR = date(2023, 1, 1)
+FIRST_SHARD_ID = 4_000_000
+"""The object_ids of shards begin here. A multiple of 256: the last byte of such a number is the shard."""
+
 KEY_FORMS = (
     "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4, .gz, .jsonl, .json or nothing), or of TWAP "
     "statuses a key with its day, like 2025/11/03/part-0.parquet, date=2025-11-03/part-0.parquet or hourly/20251103/9.lz4"
@@ -69,6 +73,33 @@ def place_in_path(path: str) -> Place | None:
 def place_of_hour(dataset: str, hour: datetime) -> Place:
     """The object of an hour of an hourly dataset, as the bucket names it."""
     return Place(dataset, hour.date(), hour.hour, f"{dataset}/hourly/{hour:%Y%m%d}/{hour.hour}.lz4")
+
+
+def object_id_of(dataset: str, object_date: date, hour: int | None) -> int | None:
+    """The object_id of an hour of a dataset, whatever its object is called there: the dataset's millions and the hours since
+    2023. It must be the same whenever and wherever the object is recorded. None: objects of the dataset have no number.
+    """
+    millions = BY_NAME[dataset].object_id_millions
+    if millions is None:
+        return None
+    assert hour is not None
+    return millions * 1_000_000 + (object_date - _FIRST_HOUR).days * 24 + hour
+
+
+def shard_object_id(day: date, shard: str) -> int:
+    """The object_id of what the lake has of a day from the info API, of a shard of wallets: from four million on."""
+    return FIRST_SHARD_ID + (day - _FIRST_HOUR).days * 256 + int(shard, 16)
+
+
+def object_id_of_key(key: str) -> int:
+    """The object_id of an object of fills, or of a shard, by its key. Raises ValueError for the key of anything else."""
+    if (of_shard := shard_of_key(key)) is not None:
+        return shard_object_id(of_shard[1], f"{of_shard[2]:02x}")
+    place = place_of_key(key)
+    number = None if place is None else object_id_of(place.dataset, place.object_date, place.hour)
+    if number is None:
+        raise ValueError(f"{key}: no object of fills has such a key")
+    return number
 
 
 def lock_name(place: Place) -> str:

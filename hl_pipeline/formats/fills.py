@@ -134,5 +134,10 @@ SLICE_COLUMNS = ("twap_id", "time", "wallet", "coin", "side", "px", "sz", "oid",
 """The columns of fills that the figures of TWAPs are made of."""
 
 
-NO_FILLS = pl.DataFrame(schema={**FILL_SCHEMA, "object": pl.String()})
+DAY_SCHEMA: dict[str, pl.DataType] = {**FILL_SCHEMA, "object": pl.String(), "ordinal": pl.Int32()}
+"""Columns of a day's fills: those of FILL_SCHEMA, the key of the fill's object, and its place among the object's fills, from 0;
+NULL where nothing tells in which order the object had them.
+"""
+
+NO_FILLS = pl.DataFrame(schema=DAY_SCHEMA)
 """What a day's fills are when there are none."""

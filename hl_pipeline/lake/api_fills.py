@@ -1,7 +1,7 @@
 """The part of the lake that comes from the info API.
 
     api_fills/date=2024-11-03/shard=3f.parquet   the fills of that day (UTC, of the event) of the wallets of a shard, each once,
-                                                 by time and wallet
+                                                 by time and wallet, of each in the API's order
     api_fills/shard=3f.bad.jsonl                 what of these wallets could not be taken, if anything
     api_fills/shard=3f.wallets.json              which of them were asked to their end, so that a new database asks none again
 
@@ -26,7 +26,7 @@ from hl_pipeline.domain.datasets import API_FILLS
 from hl_pipeline.domain.records import ApiShard
 from hl_pipeline.formats.api_fills import PARSER
 from hl_pipeline.formats.arrow import as_arrow
-from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, BadLine
+from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA, BadLine, empty_fills
 from hl_pipeline.lake.fills import read_fills
 from hl_pipeline.lake.store import Lake, exists, list_files, open_file, read_meta, replacing, write_table
 
@@ -68,21 +68,24 @@ def _bad_line(record: dict[str, Any]) -> BadLine:
 
 
 def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> ApiShard:
-    """Put `fills` (FILL_SCHEMA, of that day) to those of the shard that the lake has of it; what it has already changes nothing.
+    """Put `fills` (FILL_SCHEMA, of that day, of each wallet in the API's order) to those of the shard that the lake has of it;
+    what it has already changes nothing. `line` in the file counts its rows from 1; it is NULL where an earlier version has not
+    kept in which order the API gave them.
 
     One writer a shard at a time (the caller holds its lock).
     """
     path = api_fills_path(day, shard)
     known = read_meta(lake, path, ApiShard) if exists(lake, path) else None
-    frames = [fills]
-    if known is not None:
-        frames.insert(0, read_fills(lake, known).drop("object"))
-    # The row that knows of its TWAP goes before one that does not; where an item stood on its page means nothing here.
+    before = empty_fills() if known is None else read_fills(lake, known).select(*FILL_SCHEMA)
+    came = fills.with_columns(line=pl.int_range(pl.len()) + before.height + 1)
+    # The row that knows of its TWAP goes before one that does not; the fill stands where it came first.
     rows = (
-        pl.concat(frames)
-        .with_columns(line=pl.lit(None, FILL_SCHEMA["line"]))
+        pl.concat([before, came])
+        .with_columns(pl.col("line").min().over(FILL_KEY))
         .sort("time", "wallet", "coin", "side", "tid", "twap_id", nulls_last=True, maintain_order=True)
         .unique(FILL_KEY, keep="first", maintain_order=True)
+        .sort("time", "wallet", "line", nulls_last=True, maintain_order=True)
+        .with_columns(line=pl.when(pl.col("line").is_not_null()).then(pl.int_range(pl.len()) + 1))
     )
     table = as_arrow(rows)
     etag = _digest(table)

@@ -58,6 +58,7 @@ import numpy as np
 from numpy.random import Generator
 
 from hl_pipeline.sample.legs import legs_table
+from hl_pipeline.sample.positions import Positions
 from hl_pipeline.sample.sources import (
     SOURCES,
     TRADES,
@@ -172,6 +173,7 @@ def _draw_hours(world: World, start_ns: int, hours: int, fills_per_hour: int, se
     dust_rows = min(1_300, max(20, 1_300 * fills_per_hour // 20_000))
     rare = max(1e-4, 0.25 / fills_per_hour)
     next_block, last_ns, next_order = _FIRST_BLOCK, 0, 0
+    positions = Positions(world.markets, world.twaps)
     for hour in range(hours):
         rng = np.random.default_rng([seed, hours, hour])
         hour_ns, part = start_ns + hour * HOUR_NS, 1.0 if hour < hours - 1 else 0.05
@@ -190,6 +192,7 @@ def _draw_hours(world: World, start_ns: int, hours: int, fills_per_hour: int, se
             rare=rare,
             first_order=next_order,
             whole_trades=TRADES in sources_at(hour_ns),
+            move=positions.move,
         )
         next_order += len(orders.block)
         if hour % 24 == 0:

@@ -4,7 +4,7 @@ No text and no files: `sample` turns the arrays into objects and sums them up. E
 int64 in units of 1e-10, times are ns since 1970; floats only choose an integer, none is ever written or summed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,8 @@ _MAKER_RATES = np.array([-3e-5, 1.5e-4, -2e-5, 0.0, -3e-5, 8e-5, -1e-5, -2e-5, 1
 MOST_USD = 2e5
 _MOST_UNITS_HELD = 4e7
 _MOST_UNITS_TRADED = 5e6
+# Perpetuals' positions go on from fill to fill and may wander.
+_MOST_UNITS_OF_PERPS = 5e5
 
 _PERPS = """
 kPEPE XRP DOGE FARTCOIN PUMP SUI ZEC AAVE LINK ENA BNB AVAX ADA UNI WLD LTC BCH NEAR ARB OP TIA SEI APT INJ TRUMP
@@ -87,6 +89,8 @@ _KNOWN_PRICES = {
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Legs = dict[str, NDArray[Any]]
+Move = Callable[[Generator, Ints, Ints, Ints], Ints]
+"""From wallets, coins and what their fills add, in order, to what was held before each (`positions`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +236,11 @@ def draw_legs(
     rare: float,
     first_order: int,
     whole_trades: bool,
+    move: Move,
 ) -> Legs:
     """The rows of an hour in the order of its file, as equally long columns.
+
+    In perpetuals each starts from where the wallet's last one in the coin ended; what is in no object moves nothing.
 
     About 2 % of the trades have one leg only. With `whole_trades` their other leg is there too, marked as lost; and always
     the owner's of a TWAP's slice that is lost.
@@ -312,14 +319,12 @@ def draw_legs(
     twap_total = twaps.slices[orders.twap] * twaps.fills[orders.twap] * twaps.sz[orders.twap]
     taker_position = np.where(is_twap, twaps.position[orders.twap], draw_positions(rng, markets, coin))
     maker_position = draw_positions(rng, markets, trade_coin)
-    taker_action = _draw_actions(rng, n)
-    taker_action = np.where(is_twap, twaps.closing[orders.twap], np.where(count > 1, taker_action % 2, taker_action))
-    taker_action[(special == LIQUIDATED) | (special == DELEVERAGED)] = 1
-    maker_action = np.where(special[order] == DELEVERAGED, 1, _draw_actions(rng, len(order)))
     _add_position(
+        rng,
         legs,
         markets,
-        action=np.where(crossed, taker_action[o], maker_action[trade]),
+        move=move,
+        is_had=~lost | whole_trades,
         held=np.where(crossed, taker_position[o], maker_position[trade]),
         done=np.where(crossed, twap_done[o] + so_far[trade], 0),
         total=np.where(crossed, np.where(is_twap, twap_total, total)[o], legs["sz"]),
@@ -415,7 +420,8 @@ def draw_ticks(rng: Generator, markets: Markets, coin: Ints, time_ns: Ints) -> I
 def _draw_sizes(rng: Generator, markets: Markets, coin: Ints) -> Ints:
     usd = np.exp(rng.normal(5.3, 1.8, len(coin))).clip(max=MOST_USD)
     step = markets.step[coin]
-    steps = np.minimum(usd / markets.usd_per_step[coin], _MOST_UNITS_TRADED * UNIT / step)
+    most = np.where(markets.kind[coin] < SPOT, _MOST_UNITS_OF_PERPS, _MOST_UNITS_TRADED)
+    steps = np.minimum(usd / markets.usd_per_step[coin], most * UNIT / step)
     sz = np.maximum(1, steps.astype(np.int64)) * step
     whole_balance = (markets.kind[coin] == SPOT) & (rng.random(len(coin)) < 0.1)
     return sz + whole_balance * (rng.integers(0, UNIT, len(coin)) % step)
@@ -434,26 +440,27 @@ def draw_positions(rng: Generator, markets: Markets, coin: Ints) -> Ints:
     return held + 3 * ((chance > 0.995) & (held > 0))
 
 
-def _draw_actions(rng: Generator, n: int) -> Ints:
-    """0 opens, 1 closes, 2 turns the position round."""
-    return np.searchsorted([0.488, 0.976], rng.random(n), side="right")
-
-
-def _add_position(legs: Legs, markets: Markets, *, action: Ints, held: Ints, done: Ints, total: Ints, special: Ints) -> None:
-    """Adds start and dir. `held` is what stays untouched, `done` of `total` what this order has already traded."""
-    buy, sz, kind, step = legs["buy"], legs["sz"], markets.kind[legs["coin"]], markets.step[legs["coin"]]
-    balance = kind >= SPOT
-    steps = sz // step
-    action = np.where(balance, ~buy, np.where((action == 2) & (steps < 2), 0, action))
-    before = np.where(action == 0, held + done, -(held + total - done))
-    before = np.where(action == 2, -((steps + 1) // 2 * step), before)
-    legs["start"] = np.where(buy, before, -before)
+def _add_position(
+    rng: Generator, legs: Legs, markets: Markets, *, move: Move, is_had: Bools, held: Ints, done: Ints, total: Ints, special: Ints
+) -> None:
+    """Adds start and dir. Of perpetuals they follow from what was held before. Of balances `held` is what stays untouched,
+    `done` of `total` what this order has already traded.
+    """
+    buy, sz = legs["buy"], legs["sz"]
+    sign = np.where(buy, 1, -1)
+    start = np.where(buy, held + done, held + total - done)
+    is_perp = markets.kind[legs["coin"]] < SPOT
+    wallet, coin = legs["wallet"][is_perp], legs["coin"][is_perp]
+    start[is_perp] = move(rng, wallet, coin, (sign * sz * is_had)[is_perp])
+    legs["start"] = start
+    # 0 opens, 1 closes, 2 turns the position round.
+    action = np.where(start * sign >= 0, 0, np.where(np.abs(start) >= sz, 1, 2))
     legs["closes"] = action > 0
 
-    dirs = np.where(balance, 6 + ~buy, 3 * ~buy + action)
+    dirs = np.where(is_perp, 3 * ~buy + action, 6 + ~buy)
     chance = splitmix(legs["tid"]) % np.uint64(4)
-    forced = (special == LIQUIDATED) & legs["crossed"] & (chance < 2)
-    dirs = np.where(forced, DIRS.index("Liquidated Cross Short") + 2 * ~buy + chance.astype(np.int64), dirs)
+    forced = (special == LIQUIDATED) & legs["crossed"] & (action == 1)
+    dirs = np.where(forced, DIRS.index("Liquidated Cross Short") + 2 * ~buy + (chance % 2).astype(np.int64), dirs)
     dirs[special == DELEVERAGED] = DIRS.index("Auto-Deleveraging")
     dirs[special == UNKNOWN] = UNKNOWN_DIR
     legs["dir"] = np.where(special == NON_MARKET, FIRST_NON_MARKET_DIR + chance.astype(np.int64), dirs)

@@ -25,14 +25,14 @@ from hl_pipeline.domain.completeness import DayVerdict, Hour
 from hl_pipeline.domain.deduplicate import Deduplicated
 from hl_pipeline.domain.records import ObjectVersion
 from hl_pipeline.events import emit
-from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
+from hl_pipeline.formats.fills import DAY_SCHEMA, FILL_KEY
 from hl_pipeline.warehouse.copy_binary import write_binary
 from hl_pipeline.warehouse.dirty_days import clear_dirty
 
 _log = logging.getLogger(__name__)
 
 # Also the order of the columns in the COPY.
-_COPY_SCHEMA = {name: dtype for name, dtype in FILL_SCHEMA.items() if name not in ("local_time_ns", "line")}
+_COPY_SCHEMA = {name: dtype for name, dtype in DAY_SCHEMA.items() if name not in ("local_time_ns", "line", "object")}
 _COPY_SCHEMA["object_id"] = pl.Int32()
 COLUMNS = list(_COPY_SCHEMA)
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))

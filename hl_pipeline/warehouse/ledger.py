@@ -9,14 +9,10 @@ from typing import Any, overload
 import psycopg
 
 from hl_pipeline.domain.completeness import first_ns, last_ns
-from hl_pipeline.domain.datasets import API_TWAP_HISTORY, BY_NAME, Dataset
+from hl_pipeline.domain.datasets import API_TWAP_HISTORY, Dataset
 from hl_pipeline.domain.due_days import Loaded, Taken
-from hl_pipeline.domain.object_keys import Place
+from hl_pipeline.domain.object_keys import FIRST_SHARD_ID, Place, object_id_of, shard_object_id
 from hl_pipeline.domain.records import ApiShard, ObjectMeta, StatusObject, StoredObject
-
-_FIRST_HOUR = date(2023, 1, 1)
-_FIRST_SHARD = 4_000_000
-"""A multiple of 256: the last byte of such a number is the shard."""
 
 # What a dataset's objects do not have (a shard's size, the blocks of statuses) is NULL before and after.
 _RECORD = """
@@ -108,22 +104,6 @@ SELECT max(object_key COLLATE "C") FILTER (WHERE object_date < %(day)s),
        min(object_key COLLATE "C") FILTER (WHERE object_date >= %(day)s)
 FROM hl.s3_ingest_log WHERE source = 'twap_statuses'
 """
-
-
-def object_id_of(dataset: str, object_date: date, hour: int | None) -> int | None:
-    """The object_id of an hour of a dataset, whatever its object is called there: the dataset's millions and the hours since
-    2023. It must be the same whenever and wherever the object is recorded. None: objects of the dataset have no number.
-    """
-    millions = BY_NAME[dataset].object_id_millions
-    if millions is None:
-        return None
-    assert hour is not None
-    return millions * 1_000_000 + (object_date - _FIRST_HOUR).days * 24 + hour
-
-
-def shard_object_id(day: date, shard: str) -> int:
-    """The object_id of what the lake has of a day from the info API, of a shard of wallets: from four million on."""
-    return _FIRST_SHARD + (day - _FIRST_HOUR).days * 256 + int(shard, 16)
 
 
 @overload
@@ -248,7 +228,7 @@ def days_of_api_alone(connection: psycopg.Connection) -> set[date]:
     """The days that were loaded with what the info API has of them, and for which nobody has asked a bucket yet: to fetch their
     objects because of that would cost what nobody has agreed to.
     """
-    return {row[0] for row in connection.execute(_OF_API_ALONE, [_FIRST_SHARD, f"{API_TWAP_HISTORY}/%"])}
+    return {row[0] for row in connection.execute(_OF_API_ALONE, [FIRST_SHARD_ID, f"{API_TWAP_HISTORY}/%"])}
 
 
 def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:

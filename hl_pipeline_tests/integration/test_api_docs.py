@@ -98,11 +98,11 @@ _STATS: dict[str, Any] = {
 
 def _insert(connection: psycopg.Connection, samples: Path) -> None:
     add(connection, "twap_statuses", *(real_status_row(event) for event in real_statuses(samples)))
-    for line in (samples / "node_fills_by_block_20260315_0.jsonl").read_text().splitlines():
-        block = json.loads(line)
-        for wallet, fill in block["events"]:
-            if fill.get("twapId") in (1670761, 1671203):
-                add(connection, "fills", _fill(block, wallet, fill))
+    lines = (samples / "node_fills_by_block_20260315_0.jsonl").read_text().splitlines()
+    events = ((block, *event) for block in map(json.loads, lines) for event in block["events"])
+    for ordinal, (block, wallet, fill) in enumerate(events):
+        if fill.get("twapId") in (1670761, 1671203):
+            add(connection, "fills", {**_fill(block, wallet, fill), "ordinal": ordinal})
     add(connection, "twaps", twap_row(2018017, at("2026-07-09 18:56:06.714"), **_FIGURES))
     slice_at = at("2026-03-15 00:00:00.099")
     add(connection, "twaps", twap_row(1671203, slice_at, coin="PENGU", side="A", verdict="status_missing", statuses=0))

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, materialize
 
-from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES
+from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, ORDINAL, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES
 from hl_pipeline.definitions import ASSETS, build_resources
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
@@ -85,9 +85,10 @@ def test_the_dictionary_has_the_columns_of_the_database_and_their_types(connecti
 def test_the_dictionary_has_the_columns_of_the_lake(loaded: Loaded) -> None:
     raw = pq.read_schema(next((loaded.lake / "raw_fills/object_date=2026-03-15").glob("*.parquet")))
     fills = pq.read_schema(loaded.lake / "fills/date=2026-03-15/hour=13.parquet")
-    known = {column.name for column in (*FILL_COLUMNS, *LAKE_ONLY)}
+    known = {column.name for column in (*FILL_COLUMNS, ORDINAL, *LAKE_ONLY)}
     assert set(fills.names) == known
-    assert set(raw.names) == known - {"object"}
+    assert set(raw.names) == known - {"object", "ordinal"}
+    assert str(fills.field("ordinal").type) == "int32"
     assert {str(fills.field(c.name).type) for c in FILL_COLUMNS if c.type == "numeric"} == {"decimal128(38, 10)"}
 
 
@@ -139,6 +140,15 @@ def test_volume_in_duckdb_is_the_volume_of_the_statistics(loaded: Loaded) -> Non
     with connect(loaded.database_url) as connection:
         counted = connection.execute("SELECT coin, trades, volume, notional FROM hl.daily_stats WHERE trades > 0").fetchall()
     assert sorted(found) == sorted(counted)
+
+
+def test_open_and_close_by_hand_are_those_of_the_candles(loaded: Loaded) -> None:
+    [by_hand] = [text for language, text in _BLOCKS if language == "sql" and "Open and close by hand" in text]
+    with connect(loaded.database_url) as connection:
+        found = connection.execute(_fitted(by_hand, loaded).encode()).fetchall()
+        made = connection.execute("SELECT coin, time, open, close FROM hl.candles").fetchall()
+    assert len(made) > 1_000
+    assert sorted(found) == sorted(made)
 
 
 def test_volume_by_hand_is_the_volume_of_the_statistics(loaded: Loaded) -> None:

@@ -21,7 +21,9 @@ from hl_pipeline_tests.records.reading import read_record
 
 DAY = date(2026, 3, 15)
 KEY = "node_fills_by_block/hourly/20260315/0.lz4"
-FILLS = decode_chunk(read_record("node_fills_by_block_20260315_0.jsonl")).fills.with_columns(object=pl.lit(KEY))
+FILLS = decode_chunk(read_record("node_fills_by_block_20260315_0.jsonl")).fills.with_columns(
+    object=pl.lit(KEY), ordinal=pl.int_range(pl.len(), dtype=pl.Int32)
+)
 OF_DAY = FILLS.filter(pl.col("time") >= datetime(2026, 3, 15, tzinfo=UTC))
 
 

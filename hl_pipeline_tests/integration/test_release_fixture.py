@@ -127,9 +127,15 @@ def test_its_days_and_what_is_wrong_with_them_are_told(hl: Hl, release: Release)
     assert "acknowledged (lost for ever)" in calendar.stdout
 
 
-# What this version says otherwise than 0.1.0 of the same fills: nothing of a window that there is not; a column that is new.
+# What this version says otherwise than 0.1.0 of the same fills: nothing of a window that there is not; columns that are new.
 _OF_A_WINDOW = ("begins_at", "planned_end", "slices_due", "schedule_deviation", "seen_from", "seen_to", *naive_twaps.MARKET)
-_SAID_ANEW = {("hl.user_stats", "column fees_in_quote"), *(("hl.twaps", f"column {name}") for name in _OF_A_WINDOW)}
+_SAID_ANEW = {
+    ("hl.user_stats", "column fees_in_quote"),
+    ("hl.fills", "column ordinal"),
+    ("lake fills", "schema ordinal: right only"),
+    *(("hl.twaps", f"column {name}") for name in _OF_A_WINDOW),
+}
+_WITH_ORDINAL = "SELECT DISTINCT ordinal IS NOT NULL FROM hl.fills WHERE object_id < 4000000 ORDER BY 1"
 
 
 @pytest.mark.slow
@@ -152,6 +158,9 @@ def test_a_day_loaded_again_from_the_lake_is_the_day_it_was(
     changed = "SELECT twap_id FROM hl.twaps WHERE begins_at IS NULL ORDER BY 1"
     [told] = [what for group, what in differences if (group, what.what) == ("hl.twaps", "column begins_at")]
     assert told.count == len(_ask(database, changed)) > 0
+    # Where each fill stood in its object is known from now on; the raw objects have it.
+    assert _ask(release.database, _WITH_ORDINAL) == [[False]]
+    assert _ask(database, _WITH_ORDINAL) == [[False], [True]]
     # The run has joined those that were there.
     assert _ask(release.dagster, _ENDED) == [[runs + 1]]
 

@@ -47,7 +47,11 @@ def test_any_legal_fill_comes_out_of_postgresql_as_it_went_in(
 
     load_objects(DAY, lake, connection, Settings(swap_wait_seconds=5))
 
-    expected = [expected_fill({**block, "object": KEY}, user, fill) for block in made for user, fill in block["events"]]
+    events = [(block, user, fill) for block in made for user, fill in block["events"]]
+    expected = [
+        expected_fill({**block, "object": KEY, "ordinal": ordinal}, user, fill)
+        for ordinal, (block, user, fill) in enumerate(events)
+    ]
     assert (meta.rows, meta.bad_lines) == (len(expected), 0)
     assert in_order(without(stored_fills(database_url), "date")) == in_order(expected)
 

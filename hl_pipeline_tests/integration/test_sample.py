@@ -340,6 +340,20 @@ def test_dir_tells_how_the_start_position_lies(rows: list[Row]) -> None:
         assert held.get(direction, True), row
 
 
+def test_in_perpetuals_each_fill_starts_where_the_one_before_it_ended(rows: list[Row]) -> None:
+    ended: dict[tuple[str, str], Decimal] = {}
+    chained = 0
+    for row in rows:
+        pair = row.wallet, row.fill["coin"]
+        if row.is_spot or row.fill["coin"].startswith("#"):
+            continue
+        start = row.number("startPosition")
+        assert ended.get(pair, start) == start, row
+        chained += pair in ended
+        ended[pair] = start + row.number("sz") * (1 if row.fill["side"] == "B" else -1)
+    assert chained > len(rows) / 3
+
+
 def test_what_closes_has_a_pnl_and_what_opens_has_none(rows: list[Row]) -> None:
     for row in rows:
         if row.fill["dir"].startswith("Close") or ">" in row.fill["dir"]:
@@ -374,8 +388,11 @@ def test_a_twap_is_one_wallets_order_in_slices_30_s_apart(whole_slices: dict[int
         assert abs(span - 30_000 * (len(start_by_oid) - 1)) <= longest_gap_of_blocks
 
 
-def test_a_twaps_position_moves_with_its_slices(whole_slices: dict[int, list[Row]]) -> None:
-    for owner_rows in whole_slices.values():
+def test_a_twaps_balance_moves_with_its_slices(whole_slices: dict[int, list[Row]]) -> None:
+    """Of balances; in perpetuals it moves with whatever the owner trades besides."""
+    of_balances = [rows for rows in whole_slices.values() if rows[0].fill["dir"] in ("Buy", "Sell")]
+    assert of_balances
+    for owner_rows in of_balances:
         moves = {b.number("startPosition") - a.number("startPosition") for a, b in pairwise(owner_rows)}
         sz = owner_rows[0].number("sz") * (1 if owner_rows[0].fill["side"] == "B" else -1)
         assert moves <= {sz}

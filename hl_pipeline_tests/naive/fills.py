@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +50,24 @@ def write_object(bucket: Path, hour: datetime, content: bytes, codec: str = "lz4
 
 
 def read_bucket(bucket: Path) -> list[tuple[dict[str, Any], str, dict[str, Any]]]:
-    """Every fill of a bucket directory: (block without its events, user, fill), numbers as Decimal."""
+    """Every fill of a bucket directory: (block without its events, user, fill), numbers as Decimal; by object, and of each in its
+    order: `ordinal` of the block counts them.
+    """
     found: list[tuple[dict[str, Any], str, dict[str, Any]]] = []
-    for path in sorted(bucket.glob(f"{SOURCE}/hourly/*/*.lz4")):
+    for path in sorted(bucket.glob(f"{SOURCE}/hourly/*/*.lz4"), key=lambda path: (path.parent.name, int(path.stem))):
+        ordinal = count()
         for line in lz4.frame.decompress(path.read_bytes()).decode().splitlines():
             block = json.loads(line, parse_float=Decimal)
             block["object"] = str(path.relative_to(bucket))
-            found += [({**block, "events": None}, user, fill) for user, fill in block["events"]]
+            found += [({**block, "events": None, "ordinal": next(ordinal)}, user, fill) for user, fill in block["events"]]
     return found
 
 
 def expected_fill(block: dict[str, Any], user: str, fill: dict[str, Any]) -> dict[str, Any]:
     """A fill of the source in the form that `stored_fill` gives."""
     numbers = {name: Decimal(fill[name]) for name in _NUMBERS if fill.get(name) is not None}
-    expected = {**fill, **numbers, "user": user.lower(), "block_number": block["block_number"], "object": block["object"]}
+    expected = {**fill, **numbers, "user": user.lower()}
+    expected |= {name: block[name] for name in ("block_number", "object", "ordinal")}
     seconds, nanoseconds = block["block_time"].split(".")
     moment = datetime.fromisoformat(seconds).replace(tzinfo=UTC)
     expected["block_time_ns"] = int(moment.timestamp()) * 10**9 + int(nanoseconds)
@@ -72,11 +77,12 @@ def expected_fill(block: dict[str, Any], user: str, fill: dict[str, Any]) -> dic
 
 
 def stored_fill(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of hl.fills (with object_key) as the fill that it came from, and user, block_number, block_time_ns and object."""
+    """A row of hl.fills (with object_key) as the fill that it came from, and what `expected_fill` adds."""
     extra = row["extra"] or {}
     missing = extra.pop("_missing", [])
     fill = {name: row[column] for name, column in _COLUMNS.items() if row[column] is not None}
     fill |= {"user": row["wallet"], "block_number": row["block_number"], "object": row["object_key"]}
+    fill["ordinal"] = row["ordinal"]
     fill["time"] = (row["time"] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     fill["block_time_ns"] = row["block_time_ns"]
     if "twapId" not in missing:
@@ -92,10 +98,13 @@ def stored_fill(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def stored_fills(database_url: str) -> list[dict[str, Any]]:
-    """All of hl.fills as stored_fill gives them, and their `date`."""
+    """All of hl.fills as stored_fill gives them, in the order of the source, and their `date`."""
     with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
         cursor = connection.cursor(row_factory=dict_row)
-        cursor.execute("SELECT f.*, l.object_key, f.time::date AS date FROM hl.fills f JOIN hl.s3_ingest_log l USING (object_id)")
+        cursor.execute(
+            "SELECT f.*, l.object_key, f.time::date AS date FROM hl.fills f JOIN hl.s3_ingest_log l USING (object_id) "
+            "ORDER BY time, block_number, object_id, ordinal"
+        )
         return [{**stored_fill(row), "date": row["date"]} for row in cursor]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import permutations
+from itertools import count, permutations
+from random import Random
 from typing import Any
 
 import polars as pl
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_pipeline.domain.deduplicate import MATCH_KEY, Deduplicated, deduplicate
-from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
+from hl_pipeline.formats.fills import DAY_SCHEMA, FILL_KEY, FILL_SCHEMA
 
 BY_BLOCK, FILLS, TRADES = SOURCES = ("node_fills_by_block", "node_fills", "node_trades")
+API, API_KEY = "api_fills", "api_fills/date=2025-06-10/shard=07.parquet"
 START = datetime(2025, 6, 10, 7, tzinfo=UTC)
 UNKNOWN_TO_TRADES = ("dir", "closed_pnl", "fee", "fee_token", "builder")
 
@@ -24,7 +26,9 @@ Row = dict[str, Any]
 
 
 def frame(rows: Iterable[Row]) -> pl.DataFrame:
-    return pl.DataFrame([*rows], {**FILL_SCHEMA, "object": pl.String()}, orient="row")
+    """The rows, those of each object in its order unless they say which they are."""
+    ordinals = defaultdict[str, Iterator[int]](count)
+    return pl.DataFrame([{"ordinal": next(ordinals[row["object"]]), **row} for row in rows], DAY_SCHEMA, orient="row")
 
 
 def deduplicated(rows: Iterable[Row]) -> Deduplicated:
@@ -52,7 +56,7 @@ def leg(n: int = 1, *, side: str = "B", source: str = BY_BLOCK, ms: int = 0, lin
         "fee_token": "USDC",
         "tid": 1000 + n,
         "line": line,
-        "object": f"{source}/hourly/20250610/7.lz4",
+        "object": API_KEY if source == API else f"{source}/hourly/20250610/7.lz4",
     }
     if source == BY_BLOCK:
         values |= {"block_number": 5, "block_time_ns": 6}
@@ -101,8 +105,8 @@ def test_by_block_counts_before_node_fills_and_both_before_node_trades() -> None
 
 
 def test_the_api_counts_after_both_node_fills_and_before_node_trades() -> None:
-    for source, kept in [(BY_BLOCK, BY_BLOCK), (FILLS, FILLS), (TRADES, "api_fills")]:
-        done = deduplicated([leg(1, source=source), leg(1, source="api_fills")])
+    for source, kept in [(BY_BLOCK, BY_BLOCK), (FILLS, FILLS), (TRADES, API)]:
+        done = deduplicated([leg(1, source=source), leg(1, source=API)])
         assert (of_source(done), done.duplicates, done.conflicts) == ([kept], 1, 0)
         assert done.fills["fee"].to_list() == [Decimal("0.5")]
 
@@ -217,6 +221,43 @@ def test_a_source_adds_to_a_better_one_only_what_that_lacks_in_the_order_of_time
     assert done.duplicates == 3
 
 
+def place(row: Row) -> tuple[Any, ...]:
+    """What fills are to be sorted by, told apart from the code's own way: no block or ordinal is after every one."""
+    date, name = row["object"].split("/")[-2:]
+    if source_of(row) == API:
+        source, hour = 9, int(name[6:8], 16)
+    else:
+        source, hour = {TRADES: 1, FILLS: 2, BY_BLOCK: 3}[source_of(row)], int(name.partition(".")[0])
+    unknown = tuple((row[name] is None, row[name] or 0) for name in ("block_number", "ordinal"))
+    return row["time"], unknown[0], source, date, hour, unknown[1]
+
+
+def test_fills_of_a_moment_stand_by_block_object_and_ordinal_whatever_came_first() -> None:
+    rows = [
+        leg(1, block_number=5, ordinal=9, object=f"{BY_BLOCK}/hourly/20250610/10.lz4"),
+        leg(2, block_number=5, ordinal=1, object=f"{BY_BLOCK}/hourly/20250610/9.lz4"),
+        leg(3, block_number=5, ordinal=2, object=f"{BY_BLOCK}/hourly/20250610/9.lz4"),
+        leg(4, block_number=4, ordinal=8, object=f"{BY_BLOCK}/hourly/20250610/10.lz4"),
+        leg(5, source=FILLS, ordinal=4),
+        leg(6, source=API, ordinal=0),
+        leg(7, source=API, ordinal=None),
+        leg(8, source=API, ordinal=None),
+        leg(9, ms=-1, block_number=3, ordinal=1, object=f"{BY_BLOCK}/hourly/20250610/10.lz4"),
+    ]
+    for seed in range(20):
+        mixed = Random(seed).sample(rows, len(rows))
+        assert [row["tid"] - 1000 for row in deduplicated(mixed).fills.to_dicts()] == [9, 4, 2, 3, 1, 5, 6, 7, 8]
+
+
+def test_of_repeats_the_first_of_the_earliest_object_stays_whatever_came_first() -> None:
+    earlier, later = (f"{BY_BLOCK}/hourly/20250610/{hour}.lz4" for hour in (9, 10))
+    rows = [leg(1, object=later, ordinal=0), leg(1, object=earlier, ordinal=7), leg(1, object=earlier, ordinal=3), leg(2, ms=1)]
+    for order in permutations(rows):
+        done = deduplicated(order)
+        assert done.fills.select("object", "ordinal").row(0) == (earlier, 3)
+        assert (done.fills.height, done.duplicates) == (2, 2)
+
+
 # Trades that happened, with little to tell them apart, and of each leg which sources have it.
 amounts = st.sampled_from([Decimal(1), Decimal("2.5")])
 Drawn = tuple[list[Row], list[list[Row]]]
@@ -264,7 +305,7 @@ def test_every_leg_of_any_source_is_there_exactly_once(drawn: Drawn) -> None:
 @given(sources_of_trades())
 def test_each_leg_is_from_the_best_source_that_has_it_as_that_has_it(drawn: Drawn) -> None:
     known, rows = drawn
-    kept = deduplicated(row for of in rows for row in of).fills.to_dicts()
+    kept = deduplicated(row for of in rows for row in of).fills.drop("ordinal").to_dicts()
     assert Counter(source_of(row) for row in kept) == Counter(source_of(row) for row in known)
     assert _in_order(row for row in kept if source_of(row) != TRADES) == _in_order(
         row for row in known if source_of(row) != TRADES
@@ -303,3 +344,13 @@ def test_it_does_not_matter_in_which_order_the_sources_come(drawn: Drawn) -> Non
     for other in others:
         assert (other.duplicates, other.conflicts) == (first.duplicates, first.conflicts)
         assert other.fills.equals(first.fills)
+
+
+@given(sources_of_trades(), st.randoms(use_true_random=False))
+def test_nor_does_the_order_of_rows_which_are_then_in_that_of_their_sources(drawn: Drawn, chance: Random) -> None:
+    _, rows = drawn
+    whole = frame(row for of in rows for row in of)
+    done = deduplicate(whole[chance.sample(range(whole.height), whole.height)])
+    assert done.fills.equals(deduplicate(whole).fills)
+    places = [place(row) for row in done.fills.to_dicts()]
+    assert places == sorted(places)
