@@ -14,6 +14,7 @@ from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.progress import showing_days, showing_listings
 from hl_pipeline.cli.reset import ObjectKeys, Yes, objects_in_lake
 from hl_pipeline.cli.terminal import (
+    Demo,
     FirstDay,
     LastDay,
     check_days,
@@ -76,6 +77,7 @@ def ingest(
         bool, typer.Option("--redownload", help="Download again what the lake has; says what it costs, and asks.")
     ] = False,
     yes: Yes = False,
+    demo: Demo = False,
 ) -> None:
     """Materialize days without a UI: those from --from to --to, or as the other options say (then --from and --to bound them).
     What the lake has is not downloaded again. Exit code 0: all whole; 3: loaded, but a day is incomplete; 1: a day failed.
@@ -88,7 +90,7 @@ def ingest(
     if yes and not redownload:
         fail("--yes goes with --redownload: nothing else asks", code=ExitCode.USAGE)
     span = check_days(first, last) if first and last and not any(ways.values()) else None
-    settings = load_settings()
+    settings = load_settings(demo)
     with open_installation(settings) as url, connect(url, "hl ingest") as connection:
         left_out: list[date] = []
         of_lake: list[date] = []

@@ -21,7 +21,7 @@ from hl_pipeline.cli.rebuild import drop, rebuild
 from hl_pipeline.cli.reset import reset_app
 from hl_pipeline.cli.show import show_app
 from hl_pipeline.cli.status import print_url, status
-from hl_pipeline.cli.terminal import deliver_again, errors
+from hl_pipeline.cli.terminal import Demo, deliver_again, errors
 from hl_pipeline.cli.up import api, up
 from hl_pipeline.settings import variable
 from hl_pipeline.warehouse.urls import hide_password
@@ -42,11 +42,21 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    demo: Demo = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it, and end.")
     ] = False,
 ) -> None:
-    pass
+    if demo:
+        # It may stand before the command or after it.
+        context.default_map = _with_demo(context.command)
+
+
+def _with_demo(command: object) -> dict[str, object]:
+    """What a command and those within it take for granted where --demo stands before them."""
+    commands: dict[str, object] = getattr(command, "commands", {})
+    return {"demo": True, **{name: _with_demo(inner) for name, inner in commands.items()}}
 
 
 # In the order in which the help shows them.

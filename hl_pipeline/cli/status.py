@@ -18,6 +18,7 @@ from hl_pipeline.cli.terminal import (
     Demo,
     FirstDay,
     LastDay,
+    check_existing,
     check_order,
     console,
     errors,
@@ -205,8 +206,10 @@ def print_url(
     """The URL of the running database, for psql and other clients."""
     from hl_pipeline.warehouse.connect import find_database_url, find_read_only_url
 
+    settings = load_settings(demo)
+    check_existing(settings)
     try:
-        typer.echo((find_read_only_url if read_only else find_database_url)(load_settings(demo)))
+        typer.echo((find_read_only_url if read_only else find_database_url)(settings))
     except NoDatabaseError as error:
         fail(str(error))
 

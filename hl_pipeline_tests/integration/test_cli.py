@@ -119,6 +119,51 @@ def test_looking_at_an_installation_that_is_not_there_does_not_begin_one(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["show", "fills"], ["url"]])
+def test_where_there_is_a_demo_alone_the_error_says_how_to_use_it(
+    arguments: list[str], tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    (tmp_path / ".hl-demo" / "postgres").mkdir(parents=True)
+    done = run_in_process(tmp_path, users_environment, *arguments)
+    assert done.returncode == 1
+    assert f"there is no installation in {tmp_path}/.hl yet, but a demo in {tmp_path}/.hl-demo: use --demo" in done.stderr
+
+
+_DAY = ["--from", "2026-03-15", "--to", "2026-03-15"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["up"],
+        ["api"],
+        ["ingest", *_DAY],
+        ["backfill", "--all"],
+        ["cost", *_DAY],
+        ["rebuild"],
+        ["drop", *_DAY],
+        ["acknowledge", "--source", "node_fills", *_DAY, "--note", "known"],
+        ["status"],
+        ["url"],
+        ["show", "fills"],
+        ["show", "daily-stats"],
+        ["show", "user-stats"],
+        ["show", "twaps"],
+        ["show", "checkpoints"],
+        ["reset", "checkpoint", *_DAY],
+    ],
+)
+def test_every_command_takes_the_demo_before_it_or_after_it(
+    arguments: list[str], tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    for words in (["--demo", *arguments], [*arguments, "--demo"]):
+        done = run_in_process(tmp_path, users_environment, *words)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert f"in {tmp_path}/.hl-demo" in done.stderr
+        assert "run `hl demo` first" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_settings_come_from_the_environment_before_the_env_file_before_the_toml_file(
     tmp_path: Path, users_environment: dict[str, str]
 ) -> None:
