@@ -169,7 +169,7 @@ def test_settings_come_from_the_environment_before_the_env_file_before_the_toml_
 ) -> None:
     (tmp_path / "hl.toml").write_text('port = 1111\nnode_data_region = "from-toml"\nswap_wait_seconds = 5\n')
     (tmp_path / ".env").write_text("HL_PORT=2222\nHL_NODE_DATA_REGION=from-env-file\n")
-    done = run_in_process(tmp_path, {**users_environment, "HL_PORT": "3333"}, "status")
+    done = run_in_process(tmp_path, {**users_environment, "HL_PORT": "3333"}, "status", "--settings")
     shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.strip().startswith("HL_")}
     assert (shown["HL_PORT"], shown["HL_NODE_DATA_REGION"], shown["HL_SWAP_WAIT_SECONDS"]) == ("3333", "from-env-file", "5")
 

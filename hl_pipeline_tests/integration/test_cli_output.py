@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Json
 
+from hl_pipeline.settings import Settings, variable
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.urls import parse_url
 from hl_pipeline_tests.cli import run_in_process, run_program
@@ -208,3 +209,23 @@ def test_a_check_ends_with_3_until_what_lacks_is_there_or_acknowledged(world: Wo
     ]
     both = _status(world, tmp_path, "--check", "--from", "2025-11-01", "--to", "2025-11-02")
     assert (both.returncode, "--check is of all days that are loaded" in both.stderr) == (2, True)
+
+
+def test_status_says_what_is_there_first_and_why_a_day_is_not_whole(world: World, tmp_path: Path) -> None:
+    with connect(world.database_url, "test") as connection:
+        why = {"state": "incomplete", "explanation": "1 of 25 objects missing: 09 h (not in the bucket)."}
+        add(connection, "fills_days", {"date": "2025-11-01"}, {"date": "2025-11-02", **why})
+        add(connection, "twap_days", {"date": "2025-11-02", "state": "pending", "explanation": "Not due yet."})
+    done = run_in_process(tmp_path, {**world.environment, "HL_PORT": "3456", "HL_API_PORT": "8000"}, "status")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("days      2, ")
+    assert [line.strip() for line in lines if line.startswith(" " * 12)] == [why["explanation"], "Not due yet."]
+    settings = lines[next(n for n, line in enumerate(lines) if line.startswith("settings  ")) :]
+    assert "(`hl status --settings` shows all)" in settings[0]
+    shown = dict(line.split()[:2] for line in settings[1:])
+    # What has its default is left out, also where it was set to that.
+    assert (shown["HL_PORT"], "HL_API_PORT" in shown, "HL_EGRESS" in shown) == ("3456", False, False)
+    every = run_in_process(tmp_path, world.environment, "status", "--settings").stdout
+    assert {variable(name) for name in Settings.model_fields} <= set(every.split())
+    [fills] = [day for day in _read(_status(world, tmp_path, "--csv").stdout, "--csv") if day["state"] == "incomplete"]
+    assert fills["explanation"] == why["explanation"]
