@@ -13,6 +13,7 @@ from typer.exceptions import Abort, TyperException
 
 from hl_pipeline.cli.acknowledge import acknowledge
 from hl_pipeline.cli.backfill import backfill
+from hl_pipeline.cli.completion import completion, prepare_completion
 from hl_pipeline.cli.cost import cost
 from hl_pipeline.cli.demo import demo, sample
 from hl_pipeline.cli.exit_codes import ExitCode
@@ -64,6 +65,7 @@ for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledg
     app.command()(command)
 app.command("url")(print_url)
 app.command()(sample)
+app.command()(completion)
 app.add_typer(show_app, name="show")
 app.add_typer(reset_app, name="reset")
 
@@ -71,6 +73,7 @@ app.add_typer(reset_app, name="reset")
 def main() -> None:
     """The entry point: errors that people can mend are said in one line."""
     sys.unraisablehook = deliver_again
+    prepare_completion()
     try:
         # Typer would draw boxes around what it finds wrong of an option.
         sys.exit(app(standalone_mode=False))

@@ -203,11 +203,11 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     assert [line.split()[:4] for line in months.stdout.splitlines()[1:]] == [["2026-03-01", "2", "HYPE", "perp"]]
     trades = [int(line.split()[4]) for line in (days.stdout + months.stdout).splitlines() if " HYPE " in line]
     assert trades[0] + trades[1] == trades[2] > 0
-    users = run_in_process(tmp_path, environment, "show", "user-stats", "--period", "all", "--limit", "2")
+    users = run_in_process(tmp_path, environment, "show", "user-stats", "--period", "all", "--limit", "2", "--wide")
     wallet = users.stdout.splitlines()[1].split()[1]
     assert wallet.startswith("0x")
     one = run_in_process(
-        tmp_path, environment, "show", "user-stats", "--period", "all", "--wallet", wallet.upper().replace("X", "x", 1)
+        tmp_path, environment, "show", "user-stats", "--period", "all", "--wide", "--wallet", wallet.upper().replace("X", "x", 1)
     )
     assert one.stdout.splitlines()[1].split() == users.stdout.splitlines()[1].split()
     assert "statuses  2 days, " in status.stdout
