@@ -12,16 +12,20 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: setup system-packages demo up check lint quick types all-types unit test all-tests test-system reliability bench bench-full pictures
 setup: .venv/.synced
 
+# Each says what it does before a silent minute; where there is nothing to do, it says nothing.
 $(UV):
-	python3 -m venv .uv
-	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing uv $(UV_VERSION) in .uv: a few seconds"
+	@python3 -m venv .uv
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --frozen --quiet --compile-bytecode --python python3
-	touch $@
+	@echo "Installing the packages of uv.lock in .venv, and compiling them: about a minute, the first time with a download"
+	@$(UV) sync --frozen --quiet --compile-bytecode --python python3
+	@touch $@
 
 demo: setup
-	$(BIN)/hl demo
+	@echo "Making two days of made-up trades, and loading them in .hl-demo: about half a minute"
+	@$(BIN)/hl demo
 
 up: setup
 	$(BIN)/hl up
@@ -30,12 +34,14 @@ up: setup
 check: setup lint all-types
 
 all-types: setup
-	$(BIN)/pyright
+	@echo "Checking the types: about a minute"
+	@$(BIN)/pyright
 
 lint: setup
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/lint-imports --no-logo
+	@echo "Checking the format, the code and the imports"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-logo
 
 # Within a minute, before each commit: the checks, but no types in the tests, and beside them the unit tests.
 quick: setup
@@ -49,10 +55,11 @@ unit: setup
 
 # The gate: the checks and all tests but the slow ones, property tests with few examples; at most 8 minutes on 2 cores.
 test: setup lint
-	$(MAKE) --jobs 2 all-types all-tests
+	@$(MAKE) --no-print-directory --jobs 2 all-types all-tests
 
 all-tests: setup
-	$(PYTEST) -m "not slow"
+	@echo "Running the tests: a few minutes"
+	@$(PYTEST) -m "not slow"
 
 # Before an issue is resolved: the slow tests, and every property test with all its examples; at most 25 minutes.
 test-system: setup

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.progress import showing_wallets
-from hl_pipeline.cli.terminal import console, fail, load_settings, open_installation, program
+from hl_pipeline.cli.terminal import Demo, console, fail, load_settings, open_installation, program, serving_info
 from hl_pipeline.domain.shards import SHARDS
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
@@ -39,6 +39,7 @@ def backfill(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every wallet that is known.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="No more wallets than so many.")] = None,
+    demo: Demo = False,
 ) -> None:
     """Fills from before the buckets, from the info API, wallet by wallet; what was asked is not asked again. Exit code 0: all
     wallets complete; 3: some have more than the API reaches, or were not asked yet; 1: a wallet or a shard failed.
@@ -52,8 +53,7 @@ def backfill(
         chosen = read_wallets(wallet or [], wallets)
     except BadWalletsError as error:
         fail(str(error), code=ExitCode.USAGE)
-    settings = load_settings()
-    with open_installation(settings) as url:
+    with serving_info(load_settings(demo)) as settings, open_installation(settings) as url:
         try:
             raise typer.Exit(_run(shards, chosen, limit, url, settings, is_named=bool(shard)))
         except (RunInterruptedError, KeyboardInterrupt):

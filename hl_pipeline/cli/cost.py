@@ -48,7 +48,7 @@ def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
 
 def _print_bill(bill: Bill, settings: Settings, spent: Spent) -> None:
     table = Table(box=None, header_style="bold")
-    for name in ("dataset", "objects", "GiB", "in the lake", "GiB", "to download", "GiB", "dollars", "not in the bucket"):
+    for name in ("dataset", "objects", "GiB", "in the\nlake", "GiB", "to\ndownload", "GiB", "dollars", "not in\nthe bucket"):
         table.add_column(name, justify="left" if name == "dataset" else "right")
     for item in bill.costs:
         amounts = [

@@ -13,7 +13,16 @@ from rich.table import Table
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.ingest import run_days
-from hl_pipeline.cli.terminal import check_days, console, fail, load_settings, open_installation, parse_day, program
+from hl_pipeline.cli.terminal import (
+    check_days,
+    console,
+    days_of_sample,
+    fail,
+    load_settings,
+    open_installation,
+    parse_day,
+    program,
+)
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.status_queries import read_busiest_coins
 
@@ -57,7 +66,7 @@ def _make_sample(settings: Settings, first: date | None) -> list[date]:
     from hl_pipeline.sample.generate import write_sample
     from hl_pipeline.sources.open import settings_of
 
-    if days := _days_of_sample(Path(settings.node_data_url)):
+    if days := days_of_sample(Path(settings.node_data_url)):
         if first not in (None, days[0]):
             fail(f"the demo in {settings.home} has {days[0]} to {days[-1]}; remove it to choose others", code=ExitCode.USAGE)
         return days
@@ -78,11 +87,6 @@ def _make_sample(settings: Settings, first: date | None) -> list[date]:
         f"in {settings.home}"
     )
     return days
-
-
-def _days_of_sample(bucket: Path) -> list[date]:
-    """The days that a sample bucket was made for. After the last of them it has the first hour of the next one alone."""
-    return sorted({date.fromisoformat(path.name) for path in bucket.glob("*/hourly/*")})[:-1]
 
 
 def sample(

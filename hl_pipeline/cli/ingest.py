@@ -14,6 +14,7 @@ from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.progress import showing_days, showing_listings
 from hl_pipeline.cli.reset import ObjectKeys, Yes, objects_in_lake
 from hl_pipeline.cli.terminal import (
+    Demo,
     FirstDay,
     LastDay,
     check_days,
@@ -23,6 +24,7 @@ from hl_pipeline.cli.terminal import (
     load_settings,
     open_existing_lake,
     open_installation,
+    program,
 )
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
@@ -76,9 +78,11 @@ def ingest(
         bool, typer.Option("--redownload", help="Download again what the lake has; says what it costs, and asks.")
     ] = False,
     yes: Yes = False,
+    demo: Demo = False,
 ) -> None:
     """Materialize days without a UI: those from --from to --to, or as the other options say (then --from and --to bound them).
-    What the lake has is not downloaded again. Exit code 0: all whole; 3: loaded, but a day is incomplete; 1: a day failed.
+    What the lake has is not downloaded again, and a whole day of which nothing is new is left as it is. Exit code 0: all whole;
+    3: loaded, but a day is incomplete; 1: a day failed.
     """
     ways = dict(zip(_WAYS, (since is not None, bool(object_keys), bool(local_files), dirty), strict=True))
     given = [way for way, is_given in ways.items() if is_given]
@@ -88,7 +92,7 @@ def ingest(
     if yes and not redownload:
         fail("--yes goes with --redownload: nothing else asks", code=ExitCode.USAGE)
     span = check_days(first, last) if first and last and not any(ways.values()) else None
-    settings = load_settings()
+    settings = load_settings(demo)
     with open_installation(settings) as url, connect(url, "hl ingest") as connection:
         left_out: list[date] = []
         of_lake: list[date] = []
@@ -100,12 +104,14 @@ def ingest(
             if not force:
                 days, of_lake, left_out = _part_days_begun(days, settings, connection)
         elif since is not None:
-            days = _find_days_since(since, settings, connection, first, last)
+            days = _skip_unchanged(_find_days_since(since, settings, connection, first, last), settings, connection)
         elif object_keys:
             days = _find_days_of_keys(object_keys, settings, connection, first, last)
+            days = days if redownload else _skip_unchanged(days, settings, connection)
         else:
             assert span is not None
-            days = _skip_finished(span, settings, connection) if missing else span
+            skip = _skip_finished if missing else _skip_unchanged
+            days = span if force or redownload else skip(span, settings, connection)
         if force and not local_files:
             days, left_out = _keep_days_in_lake(days, settings)
         if redownload and days:
@@ -141,16 +147,29 @@ def _check_ways(given: list[str], first: date | None, last: date | None, *, forc
 
 def _skip_finished(days: list[date], settings: Settings, connection: psycopg.Connection) -> list[date]:
     """The days of which something is missing, or was when they were loaded."""
-    from hl_pipeline.domain.datasets import TWAP_STATUSES
-    from hl_pipeline.sources.open import settings_of
-    from hl_pipeline.warehouse.status_queries import read_finished_days
+    from hl_pipeline.stages.unchanged_days import find_finished_days
 
-    has_statuses = settings_of(TWAP_STATUSES.bucket, settings).is_set
-    statuses_from = TWAP_STATUSES.first.date() if has_statuses else date.max
-    finished = read_finished_days(connection, days[0], days[-1], statuses_from)
+    finished = find_finished_days(days, settings, connection)
     if finished:
-        console.print(f"skipped, since nothing of them is missing: {_count(sorted(finished))}", highlight=False)
+        console.print(f"skipped, since nothing of them is missing: {_count(finished)}", highlight=False)
     return [day for day in days if day not in finished]
+
+
+def _skip_unchanged(days: list[date], settings: Settings, connection: psycopg.Connection) -> list[date]:
+    """The days of which something is missing or the buckets have something new: making the others again would change nothing."""
+    from hl_pipeline.domain.errors import BucketError
+    from hl_pipeline.stages.unchanged_days import find_unchanged_days
+
+    try:
+        with showing_listings():
+            unchanged = find_unchanged_days(days, settings, connection) if days else []
+    except BucketError:
+        # Each day says what is wrong when its turn comes.
+        return days
+    if unchanged:
+        again = f"`{program()} rebuild --from {unchanged[0]} --to {unchanged[-1]}` makes them again all the same"
+        console.print(f"nothing new, and nothing missing: {_count(unchanged)} ({again})", highlight=False)
+    return [day for day in days if day not in unchanged]
 
 
 def _find_days_since(

@@ -13,6 +13,7 @@ from typer.exceptions import Abort, TyperException
 
 from hl_pipeline.cli.acknowledge import acknowledge
 from hl_pipeline.cli.backfill import backfill
+from hl_pipeline.cli.completion import completion, prepare_completion
 from hl_pipeline.cli.cost import cost
 from hl_pipeline.cli.demo import demo, sample
 from hl_pipeline.cli.exit_codes import ExitCode
@@ -21,7 +22,7 @@ from hl_pipeline.cli.rebuild import drop, rebuild
 from hl_pipeline.cli.reset import reset_app
 from hl_pipeline.cli.show import show_app
 from hl_pipeline.cli.status import print_url, status
-from hl_pipeline.cli.terminal import deliver_again, errors
+from hl_pipeline.cli.terminal import Demo, deliver_again, errors
 from hl_pipeline.cli.up import api, up
 from hl_pipeline.settings import variable
 from hl_pipeline.warehouse.urls import hide_password
@@ -42,11 +43,21 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    demo: Demo = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it, and end.")
     ] = False,
 ) -> None:
-    pass
+    if demo:
+        # It may stand before the command or after it.
+        context.default_map = _with_demo(context.command)
+
+
+def _with_demo(command: object) -> dict[str, object]:
+    """What a command and those within it take for granted where --demo stands before them."""
+    commands: dict[str, object] = getattr(command, "commands", {})
+    return {"demo": True, **{name: _with_demo(inner) for name, inner in commands.items()}}
 
 
 # In the order in which the help shows them.
@@ -54,6 +65,7 @@ for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledg
     app.command()(command)
 app.command("url")(print_url)
 app.command()(sample)
+app.command()(completion)
 app.add_typer(show_app, name="show")
 app.add_typer(reset_app, name="reset")
 
@@ -61,6 +73,7 @@ app.add_typer(reset_app, name="reset")
 def main() -> None:
     """The entry point: errors that people can mend are said in one line."""
     sys.unraisablehook = deliver_again
+    prepare_completion()
     try:
         # Typer would draw boxes around what it finds wrong of an option.
         sys.exit(app(standalone_mode=False))

@@ -9,10 +9,12 @@ import typer
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.ingest import run_days
 from hl_pipeline.cli.terminal import (
+    Demo,
     FirstDay,
     FromDay,
     LastDay,
     ToDay,
+    check_demo,
     check_order,
     console,
     fail,
@@ -26,14 +28,15 @@ from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.status_queries import measure_fills
 
 
-def rebuild(first: FirstDay = None, last: LastDay = None) -> None:
+def rebuild(first: FirstDay = None, last: LastDay = None, demo: Demo = False) -> None:
     """Make the database again from the lake: fills, candles and statistics of every day that it has. The bucket is not read."""
     from hl_pipeline.ops.run_days import worst
     from hl_pipeline.ops.run_in_process import RunInterruptedError
     from hl_pipeline.stages.rebuild import days_in_lake, days_left_alone, record_objects
 
     check_order(first, last)
-    settings = load_settings()
+    settings = load_settings(demo)
+    check_demo(settings)
     lake = open_existing_lake(settings)
     with open_installation(settings) as url:
         in_lake = days_in_lake(lake)
@@ -58,6 +61,7 @@ def drop(
     first: FromDay,
     last: ToDay,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    demo: Demo = False,
 ) -> None:
     """Take days out of hl.fills to free disk. The lake, candles and statistics keep them; `hl rebuild` brings them back."""
     from hl_pipeline.stages.rebuild import days_in_lake
@@ -66,7 +70,7 @@ def drop(
     from hl_pipeline.warehouse.locks import lock_fills_day
 
     check_order(first, last)
-    settings = load_settings()
+    settings = load_settings(demo)
     with open_existing(settings) as url, connect(url, "hl drop") as connection:
         days = list_kept_days(connection, first, last)
         if not days:

@@ -10,6 +10,7 @@ import typer
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.terminal import (
+    Demo,
     FirstDay,
     LastDay,
     check_days,
@@ -42,6 +43,7 @@ def reset_checkpoint(
     object_keys: ObjectKeys = None,
     yes: Yes = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take it back, of objects that have not come anew yet.")] = False,
+    demo: Demo = False,
 ) -> None:
     """Forget that objects were taken: the next run that wants them downloads them again, and pays. Until they have come anew,
     lake and database keep what they have.
@@ -54,7 +56,7 @@ def reset_checkpoint(
     if not object_keys and (first is None or last is None):
         fail(f"{'--from' if first is None else '--to'} lacks: both days are needed", code=ExitCode.USAGE)
     days = check_days(first, last) if first and last else []
-    settings = load_settings()
+    settings = load_settings(demo)
     with open_existing(settings) as url, connect(url, "hl reset") as connection:
         there = objects_in_lake(open_existing_lake(settings), days, object_keys, settings, must_be_there=True)
         if undo:

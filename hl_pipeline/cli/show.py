@@ -10,7 +10,7 @@ import typer
 
 from hl_pipeline.cli.empty_lists import explain_nothing
 from hl_pipeline.cli.exit_codes import ExitCode
-from hl_pipeline.cli.output import AsCsv, AsJson, Output, choose_output, print_rows
+from hl_pipeline.cli.output import AsCsv, AsJson, Output, Wide, choose_output, print_rows
 from hl_pipeline.cli.terminal import (
     Demo,
     FirstDay,
@@ -37,6 +37,14 @@ _VERDICTS = (
     *("status_missing", "unreported", "conflict"),
 )
 
+# What matters most of a table that is too wide for a terminal; of the others its first columns do.
+_FIRST: dict[str, tuple[str, ...]] = {
+    FILLS: ("time", "coin", "side", "px", "sz", "wallet"),
+    USER_STATS: ("period_start", "wallet", "maker_notional", "taker_notional", "fills"),
+    TWAPS: ("twap_id", "begins_at", "coin", "side", "verdict", "slices", "slippage_bps", "vwap", "status"),
+    CHECKPOINTS: ("object_key", "rows", "error", "bad_lines", "missing_blocks"),
+}
+
 
 @show_app.command("fills")
 def show_fills(
@@ -47,11 +55,12 @@ def show_fills(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    is_wide: Wide = False,
 ) -> None:
     """The newest fills."""
-    output = choose_output(as_json, as_csv)
+    output = choose_output(as_json, as_csv, is_wide)
     parameters = {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit}
-    if _show(demo, FILLS, parameters, output, "fills", (day, day)) == limit or output != Output.TABLE:
+    if _show(demo, FILLS, parameters, output, "fills", (day, day)) == limit or output in (Output.JSON, Output.CSV):
         return
     with open_existing(load_settings(demo)) as url, connect(url, "hl show") as connection:
         thinned = read_thinned_days(connection, day)
@@ -71,13 +80,14 @@ def show_daily_stats(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    is_wide: Wide = False,
 ) -> None:
     """What was traded in each coin: the newest periods first, in each the coins with the most notional."""
     _check_period(period)
     check_order(first, last)
     back = None if last or coin else _DAYS_BACK.get(period)
     parameters = {"period": period, "first": first, "last": last, "back": back, "coin": coin, "limit": limit}
-    _show(demo, DAILY_STATS, parameters, choose_output(as_json, as_csv), "daily_stats", (first, last))
+    _show(demo, DAILY_STATS, parameters, choose_output(as_json, as_csv, is_wide), "daily_stats", (first, last))
 
 
 @show_app.command("user-stats")
@@ -90,13 +100,14 @@ def show_user_stats(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    is_wide: Wide = False,
 ) -> None:
     """What each wallet did: the newest periods first, in each the wallets with the most notional."""
     _check_period(period)
     check_order(first, last)
     back = None if last or _check_wallet(wallet) else _DAYS_BACK.get(period)
     parameters = {"period": period, "first": first, "last": last, "back": back, "wallet": wallet, "limit": limit}
-    _show(demo, USER_STATS, parameters, choose_output(as_json, as_csv), "user_stats", (first, last))
+    _show(demo, USER_STATS, parameters, choose_output(as_json, as_csv, is_wide), "user_stats", (first, last))
 
 
 @show_app.command("twaps")
@@ -110,13 +121,14 @@ def show_twaps(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    is_wide: Wide = False,
 ) -> None:
     """TWAPs that begin in a span of days, the newest first: asked, reported and seen, and how they did against the market."""
     check_order(first, last)
     if verdict is not None and verdict not in _VERDICTS:
         fail(f"--verdict is {verdict!r}, must be one of {', '.join(_VERDICTS)}", code=ExitCode.USAGE)
     parameters = {"first": first, "last": last, "wallet": _check_wallet(wallet), "coin": coin, "verdict": verdict, "limit": limit}
-    _show(demo, TWAPS, parameters, choose_output(as_json, as_csv), "twaps", (first, last))
+    _show(demo, TWAPS, parameters, choose_output(as_json, as_csv, is_wide), "twaps", (first, last))
 
 
 @show_app.command("checkpoints")
@@ -125,9 +137,10 @@ def show_checkpoints(
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    is_wide: Wide = False,
 ) -> None:
     """The ledger: the newest objects, what they held, when they were fetched and loaded, and errors."""
-    _show(demo, CHECKPOINTS, {"limit": limit}, choose_output(as_json, as_csv), "fills")
+    _show(demo, CHECKPOINTS, {"limit": limit}, choose_output(as_json, as_csv, is_wide), "fills")
 
 
 def _show(
@@ -143,7 +156,7 @@ def _show(
         found = read_rows(connection, query, parameters)
         if not found.rows:
             explain_nothing(connection, of, *span, coin=parameters.get("coin"), wallet=parameters.get("wallet"))
-    print_rows(found, output)
+    print_rows(found, output, _FIRST.get(query, ()))
     return len(found.rows)
 
 

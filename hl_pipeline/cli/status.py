@@ -1,4 +1,4 @@
-"""`hl status` and `hl url`: settings, what can be reached, and what is there. Queries: `warehouse.status_queries`."""
+"""`hl status` and `hl url`: what is there, what can be reached, and settings. Queries: `warehouse.status_queries`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hl_pipeline.cli.terminal import (
     Demo,
     FirstDay,
     LastDay,
+    check_existing,
     check_order,
     console,
     errors,
@@ -25,6 +26,7 @@ from hl_pipeline.cli.terminal import (
     load_settings,
     open_existing,
     program,
+    wide,
 )
 from hl_pipeline.settings import Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError, connect
@@ -67,12 +69,13 @@ def status(
     last: LastDay = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The days, or with --from and --to their hours, as CSV.")] = False,
+    every_setting: Annotated[bool, typer.Option("--settings", help="Also the settings that are at their default.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="End with 3 where something of the loaded days lacks that nobody has acknowledged.")
     ] = False,
 ) -> None:
-    """Settings (secrets hidden), whether database and lake can be reached, and which days are there. With --from and --to: what
-    is there of those days, hour by hour, and what lacks.
+    """Which days are there, and what lacks of them and why; whether database and lake can be reached; the settings that you
+    changed (secrets hidden). With --from and --to: what is there of those days, hour by hour, and what lacks.
     """
     output = choose_output(as_json, as_csv)
     settings = load_settings(demo)
@@ -81,13 +84,18 @@ def status(
             fail("--check is of all days that are loaded: leave out --from and --to", code=ExitCode.USAGE)
         _print_span(settings, first, last, output)
         return
-    if output == Output.TABLE:
-        _print_settings(settings)
-    with open_existing(settings) as url, connect(url, "hl status") as connection:
-        found = _read(connection)
+    try:
+        with open_existing(settings) as url, connect(url, "hl status") as connection:
+            found = _read(connection)
+    except typer.Exit:
+        # They may be what is wrong.
+        if output == Output.TABLE:
+            _print_settings(settings, every=every_setting)
+        raise
     match output:
         case Output.TABLE:
             _print_found(found, settings, url)
+            _print_settings(settings, every=every_setting)
         case Output.JSON:
             shown = {variable(name): _show_setting(settings, name) for name in Settings.model_fields}
             print_json({"settings": shown, "database": hide_password(url), **asdict(found, dict_factory=_without_holes)})
@@ -135,10 +143,14 @@ def _find_faults(found: _Found) -> list[str]:
 
 def _list_days(found: _Found) -> Rows:
     """A row each day of fills, and of statuses."""
-    fills = [(day.date, "fills", day.state, day.rows, day.duplicates, day.loaded_at, day.is_thinned) for day in found.days]
-    statuses = [(day.date, "twap_statuses", day.state, day.rows, None, None, None) for day in found.statuses]
+    fills = [
+        (day.date, "fills", day.state, day.rows, day.duplicates, day.loaded_at, day.is_thinned, day.explanation)
+        for day in found.days
+    ]
+    statuses = [(day.date, "twap_statuses", day.state, day.rows, None, None, None, day.explanation) for day in found.statuses]
     return Rows(
-        ["date", "what", "state", "rows", "duplicates", "loaded_at", "is_thinned"], sorted([*fills, *statuses], key=_by_day)
+        ["date", "what", "state", "rows", "duplicates", "loaded_at", "is_thinned", "explanation"],
+        sorted([*fills, *statuses], key=_by_day),
     )
 
 
@@ -157,32 +169,35 @@ def _show_setting(settings: Settings, name: str) -> str | None:
     return hide_password(value.get_secret_value()) if hasattr(value, "get_secret_value") else str(value)
 
 
-def _print_settings(settings: Settings) -> None:
-    table = Table("setting", "value", box=None, header_style="bold")
-    for name in Settings.model_fields:
+def _print_settings(settings: Settings, *, every: bool) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=False)
+    known = Settings.model_fields
+    changed = [name for name in known if getattr(settings, name) != known[name].default]
+    for name in known if every else changed:
         shown = _show_setting(settings, name)
-        table.add_row(variable(name), "[dim]unset[/]" if shown is None else escape(shown))
-    console.print(table)
-    console.print(f"\nlake      {_describe_lake(settings)}")
+        table.add_row(f"  {variable(name)}", "[dim]unset[/]" if shown is None else escape(shown))
+    others = "" if every else f"; the others are at their default (`{program()} status --settings` shows all)"
+    console.print(f"settings  {len(changed)} changed{others}", highlight=False)
+    if table.row_count:
+        wide.print(table, highlight=False)
 
 
 def _print_found(found: _Found, settings: Settings, url: str) -> None:
     spent = found.spent
-    console.print(f"database  {hide_password(url)}: PostgreSQL {found.server_version}")
-    if spent.requests or settings.s3_budget_usd is not None:
-        budget = "" if settings.s3_budget_usd is None else f" of ${settings.s3_budget_usd:,}"
-        console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {spent.requests:,} requests", highlight=False)
     console.print(f"days      {len(found.days)}, {sum(day.rows for day in found.days):,} fills")
     for day in found.days:
         place = "  [dim]in the lake alone[/]" if day.is_thinned else ""
         place += "  [yellow]statistics or TWAPs are not of these fills: run again[/]" if day.lacks_statistics else ""
         loaded = f"{day.duplicates} duplicates dropped  loaded {day.loaded_at:%Y-%m-%d %H:%M}"
         console.print(f"  {day.date}  {day.state or '':<10}  {day.rows:>12,} fills  {loaded}{place}", highlight=False)
+        if day.state in ("incomplete", "pending") and day.explanation:
+            console.print(f"              {escape(day.explanation)}", highlight=False)
     console.print(f"statuses  {len(found.statuses)} days, {sum(day.rows for day in found.statuses):,} events of TWAPs")
     for day in found.statuses:
         place = "  [yellow]hl.twaps is not of these: run again[/]" if day.lacks_twaps else ""
-        why = f"  {day.explanation}" if day.state in ("incomplete", "pending") else ""
-        console.print(f"  {day.date}  {day.state:<10}  {day.rows:>12,} events{escape(why)}{place}", highlight=False)
+        console.print(f"  {day.date}  {day.state:<10}  {day.rows:>12,} events{place}", highlight=False)
+        if day.state in ("incomplete", "pending"):
+            console.print(f"              {escape(day.explanation)}", highlight=False)
     if found.wallets:
         states = ", ".join(f"{count:,} {state}" for state, count in found.wallets.items())
         console.print(f"wallets   asked of the info API: {states}", highlight=False)
@@ -196,6 +211,11 @@ def _print_found(found: _Found, settings: Settings, url: str) -> None:
         console.print(f"  [yellow]load again[/] {day}: {escape(key)} has come anew since", highlight=False)
     for key, error in found.failed:
         console.print(f"  [red]failed[/] {escape(key)}: {escape(error)}", highlight=False)
+    if spent.requests or settings.s3_budget_usd is not None:
+        budget = "" if settings.s3_budget_usd is None else f" of ${settings.s3_budget_usd:,}"
+        console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {spent.requests:,} requests", highlight=False)
+    console.print(f"database  {hide_password(url)}: PostgreSQL {found.server_version}")
+    console.print(f"lake      {_describe_lake(settings)}")
 
 
 def print_url(
@@ -205,8 +225,10 @@ def print_url(
     """The URL of the running database, for psql and other clients."""
     from hl_pipeline.warehouse.connect import find_database_url, find_read_only_url
 
+    settings = load_settings(demo)
+    check_existing(settings)
     try:
-        typer.echo((find_read_only_url if read_only else find_database_url)(load_settings(demo)))
+        typer.echo((find_read_only_url if read_only else find_database_url)(settings))
     except NoDatabaseError as error:
         fail(str(error))
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -62,13 +62,38 @@ def load_settings(demo: bool = False) -> Settings:
         _warn_of_unknown_settings()
         return Settings()
     home = DemoSettings().home.absolute()
-    sample = home / "sample"
-    return DemoSettings(
+    sample = _sample_of(DemoSettings(home=home))
+    settings = DemoSettings(
         home=home,
         node_data_url=str(sample / "hl-mainnet-node-data"),
         twap_data_url=str(sample / "artemis-hyperliquid-data" / "raw" / "twap_statuses"),
         info_url=NONE,
     )
+    if not (days := days_of_sample(Path(settings.node_data_url))):
+        return settings
+    start, end = (datetime.combine(day, time(), UTC) for day in (days[0], days[-1] + timedelta(days=1)))
+    return settings.model_copy(update={"backfill_from": start, "backfill_to": end})
+
+
+def days_of_sample(bucket: Path) -> list[date]:
+    """The days that a sample bucket was made for. After the last of them it has the first hour of the next one alone."""
+    return sorted({date.fromisoformat(path.name) for path in bucket.glob("*/hourly/*")})[:-1]
+
+
+def _sample_of(settings: DemoSettings) -> Path:
+    return settings.home / "sample"
+
+
+@contextmanager
+def serving_info(settings: Settings) -> Generator[Settings]:
+    """The settings. Those of a demo name an info API of its own, made from its sample, which is there until the block ends."""
+    if not isinstance(settings, DemoSettings) or not _sample_of(settings).is_dir():
+        yield settings
+        return
+    from hl_pipeline.sample.info_server import serve_info
+
+    with serve_info(_sample_of(settings)) as url:
+        yield settings.model_copy(update={"info_url": url})
 
 
 def _warn_of_unknown_settings() -> None:
@@ -94,6 +119,7 @@ def open_installation(settings: Settings) -> Generator[str]:
     """The database's URL of an installation that is up, errors said in one line."""
     from hl_pipeline.ops.installation import hold_installation
 
+    check_demo(settings)
     with ExitStack() as stack:
         try:
             url = stack.enter_context(hold_installation(settings))
@@ -110,10 +136,27 @@ def open_installation(settings: Settings) -> Generator[str]:
 @contextmanager
 def open_existing(settings: Settings) -> Generator[str]:
     """As `open_installation`, but nothing is made where nothing was: looking at an installation must not begin one."""
-    if settings.database_url is None and not (settings.home / "postgres").is_dir():
-        fail(f"there is no installation in {settings.home.absolute()} yet: run `hl up`, `hl ingest` or `hl demo` first")
+    check_existing(settings)
     with open_installation(settings) as url:
         yield url
+
+
+def check_existing(settings: Settings) -> None:
+    """End the command where there is no installation, with a hint at the demo where there is one."""
+    if settings.database_url is not None or (settings.home / "postgres").is_dir():
+        return
+    check_demo(settings)
+    where = f"there is no installation in {settings.home.absolute()} yet"
+    demo = DemoSettings().home
+    if (demo / "postgres").is_dir():
+        fail(f"{where}, but a demo in {demo.absolute()}: use --demo, or run `hl up` or `hl ingest` first")
+    fail(f"{where}: run `hl up`, `hl ingest` or `hl demo` first")
+
+
+def check_demo(settings: Settings) -> None:
+    """End the command where a demo is meant that was not made."""
+    if isinstance(settings, DemoSettings) and not _sample_of(settings).is_dir():
+        fail(f"there is no demo in {settings.home.absolute()} yet: run `hl demo` first")
 
 
 def check_order(first: date | None, last: date | None) -> None:
@@ -134,9 +177,10 @@ def check_days(first: date, last: date) -> list[date]:
 
 
 def program() -> str:
-    """How to call this program from here."""
+    """How to call this program from here, on the installation that it was called on."""
     program = Path(sys.argv[0]).absolute()
-    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "hl"
+    called = str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "hl"
+    return f"{called} --demo" if "--demo" in sys.argv[1:] else called
 
 
 def open_existing_lake(settings: Settings) -> Lake:

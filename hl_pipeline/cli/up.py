@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from hl_pipeline.cli.exit_codes import ExitCode
-from hl_pipeline.cli.terminal import Demo, check_days, fail, load_settings, open_installation, parse_day, parse_prefix
+from hl_pipeline.cli.terminal import (
+    Demo,
+    check_days,
+    fail,
+    load_settings,
+    open_installation,
+    parse_day,
+    parse_prefix,
+    serving_info,
+)
 from hl_pipeline.settings import Settings
 
 
@@ -44,8 +53,10 @@ def up(
     from hl_pipeline.ops.services import AlreadyUpError, give_api_its_database, run_services
 
     days = _days_to_fill(first, last)
-    settings = _with_prefixes(load_settings(demo), path_prefix, api_path_prefix)
-    with open_installation(settings) as url:
+    with (
+        serving_info(_with_prefixes(load_settings(demo), path_prefix, api_path_prefix)) as settings,
+        open_installation(settings) as url,
+    ):
         give_api_its_database(url)
         try:
             code = run_services(

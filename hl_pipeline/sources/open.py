@@ -69,7 +69,7 @@ def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Buc
 def open_info_api(settings: Settings, budget: WeightBudget) -> InfoApi:
     """The API at HL_INFO_URL, called within `budget`. Raises InfoError where that is none."""
     if settings.info_url == NONE:
-        raise InfoError(f"{variable('info_url')} is none: the info API is not asked. The wallets of a demo are made up")
+        raise InfoError(f"{variable('info_url')} is none: the info API is not asked")
     return InfoApi(
         settings.info_url,
         budget,

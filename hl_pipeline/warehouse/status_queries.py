@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import class_row
 
 _FILLS_DAYS = """
-SELECT date, rows, duplicates, loaded_at, state, thinned_at IS NOT NULL AS is_thinned,
+SELECT date, rows, duplicates, loaded_at, state, explanation, thinned_at IS NOT NULL AS is_thinned,
        candles_at IS NULL OR daily_stats_at IS NULL OR user_stats_at IS NULL OR twaps_at IS NULL AS lacks_statistics
 FROM hl.fills_days ORDER BY date
 """
@@ -31,6 +31,13 @@ WHERE date BETWEEN %(first)s AND %(last)s AND f.state IN ('whole', 'unprovable',
                   WHERE o.date = f.date AND (o.etag <> l.etag OR l.reset_of IS NOT NULL))
   AND NOT EXISTS (SELECT FROM hl.twap_day_objects o JOIN hl.s3_ingest_log l USING (object_key)
                   WHERE o.date = f.date AND l.source = 'twap_statuses' AND (o.etag <> l.etag OR l.reset_of IS NOT NULL))
+"""
+_SOUND_DAYS = """
+SELECT date, least(f.loaded_at, t.loaded_at) FROM hl.fills_days f JOIN hl.twap_days t USING (date)
+WHERE date BETWEEN %s AND %s AND t.conflicts = 0
+  AND NOT EXISTS (SELECT FROM hl.fills_hours h WHERE h.date = f.date
+                  AND (h.conflicts > 0 OR coalesce(h.repeated, 0) > 0 OR coalesce(h.crowded, 0) > 0
+                       OR (h.proven_at IS NULL AND h.rows > 0 AND f.thinned_at IS NULL)))
 """
 _THINNED_DAYS = "SELECT date FROM hl.fills_days WHERE thinned_at IS NOT NULL AND date = coalesce(%s, date) ORDER BY date"
 _SIZE = "SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0) FROM unnest(%s::text[]) name"
@@ -62,6 +69,7 @@ class FillsDayStatus:
     duplicates: int
     loaded_at: datetime
     state: str | None
+    explanation: str | None
     is_thinned: bool
     lacks_statistics: bool
 
@@ -134,6 +142,13 @@ def read_finished_days(connection: psycopg.Connection, first: date, last: date, 
     """
     span = {"first": first, "last": last, "statuses_from": statuses_from}
     return {day for (day,) in connection.execute(_FINISHED_DAYS, span)}
+
+
+def read_sound_days(connection: psycopg.Connection, first: date, last: date) -> dict[date, datetime]:
+    """The days of a span (both included) whose fills and statuses passed the checks when they were loaded, and when that was (of
+    fills or statuses, whichever were first).
+    """
+    return dict(connection.execute(_SOUND_DAYS, [first, last]).fetchall())
 
 
 def read_thinned_days(connection: psycopg.Connection, day: date | None = None) -> list[date]:

@@ -119,12 +119,57 @@ def test_looking_at_an_installation_that_is_not_there_does_not_begin_one(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["show", "fills"], ["url"]])
+def test_where_there_is_a_demo_alone_the_error_says_how_to_use_it(
+    arguments: list[str], tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    (tmp_path / ".hl-demo" / "postgres").mkdir(parents=True)
+    done = run_in_process(tmp_path, users_environment, *arguments)
+    assert done.returncode == 1
+    assert f"there is no installation in {tmp_path}/.hl yet, but a demo in {tmp_path}/.hl-demo: use --demo" in done.stderr
+
+
+_DAY = ["--from", "2026-03-15", "--to", "2026-03-15"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["up"],
+        ["api"],
+        ["ingest", *_DAY],
+        ["backfill", "--all"],
+        ["cost", *_DAY],
+        ["rebuild"],
+        ["drop", *_DAY],
+        ["acknowledge", "--source", "node_fills", *_DAY, "--note", "known"],
+        ["status"],
+        ["url"],
+        ["show", "fills"],
+        ["show", "daily-stats"],
+        ["show", "user-stats"],
+        ["show", "twaps"],
+        ["show", "checkpoints"],
+        ["reset", "checkpoint", *_DAY],
+    ],
+)
+def test_every_command_takes_the_demo_before_it_or_after_it(
+    arguments: list[str], tmp_path: Path, users_environment: dict[str, str]
+) -> None:
+    for words in (["--demo", *arguments], [*arguments, "--demo"]):
+        done = run_in_process(tmp_path, users_environment, *words)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert f"in {tmp_path}/.hl-demo" in done.stderr
+        assert "run `hl demo` first" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_settings_come_from_the_environment_before_the_env_file_before_the_toml_file(
     tmp_path: Path, users_environment: dict[str, str]
 ) -> None:
     (tmp_path / "hl.toml").write_text('port = 1111\nnode_data_region = "from-toml"\nswap_wait_seconds = 5\n')
     (tmp_path / ".env").write_text("HL_PORT=2222\nHL_NODE_DATA_REGION=from-env-file\n")
-    done = run_in_process(tmp_path, {**users_environment, "HL_PORT": "3333"}, "status")
+    done = run_in_process(tmp_path, {**users_environment, "HL_PORT": "3333"}, "status", "--settings")
     shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.strip().startswith("HL_")}
     assert (shown["HL_PORT"], shown["HL_NODE_DATA_REGION"], shown["HL_SWAP_WAIT_SECONDS"]) == ("3333", "from-env-file", "5")
 
@@ -158,11 +203,11 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     assert [line.split()[:4] for line in months.stdout.splitlines()[1:]] == [["2026-03-01", "2", "HYPE", "perp"]]
     trades = [int(line.split()[4]) for line in (days.stdout + months.stdout).splitlines() if " HYPE " in line]
     assert trades[0] + trades[1] == trades[2] > 0
-    users = run_in_process(tmp_path, environment, "show", "user-stats", "--period", "all", "--limit", "2")
+    users = run_in_process(tmp_path, environment, "show", "user-stats", "--period", "all", "--limit", "2", "--wide")
     wallet = users.stdout.splitlines()[1].split()[1]
     assert wallet.startswith("0x")
     one = run_in_process(
-        tmp_path, environment, "show", "user-stats", "--period", "all", "--wallet", wallet.upper().replace("X", "x", 1)
+        tmp_path, environment, "show", "user-stats", "--period", "all", "--wide", "--wallet", wallet.upper().replace("X", "x", 1)
     )
     assert one.stdout.splitlines()[1].split() == users.stdout.splitlines()[1].split()
     assert "statuses  2 days, " in status.stdout

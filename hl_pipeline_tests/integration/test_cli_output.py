@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +15,10 @@ import psycopg
 import pytest
 from psycopg.types.json import Json
 
+from hl_pipeline.settings import Settings, variable
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.urls import parse_url
-from hl_pipeline_tests.cli import run_in_process, run_program
+from hl_pipeline_tests.cli import HL, run_in_process, run_program
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.servers.api import OTHER, WALLET, add, at, twap_row
 
@@ -76,8 +78,9 @@ def test_each_table_is_rows_of_json_and_of_csv(
         assert {name: row[name] for name in expected} == expected
         names.append([*row])
     assert names[0] == names[1]
-    both = run_in_process(tmp_path, filled.environment, "show", table, "--json", "--csv")
-    assert (both.returncode, "error: --json and --csv are both given" in both.stderr) == (2, True)
+    for one, other in (("--json", "--csv"), ("--csv", "--wide")):
+        both = run_in_process(tmp_path, filled.environment, "show", table, one, other)
+        assert (both.returncode, f"error: {one} and {other} are both given" in both.stderr) == (2, True)
 
 
 def test_an_empty_list_is_json_and_csv_all_the_same(filled: World, tmp_path: Path) -> None:
@@ -208,3 +211,65 @@ def test_a_check_ends_with_3_until_what_lacks_is_there_or_acknowledged(world: Wo
     ]
     both = _status(world, tmp_path, "--check", "--from", "2025-11-01", "--to", "2025-11-02")
     assert (both.returncode, "--check is of all days that are loaded" in both.stderr) == (2, True)
+
+
+def test_status_says_what_is_there_first_and_why_a_day_is_not_whole(world: World, tmp_path: Path) -> None:
+    with connect(world.database_url, "test") as connection:
+        why = {"state": "incomplete", "explanation": "1 of 25 objects missing: 09 h (not in the bucket)."}
+        add(connection, "fills_days", {"date": "2025-11-01"}, {"date": "2025-11-02", **why})
+        add(connection, "twap_days", {"date": "2025-11-02", "state": "pending", "explanation": "Not due yet."})
+    done = run_in_process(tmp_path, {**world.environment, "HL_PORT": "3456", "HL_API_PORT": "8000"}, "status")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("days      2, ")
+    assert [line.strip() for line in lines if line.startswith(" " * 12)] == [why["explanation"], "Not due yet."]
+    settings = lines[next(n for n, line in enumerate(lines) if line.startswith("settings  ")) :]
+    assert "(`hl status --settings` shows all)" in settings[0]
+    shown = dict(line.split()[:2] for line in settings[1:])
+    # What has its default is left out, also where it was set to that.
+    assert (shown["HL_PORT"], "HL_API_PORT" in shown, "HL_EGRESS" in shown) == ("3456", False, False)
+    every = run_in_process(tmp_path, world.environment, "status", "--settings").stdout
+    assert {variable(name) for name in Settings.model_fields} <= set(every.split())
+    [fills] = [day for day in _read(_status(world, tmp_path, "--csv").stdout, "--csv") if day["state"] == "incomplete"]
+    assert fills["explanation"] == why["explanation"]
+
+
+@pytest.mark.parametrize("table", ["fills", "daily-stats", "user-stats", "twaps", "checkpoints"])
+def test_a_table_fits_100_columns_and_a_wide_one_has_them_all(filled: World, tmp_path: Path, table: str) -> None:
+    with connect(filled.database_url, "test") as connection:
+        long = {"object_key": "node_fills_by_block/hourly/20251103/23.lz4", "error": "AccessDenied: " + "no " * 60 + "end"}
+        add(connection, "s3_ingest_log", {"object_date": "2025-11-04", "object_hour": 23, **long})
+    every = run_in_process(tmp_path, filled.environment, "show", table, "--csv").stdout.splitlines()[0].split(",")
+
+    narrow, wide = (run_in_process(tmp_path, filled.environment, "show", table, *more) for more in ([], ["--wide"]))
+
+    assert max(map(len, narrow.stdout.splitlines())) <= 100
+    assert wide.stdout.splitlines()[0].split() == every
+    shown = narrow.stdout.splitlines()[0].split()
+    assert shown == [name for name in every if name in shown]
+    assert narrow.stderr == f"{len(every) - len(shown)} more columns: --wide, --csv or --json\n"
+    if table == "checkpoints":
+        # A long text is folded, and nothing of it is cut.
+        assert "".join(narrow.stdout.split()).count("no") >= 61
+        assert long["error"] in wide.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_completion(world: World, tmp_path: Path, shell: str) -> None:
+    done = run_in_process(tmp_path, world.environment, "completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"_HL_COMPLETE=complete_{shell}" in done.stdout
+
+
+def test_bash_completes_commands_and_options(world: World, tmp_path: Path) -> None:
+    program = Path(HL)
+    script = f"""
+        PATH={shlex.quote(str(program.parent))}:$PATH
+        eval "$(hl completion bash)"
+        complete() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _hl_completion hl; echo "${{COMPREPLY[*]}}"; }}
+        complete hl show us
+        complete hl status --se
+    """
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=tmp_path, env=world.environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["user-stats", "--settings"]

@@ -1,11 +1,12 @@
-"""`hl ingest --missing`: days of which nothing is missing are left alone, and no other day is."""
+"""`hl ingest`, and `--missing`: days of which nothing is missing, or new, are left alone, and no other day is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import lz4.frame
 import pytest
 
 from hl_pipeline.sample.generate import write_sample
@@ -74,3 +75,60 @@ def test_a_day_that_something_is_the_matter_with_is_not_finished(hl: Hl, world: 
                 assert read_finished_days(connection, DAY, NEXT, _LATER) == set(), statement
         note_dirty(connection, [DAY], "rows of another source")
         assert read_finished_days(connection, DAY, NEXT, _LATER) == set()
+
+
+def _loaded_at(world: World) -> datetime:
+    with connect(world.database_url) as connection:
+        [(moment,)] = connection.execute("SELECT loaded_at FROM hl.fills_days WHERE date = %s", [DAY]).fetchall()
+    return moment
+
+
+def _object_of_noon(tmp_path: Path) -> Path:
+    return tmp_path / "sample" / f"hl-mainnet-node-data/node_fills_by_block/hourly/{DAY:%Y%m%d}/12.lz4"
+
+
+def test_a_whole_day_of_which_nothing_is_new_is_left_as_it_is(hl: Hl, world: World) -> None:
+    span = ["--from", str(DAY), "--to", str(DAY)]
+    assert hl("ingest", *span).returncode == 0
+    first = _loaded_at(world)
+
+    again = hl("ingest", *span)
+
+    assert again.returncode == 0
+    assert again.stdout.splitlines() == [
+        f"nothing new, and nothing missing: 1 day, {DAY} (`hl rebuild --from {DAY} --to {DAY}` makes them again all the same)",
+        "nothing to do",
+    ]
+    by_time, by_key = (
+        hl("ingest", "--since", "2020-01-01", *span),
+        hl("ingest", "--object-key", "node_fills_by_block/hourly/20260315/12.lz4"),
+    )
+    assert "nothing new" in by_time.stdout
+    assert "nothing new" in by_key.stdout
+    assert _loaded_at(world) == first
+    assert hl("rebuild", *span).returncode == 0
+    assert _loaded_at(world) > first
+
+
+def test_a_day_with_a_new_object_or_a_doubt_is_made_again(hl: Hl, world: World, tmp_path: Path) -> None:
+    span = ["--from", str(DAY), "--to", str(DAY)]
+    assert hl("ingest", *span).returncode == 0
+    with connect(world.database_url) as connection:
+        connection.execute("UPDATE hl.fills_hours SET proven_at = NULL WHERE hour = 3")
+    assert "whole" in hl("ingest", *span).stdout
+    assert "nothing new" in hl("ingest", *span).stdout
+    # As a run leaves it that was killed when the object was in the lake.
+    with connect(world.database_url) as connection:
+        connection.execute("UPDATE hl.fills_days SET loaded_at = '2026-01-01'")
+    assert "nothing new" not in hl("ingest", *span).stdout
+
+    noon = _object_of_noon(tmp_path)
+    content = lz4.frame.decompress(noon.read_bytes())
+    noon.write_bytes(lz4.frame.compress(content + b"not a line\n"))
+
+    changed = hl("ingest", *span)
+
+    assert "nothing new" not in changed.stdout
+    assert "1 bad lines" in changed.stdout
+    # What fails a check is said each time.
+    assert hl("ingest", *span).returncode == changed.returncode == 3

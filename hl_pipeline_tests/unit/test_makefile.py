@@ -1,0 +1,31 @@
+"""What `make` says before a silent minute, and that it says nothing where there is nothing to do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_PROJECT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_each_step_of_the_setup_is_a_line_and_a_step_that_was_done_is_none(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "uv.lock"):
+        shutil.copy(_PROJECT / name, tmp_path)
+    for name in (".uv/bin/uv", ".venv/bin/hl"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_text('#!/bin/sh\necho "$(basename $0) $1"\n')
+        file.chmod(0o755)
+
+    first, second = (
+        subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+        for _ in range(2)
+    )
+
+    assert [line.split()[0] for line in first] == ["Installing", "uv", "Making", "hl"]
+    assert first[0].startswith("Installing the packages of uv.lock in .venv")
+    assert second == first[2:]
