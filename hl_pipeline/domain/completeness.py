@@ -106,8 +106,8 @@ class DayVerdict:
     """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
 
     `hours`: those the day needs or has; `coverage`: all that was looked at, also the neighbouring hours of which the lake has
-    objects, since what is said of these may have changed with it; `unproven`: what nothing can prove of the day's first moments, in
-    words; `of_api_fills`: what the day has from the info API, in words.
+    objects, since what is said of these may have changed with it; `unproven`: what nothing can prove of the day's first moments,
+    in words; `of_api_fills`: what the day has from the info API, in words.
     """
 
     day: date
@@ -347,9 +347,9 @@ def _find_unproven_start(day: date, source: Dataset, own: list[HourState]) -> st
     firsts = [first for state in own if state.meta is not None and (first := first_ns(state.meta)) is not None]
     if not before or before[0].state != "missing" or not firsts or _reaches(min(firsts), start + _AT_MIDNIGHT):
         return ""
-    first = datetime.fromtimestamp(min(firsts) / 10**9, UTC)
+    first = f"{datetime.fromtimestamp(min(firsts) / 10**9, UTC):%H:%M:%S.%f}"
     return (
-        f"{source.name} has no object of {show_hours([before[0].hour])}, and the first {_unit(source)} is of {first:%H:%M:%S.%f}: "
+        f"{source.name} has no object of {show_hours([before[0].hour])}, and the first {_unit(source)} is of {first}: "
         "nothing can prove that none lies before it."
     )
 

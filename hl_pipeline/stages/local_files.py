@@ -109,8 +109,8 @@ def _compare(known: StoredObject, file: LocalFile) -> str:
     if known.size != file.size:
         return f"with other bytes ({sizes})"
     return (
-        f"as large as the file ({file.size:,} bytes). Its ETag {known.etag} is no MD5 (it came from a directory, or was put into S3 "
-        "in parts), so nothing tells whether they are the same"
+        f"as large as the file ({file.size:,} bytes). Its ETag {known.etag} is no MD5 (it came from a directory, or was put into "
+        "S3 in parts), so nothing tells whether they are the same"
     )
 
 
