@@ -20,6 +20,8 @@ from hl_pipeline.domain.records import ObjectMeta
 
 MORE_HOURS = 3
 _NEAR = MORE_HOURS * HOUR
+# The chain makes 12 to 14 blocks a second: a day that is seen from here on may lack a few blocks, and nothing shows that it does.
+_AT_MIDNIGHT = timedelta(seconds=1)
 
 
 Hour = tuple[str, date, int]
@@ -40,8 +42,9 @@ State = Literal["present", "not due", "missing", "failed"]
 Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
 """What hl.coverage says of an hour. unprovable: it is present, of a format that cannot show whether a row is missing."""
 DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source"]
-"""whole: proven by block numbers; unprovable: every object is present, of a format that cannot prove more; pending: what is
-missing is not due yet; incomplete: an object, blocks or an edge of the day are missing."""
+"""whole: proven by block numbers; unprovable: every object is present, and nothing can prove more (a format without block
+numbers, or a source that begins at the day's midnight); pending: what is missing is not due yet; incomplete: an object, blocks or
+an edge of the day are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class DayVerdict:
     """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
 
     `hours`: those the day needs or has; `coverage`: all that was looked at, also the neighbouring hours of which the lake has
-    objects, since what is said of these may have changed with it; `of_api_fills`: what the day has from the info API, in words.
+    objects, since what is said of these may have changed with it; `unproven`: what nothing can prove of the day's first moments,
+    in words; `of_api_fills`: what the day has from the info API, in words.
     """
 
     day: date
@@ -112,6 +116,7 @@ class DayVerdict:
     holes: list[Hole]
     edges: list[Edge]
     coverage: list[HourState]
+    unproven: str = ""
     of_api_fills: str = ""
 
     @property
@@ -123,7 +128,7 @@ class DayVerdict:
             return "incomplete"
         if missing:
             return "pending"
-        return "whole" if all(source.has_blocks for source in self.sources if source.name in self._needed) else "unprovable"
+        return "whole" if self._has_all_blocks and not self.unproven else "unprovable"
 
     @property
     def is_whole(self) -> bool:
@@ -155,13 +160,13 @@ class DayVerdict:
         return " + ".join(dict.fromkeys(hour.source.name for hour in self.hours)) or "none"
 
     @property
-    def _needed(self) -> set[str]:
+    def _has_all_blocks(self) -> bool:
         start, end = start_of(self.day), start_of(self.day) + timedelta(days=1)
-        return {
-            source.name
+        return all(
+            source.has_blocks
             for source in self.sources
             if source.first < end and (source.needed_until is None or source.needed_until + HOUR > start)
-        }
+        )
 
     def explain(self) -> str:
         """One sentence or a few for people."""
@@ -174,6 +179,8 @@ class DayVerdict:
             return f"Whole: {len(self.hours)} objects, no block missing."
         if self.state == "unprovable":
             present = f"All {len(self.hours)} objects are there ({self.source_names})"
+            if self._has_all_blocks:
+                return f"{present}, no block missing between them. {self.unproven}"
             return f"{present}; without block numbers nothing can prove them complete."
         sentences: list[str] = []
         for state in ("missing", "failed", "not due"):
@@ -230,6 +237,7 @@ def judge_day(
     holes: list[Hole] = []
     edges: list[Edge] = []
     coverage: list[HourState] = []
+    unproven: list[str] = []
     for source in sources:
         present = found[source.name]
         used = sorted({*wanted_hours(day, source), *extra_hours(day, source, present)})
@@ -248,14 +256,17 @@ def judge_day(
         ]
         coverage += states
         own = states[: len(used)]
+        if doubt := _find_unproven_start(day, source, own):
+            unproven.append(doubt)
+            own = [state for state in own if state.hour >= start_of(day) or state.meta is not None]
         hours += [state for state in own if state.state not in ("missing", "not due") or state.expected]
         # Before its first object nothing of the day is missing: that one begins before midnight, or an edge tells.
         first = present[used[0]].first_block if used[0] in present else None
         holes += [hole for state in own for hole in state.holes if hole.hour > used[0] or first is None or hole.first > first]
-        edges += _find_edges(day, source, own, acknowledged)
+        edges += [edge for edge in _find_edges(day, source, own, acknowledged) if not (doubt and edge.hour == start_of(day))]
     for poorer, better in pairwise(sources):
         edges += _find_seam(day, poorer, better, found, hours, acknowledged)
-    return DayVerdict(day, sources, hours, holes, edges, coverage)
+    return DayVerdict(day, sources, hours, holes, edges, coverage, " ".join(unproven))
 
 
 def find_note(acknowledged: Acknowledged, source: str, object_date: date, hour: int | None) -> str | None:
@@ -327,9 +338,29 @@ def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tup
     return left
 
 
+def _find_unproven_start(day: date, source: Dataset, own: list[HourState]) -> str:
+    """What to say of a source that begins at the day's midnight, as a node's directory or a mirror may: the hour before it would
+    only have shown that no block lies between. Empty where that hour is there, failed or is not due, or the day is seen too late.
+    """
+    start = start_of(day)
+    before = [state for state in own if state.hour < start]
+    firsts = [first for state in own if state.meta is not None and (first := first_ns(state.meta)) is not None]
+    if not before or before[0].state != "missing" or not firsts or _reaches(min(firsts), start + _AT_MIDNIGHT):
+        return ""
+    first = f"{datetime.fromtimestamp(min(firsts) / 10**9, UTC):%H:%M:%S.%f}"
+    return (
+        f"{source.name} has no object of {show_hours([before[0].hour])}, and the first {_unit(source)} is of {first}: "
+        "nothing can prove that none lies before it."
+    )
+
+
+def _unit(source: Dataset) -> str:
+    return "block" if source.has_blocks else "fill"
+
+
 def _find_edges(day: date, source: Dataset, own: list[HourState], acknowledged: Acknowledged) -> list[Edge]:
     start, end = start_of(day), start_of(day) + timedelta(days=1)
-    what = "block" if source.has_blocks else "fill"
+    what = _unit(source)
     edges: list[Edge] = []
     firsts = [first for state in own if state.meta is not None and (first := first_ns(state.meta)) is not None]
     lasts = [last for state in own if state.meta is not None and (last := last_ns(state.meta)) is not None]

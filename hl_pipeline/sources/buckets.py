@@ -8,6 +8,7 @@ the formats.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -142,9 +143,14 @@ def _is_hidden(key: str) -> bool:
     return not name or name.startswith((".", "_"))
 
 
+def etag_of_file(stat: os.stat_result) -> str:
+    """The ETag of a file in a directory: its size and time of change."""
+    return f"{stat.st_size:x}-{stat.st_mtime_ns:x}"
+
+
 @dataclass(frozen=True, slots=True)
 class DirectoryBucket:
-    """A directory of the bucket's layout. The ETag is made of size and time of change."""
+    """A directory of the bucket's layout."""
 
     url: str
 
@@ -158,7 +164,7 @@ class DirectoryBucket:
             if key.encode() > after.encode() and path.is_file():
                 stat = path.stat()
                 modified = datetime.fromtimestamp(stat.st_mtime, UTC)
-                found.append(SourceObject(key, f"{stat.st_size:x}-{stat.st_mtime_ns:x}", stat.st_size, modified))
+                found.append(SourceObject(key, etag_of_file(stat), stat.st_size, modified))
         return found
 
     @contextmanager

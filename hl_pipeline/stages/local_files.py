@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hl_pipeline.domain.object_keys import Place, days_that_want, lock_name, pla
 from hl_pipeline.domain.records import StoredObject
 from hl_pipeline.formats.framing import UnreadableObjectError, decompress, whole_lines
 from hl_pipeline.lake.store import Lake
+from hl_pipeline.sources.buckets import etag_of_file
 from hl_pipeline.stages.raw_tables import FILL_FORMATS, STATUS_FORMAT, ObjectBytes, find_in_lake, table_of
 from hl_pipeline.warehouse.ledger import record_fetched
 from hl_pipeline.warehouse.locks import lock_object
@@ -31,6 +33,7 @@ ACCEPTED = (
 )
 _MAGIC = {b"\x04\x22\x4d\x18": "lz4", b"\x1f\x8b": "gz", b"PAR1": "parquet"}
 _READ_BYTES = 1 << 20
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _NEAR_HOUR = timedelta(minutes=10)  # beyond an hour that nobody has named
 
 
@@ -41,14 +44,19 @@ class LocalFileError(ValueError):
 @dataclass(frozen=True, slots=True)
 class LocalFile:
     """A file and the object that it is; `codec`: lz4, gz, parquet or plain; `md5` of all its bytes, as the ETag of one that was
-    put into S3 at once.
+    put into S3 at once; `etag_in_directory`: its ETag where it stands, should its directory be the source.
     """
 
     path: Path
     codec: str
     md5: str
+    etag_in_directory: str
     size: int
     place: Place
+
+    def is_same_as(self, known: StoredObject) -> bool:
+        """Whether the object's ETag shows that it has the same bytes; one that shows nothing is no."""
+        return known.etag in (self.md5, self.etag_in_directory)
 
 
 def identify(path: Path, given: Place | None, threads: int) -> LocalFile:
@@ -71,12 +79,13 @@ def identify(path: Path, given: Place | None, threads: int) -> LocalFile:
         raise LocalFileError(f"{path}: {error}") from error
     if not days_that_want(place):
         raise LocalFileError(f"{path}: {dataset} has no {place.object_date} {place.hour:02} h; say which object it is with --as")
-    return LocalFile(path, codec, md5, path.stat().st_size, place)
+    stat = path.stat()
+    return LocalFile(path, codec, md5, etag_of_file(stat), stat.st_size, place)
 
 
 def refuse_conflicts(lake: Lake, files: list[LocalFile], *, replace: bool) -> None:
     """Raises LocalFileError when two of the files are one object, or, unless it may be replaced, the lake has one of the objects
-    with another ETag.
+    with other bytes, or with bytes of which nobody knows.
     """
     seen: dict[tuple[str, date, int | None, str], Path] = {}
     for file in files:
@@ -86,18 +95,30 @@ def refuse_conflicts(lake: Lake, files: list[LocalFile], *, replace: bool) -> No
             raise LocalFileError(f"{seen[where]} and {file.path} are both {place.key}")
         seen[where] = file.path
         known = find_in_lake(lake, place)
-        if known is not None and known.etag != file.md5 and not replace:
+        if known is not None and not file.is_same_as(known) and not replace:
             raise LocalFileError(
-                f"{file.path}: the lake has {known.key} already, with another ETag ({known.etag}, {known.size:,} bytes; the file "
-                f"has the MD5 {file.md5}, {file.size:,} bytes). To put the file in its place: --force"
+                f"{file.path}: the lake has {known.key} already, {_compare(known, file)}. To put the file in its place: --force"
             )
+
+
+def _compare(known: StoredObject, file: LocalFile) -> str:
+    """What the ETag of an object in the lake says of a file that is not known to be the same."""
+    sizes = f"it has {known.size:,} bytes, the file {file.size:,}"
+    if _MD5.fullmatch(known.etag):
+        return f"with other bytes ({sizes}; their MD5s are {known.etag} and {file.md5})"
+    if known.size != file.size:
+        return f"with other bytes ({sizes})"
+    return (
+        f"as large as the file ({file.size:,} bytes). Its ETag {known.etag} is no MD5 (it came from a directory, or was put into "
+        "S3 in parts), so nothing tells whether they are the same"
+    )
 
 
 def fetch_local_file(file: LocalFile, lake: Lake, connection: psycopg.Connection, threads: int) -> tuple[StoredObject, bool]:
     """The object as the lake has it in the end, in the place of whatever it had of it before; and whether it was written now."""
     with lock_object(connection, lock_name(file.place)):
         known = find_in_lake(lake, file.place)
-        if known is not None and known.etag == file.md5:
+        if known is not None and file.is_same_as(known):
             return known, False
         with file.path.open("rb") as stream:
             content = ObjectBytes(stream, file.codec, file.md5, file.size)

@@ -85,6 +85,42 @@ def test_an_object_of_such_a_directory_can_be_asked_for_by_its_key(made: Path, w
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_first_day_of_a_directory_that_begins_at_midnight_wants_no_hour_before(made: Path, world: World) -> None:
+    def begun_at_midnight(text: bytes) -> bytes:
+        """The blocks of before are gone, but for the last, which is one of 10 ms later without fills."""
+        blocks = [json.loads(line) for line in text.splitlines()]
+        late = [block for block in blocks if block["block_time"] >= str(DAY)]
+        if len(late) < len(blocks):
+            last = blocks[len(blocks) - len(late) - 1]
+            late.insert(0, last | {"block_time": f"{DAY}T00:00:00.010000000", "events": []})
+        return b"".join(json.dumps(block).encode() + b"\n" for block in late)
+
+    _lay_out(made, world, str, begun_at_midnight)
+    done = _ingest(world)
+    assert (done.returncode, "unprovable" in done.stdout) == (3, True), done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    assert "All 25 objects are there (node_fills_by_block), no block missing between them. " in said
+    assert (
+        "node_fills_by_block has no object of 2026-03-14 23 h, and the first block is of 00:00:00.010000: nothing can prove"
+        in said
+    )
+    assert _stored(world) == _expected(made, str)
+
+
+def test_a_file_of_the_directory_is_the_same_a_copy_of_it_cannot_be_compared(made: Path, world: World, tmp_path: Path) -> None:
+    key = f"node_fills_by_block/hourly/{DAY:%Y%m%d}/9"
+    _lay_out(made, world, str)
+    assert _ingest(world).returncode == 0
+    same = _ingest(world, "--local-file", str(world.bucket / key))
+    assert (same.returncode, f"is {key}: the lake has it already" in same.stdout) == (0, True), same.stdout + same.stderr
+    copy = tmp_path / "copy"
+    copy.write_bytes((world.bucket / key).read_bytes())
+    refused = _ingest(world, "--local-file", str(copy), "--as", key)
+    assert (refused.returncode, "so nothing tells whether they are the same. To put the file" in refused.stderr) == (2, True)
+    copy.write_bytes(copy.read_bytes() + b"\n")
+    assert f"{key} already, with other bytes (it has " in _ingest(world, "--local-file", str(copy), "--as", key).stderr
+
+
 def test_files_that_are_not_understood_are_counted_and_named(made: Path, world: World) -> None:
     _lay_out(made, world, lambda hour: f"{hour}.zst" if hour in (3, 4) else f"{hour}.lz4", lz4.frame.compress)
     done = _ingest(world)

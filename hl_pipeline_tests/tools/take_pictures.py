@@ -192,18 +192,23 @@ class Page:
 
 
 def main() -> None:
-    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    browser = find_browser()
     if browser is None:
         sys.exit(f"none of {', '.join(_BROWSERS)} is installed (Debian: apt-get install chromium)")
     with tempfile.TemporaryDirectory(prefix="hl-pics-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         sample = make_sample(directory)
-        with _serving(directory, sample) as served, _browsing(browser, directory) as page:
+        with _serving(directory, sample) as served, browsing(browser, directory) as page:
             PICTURES.mkdir(parents=True, exist_ok=True)
             for picture in pictures(sample):
                 file = PICTURES / f"{picture.name}.png"
                 file.write_bytes(take(page, served, picture))
                 _say(f"{file.relative_to(PROJECT)}  {file.stat().st_size / 1000:.0f} kB")
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium, if one is installed."""
+    return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
 
 
 def pictures(sample: Sample) -> list[Picture]:
@@ -285,7 +290,7 @@ def _serving(directory: Path, sample: Sample) -> Generator[Served]:
 
 
 @contextmanager
-def _browsing(browser: str, directory: Path) -> Generator[Page]:
+def browsing(browser: str, directory: Path) -> Generator[Page]:
     """An empty page of a Chromium that knows the choices, and what time it is in UTC."""
     profile = directory / "browser"
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []

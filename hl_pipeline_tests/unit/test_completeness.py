@@ -158,6 +158,29 @@ def test_an_edge_that_no_object_crosses_is_said_and_the_day_is_not_whole() -> No
     assert "no block from 2026-03-16 00:00 on was seen" in judged.explain()
 
 
+@pytest.mark.parametrize(
+    ("first_ms", "state", "lacks"),
+    [
+        (-1, "whole", ""),
+        (0, "unprovable", "no object of 2026-03-14 23 h, and the first block is of 00:00:00.000000"),
+        (999, "unprovable", "no object of 2026-03-14 23 h, and the first block is of 00:00:00.999000"),
+        (1000, "incomplete", "1 of 26 objects missing: 2026-03-14 23 h"),
+    ],
+)
+def test_a_source_that_begins_at_midnight_is_unprovable_one_that_begins_later_incomplete(
+    first_ms: int, state: str, lacks: str
+) -> None:
+    first_ns = (int(START.timestamp() * 1000) + first_ms) * 10**6
+    metas = [_meta(START, first_block_time_ns=first_ns, first_time_ms=first_ns // 10**6), *_day()[1:]]
+    judged = _judge(metas)
+    assert (judged.state, judged.is_harmless) == (state, state != "incomplete")
+    assert lacks in judged.explain()
+    # Of the hour before nothing is forgiven: it is missing, and the day has it neither failed nor still to come.
+    before = (BY_BLOCK.name, DAY - timedelta(days=1), 23)
+    assert (_judge(metas, {before: "truncated"}).state == "whole") == (first_ms < 0)
+    assert _judge(metas, now=START + HOUR * 2).state != "unprovable"
+
+
 def test_a_missing_object_is_a_hole_after_the_lag_and_not_due_before() -> None:
     metas = [meta for meta in _day() if hour_of(meta) != START + HOUR * 24]
     for now, state, of_day in ((START + HOUR * 27, "not due", "pending"), (START + HOUR * 28, "missing", "incomplete")):
