@@ -331,7 +331,8 @@ def test_a_block_that_stands_in_two_objects_is_counted_once(bucket: Path, world:
     fills = sum(len(json.loads(line)["events"]) for line in doubled)
     assert _metadata(result, "fills")["duplicates_dropped"] == fills > 0
     assert _checks(result)["key_unique"].passed
-    assert _stored(world) == expected
+    # The second object's own fills stand after what was put before them.
+    assert without(_stored(world), "ordinal") == without(expected, "ordinal")
 
 
 def test_a_rewritten_object_replaces_its_rows_and_no_other(bucket: Path, world: World, materialized: Materialize) -> None:

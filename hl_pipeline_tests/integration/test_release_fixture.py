@@ -132,7 +132,8 @@ _OF_A_WINDOW = ("begins_at", "planned_end", "slices_due", "schedule_deviation", 
 _SAID_ANEW = {
     ("hl.user_stats", "column fees_in_quote"),
     ("hl.fills", "column ordinal"),
-    ("lake fills", "schema ordinal: right only"),
+    *(("lake fills", what) for what in ("schema columns", "schema ordinal: right only", "schema ordinal in Arrow: right only")),
+    ("lake fills", "layout ordinal: right only"),
     *(("hl.twaps", f"column {name}") for name in _OF_A_WINDOW),
 }
 _WITH_ORDINAL = "SELECT DISTINCT ordinal IS NOT NULL FROM hl.fills WHERE object_id < 4000000 ORDER BY 1"

@@ -1,7 +1,7 @@
 """Samples of the older datasets and of the hours between two, read back with lz4, json and Decimal: a naive union of all."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -303,15 +303,16 @@ def test_the_counts_by_day_are_those_of_the_union(made: dict[date, Written], fir
             times[day].append(leg["time"])
             twaps[day] |= {leg["twap_id"]} - {None}
     # The legs of a trade, put together by tid; by the order ids where one comes from node_trades.
-    oids = {}
+    oids = defaultdict[Any, deque[frozenset[int]]](deque)
     for trade_legs in (legs_of_trade(key, trade) for key, found in written.of(TRADES).items() for trade in found):
         for leg in trade_legs:
-            oids[likeness(leg)] = frozenset((leg["oid"], leg["counterparty_oid"]))
+            # A wallet that trades with itself is where it was: its legs may be alike, and stand in their order.
+            oids[likeness(leg)].append(frozenset((leg["oid"], leg["counterparty_oid"])))
     in_trades = {hour_of(key) for key in written.of(TRADES)}
     for key, legs in naive_union(written).items():
         for leg in (leg for leg in legs if leg["is_market"]):
             day = str(datetime.fromtimestamp(leg["time"] // 1000, UTC).date())
-            name = oids[likeness(leg)] if hour_of(key) in in_trades else leg["tid"]
+            name = oids[likeness(leg)].popleft() if hour_of(key) in in_trades else leg["tid"]
             trades[day][leg["time"], leg["coin"], name, leg["px"], leg["sz"]].append(leg)
     for day, by_trade in trades.items():
         # Trades of one order with one other may be alike in all but tid.

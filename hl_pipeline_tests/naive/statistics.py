@@ -25,8 +25,16 @@ NO_TRADES_BEGIN = ("Split ", "Merge ", "Negate ")
 
 
 def read_legs(truth: Path, day: date) -> list[Leg]:
-    """The legs of a UTC day, in the order of the file."""
-    return [leg for leg in pl.read_parquet(truth / "legs.parquet").to_dicts() if day_of(leg) == day]
+    """The legs of a UTC day in the order of their source: of a millisecond by block, dataset, hour and place in the file."""
+    legs = [leg for leg in pl.read_parquet(truth / "legs.parquet").to_dicts() if day_of(leg) == day]
+    return sorted(legs, key=_place)
+
+
+def _place(leg: Leg) -> tuple[int, ...]:
+    dataset = ("node_trades", "node_fills", "node_fills_by_block").index(leg["source"])
+    *_, date_, name = leg["key"].split("/")
+    no_block = leg["block_number"] is None
+    return leg["time"], no_block, leg["block_number"] or 0, dataset, int(date_), int(name.partition(".")[0])
 
 
 def day_of(leg: Leg) -> date:
