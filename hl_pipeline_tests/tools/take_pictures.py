@@ -224,8 +224,8 @@ def pictures(sample: Sample) -> list[Picture]:
             "/asset-groups",
             ("raw_fills", "user_stats", "raw_twap_statuses", "raw_api_fills", "whole_days", "Passed"),
             clicks=("panel_show_right", "settings", "Expand all groups"),
-            width=1500,
-            height=860,
+            width=1440,
+            height=1300,
             is_reopened=True,
         ),
         Picture("day", f"/assets/fills?view=partitions&partition={day}&{shown}", ("Metadata", "partition_row_count")),
@@ -280,7 +280,8 @@ def _serving(directory: Path, sample: Sample) -> Generator[Served]:
     """`hl up` with the sample's days ingested, in a home of its own, deaf to the user's settings."""
     port, api_port = free_port(), free_port()
     own = {"HL_HOME": "home", "HL_PORT": str(port), "HL_API_PORT": str(api_port), "HL_NODE_DATA_URL": str(sample.bucket)}
-    own |= {"HL_TWAP_DATA_URL": str(sample.statuses)}
+    # A sensor would begin the day after the last, of which there is one object.
+    own |= {"HL_TWAP_DATA_URL": str(sample.statuses), "HL_SENSORS": "false"}
     environment = {name: value for name, value in users_environment().items() if not name.startswith("HL_")} | own
     _ingest(environment, directory, sample.days[0], sample.days[-1])
     with started([program("hl"), "up"], environment, directory, directory / "up.log") as up:
