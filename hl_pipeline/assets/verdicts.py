@@ -21,7 +21,6 @@ from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
 from hl_pipeline.stages.judge import judge_loaded_day
 from hl_pipeline.stages.judge_shards import judge_shard
 
-_GROUP = "verdict"
 RETRY_OF_STEPS_TAG = "dagster/retry_on_asset_or_op_failure"
 
 
@@ -29,7 +28,7 @@ RETRY_OF_STEPS_TAG = "dagster/retry_on_asset_or_op_failure"
     partitions_def=DAYS,
     # All that is made of a day: where any of it failed, the day is not green either.
     deps=[candles, daily_stats, user_stats, twaps],
-    group_name=_GROUP,
+    group_name="verdict",
     kinds={"postgres"},
     owners=OWNERS,
     output_required=False,
@@ -57,7 +56,8 @@ def whole_days(
 @asset(
     partitions_def=SHARDS,
     deps=[raw_api_fills, raw_api_twap_history],
-    group_name=_GROUP,
+    # Beside what it judges: it has nothing to do with days.
+    group_name="backfill",
     kinds={"postgres"},
     owners=OWNERS,
     output_required=False,

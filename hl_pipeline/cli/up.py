@@ -50,7 +50,7 @@ def up(
 
     With --backfill-from they are also filled: one backfill of the days that are not loaded, none of those that wait already.
     """
-    from hl_pipeline.ops.services import AlreadyUpError, give_api_its_database, run_services
+    from hl_pipeline.ops.services import Address, AlreadyUpError, give_api_its_database, run_services
 
     days = _days_to_fill(first, last)
     with (
@@ -60,7 +60,10 @@ def up(
         give_api_its_database(url)
         try:
             code = run_services(
-                settings.home.absolute(), port or settings.port, api_port or settings.api_port, _backfill_request(url, days)
+                settings.home.absolute(),
+                Address(port or settings.port, settings.path_prefix),
+                Address(api_port or settings.api_port, settings.api_path_prefix),
+                _backfill_request(url, days),
             )
         except AlreadyUpError as error:
             fail(str(error))
@@ -76,12 +79,12 @@ def api(
     ] = None,
 ) -> None:
     """Start PostgreSQL (unless HL_DATABASE_URL is set) and the REST API alone; Ctrl-C stops them."""
-    from hl_pipeline.ops.services import give_api_its_database, run_api
+    from hl_pipeline.ops.services import Address, give_api_its_database, run_api
 
     settings = _with_prefixes(load_settings(demo), None, path_prefix)
     with open_installation(settings) as url:
         give_api_its_database(url)
-        code = run_api(host, port or settings.api_port)
+        code = run_api(host, Address(port or settings.api_port, settings.api_path_prefix))
     raise typer.Exit(code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, JobDefi
 from hl_pipeline.definitions import build_defs
 from hl_pipeline.ops.dagster_internals import DagsterExecutionInterruptedError, SerializableErrorInfo, run_job
 from hl_pipeline.ops.instance import tags_of_own_run
+from hl_pipeline.ops.run_lines import without_class
 from hl_pipeline.resources import StageResults
 from hl_pipeline.settings import Settings
 
@@ -54,8 +54,7 @@ def open_runner(job: str, instance: DagsterInstance, settings: Settings, command
 def explain_failure(result: JobExecutionResult) -> str:
     """Why a run failed, in its errors' own words."""
     causes = [error.cause or error for error in _errors(result)]
-    # Without the path of the error's class.
-    messages = [re.sub(r"^[\w.]+(?:Error|Exception): ", "", cause.message.strip()) for cause in causes]
+    messages = [without_class(cause.message.strip()) for cause in causes]
     return "; ".join(messages) or "see the run in the Dagster UI"
 
 

@@ -77,14 +77,18 @@ def follow_runs(since: datetime, stop: threading.Event, say: Callable[[str], Non
                 note(f"the runs could not be read: {error}")
 
 
+def without_class(message: str) -> str:
+    """What an error says, without the path of its class."""
+    return _CLASS.sub("", message)
+
+
 def _explain(instance: DagsterInstance, run_id: str) -> str:
     """Why a run failed, in one line."""
     failures = _events(instance, run_id, DagsterEventType.STEP_FAILURE)
     errors = [event.step_failure_data.error for event in failures]
     causes = [(error.cause or error).message for error in errors if error is not None]
     causes = causes or [event.message or "" for event in _events(instance, run_id, DagsterEventType.RUN_FAILURE)]
-    # Without the path of the error's class.
-    text = " ".join("; ".join(_CLASS.sub("", cause) for cause in causes).split())
+    text = " ".join("; ".join(map(without_class, causes)).split())
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
 
 

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -46,22 +47,29 @@ class AlreadyUpError(RuntimeError):
     """Something is in the way of starting. The message says what, and what to do."""
 
 
-def commands(port: int, api_port: int) -> dict[str, list[str]]:
-    """The services by name, and the command of each."""
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a service answers on this machine: its port, and what stands before all its paths."""
+
+    port: int
+    path_prefix: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://{_HOST}:{self.port}{self.path_prefix}"
+
+
+def commands(ui: Address, api: Address) -> dict[str, list[str]]:
+    """The services by name, and the command of each. The API reads its own prefix from the environment."""
+    prefix = ["--path-prefix", ui.path_prefix] if ui.path_prefix else []
     programs = Path(sys.executable).parent
     workspace = ["-w", str(dagster_file("workspace.yaml"))]
     return {
-        "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(port), *_path_prefix(), *workspace],
+        "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(ui.port), *prefix, *workspace],
         # Its code servers are told to end each minute, and would say so each minute.
         "daemon": [str(programs / "dagster-daemon"), "run", "--code-server-log-level", "error", *workspace],
-        "api": api_command(_HOST, api_port),
+        "api": api_command(_HOST, api.port),
     }
-
-
-def _path_prefix() -> list[str]:
-    """The webserver's option; the API reads its own prefix from the environment itself."""
-    prefix = os.environ.get("HL_PATH_PREFIX")
-    return ["--path-prefix", prefix] if prefix else []
 
 
 def api_command(host: str, port: int) -> list[str]:
@@ -78,18 +86,18 @@ def give_api_its_database(url: str) -> None:
     os.environ["HL_API_DATABASE_URL"] = os.environ.get("HL_API_DATABASE_URL") or url
 
 
-def run_api(host: str, port: int) -> int:
+def run_api(host: str, api: Address) -> int:
     """Run the REST API in this terminal until Ctrl-C (exit code 0) or until it ends by itself (its own)."""
-    url = f"http://{host}:{port}{os.environ.get('HL_API_PATH_PREFIX', '')}"
+    url = f"http://{host}:{api.port}{api.path_prefix}"
     print(f"\n  REST API: {url}   how to ask it: {url}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
-    child = subprocess.Popen(api_command(host, port), start_new_session=True)
+    child = subprocess.Popen(api_command(host, api.port), start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: child.terminate())
     code = child.wait()
     return 0 if code in (0, -signal.SIGTERM) else code
 
 
-def run_services(home: Path, port: int, api_port: int, once_up: Callable[[str], str] | None = None) -> int:
+def run_services(home: Path, ui: Address, api: Address, once_up: Callable[[str], str] | None = None) -> int:
     """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service ends by itself (1).
 
     `once_up` is called with the UI's address once it answers, again while it fails; what it returns is said.
@@ -103,16 +111,16 @@ def run_services(home: Path, port: int, api_port: int, once_up: Callable[[str], 
 
     with _only_one(home), (home / "hl.log").open("a") as log:
         _stop_left(home, log)
-        _check_port(port, "--port or HL_PORT")
-        _check_port(api_port, "--api-port or HL_API_PORT")
+        _check_port(ui.port, "--port or HL_PORT")
+        _check_port(api.port, "--api-port or HL_API_PORT")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, ask_to_stop)
         children: dict[str, subprocess.Popen[str]] = {}
-        last_words = {name: deque[str](maxlen=_LAST_WORDS) for name in commands(port, api_port)}
-        watch = threading.Thread(target=_watch, args=(port, api_port, stop, home, once_up, log), daemon=True)
+        last_words = {name: deque[str](maxlen=_LAST_WORDS) for name in commands(ui, api)}
+        watch = threading.Thread(target=_watch, args=(ui, api, stop, home, once_up, log), daemon=True)
         try:
             _say("starting the Dagster UI, its daemon and the REST API", log)
-            for name, command in commands(port, api_port).items():
+            for name, command in commands(ui, api).items():
                 children[name] = _start(name, command, log, last_words[name])
                 remember_groups(home / _SERVICES, {name: child.pid for name, child in children.items()})
             watch.start()
@@ -203,30 +211,29 @@ def _note(text: str, log: TextIO) -> None:
 
 
 def _watch(
-    port: int, api_port: int, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
+    ui: Address, api: Address, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
 ) -> None:
     """Say where everything is once it is up, then what comes of each run."""
     since = datetime.now(UTC)
-    _announce(port, api_port, stop, home, once_up, log)
+    _announce(ui, api, stop, home, once_up, log)
     follow_runs(since, stop, lambda line: _say(line, log), lambda line: _note(line, log))
 
 
 def _announce(
-    port: int, api_port: int, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
+    ui: Address, api: Address, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
 ) -> None:
-    ui = f"http://{_HOST}:{port}{os.environ.get('HL_PATH_PREFIX', '')}"
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and not stop.wait(0.5):
         try:
-            requests.get(f"{ui}/server_info", timeout=2).raise_for_status()
+            requests.get(f"{ui.url}/server_info", timeout=2).raise_for_status()
         except requests.RequestException:
             continue
-        api = f"REST API: http://{_HOST}:{api_port}{os.environ.get('HL_API_PATH_PREFIX', '')}/docs"
-        print(f"\n  Dagster UI: {ui}   {api}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        rest = f"REST API: {api.url}/docs"
+        print(f"\n  Dagster UI: {ui.url}   {rest}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
         break
     while once_up is not None and not stop.is_set():
         try:
-            _say(once_up(ui), log)
+            _say(once_up(ui.url), log)
             return
         except (BackfillError, NoDatabaseError, requests.RequestException) as error:
             if time.monotonic() > deadline:

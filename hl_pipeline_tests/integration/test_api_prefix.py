@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from hl_pipeline.ops.services import commands
+from hl_pipeline.ops.services import Address, commands
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.cli import HL, run_in_process
 from hl_pipeline_tests.conftest import NewDatabase, World
@@ -99,10 +99,10 @@ def test_hl_api_takes_the_prefix_as_an_option_before_the_setting(world: World, t
     assert f"http://127.0.0.1:{port}{PREFIX}/docs" in program.output
 
 
-def test_the_webserver_is_given_the_prefix_of_the_ui(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "--path-prefix" not in commands(3000, 8000)["webserver"]
-    monkeypatch.setenv("HL_PATH_PREFIX", "/dagster")
-    command = commands(3000, 8000)["webserver"]
+def test_the_webserver_is_given_the_prefix_of_the_ui() -> None:
+    api = Address(8000, "/hl")
+    assert "--path-prefix" not in commands(Address(3000), api)["webserver"]
+    command = commands(Address(3000, "/dagster"), api)["webserver"]
     assert command[command.index("--path-prefix") + 1] == "/dagster"
 
 

@@ -1,9 +1,9 @@
 """The pictures of docs/pictures: the UI of a small sample, as a headless Chromium shows it.
 
-`python -m hl_pipeline_tests.tools.take_pictures` makes a sample bucket in a temporary home, ingests most of its days,
-starts `hl up` on it and photographs pages. It takes a few minutes and touches nothing else. Chromium (Debian: package
-`chromium`) must be installed; it is driven with the DevTools protocol. The sample's days are the latest ones, because the plots
-and the grid of days show no others at first.
+`python -m hl_pipeline_tests.tools.take_pictures` makes a sample bucket in a temporary home, ingests its days, starts `hl up` on
+it and photographs pages; at the end it ingests a day again that lacks an object, whose failing check is in the last picture. It
+takes a few minutes and touches nothing else. Chromium (Debian: package `chromium`) must be installed; it is driven with the
+DevTools protocol. The sample's days are the latest ones, because the plots and the grid of days show no others at first.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from hl_pipeline_tests.processes import (
 )
 
 PICTURES = PROJECT / "docs" / "pictures"
-_DAYS = 60
+_DAYS = 30
 _SHOWN = 14  # the last so many days are those in the list of days
 _FILLS_PER_HOUR = 200
-_INCOMPLETE, _SKIPPED = 52, (30, 31, 47, 58, 59)  # days of the sample, counted from 0
+_INCOMPLETE = 21  # a day of the sample, counted from 0
 _MISSING_HOUR = 13
 _WIDTH = 1180
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -94,19 +94,20 @@ _END = f"""
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The buckets that were made, their days, and first and last of each run of days to be ingested, in their order."""
+    """The buckets that were made, and their days; `incomplete` is one of them, and lacks an object."""
 
     bucket: Path
     statuses: Path
     days: list[date]
-    ingested: list[tuple[date, date]]
+    incomplete: date
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A page of the UI, which is ready when all of `clicks` were clicked on and it says all of `says`.
 
-    The picture ends above the text `until`, or where there is nothing more to read, or at `height`.
+    The picture ends above the text `until`, or where there is nothing more to read, or at `height`. `is_reopened`: after the
+    clicks, so that the page shows all of what they have opened.
     """
 
     name: str
@@ -115,15 +116,18 @@ class Picture:
     clicks: tuple[str, ...] = ()
     until: str | None = None
     height: int = 1400
+    width: int = _WIDTH
     is_of_api: bool = False
+    is_reopened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where the UI and the REST API answer."""
+    """Where the UI and the REST API answer, and the environment of `hl`."""
 
     ui: str
     api: str
+    environment: dict[str, str]
 
 
 class Page:
@@ -131,6 +135,7 @@ class Page:
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
+        self.width = _WIDTH
         self._numbers = itertools.count(1)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -156,8 +161,9 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def resize(self, height: int) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=_WIDTH, height=height, deviceScaleFactor=1, mobile=False)
+    def resize(self, width: int, height: int) -> None:
+        self.width = width
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def says(self, text: str) -> bool:
         return text in (self.evaluate("document.body?.innerText") or "")
@@ -177,7 +183,7 @@ class Page:
         self.evaluate("document.activeElement?.blur()")
 
     def photograph(self, height: float) -> bytes:
-        clip = {"x": 0, "y": 0, "width": _WIDTH, "height": height, "scale": 1}
+        clip = {"x": 0, "y": 0, "width": self.width, "height": height, "scale": 1}
         return base64.b64decode(self.call("Page.captureScreenshot", format="png", clip=clip)["data"])
 
     def settle(self, height: int) -> None:
@@ -201,6 +207,9 @@ def main() -> None:
         with _serving(directory, sample) as served, browsing(browser, directory) as page:
             PICTURES.mkdir(parents=True, exist_ok=True)
             for picture in pictures(sample):
+                if picture.name == "checks":
+                    # The tab of the checks shows what was checked last.
+                    _ingest(served.environment, directory, sample.incomplete, sample.incomplete)
                 file = PICTURES / f"{picture.name}.png"
                 file.write_bytes(take(page, served, picture))
                 _say(f"{file.relative_to(PROJECT)}  {file.stat().st_size / 1000:.0f} kB")
@@ -213,14 +222,16 @@ def find_browser() -> str | None:
 
 def pictures(sample: Sample) -> list[Picture]:
     shown = f"default_range=[{sample.days[-_SHOWN]}...{sample.days[-1]}]"
-    day = sample.days[_SKIPPED[-2] - 1]
+    day = sample.days[-2]
     return [
         Picture(
             "asset-graph",
             "/asset-groups",
-            ("raw_fills", "user_stats", "raw_twap_statuses", "Passed"),
+            ("raw_fills", "user_stats", "raw_twap_statuses", "raw_api_fills", "whole_days", "Passed"),
             clicks=("panel_show_right", "settings", "Expand all groups"),
-            height=640,
+            width=1440,
+            height=1300,
+            is_reopened=True,
         ),
         Picture("day", f"/assets/fills?view=partitions&partition={day}&{shown}", ("Metadata", "partition_row_count")),
         Picture(
@@ -230,19 +241,23 @@ def pictures(sample: Sample) -> list[Picture]:
             until="Run duration",
             clicks=("Show per-asset status",),
         ),
-        Picture("checks", "/assets/fills?view=checks&checkDetail=day_is_whole", ("Latest execution", "Failed"), until="Plots"),
         Picture("plots", "/assets/daily_stats", ("Description",), clicks=("Plots",), height=884),
         Picture("api", "/docs", ("/api/v1/twaps", "/api/v1/candles"), height=760, is_of_api=True),
+        Picture("checks", "/assets/fills?view=checks&checkDetail=day_is_whole", ("Latest execution", "Failed"), until="Plots"),
     ]
 
 
 def take(page: Page, served: Served, picture: Picture) -> bytes:
     """The picture as a PNG file."""
-    page.resize(picture.height)
-    page.open((served.api if picture.is_of_api else served.ui) + picture.path)
+    page.resize(picture.width, picture.height)
+    url = (served.api if picture.is_of_api else served.ui) + picture.path
+    page.open(url)
     for label in picture.clicks:
         page.settle(picture.height)  # what is still to be loaded would move the button away
         page.click(label)
+    if picture.is_reopened:
+        page.settle(picture.height)
+        page.open(url)
     wait_until(lambda: all(page.says(text) for text in picture.says), 30, f"{picture.path} says {picture.says}")
     page.let_go()
     page.settle(picture.height)
@@ -250,22 +265,19 @@ def take(page: Page, served: Served, picture: Picture) -> bytes:
 
 
 def make_sample(directory: Path) -> Sample:
-    """A bucket of the latest days, of which one lacks an object; some of the days are not to be ingested."""
-    first = datetime.now(UTC).date() - timedelta(days=_DAYS + 1)
+    """A bucket of the latest days whose objects are due, of which one lacks an object."""
+    first = (datetime.now(UTC) - timedelta(hours=4)).date() - timedelta(days=_DAYS)
     days = [first + timedelta(days=n) for n in range(_DAYS)]
     _say(f"a sample of {days[0]} to {days[-1]}")
     made = write_sample(directory / "sample", first_day=first, days=_DAYS, fills_per_hour=_FILLS_PER_HOUR)
     (made.node_data_dir / f"node_fills_by_block/hourly/{days[_INCOMPLETE]:%Y%m%d}/{_MISSING_HOUR}.lz4").unlink()
-    others = [n for n in range(_DAYS) if n not in (_INCOMPLETE, *_SKIPPED)]
-    # The incomplete day comes last: the tab of the checks shows what was checked last.
-    ingested = [(days[a], days[b]) for a, b in [*_runs(others), (_INCOMPLETE, _INCOMPLETE)]]
-    return Sample(made.node_data_dir, made.twap_data_dir, days, ingested)
+    return Sample(made.node_data_dir, made.twap_data_dir, days, days[_INCOMPLETE])
 
 
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """First and last of each run of numbers that follow each other."""
-    firsts = [n for n in numbers if n - 1 not in numbers]
-    return list(zip(firsts, [n for n in numbers if n + 1 not in numbers], strict=True))
+def _ingest(environment: dict[str, str], directory: Path, first: date, last: date) -> None:
+    done = run([program("hl"), "ingest", "--from", str(first), "--to", str(last)], environment, directory, 600)
+    assert done.returncode in (0, 3), done.stdout
+    _say(done.stdout.rstrip())
 
 
 @contextmanager
@@ -273,18 +285,16 @@ def _serving(directory: Path, sample: Sample) -> Generator[Served]:
     """`hl up` with the sample's days ingested, in a home of its own, deaf to the user's settings."""
     port, api_port = free_port(), free_port()
     own = {"HL_HOME": "home", "HL_PORT": str(port), "HL_API_PORT": str(api_port), "HL_NODE_DATA_URL": str(sample.bucket)}
-    own |= {"HL_TWAP_DATA_URL": str(sample.statuses)}
+    # A sensor would begin the day after the last, of which there is one object.
+    own |= {"HL_TWAP_DATA_URL": str(sample.statuses), "HL_SENSORS": "false"}
     environment = {name: value for name, value in users_environment().items() if not name.startswith("HL_")} | own
-    for first, last in sample.ingested:
-        done = run([program("hl"), "ingest", "--from", str(first), "--to", str(last)], environment, directory, 300)
-        assert done.returncode in (0, 3), done.stdout
-        _say(done.stdout.rstrip())
+    _ingest(environment, directory, sample.days[0], sample.days[-1])
     with started([program("hl"), "up"], environment, directory, directory / "up.log") as up:
         try:
             ui = Ui(port)
             wait_until(lambda: up.answers(ui.health), 90, "the UI answers")
             ui.ask("mutation { setNuxSeen }")
-            yield Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{api_port}")
+            yield Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{api_port}", environment)
         finally:
             up.interrupt(60)
 
