@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 DOCUMENT = PROJECT / "docs" / "recipes.md"
 DAYS = [date(2026, 3, 9) + timedelta(days=n) for n in range(7)]
 _LOST = "node_fills_by_block/hourly/20260311/13.lz4"
-_TASKS = re.findall(r"^## (.+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), flags=re.DOTALL | re.MULTILINE)
+_TASKS = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), flags=re.DOTALL | re.MULTILINE)
 _STEP = re.compile(r"```(sh|python|sql duckdb)\n(.*?)```", re.DOTALL)
 _WALLET, _TWAP, _API = "0x" + "0" * 40, "1670761", "http://127.0.0.1:8000"
 Row = dict[str, Any]
