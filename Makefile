@@ -50,7 +50,7 @@ test: check
 	$(PYTEST) -m "not slow"
 
 # Before an issue is resolved: the slow tests, and every property test with all its examples; at most 25 minutes.
-test-system: setup
+test-system: setup system-packages
 	$(PYTEST) -m "slow or hypothesis or random" --hypothesis-profile full
 
 # On demand: twenty times as many random cases and kills as in test-system, always the same ones.
