@@ -39,7 +39,9 @@ def whole_days(
     """Whether the day is whole.
 
     Green: the day is whole, or every object is there and nothing can prove more (`unprovable`), or what is missing was
-    acknowledged, or no source has the day. Grey: what is missing is not due yet. Red: something that is due is missing.
+    acknowledged, or no source has the day. Grey: what is missing is not due yet. Red: something that is due is missing; `View
+    logs` says what, and so does the metadata `explanation` of `fills`. Materialize the day again once the bucket has it, or
+    acknowledge it (`hl acknowledge`) and materialize `whole_days` alone.
     """
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl whole_days") as connection:
@@ -66,7 +68,7 @@ def whole_shards(context: AssetExecutionContext, warehouse: WarehouseParam, resu
     """Whether every wallet of the shard was asked.
 
     Green: the info API answered for every wallet (of `truncated` ones it has more than it gives). Grey: some were not asked yet.
-    Red: a wallet failed.
+    Red: a wallet failed; `View logs` names it and says why. Materialize the shard again: only what failed is asked again.
     """
     with warehouse.connect("hl whole_shards") as connection:
         judged = judge_shard(context.partition_key, connection)

@@ -104,4 +104,5 @@ def retention_schedule(settings: Settings) -> ScheduleDefinition:
         cron_schedule="40 3 * * *",
         execution_timezone="UTC",
         default_status=status,
+        description="Deletes the log lines of runs that ended more than HL_RUNS_KEEP_DAYS ago.",
     )

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 DOCUMENT = PROJECT / "docs" / "recipes.md"
 DAYS = [date(2026, 3, 9) + timedelta(days=n) for n in range(7)]
 _LOST = "node_fills_by_block/hourly/20260311/13.lz4"
-_TASKS = re.findall(r"^## (.+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), flags=re.DOTALL | re.MULTILINE)
+_TASKS = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), flags=re.DOTALL | re.MULTILINE)
 _STEP = re.compile(r"```(sh|python|sql duckdb)\n(.*?)```", re.DOTALL)
 _WALLET, _TWAP, _API = "0x" + "0" * 40, "1670761", "http://127.0.0.1:8000"
 Row = dict[str, Any]
@@ -67,17 +67,16 @@ class Installation:
         [(language, query)] = self.steps(task)
         assert language == "sql duckdb"
         with chdir(self.directory), duckdb.connect() as connection:
-            return connection.sql(query).pl().to_dicts() if not query.startswith("COPY") else _copy(connection, query)
+            # Whoever asks has a time zone; the answer has none but UTC.
+            connection.execute("SET timezone = 'Asia/Tokyo'")
+            if query.startswith("COPY"):
+                connection.execute(query)
+                return []
+            return connection.sql(query).pl().to_dicts()
 
     @property
     def all_legs(self) -> list[Row]:
         return [leg for day in DAYS for leg in self.legs[day]]
-
-
-def _copy(connection: duckdb.DuckDBPyConnection, query: str) -> list[Row]:
-    connection.execute("SET timezone = 'UTC'")
-    connection.execute(query)
-    return []
 
 
 def _steps(task: str) -> list[tuple[str, str]]:
@@ -218,8 +217,10 @@ def test_the_chart_of_a_twap_grows_to_all_that_it_executed(week: Installation) -
 
 def test_what_was_traded_by_coin_is_what_the_lake_was_made_of(week: Installation) -> None:
     by_coin = statistics.grouped(week.all_legs, lambda leg: leg["coin"])
-    assert {row["coin"]: (row["fills"], row["wallets"]) for row in week.query("What was traded by coin, from the lake")} == {
-        coin: (len(legs), len({leg["wallet"] for leg in legs})) for coin, legs in by_coin.items()
+    rows = week.query("What was traded by coin, from the lake")
+    assert {row["coin"]: (row["fills"], row["wallets"], row["taken"] or 0) for row in rows} == {
+        coin: (len(legs), len({leg["wallet"] for leg in legs}), sum(leg["sz"] for leg in legs if leg["crossed"]))
+        for coin, legs in by_coin.items()
     }
 
 
@@ -234,6 +235,7 @@ def test_the_tax_year_by_twap_is_the_sum_of_its_fills(week: Installation) -> Non
             _known(row["closed_pnl"]),
             _known(row["fees"]),
             _known(row["bought"]),
+            datetime.fromisoformat(row["first_fill"]).replace(tzinfo=UTC),
         )
         for row in found
     } == {
@@ -242,6 +244,7 @@ def test_the_tax_year_by_twap_is_the_sum_of_its_fills(week: Installation) -> Non
             sum(leg["closed_pnl"] for leg in legs),
             sum(leg["fee"] for leg in legs),
             sum((leg["sz"] for leg in legs if leg["side"] == "B"), Decimal(0)) or None,
+            statistics.moment(min(leg["time"] for leg in legs)),
         )
         for key, legs in groups.items()
     }
@@ -253,7 +256,8 @@ def test_a_gap_is_found_by_its_hour_and_repaired_without_the_other_days(week: In
     lines = [line for line in repaired.splitlines() if re.match(r"2026-03-\d\d", line)]
     assert [line[:10] for line in lines] == ["2026-03-11"]
     assert "whole" in lines[0]
-    assert len(json.loads(week.api.ask("/api/v1/coverage").text)) > 0
+    coverage = week.api.get("/api/v1/stats/users", start=str(DAYS[0]), end=str(DAYS[-1]), period="all", top=1)["coverage"]
+    assert [run["state"] for run in coverage] == ["whole"]
 
 
 def test_the_check_of_production_says_what_is_missing_and_then_nothing(week: Installation) -> None:
