@@ -40,8 +40,7 @@ _MAKER_RATES = np.array([-3e-5, 1.5e-4, -2e-5, 0.0, -3e-5, 8e-5, -1e-5, -2e-5, 1
 MOST_USD = 2e5
 _MOST_UNITS_HELD = 4e7
 _MOST_UNITS_TRADED = 5e6
-# Perpetuals' positions go on from fill to fill and may wander.
-_MOST_UNITS_OF_PERPS = 5e5
+_MOST_UNITS_OF_PERPS = 5e5  # their positions go on from fill to fill and may wander
 
 _PERPS = """
 kPEPE XRP DOGE FARTCOIN PUMP SUI ZEC AAVE LINK ENA BNB AVAX ADA UNI WLD LTC BCH NEAR ARB OP TIA SEI APT INJ TRUMP
@@ -89,8 +88,7 @@ _KNOWN_PRICES = {
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Legs = dict[str, NDArray[Any]]
-Move = Callable[[Generator, Ints, Ints, Ints], Ints]
-"""From wallets, coins and what their fills add, in order, to what was held before each (`positions`)."""
+Move = Callable[[Generator, Ints, Ints, Ints], Ints]  # wallets, coins, what their fills add: what was held before each
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +237,6 @@ def draw_legs(
     move: Move,
 ) -> Legs:
     """The rows of an hour in the order of its file, as equally long columns.
-
     In perpetuals each starts from where the wallet's last one in the coin ended; what is in no object moves nothing.
 
     About 2 % of the trades have one leg only. With `whole_trades` their other leg is there too, marked as lost; and always
@@ -450,8 +447,7 @@ def _add_position(
     sign = np.where(buy, 1, -1)
     start = np.where(buy, held + done, held + total - done)
     is_perp = markets.kind[legs["coin"]] < SPOT
-    wallet, coin = legs["wallet"][is_perp], legs["coin"][is_perp]
-    start[is_perp] = move(rng, wallet, coin, (sign * sz * is_had)[is_perp])
+    start[is_perp] = move(rng, *(column[is_perp] for column in (legs["wallet"], legs["coin"], sign * sz * is_had)))
     legs["start"] = start
     # 0 opens, 1 closes, 2 turns the position round.
     action = np.where(start * sign >= 0, 0, np.where(np.abs(start) >= sz, 1, 2))
