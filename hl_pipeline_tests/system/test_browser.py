@@ -34,7 +34,7 @@ _BROWSER = find_browser()
 _MISSING_HOUR = 13
 _JOBS = "/locations/hl_pipeline/jobs"
 _SENSOR = "node_data_objects"
-_HEIGHT = 1000
+_WIDTH, _HEIGHT = 1180, 1000
 _INPUT = "document.querySelector('input[placeholder^=\"No matching\"]')"
 _MENU = "[...document.querySelectorAll('*')].filter(e => e.textContent.trim() === 'Select a partition or create one').pop()"
 _ENTRY = "[...document.querySelectorAll('span')].filter(e => e.textContent.trim() === {}).pop()"
@@ -166,7 +166,7 @@ def clicked(directory: Path, tmp_path: Path) -> Iterator[Clicked]:
 @contextmanager
 def _pages(browser: str, directory: Path) -> Iterator[Page]:
     with browsing(browser, directory) as page:
-        page.resize(_HEIGHT)
+        page.resize(_WIDTH, _HEIGHT)
         yield page
 
 
