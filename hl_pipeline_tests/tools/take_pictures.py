@@ -223,7 +223,7 @@ def pictures(sample: Sample) -> list[Picture]:
             "asset-graph",
             "/asset-groups",
             ("raw_fills", "user_stats", "raw_twap_statuses", "raw_api_fills", "whole_days"),
-            clicks=("settings", "Expand all groups", "panel_show_right"),
+            clicks=("settings", "Expand all groups"),
             width=1440,
             height=1060,
             is_reopened=True,
