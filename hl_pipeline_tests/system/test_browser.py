@@ -35,7 +35,7 @@ _MISSING_HOUR = 13
 _JOBS = "/locations/hl_pipeline/jobs"
 _SENSOR = "node_data_objects"
 _WIDTH, _HEIGHT = 1180, 1000
-_INPUT = "document.querySelector('input[placeholder^=\"No matching\"]')"
+_INPUT = 'document.querySelector(\'input[placeholder^="No matching"], input[placeholder^="ex:"]\')'
 _MENU = "[...document.querySelectorAll('*')].filter(e => e.textContent.trim() === 'Select a partition or create one').pop()"
 _ENTRY = "[...document.querySelectorAll('span')].filter(e => e.textContent.trim() === {}).pop()"
 _SWITCH = "document.querySelector('label[class*=formatSwitch]')"
@@ -308,9 +308,17 @@ def _choose_days(ui: Clicked, days: str, said: str) -> None:
     """Open the dialog of a job and type the days; nothing in it warns of anything."""
     ui.page.click("Materialize")
     ui.wait("Partition selection")
-    ui.click_on(_INPUT)
-    ui.type(days)
-    ui.wait(said)
+    ui.settle()
+
+    def is_taken() -> bool:
+        """The dialog loads what is there of the days meanwhile, and may forget what was typed before it knew them."""
+        ui.click_on(_INPUT)
+        ui.page.evaluate(f"{_INPUT}.select()")
+        ui.type(days)
+        ui.settle()
+        return ui.page.says(said)
+
+    wait_until(is_taken, 90, f"the dialog says {said}")
     assert not ui.page.says("have not been materialized")
 
 
