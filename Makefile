@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 UV := .uv/bin/uv
 BIN := .venv/bin
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
-PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
+PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 SYSTEM_PACKAGES := chromium
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=

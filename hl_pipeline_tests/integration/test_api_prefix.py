@@ -66,6 +66,7 @@ def test_a_redirect_stays_below_the_prefix(api: Api) -> None:
     assert f"{PREFIX}/api/v1/twaps?" in response.headers["location"]
 
 
+@pytest.mark.slow
 def test_a_proxy_may_leave_the_prefix_and_a_cursor_goes_on_without_it(url: str, tmp_path: Path) -> None:
     with serving(url, tmp_path, HL_API_PATH_PREFIX=PREFIX) as api:
         for path in ("/", "/docs", "/openapi.json", "/healthz"):

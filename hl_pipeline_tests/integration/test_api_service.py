@@ -112,6 +112,7 @@ def test_a_wrong_setting_is_said_without_a_traceback(variables: dict[str, str], 
     assert "ret@h" not in done.stdout
 
 
+@pytest.mark.slow
 def test_settings_come_from_the_environment_then_from_the_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("HL_DATABASE_URL=postgresql:///of_file\nHL_API_POOL_SIZE=7\nHL_HOME=x\n")
     code = "from api.settings import read_settings as r; s = r(); print(s.url, s.api_pool_size)"
@@ -346,12 +347,14 @@ def test_without_the_role_it_reads_as_the_user_it_is(url: str, tmp_path: Path) -
             connection.execute(f"DROP ROLE {user}".encode())
 
 
+@pytest.mark.slow
 def test_several_workers_serve_the_same(url: str, tmp_path: Path) -> None:
     with serving(url, tmp_path, "--workers", "2") as api:
         answers = {requests.get(api.url + TWAPS, params=NOVEMBER, timeout=10).text for _ in range(20)}
         assert len(answers) == 1
 
 
+@pytest.mark.slow
 def test_the_app_is_also_made_by_its_factory(url: str, tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--port", str(port)]

@@ -207,6 +207,7 @@ def test_a_rebuild_from_the_lake_says_the_same(
     assert _rows(again) == before
 
 
+@pytest.mark.slow
 def test_an_hour_that_is_not_due_is_no_hole(bucket: Path, world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     object_path(bucket, START + 24 * HOUR).unlink()
     monkeypatch.setenv("HL_PUBLISH_LAG_HOURS", str(24 * 365 * 20))
@@ -240,6 +241,7 @@ def test_an_edge_that_no_object_crosses_stands_beside_the_day(bucket: Path, worl
     assert rows == [(["no block from 2026-03-16 00:00 on was seen, so the last fills of the day may lack"],)]
 
 
+@pytest.mark.slow
 def test_an_acknowledged_hole_warns_and_is_not_whole_until_withdrawn_or_filled(bucket: Path, world: World, run: Run) -> None:
     path = object_path(bucket, START + 3 * HOUR)
     content = path.read_bytes()
@@ -336,6 +338,7 @@ def test_the_api_tells_what_is_there_what_lacks_and_what_is_known(bucket: Path, 
     assert [(days[0]["explanation"], days[0]["rows"])] == judged
 
 
+@pytest.mark.slow
 def test_what_is_no_hole_is_not_acknowledged(bucket: Path, world: World, run: Run) -> None:
     object_path(bucket, START + 3 * HOUR).unlink()
     run()

@@ -162,6 +162,7 @@ def test_metadata_tells_what_came_and_a_second_run_fetches_nothing(
     assert _stored(world) == before
 
 
+@pytest.mark.slow
 def test_single_legs_are_counted_as_the_generator_made_them(made: Path, bucket: Path, materialized: Materialize) -> None:
     checks = _checks(materialized())
     fills = [
@@ -207,6 +208,7 @@ def test_a_truncated_object_fails_alone_and_by_name_and_is_mended_by_the_next_ru
         assert connection.execute("SELECT count(*) FROM hl.s3_ingest_log WHERE error IS NOT NULL").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_several_frames_in_one_object_and_a_gz_copy_are_read_like_any_other(
     bucket: Path, world: World, materialized: Materialize
 ) -> None:
@@ -259,6 +261,7 @@ def test_bad_lines_are_quarantined_with_their_number_and_text_and_counted(
     assert len(stored - others) == sum(len(json.loads(lines[n].replace(b"about ", b""))["events"]) - 1 for n in (first, second))
 
 
+@pytest.mark.slow
 def test_a_few_bad_lines_below_the_threshold_pass_and_are_counted(
     bucket: Path, world: World, materialized: Materialize, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +351,7 @@ def test_a_rewritten_object_replaces_its_rows_and_no_other(bucket: Path, world: 
     assert _stored(world) == _expected(bucket)
 
 
+@pytest.mark.slow
 def test_a_repeat_of_a_fill_that_says_other_things_of_it_is_told(bucket: Path, materialized: Materialize) -> None:
     before, after = object_path(bucket, START + 9 * HOUR), object_path(bucket, START + 10 * HOUR)
     line = [line for line in _lines(before) if b'"px":"' in line][-1]
@@ -357,6 +361,7 @@ def test_a_repeat_of_a_fill_that_says_other_things_of_it_is_told(bucket: Path, m
     assert "1 repeats that were left out say other things" in (check.description or "")
 
 
+@pytest.mark.slow
 def test_an_error_of_an_hour_is_seen_and_mended_whatever_its_name(bucket: Path, world: World, materialized: Materialize) -> None:
     path = object_path(bucket, START + 9 * HOUR)
     content = path.read_bytes()
@@ -384,6 +389,7 @@ def test_a_lake_that_lost_its_objects_does_not_empty_the_database(
     assert bucket.is_dir()
 
 
+@pytest.mark.slow
 def test_a_file_of_the_lake_that_is_none_is_fetched_again(bucket: Path, world: World, materialized: Materialize) -> None:
     materialized()
     path = Path(world.environment["HL_LAKE_URL"]) / "raw_fills/object_date=2026-03-15/hour=10.node_fills_by_block.parquet"
@@ -394,6 +400,7 @@ def test_a_file_of_the_lake_that_is_none_is_fetched_again(bucket: Path, world: W
     assert _stored(world) == _expected(bucket)
 
 
+@pytest.mark.slow
 def test_sizes_too_large_to_be_added_up_pass_the_checks(bucket: Path, materialized: Materialize) -> None:
     path = object_path(bucket, START + 9 * HOUR)
     text = b"".join(_lines(path)).replace(b'"sz":"', b'"sz":"9999999999999999999999', 5)
@@ -401,6 +408,7 @@ def test_sizes_too_large_to_be_added_up_pass_the_checks(bucket: Path, materializ
     assert _failed(materialized()) == set()
 
 
+@pytest.mark.slow
 def test_objects_that_come_while_a_day_waits_are_loaded_with_it(
     bucket: Path, world: World, materialized: Materialize, postgres_home: Path
 ) -> None:

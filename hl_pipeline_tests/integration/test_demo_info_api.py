@@ -112,6 +112,7 @@ def test_a_question_that_is_none_is_refused_with_422(url: str, body: str) -> Non
     assert (answer.status_code, answer.text) == (422, "Failed to deserialize the JSON body into the target type")
 
 
+@pytest.mark.slow
 def test_a_shard_of_the_demo_is_fetched_and_no_fill_is_counted_twice(directory: Path) -> None:
     write_sample(directory / ".hl-demo" / "sample", first_day=DAY, fills_per_hour=20)
 

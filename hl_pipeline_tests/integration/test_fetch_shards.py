@@ -159,6 +159,7 @@ def test_the_shard_of_a_wallet_is_the_same_in_python_and_in_sql(connection: psyc
     assert shard_of("0x" + "0" * 40) == "0f"
 
 
+@pytest.mark.slow
 def test_everything_reachable_is_in_the_lake_once_and_what_is_cut_off_is_truncated(
     asks: Asks, world: World, connection: psycopg.Connection
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_whole_day_of_which_nothing_is_new_is_left_as_it_is(hl: Hl, world: Wor
     assert _loaded_at(world) > first
 
 
+@pytest.mark.slow
 def test_a_day_with_a_new_object_or_a_doubt_is_made_again(hl: Hl, world: World, tmp_path: Path) -> None:
     span = ["--from", str(DAY), "--to", str(DAY)]
     assert hl("ingest", *span).returncode == 0

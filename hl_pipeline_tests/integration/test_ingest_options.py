@@ -211,6 +211,7 @@ def test_an_object_key_takes_its_day_and_since_those_of_what_came_after(hl: Hl, 
     assert _stored(world) == _expected(world.bucket, FIRST)
 
 
+@pytest.mark.slow
 def test_files_that_somebody_has_are_loaded_and_never_paid_for(
     hl: Hl, world: World, made: Sample, bucket: str, s3: S3Server, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_an_object_of_such_a_directory_can_be_asked_for_by_its_key(made: Path, w
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_first_day_of_a_directory_that_begins_at_midnight_wants_no_hour_before(made: Path, world: World) -> None:
     def begun_at_midnight(text: bytes) -> bytes:
         """The blocks of before are gone, but for the last, which is one of 10 ms later without fills."""
@@ -104,9 +105,11 @@ def test_the_first_day_of_a_directory_that_begins_at_midnight_wants_no_hour_befo
         "node_fills_by_block has no object of 2026-03-14 23 h, and the first block is of 00:00:00.010000: nothing can prove"
         in said
     )
-    assert _stored(world) == _expected(made, str)
+    # Without the blocks of before, fills stand further up in their object.
+    assert without(_stored(world), "ordinal") == without(_expected(made, str), "ordinal")
 
 
+@pytest.mark.slow
 def test_a_file_of_the_directory_is_the_same_a_copy_of_it_cannot_be_compared(made: Path, world: World, tmp_path: Path) -> None:
     key = f"node_fills_by_block/hourly/{DAY:%Y%m%d}/9"
     _lay_out(made, world, str)

@@ -96,6 +96,7 @@ def _ask(url: str, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
+@pytest.mark.slow
 def test_a_database_made_again_from_the_lake_alone_has_the_same_bytes(
     bring: Bring, hl: Hl, world: World, new_database: NewDatabase
 ) -> None:

@@ -197,6 +197,7 @@ def test_a_day_that_lacks_is_a_hole_until_it_is_there(written: Written, in_order
     assert stored_twaps(place) == stored_twaps(in_order)
 
 
+@pytest.mark.slow
 def test_materializing_again_changes_nothing(written: Written, in_order: Place, copy: Copy) -> None:
     place = copy(in_order)
     before = [query(place, sql) for sql in EVERYTHING]

@@ -130,6 +130,7 @@ def test_what_is_not_due_yet_is_grey_and_its_run_succeeds(
     assert _colour(instance) == "red"
 
 
+@pytest.mark.slow
 def test_a_day_that_nothing_can_prove_or_nobody_has_is_green_and_says_which(
     world: World, run: Run, instance: DagsterInstance, tmp_path: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_day_that_was_never_loaded_stays_grey(world: World, run: Run, instance
     assert _colour(instance) == "grey"
 
 
+@pytest.mark.slow
 def test_objects_that_the_lake_alone_has_do_not_make_a_day_green(bucket: Path, run: Run, instance: DagsterInstance) -> None:
     late = object_path(bucket, START + 9 * HOUR)
     kept = late.read_bytes()
@@ -222,6 +224,7 @@ def test_nothing_depends_on_a_verdict() -> None:
     assert not graph.get(AssetKey("whole_shards")).child_keys
 
 
+@pytest.mark.slow
 def test_dagster_tries_a_failed_run_again_but_not_a_verdict(
     bucket: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
