@@ -13,9 +13,10 @@ from hl_pipeline_tests.processes import PROJECT, program, run
 from hl_pipeline_tests.profiles import scaled
 from hl_pipeline_tests.servers.api import OTHER, WALLET, add, at, ns, serving, status_row, twap_row
 
-OPERATIONS, EXAMPLES = 13, scaled(20)
+OPERATIONS, EXAMPLES = 13, scaled(50)
 
 
+@pytest.mark.slow
 @pytest.mark.random
 def test_nothing_that_schemathesis_tries_gets_an_answer_that_the_schema_does_not_say(database_url: str, tmp_path: Path) -> None:
     """All its checks in all its phases, on rows of each kind where the schema's examples look."""

@@ -108,6 +108,7 @@ def _reconcile(instance: DagsterInstance) -> list[RunRequest]:
     return result
 
 
+@pytest.mark.slow
 def test_new_objects_are_one_run_a_day_and_nothing_is_one_once_they_are_loaded(
     made: Sample, world: World, instance: DagsterInstance
 ) -> None:

@@ -174,6 +174,7 @@ def test_settings_come_from_the_environment_before_the_env_file_before_the_toml_
     assert (shown["HL_PORT"], shown["HL_NODE_DATA_REGION"], shown["HL_SWAP_WAIT_SECONDS"]) == ("3333", "from-env-file", "5")
 
 
+@pytest.mark.slow
 def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_path: Path) -> None:
     made = write_sample(tmp_path / "sample", first_day=date(2026, 3, 15), days=2, fills_per_hour=60)
     sources = {"HL_NODE_DATA_URL": str(made.node_data_dir), "HL_TWAP_DATA_URL": str(made.twap_data_dir)}

@@ -121,6 +121,7 @@ def test_without_a_database_its_last_line_says_what_to_do(command: str, environm
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_database_that_does_not_answer_is_named_without_its_password(environment: dict[str, str]) -> None:
     environment["HL_DATABASE_URL"] = f"postgresql://hl:secret@127.0.0.1:{free_port()}/hl"
 

@@ -269,6 +269,7 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_shows_the_price_the_rest_of_the_budget_and_whether_it_fits(
     made: Sample, paid: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def _keep_asking(url: str, database_url: str, wallets: list[str], seconds: float
         list(pool.map(ask, range(threads)))
 
 
+@pytest.mark.slow
 def test_two_processes_use_nine_tenths_of_the_weight_and_never_too_much(database_url: str) -> None:
     users = _users()
     context = multiprocessing.get_context("forkserver")

@@ -30,6 +30,7 @@ def hl(world: World, tmp_path: Path) -> Hl:
     return lambda *words: run_in_process(tmp_path, environment, *words)
 
 
+@pytest.mark.slow
 def test_a_whole_day_is_skipped_and_the_others_are_loaded(hl: Hl) -> None:
     assert hl("ingest", "--from", str(DAY), "--to", str(DAY), "--missing").returncode == 0
 

@@ -124,6 +124,7 @@ def test_a_file_of_the_directory_is_the_same_a_copy_of_it_cannot_be_compared(mad
     assert f"{key} already, with other bytes (it has " in _ingest(world, "--local-file", str(copy), "--as", key).stderr
 
 
+@pytest.mark.slow
 def test_files_that_are_not_understood_are_counted_and_named(made: Path, world: World) -> None:
     _lay_out(made, world, lambda hour: f"{hour}.zst" if hour in (3, 4) else f"{hour}.lz4", lz4.frame.compress)
     done = _ingest(world)

@@ -73,6 +73,7 @@ def test_a_session_is_the_same_whatever_the_database_and_the_url_say(odd_url: st
         assert connection.execute("SELECT current_setting('work_mem')").fetchone() == ("7MB",)
 
 
+@pytest.mark.slow
 def test_a_day_is_loaded_into_a_database_with_settings_of_its_own(odd_url: str, world: World, tmp_path: Path) -> None:
     bucket = write_sample(tmp_path / "sample", first_day=DAY, days=1, fills_per_hour=20).node_data_dir
     environment = world.environment | {"HL_DATABASE_URL": odd_url, "HL_NODE_DATA_URL": str(bucket)}

@@ -334,7 +334,7 @@ def several(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory)
         "HL_NODE_DATA_URL": str(sample.node_data_dir),
     }
     for day in legs:
-        make_day(environment, day)
+        make_day(environment, day, ["raw_fills", "fills", *STATISTICS])
     users = {day: naive_statistics.user_stats(of_day) for day, of_day in legs.items()}
     daily = {day: naive_statistics.daily_stats(of_day) for day, of_day in legs.items()}
     for figures in (users, daily):

@@ -183,6 +183,7 @@ def _run(environment: dict[str, str], day: date) -> None:
     make_day(environment, day, FROM_LAKE)
 
 
+@pytest.mark.slow
 def test_a_day_that_lacks_is_a_hole_until_it_is_there(written: Written, in_order: Place, new_place: Callable[[], Place]) -> None:
     first, lacking, last = DAYS
     place = new_place()

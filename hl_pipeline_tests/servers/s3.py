@@ -30,6 +30,7 @@ class S3Server:
     ours: set[str] = field(default_factory=set[str])
     free: set[str] = field(default_factory=set[str])
     requests: list[tuple[str, str, bool]] = field(default_factory=list[tuple[str, str, bool]])
+    _client: Any = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,13 +42,16 @@ class S3Server:
         }
 
     def client(self) -> Any:
-        """For tests to lay out buckets: boto3's, which pays for itself."""
+        """For tests to lay out buckets: boto3's, which pays for itself; one, since it takes a tenth of a second to make."""
+        if self._client is not None:
+            return self._client
         client = boto3.client(
             "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
         )
         client.meta.events.register(
             "before-sign.s3", lambda request, **_: request.headers.add_header("x-amz-request-payer", "requester")
         )
+        self._client = client
         return client
 
 
