@@ -298,6 +298,7 @@ def test_without_money_for_a_listing_a_tick_says_so(
     assert "HL_S3_BUDGET_USD: $0" in str(said.skip_message)
 
 
+@pytest.mark.slow
 def test_the_lag_of_the_fills_is_an_event_when_it_changes(made: Sample, world: World, instance: DagsterInstance) -> None:
     late = _tick(instance)
     [event] = late.asset_events

@@ -300,6 +300,7 @@ def test_a_day_of_older_formats_is_replaced(tmp_path: Path, new_place: NewPlace)
     assert loaded.rows_of_source.keys() == {"node_trades", "node_fills"}
 
 
+@pytest.mark.slow
 def test_an_increment_passes_the_checks_of_the_whole_day_and_keeps_failed_ones(
     made: Sample, world: World, instance: DagsterInstance
 ) -> None:

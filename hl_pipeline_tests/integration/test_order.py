@@ -144,6 +144,7 @@ def test_fills_of_a_millisecond_are_everywhere_in_the_order_of_the_source(world:
         assert connection.execute("SELECT open, close FROM hl.candles WHERE coin = 'ETH'").fetchall() == [(100, 107)]
 
 
+@pytest.mark.slow
 def test_a_generated_day_is_stored_as_the_bucket_has_it_and_positions_prove_it(world: World) -> None:
     write_sample(world.bucket / "made", first_day=DAY, fills_per_hour=200)
     world.environment["HL_NODE_DATA_URL"] = str(world.bucket / "made/hl-mainnet-node-data")

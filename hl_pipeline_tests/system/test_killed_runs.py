@@ -18,8 +18,9 @@ from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.killable_runs import Death, Place, run, start
-from hl_pipeline_tests.profiles import few, scaled
+from hl_pipeline_tests.profiles import scaled
 
+pytestmark = pytest.mark.slow
 DAY = date(2026, 3, 15)
 _ROWS = """
 SELECT count(*), md5(string_agg(ROW(time, coin, wallet, side, tid, px, sz, start_position, closed_pnl, fee, fee_token, dir, hash,
@@ -75,21 +76,18 @@ def test_a_run_that_is_not_killed_has_the_rows_of_the_generators_truth(
 
 @pytest.mark.parametrize(
     "death",
-    few(
-        [
-            pytest.param(Death("hour_copied", 7), id="in-copy"),
-            pytest.param(Death("day_attaching"), id="attached-and-not-committed"),
-            pytest.param(Death("object_fetched", 3), id="after-fetch"),
-            pytest.param(Death("row_group_written", 2), id="in-the-lake-write"),
-            pytest.param(Death("lake_file_written", 4), id="before-the-lake-file-is-moved-into-place"),
-            pytest.param(Death("object_done", 5), id="between-objects"),
-            pytest.param(Death("indexes_building"), id="before-the-index-build"),
-            pytest.param(Death("indexes_building", seconds=0.02), id="in-the-index-build"),
-            pytest.param(Death("day_built"), id="before-attach"),
-            pytest.param(Death("day_loaded"), id="after-attach"),
-        ],
-        2,
-    ),
+    [
+        pytest.param(Death("hour_copied", 7), id="in-copy"),
+        pytest.param(Death("day_attaching"), id="attached-and-not-committed"),
+        pytest.param(Death("object_fetched", 3), id="after-fetch"),
+        pytest.param(Death("row_group_written", 2), id="in-the-lake-write"),
+        pytest.param(Death("lake_file_written", 4), id="before-the-lake-file-is-moved-into-place"),
+        pytest.param(Death("object_done", 5), id="between-objects"),
+        pytest.param(Death("indexes_building"), id="before-the-index-build"),
+        pytest.param(Death("indexes_building", seconds=0.02), id="in-the-index-build"),
+        pytest.param(Death("day_built"), id="before-attach"),
+        pytest.param(Death("day_loaded"), id="after-attach"),
+    ],
 )
 def test_killed_at_a_step_a_second_run_ends_with_the_same_rows(
     death: Death, new_place: Callable[[], Place], never_killed: tuple[int, str, float]
@@ -101,7 +99,7 @@ def test_killed_at_a_step_a_second_run_ends_with_the_same_rows(
 
 
 @pytest.mark.random
-@pytest.mark.parametrize("seed", few(range(scaled(20)), 0))
+@pytest.mark.parametrize("seed", range(scaled(20)))
 def test_killed_at_a_random_moment_a_second_run_ends_with_the_same_rows(
     seed: int, new_place: Callable[[], Place], never_killed: tuple[int, str, float]
 ) -> None:
