@@ -51,7 +51,7 @@ types: setup
 	$(BIN)/pyright hl_pipeline api
 
 unit: setup
-	POLARS_MAX_THREADS=1 $(BIN)/pytest -m "not slow" hl_pipeline_tests/unit
+	POLARS_MAX_THREADS=1 $(BIN)/pytest -m "not slow" --hypothesis-profile quick hl_pipeline_tests/unit
 
 # The gate: the checks and all tests but the slow ones, property tests with few examples; at most 8 minutes on 2 cores.
 test: setup lint

@@ -25,7 +25,7 @@ from hl_pipeline_tests.profiles import FULL
 from hl_pipeline_tests.records.reading import unpack_records
 from hl_pipeline_tests.servers.s3 import S3Server, serve_s3
 
-for _profile, _examples in (("ci", 15), ("full", FULL), ("reliability", 20 * FULL)):
+for _profile, _examples in (("quick", 5), ("ci", 15), ("full", FULL), ("reliability", 20 * FULL)):
     settings.register_profile(
         _profile,
         derandomize=True,
