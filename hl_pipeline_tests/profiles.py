@@ -1,5 +1,5 @@
 """How many random cases a test draws: few in `make test` (profile ci), fewer in `make quick`, all of them in `make test-system`
-(full), and twenty times as many in `make reliability`. `pytest --hypothesis-profile` chooses the profile; conftest registers them.
+(full), and twenty times as many in `make reliability`. `pytest --hypothesis-profile` chooses it; conftest registers them.
 """
 
 from __future__ import annotations
