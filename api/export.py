@@ -46,7 +46,7 @@ _Cursor = AsyncServerCursor[_Row]
 
 
 def choose_format(request: Request, asked: Format | None) -> Format:
-    """The one that was asked for; else the one of ours that `Accept` names with the greatest weight; else JSON."""
+    """The requested format; otherwise the supported one that `Accept` weights highest; otherwise JSON."""
     if asked is not None:
         return asked
     weights = {"application/json": 0.0}
@@ -82,7 +82,7 @@ async def export(
 
 
 def _as_headers(facts: dict[str, Any]) -> dict[str, str]:
-    """What is said of a range, as COVERAGE_HEADERS: ASCII, and never too much for a header."""
+    """The coverage of a range as COVERAGE_HEADERS: ASCII, cut to what fits a header."""
     if not facts:
         return {}
     runs = [json.dumps({name: value for name, value in run.items() if name != "hours"}) for run in facts["coverage"]]

@@ -23,6 +23,7 @@ from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.profiles import FULL
 from hl_pipeline_tests.records.reading import unpack_records
+from hl_pipeline_tests.servers.flaky_s3 import FlakyS3, serve_flaky
 from hl_pipeline_tests.servers.s3 import S3Server, serve_s3
 
 for _profile, _examples in (("quick", 5), ("ci", 15), ("full", FULL), ("reliability", 20 * FULL)):
@@ -173,3 +174,12 @@ def instance() -> Generator[DagsterInstance]:
 def s3() -> Generator[S3Server]:
     with serve_s3() as server:
         yield server
+
+
+@pytest.fixture
+def flaky(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Generator[FlakyS3]:
+    """A proxy before `s3` that fails as it is told; this process takes it for S3."""
+    with serve_flaky(s3) as flaky:
+        for name, value in {**s3.environment, "AWS_ENDPOINT_URL": flaky.url}.items():
+            monkeypatch.setenv(name, value)
+        yield flaky

@@ -63,11 +63,13 @@ class Run(Answer):
     to: Day
     state: Annotated[
         Literal["whole", "unprovable", "partial", "absent"],
-        Field(description="unprovable: all objects are there, nothing proves that they lack no row. partial: some lack."),
+        Field(
+            description="unprovable: all objects are there, but a missing row would go unnoticed. partial: some objects are missing."
+        ),
     ]
     note: Annotated[str, Field(description="Why, where that is the same for all days of the run.")] = ""
-    holes: Annotated[int, Field(description="So many hours of the bucket lack something that nobody has acknowledged.")] = 0
-    acknowledged: Annotated[int, Field(description="So many lack something that people know of.")] = 0
+    holes: Annotated[int, Field(description="Number of hours of the bucket with a hole that nobody has acknowledged.")] = 0
+    acknowledged: Annotated[int, Field(description="Number of hours with an acknowledged hole.")] = 0
     hours: Annotated[
         list[Hole], Field(max_length=24, description="The first of both, what is not acknowledged before what is.")
     ] = []
@@ -79,7 +81,7 @@ class Listed(Answer):
 
 
 class Backfill(Answer):
-    """How far the info API was asked for a wallet, from `from` to `to` (which is not in it)."""
+    """The range for which the info API was asked about a wallet: from `from` up to, but not including, `to`."""
 
     state: Annotated[
         Literal["not asked", "started", "complete", "truncated", "failed"],

@@ -81,8 +81,8 @@ class JudgedDay(Answer):
     ]
     explanation: Annotated[str | None, Field(description="The state in words.")]
     edges: Annotated[list[str] | None, Field(description="Its edges that no object crosses, in words.")]
-    holes: Annotated[int, Field(description="So many hours lack something now that nobody has acknowledged.")]
-    acknowledged: Annotated[int, Field(description="So many lack something now that people know of.")]
+    holes: Annotated[int, Field(description="Number of hours that now have a hole that nobody has acknowledged.")]
+    acknowledged: Annotated[int, Field(description="Number of hours that now have an acknowledged hole.")]
     rows: int | None
     duplicates: int | None
     loaded_at: Instant | None

@@ -10,7 +10,6 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -26,20 +25,12 @@ from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.spending import Spending, read_spent
 from hl_pipeline_tests.processes import free_port, wait_until
 from hl_pipeline_tests.profiles import few
-from hl_pipeline_tests.servers.flaky_s3 import Fault, FlakyS3, Kind, serve_flaky
+from hl_pipeline_tests.servers.flaky_s3 import Fault, FlakyS3, Kind
 from hl_pipeline_tests.servers.s3 import REGION, FreeMeter, S3Server
 
 PRICE = Decimal("0.114")
 LIST, GET = Decimal("0.0047") / 1000, Decimal("0.00037") / 1000
 _TIMEOUT = 3.0
-
-
-@pytest.fixture
-def flaky(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Generator[FlakyS3]:
-    with serve_flaky(s3) as flaky:
-        for name, value in {**s3.environment, "AWS_ENDPOINT_URL": flaky.url}.items():
-            monkeypatch.setenv(name, value)
-        yield flaky
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import sys
 import uuid
-from collections.abc import Generator
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,7 @@ import pytest
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError
 from hl_pipeline.domain.records import SourceObject
 from hl_pipeline.sources.s3 import Link, S3Bucket, made_etag, open_s3_bucket
-from hl_pipeline_tests.servers.flaky_s3 import Fault, FlakyS3, serve_flaky
+from hl_pipeline_tests.servers.flaky_s3 import Fault, FlakyS3
 from hl_pipeline_tests.servers.s3 import REGION, FreeMeter, S3Server
 
 
@@ -64,14 +63,6 @@ OF_BUCKET = [
     (400, _WRONG_REGION, r"is wrong \(Region eu-south-2\)\. The bucket is in the region eu-south-2: set OWN_REGION=eu-south-2"),
     (301, _REDIRECTED, r"the specified endpoint\. The bucket is in the region eu-west-3: set OWN_REGION=eu-west-3"),
 ]
-
-
-@pytest.fixture
-def flaky(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Generator[FlakyS3]:
-    with serve_flaky(s3) as flaky:
-        for name, value in {**s3.environment, "AWS_ENDPOINT_URL": flaky.url}.items():
-            monkeypatch.setenv(name, value)
-        yield flaky
 
 
 @pytest.fixture
