@@ -63,9 +63,7 @@ class Run(Answer):
     to: Day
     state: Annotated[
         Literal["whole", "unprovable", "partial", "absent"],
-        Field(
-            description="unprovable: all objects are there, but a missing row would go unnoticed. partial: some objects are missing."
-        ),
+        Field(description="unprovable: all objects are there, but a missing row would not show. partial: some are missing."),
     ]
     note: Annotated[str, Field(description="Why, where that is the same for all days of the run.")] = ""
     holes: Annotated[int, Field(description="Number of hours of the bucket with a hole that nobody has acknowledged.")] = 0
