@@ -59,11 +59,11 @@ def _place(row: dict[str, Any]) -> tuple[str, str, int]:
 
 
 @pytest.fixture(scope="module")
-def api(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
+def api(new_database: NewDatabase) -> Generator[Api]:
     url = new_database()
     with connect(url, "test") as connection:
         _insert(connection)
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+    with serving(url) as api:
         yield api
 
 

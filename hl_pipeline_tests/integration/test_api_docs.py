@@ -163,11 +163,11 @@ def _fill(block: dict[str, Any], wallet: str, fill: dict[str, Any]) -> dict[str,
 
 
 @pytest.fixture(scope="module")
-def api(new_database: NewDatabase, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
+def api(new_database: NewDatabase, samples: Path) -> Generator[Api]:
     url = new_database()
     with connect(url, "test") as connection:
         _insert(connection, samples)
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+    with serving(url) as api:
         yield api
 
 

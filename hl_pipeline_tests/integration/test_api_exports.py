@@ -22,7 +22,20 @@ from psycopg.types.json import Json
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.processes import wait_until
-from hl_pipeline_tests.servers.api import OTHER, WALLET, Api, add, at, make_day, ns, serving, status_row, twap_row
+from hl_pipeline_tests.servers.api import (
+    OTHER,
+    WALLET,
+    Api,
+    ApiProcess,
+    add,
+    at,
+    make_day,
+    ns,
+    serving,
+    serving_process,
+    status_row,
+    twap_row,
+)
 
 FILLS, TWAPS = "/api/v1/fills", "/api/v1/twaps"
 NOVEMBER = {"wallet": WALLET, "start": "2025-11-01", "end": "2025-11-30"}
@@ -78,8 +91,8 @@ def _fill(connection: psycopg.Connection) -> None:
 
 
 @pytest.fixture(scope="module")
-def api(url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+def api(url: str) -> Generator[Api]:
+    with serving(url) as api:
         yield api
 
 
@@ -255,13 +268,13 @@ def test_a_file_of_days_that_are_not_there_says_so(api: Api, path: str, beside: 
         assert response.text.count("\n") == 1
 
 
-def test_coverage_of_many_days_is_cut_in_the_header_and_whole_in_the_file(database_url: str, tmp_path: Path) -> None:
+def test_coverage_of_many_days_is_cut_in_the_header_and_whole_in_the_file(database_url: str) -> None:
     with connect(database_url, "test") as connection:
         for day in range(1, 31, 2):
             why = {"state": "incomplete", "explanation": f"hour {day} lacks — “{'x' * 300}”"}
             add(connection, "fills_days", {"date": f"2025-11-{day:02}", **why})
             add(connection, "coverage", {"object_date": f"2025-11-{day:02}", "object_hour": 3, "found": "missing"})
-    with serving(database_url, tmp_path) as api:
+    with serving(database_url) as api:
         truth = api.get(FILLS, **NOVEMBER)["coverage"]
         response = api.ask(FILLS, **NOVEMBER, format="parquet")
     shown, left = json.loads(response.headers["x-coverage"]), int(response.headers["x-coverage-left-off"])
@@ -272,16 +285,22 @@ def test_coverage_of_many_days_is_cut_in_the_header_and_whole_in_the_file(databa
     assert json.loads(_read_parquet(response).schema.metadata[b"coverage"]) == truth
 
 
+@pytest.fixture
+def big(url: str, tmp_path: Path) -> Generator[ApiProcess]:
+    with serving_process(url, tmp_path) as api:
+        yield api
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["csv", "parquet"])
-def test_a_big_export_is_whole_and_takes_little_memory(api: Api, chosen: str) -> None:
-    [process] = [one for one in api.program.tree() if "api.app:app" in one.cmdline()]
-    _drain(api, chosen, limit=5000)
+def test_a_big_export_is_whole_and_takes_little_memory(big: ApiProcess, chosen: str) -> None:
+    [process] = [one for one in big.program.tree() if "api.app:app" in one.cmdline()]
+    _drain(big, chosen, limit=5000)
     before = process.memory_info().rss
     most = before
     path = {"wallet": BUSY, "start": "2025-11-10", "end": "2025-11-10", "format": chosen}
     body = io.BytesIO()
-    with requests.get(api.url + FILLS, params=path, stream=True, timeout=60) as response:
+    with requests.get(big.url + FILLS, params=path, stream=True, timeout=60) as response:
         for chunk in response.iter_content(1 << 20):
             body.write(chunk)
             most = max(most, process.memory_info().rss)
@@ -349,9 +368,9 @@ def test_exports_are_counted_and_keep_no_other_request_waiting(api: Api, url: st
     _drain(api, "csv", limit=5)
 
 
-def test_an_export_that_takes_too_long_is_broken_off(url: str, tmp_path: Path) -> None:
+def test_an_export_that_takes_too_long_is_broken_off(url: str) -> None:
     path = {"wallet": BUSY, "start": "2025-11-10", "end": "2025-11-10", "format": "csv"}
-    with serving(url, tmp_path, HL_API_EXPORT_TIMEOUT_SECONDS="1") as api:
+    with serving(url, HL_API_EXPORT_TIMEOUT_SECONDS="1") as api:
         began = datetime.now(UTC)
         with requests.get(api.url + FILLS, params=path, stream=True, timeout=60) as response:
             assert response.raw.read(10)

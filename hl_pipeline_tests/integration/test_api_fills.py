@@ -26,9 +26,9 @@ NOW = at("2026-01-01 00:00")
 
 
 @pytest.fixture(scope="module")
-def running(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Api, str]]:
+def running(new_database: NewDatabase) -> Generator[tuple[Api, str]]:
     url = new_database()
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+    with serving(url) as api:
         yield api, url
 
 

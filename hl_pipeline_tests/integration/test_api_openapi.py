@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -40,11 +39,11 @@ def _fill(connection: psycopg.Connection) -> None:
 
 
 @pytest.fixture(scope="module")
-def api(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
+def api(new_database: NewDatabase) -> Generator[Api]:
     url = new_database()
     with connect(url, "test") as connection:
         _fill(connection)
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+    with serving(url) as api:
         yield api
 
 
@@ -106,19 +105,19 @@ def test_each_operation_has_a_summary_of_its_own(api: Api) -> None:
         assert len(operation["summary"]) <= 90
 
 
-def test_without_twaps_or_statistics_the_examples_are_of_some_fill(database_url: str, tmp_path: Path) -> None:
+def test_without_twaps_or_statistics_the_examples_are_of_some_fill(database_url: str) -> None:
     with connect(database_url, "test") as connection:
         add(connection, "fills_days", {"date": "2025-09-01"})
         add(connection, "fills", {"time": at("2025-09-01 10:01"), "wallet": WALLET, "coin": COIN})
-    with serving(database_url, tmp_path) as api:
+    with serving(database_url) as api:
         path, query = _as_filled_in(_operations(api)["/api/v1/fills"], "/api/v1/fills")
         assert len(api.get(path, **query)["fills"]) == 1
 
 
 @pytest.mark.parametrize("database", ["empty", "away"])
-def test_without_rows_or_a_database_there_is_a_page_all_the_same(database: str, database_url: str, tmp_path: Path) -> None:
+def test_without_rows_or_a_database_there_is_a_page_all_the_same(database: str, database_url: str) -> None:
     url = database_url if database == "empty" else f"postgresql://u@127.0.0.1:{free_port()}/hl"
-    with serving(url, tmp_path) as api:
+    with serving(url) as api:
         wallet = next(one for one in _operations(api)["/api/v1/twaps"]["parameters"] if one["name"] == "wallet")
         assert wallet["schema"]["examples"][0].startswith("0x")
         assert requests.get(f"{api.url}/docs", timeout=10).status_code == 200

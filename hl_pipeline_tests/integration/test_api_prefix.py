@@ -30,11 +30,11 @@ def url(new_database: NewDatabase) -> str:
 
 
 @pytest.fixture(scope="module", params=["setting", "setting with a slash", "uvicorn"])
-def api(request: pytest.FixtureRequest, url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
+def api(request: pytest.FixtureRequest, url: str) -> Generator[Api]:
     """Told by its own setting, or by uvicorn's option, as an ASGI server has it."""
-    options = ["--root-path", PREFIX] if request.param == "uvicorn" else []
-    variables = {} if options else {"HL_API_PATH_PREFIX": PREFIX + ("/" if "slash" in request.param else "")}
-    with serving(url, tmp_path_factory.mktemp("api"), *options, **variables) as api:
+    by_uvicorn = request.param == "uvicorn"
+    variables = {} if by_uvicorn else {"HL_API_PATH_PREFIX": PREFIX + ("/" if "slash" in request.param else "")}
+    with serving(url, root_path=PREFIX if by_uvicorn else "", **variables) as api:
         yield api
 
 
@@ -67,8 +67,8 @@ def test_a_redirect_stays_below_the_prefix(api: Api) -> None:
 
 
 @pytest.mark.slow
-def test_a_proxy_may_leave_the_prefix_and_a_cursor_goes_on_without_it(url: str, tmp_path: Path) -> None:
-    with serving(url, tmp_path, HL_API_PATH_PREFIX=PREFIX) as api:
+def test_a_proxy_may_leave_the_prefix_and_a_cursor_goes_on_without_it(url: str) -> None:
+    with serving(url, HL_API_PATH_PREFIX=PREFIX) as api:
         for path in ("/", "/docs", "/openapi.json", "/healthz"):
             assert api.ask(PREFIX + path).status_code == 200
         assert api.ask(PREFIX).status_code == 200
@@ -81,8 +81,8 @@ def test_a_proxy_may_leave_the_prefix_and_a_cursor_goes_on_without_it(url: str, 
         assert api.refuses(f"{PREFIX}/api/v1/twaps/1", x="1") == {"x": "this path has no parameters"}
 
 
-def test_without_a_prefix_links_are_as_they_were(url: str, tmp_path: Path) -> None:
-    with serving(url, tmp_path) as api:
+def test_without_a_prefix_links_are_as_they_were(url: str) -> None:
+    with serving(url) as api:
         answer = api.get("/")
         assert {name: answer[name] for name in LINKS} == LINKS
         assert "servers" not in api.get("/openapi.json")

@@ -38,7 +38,7 @@ def test_nothing_that_schemathesis_tries_gets_an_answer_that_the_schema_does_not
         add(connection, "coverage", hours[0], {**hours[1], "found": "missing"}, {**lacking, "note": "known"})
         add(connection, "coverage", {"source": "twap_statuses", "object_date": "2025-11-03", "found": "missing"})
         add(connection, "s3_ingest_log", {"object_key": "0.lz4", "object_date": "2025-11-03", "loaded_at": time})
-    with serving(database_url, tmp_path) as api:
+    with serving(database_url) as api:
         command = [program("schemathesis"), "run", f"{api.url}/openapi.json", "--generation-deterministic", "-n", str(EXAMPLES)]
         output = ["--no-color", "--report", "json", "--report-json-path", str(tmp_path / "report.json")]
         environment = {

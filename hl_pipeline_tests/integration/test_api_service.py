@@ -27,7 +27,7 @@ from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.processes import PROJECT, free_port, run, users_environment, wait_until
 from hl_pipeline_tests.profiles import few
-from hl_pipeline_tests.servers.api import WALLET, Api, add, at, ns, serving, status_row, twap_row
+from hl_pipeline_tests.servers.api import WALLET, Api, add, at, ns, serving, serving_process, status_row, twap_row
 
 TWAPS = "/api/v1/twaps"
 NOVEMBER = {"wallet": WALLET, "start": "2025-11-01", "end": "2025-11-30"}
@@ -44,8 +44,8 @@ def url(new_database: NewDatabase) -> str:
 
 
 @pytest.fixture(scope="module")
-def api(url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+def api(url: str) -> Generator[Api]:
+    with serving(url) as api:
         yield api
 
 
@@ -218,7 +218,7 @@ def test_other_methods_and_paths_are_answered_sanely(api: Api) -> None:
 
 
 def test_while_the_database_is_away_requests_are_told_so_and_soon_served_again(url: str, tmp_path: Path) -> None:
-    with serving(url, tmp_path, HL_API_POOL_TIMEOUT_SECONDS="0.5") as api:
+    with serving_process(url, tmp_path, HL_API_POOL_TIMEOUT_SECONDS="0.5") as api:
         expected = api.get(TWAPS, **NOVEMBER)
         with _away(url):
             for asked in ({}, {"format": "csv"}):
@@ -240,8 +240,8 @@ def test_while_the_database_is_away_requests_are_told_so_and_soon_served_again(u
         assert "Traceback" not in api.program.output
 
 
-def test_connections_that_the_server_dropped_are_not_noticed(url: str, tmp_path: Path) -> None:
-    with serving(url, tmp_path) as api, ThreadPoolExecutor(8) as threads:
+def test_connections_that_the_server_dropped_are_not_noticed(url: str) -> None:
+    with serving(url) as api, ThreadPoolExecutor(8) as threads:
         for _ in range(3):
             answers = [*threads.map(lambda _: api.ask(TWAPS, **NOVEMBER).status_code, range(32))]
             assert set(answers) == {200}
@@ -253,7 +253,8 @@ def test_connections_that_the_server_dropped_are_not_noticed(url: str, tmp_path:
 
 def test_it_starts_without_its_database_and_shows_no_password(tmp_path: Path) -> None:
     port = free_port()
-    with serving(f"postgresql://someone:hidden-word@127.0.0.1:{port}/hl", tmp_path, HL_API_POOL_TIMEOUT_SECONDS="0.3") as api:
+    url = f"postgresql://someone:hidden-word@127.0.0.1:{port}/hl"
+    with serving_process(url, tmp_path, HL_API_POOL_TIMEOUT_SECONDS="0.3") as api:
         health = api.get("/healthz")
         assert health["status"] == "degraded"
         assert "Connection refused" in health["database"]
@@ -262,16 +263,16 @@ def test_it_starts_without_its_database_and_shows_no_password(tmp_path: Path) ->
         assert "hidden-word" not in str(health) + api.program.output
 
 
-def test_a_database_without_the_tables_is_said_to_be_not_ready(new_database: NewDatabase, tmp_path: Path) -> None:
-    with serving(new_database("template1"), tmp_path) as api:
+def test_a_database_without_the_tables_is_said_to_be_not_ready(new_database: NewDatabase) -> None:
+    with serving(new_database("template1")) as api:
         response = api.ask(TWAPS, **NOVEMBER)
         assert response.status_code == 503
         assert response.json()["detail"].startswith('the database is not ready: relation "hl.twap_days" does not exist')
         assert api.get("/healthz")["status"] == "degraded"
 
 
-def test_a_migration_under_a_running_api_is_noticed(database_url: str, tmp_path: Path) -> None:
-    with serving(database_url, tmp_path, HL_API_POOL_SIZE="1") as api, connect(database_url, "test") as connection:
+def test_a_migration_under_a_running_api_is_noticed(database_url: str) -> None:
+    with serving(database_url, HL_API_POOL_SIZE="1") as api, connect(database_url, "test") as connection:
         add(connection, "twaps", twap_row(1, at("2025-11-03 12:00:00")))
         for _ in range(10):
             api.get(f"{TWAPS}/1")
@@ -281,9 +282,9 @@ def test_a_migration_under_a_running_api_is_noticed(database_url: str, tmp_path:
         assert api.get(f"{TWAPS}/1")["analytics"]["mood"] == "calm"
 
 
-def test_a_query_that_takes_too_long_is_told_what_to_narrow(url: str, tmp_path: Path) -> None:
+def test_a_query_that_takes_too_long_is_told_what_to_narrow(url: str) -> None:
     variables = {"HL_API_STATEMENT_TIMEOUT_SECONDS": "1.5", "HL_API_POOL_SIZE": "1", "HL_API_POOL_TIMEOUT_SECONDS": "0.2"}
-    with serving(url, tmp_path, **variables) as api, connect(url, "test") as connection, ThreadPoolExecutor(1) as threads:
+    with serving(url, **variables) as api, connect(url, "test") as connection, ThreadPoolExecutor(1) as threads:
         with connection.transaction():
             connection.execute("LOCK TABLE hl.twap_statuses")
             slow = threads.submit(api.ask, TWAPS, **NOVEMBER)
@@ -339,7 +340,7 @@ def test_without_the_role_it_reads_as_the_user_it_is(url: str, tmp_path: Path) -
         connection.execute(f"GRANT USAGE ON SCHEMA hl TO {user}".encode())
         connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA hl TO {user}".encode())
         try:
-            with serving(url.replace("//postgres@", f"//{user}@"), tmp_path) as api:
+            with serving_process(url.replace("//postgres@", f"//{user}@"), tmp_path) as api:
                 assert len(api.get(TWAPS, **NOVEMBER)["twaps"]) == 1
                 assert f"role hl_reader is not there or may not be taken: reading as {user}, read-only" in api.program.output
         finally:
@@ -349,7 +350,7 @@ def test_without_the_role_it_reads_as_the_user_it_is(url: str, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_several_workers_serve_the_same(url: str, tmp_path: Path) -> None:
-    with serving(url, tmp_path, "--workers", "2") as api:
+    with serving_process(url, tmp_path, "--workers", "2") as api:
         answers = {requests.get(api.url + TWAPS, params=NOVEMBER, timeout=10).text for _ in range(20)}
         assert len(answers) == 1
 

@@ -39,10 +39,10 @@ ONE_RAW = {"time": "2025-11-03T12:30:00", "twap_id": 123456, "state": {"sz": "10
 
 
 @pytest.fixture(scope="module")
-def empty_api(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Api, str]]:
+def empty_api(new_database: NewDatabase) -> Generator[tuple[Api, str]]:
     """The API on a database, and its URL: each test has wallets of its own."""
     url = new_database()
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+    with serving(url) as api:
         yield api, url
 
 

@@ -30,9 +30,9 @@ OF_DAY = {"wallet": WALLET, "start": "2025-11-03", "end": "2025-11-03"}
 
 
 @pytest.fixture(scope="module")
-def served(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Api, str]]:
+def served(new_database: NewDatabase) -> Generator[tuple[Api, str]]:
     url = new_database()
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+    with serving(url) as api:
         yield api, url
 
 
@@ -187,7 +187,7 @@ def test_without_a_source_of_statuses_each_wallet_has_the_twaps_of_its_slices(
     slices = [leg for leg in read_legs(sample.truth_dir, day) if leg["twap_id"] is not None]
     of_wallets = grouped(slices, lambda leg: leg["wallet"])
     assert len(of_wallets) > 5
-    with serving(url, tmp_path) as api:
+    with serving(url) as api:
         for wallet in sorted(of_wallets, key=lambda wallet: len(of_wallets[wallet]))[-5:]:
             listed = api.get(PATH, wallet=wallet, start=str(day), end=str(day))["twaps"]
             expected = grouped(of_wallets[wallet], lambda leg: leg["twap_id"])

@@ -52,8 +52,8 @@ def _fill(connection: psycopg.Connection) -> None:
 
 
 @pytest.fixture(scope="module")
-def api(url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
-    with serving(url, tmp_path_factory.mktemp("api")) as api:
+def api(url: str) -> Generator[Api]:
+    with serving(url) as api:
         yield api
 
 
@@ -85,8 +85,8 @@ def test_a_coin_of_one_wallets_statuses_alone_is_known_for_that_wallet(api: Api)
     assert api.ask("/api/v1/twaps", **DAYS, wallet="0x" + "2b" * 20, asset="WAITING").status_code == 404
 
 
-def test_where_nothing_is_loaded_no_coin_is_called_unknown(database_url: str, tmp_path: Path) -> None:
-    with serving(database_url, tmp_path) as api:
+def test_where_nothing_is_loaded_no_coin_is_called_unknown(database_url: str) -> None:
+    with serving(database_url) as api:
         answer = api.get("/api/v1/fills", **DAYS, coin="btc")
     absent = [{"from": "2025-09-01", "to": "2025-09-02", "state": "absent", "note": "not loaded"}]
     assert (answer["fills"], answer["coverage"]) == ([], absent)

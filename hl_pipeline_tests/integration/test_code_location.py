@@ -107,6 +107,7 @@ def test_dg_check_defs_passes_with_a_database(environment: dict[str, str]) -> No
     assert "All definitions loaded successfully." in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", few(["dg check defs", "dg dev", "dagster dev -w workspace.yaml"], 1))
 def test_without_a_database_its_last_line_says_what_to_do(command: str, environment: dict[str, str], tmp_path: Path) -> None:
     del environment["HL_DATABASE_URL"]

@@ -308,6 +308,7 @@ def test_examples_are_bounded_and_counts_are_not(runs: tuple[Side, Side], new_da
     assert 10 < told.count("\n") < 30
 
 
+@pytest.mark.slow
 def test_an_installation_is_named_by_its_home(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with hold(directory) as url:
         migrate(url)

@@ -274,7 +274,7 @@ def test_an_acknowledged_hole_warns_and_is_not_whole_until_withdrawn_or_filled(b
     assert _severities(run()) == {"blocks_without_holes": "ERROR", "day_is_whole": "ERROR"}
 
 
-def test_the_api_tells_what_is_there_what_lacks_and_what_is_known(bucket: Path, world: World, run: Run, tmp_path: Path) -> None:
+def test_the_api_tells_what_is_there_what_lacks_and_what_is_known(bucket: Path, world: World, run: Run) -> None:
     paths = [object_path(bucket, START + hour * HOUR) for hour in range(25)]
     blocks = {hour: _blocks(path) for hour, path in enumerate(paths)}
     paths[3].unlink()
@@ -286,7 +286,7 @@ def test_the_api_tells_what_is_there_what_lacks_and_what_is_known(bucket: Path, 
     lacking = {3: ("missing", "missing", None), 5: ("acknowledged", "missing", "the node was down")}
     lacking[9] = ("blocks missing", "blocks missing", None)
 
-    with serving(world.database_url, tmp_path) as api:
+    with serving(world.database_url) as api:
         span = {"start": str(DAY), "end": str(NEXT)}
         answer = api.get("/api/v1/coverage", **span)
         lists = {path: api.get(f"/api/v1/{path}", coin="BTC", **span) for path in ("fills", "candles", "stats/daily")}

@@ -128,7 +128,7 @@ def test_fills_of_a_millisecond_are_everywhere_in_the_order_of_the_source(world:
     assert [fill["ordinal"] for fill in stored] == [0, 2, 4, 6, 8, 0, 1, 2]
     in_lake = [row for row in _read_lake(world) if row["wallet"] == TAKER]
     assert [(row["tid"], row["ordinal"]) for row in in_lake] == [(fill["tid"], fill["ordinal"]) for fill in stored]
-    with serving(world.database_url, world.home) as api:
+    with serving(world.database_url) as api:
         asked = {"wallet": TAKER, **OF_DAY}
         assert [fill["tid"] for fill in api.get(FILLS, **asked)["fills"]] == tids
         for limit in (1, 2, 3, 7):
@@ -159,7 +159,7 @@ def test_a_generated_day_is_stored_as_the_bucket_has_it_and_positions_prove_it(w
     # In the order of the trades' numbers it would not hold: the proof is one.
     assert _chains(sorted(in_lake, key=lambda row: (row["time"], row["tid"])))[1] > 10
     wallet, _ = Counter(row["wallet"] for row in in_lake).most_common(1)[0]
-    with serving(world.database_url, world.home) as api:
+    with serving(world.database_url) as api:
         pages = [fill for page in api.pages(FILLS, "fills", wallet=wallet, **OF_DAY, limit=7) for fill in page]
     assert [fill["tid"] for fill in pages] == [row["tid"] for row in in_lake if row["wallet"] == wallet]
     assert _chains(pages)[1] == 0
@@ -270,8 +270,8 @@ def _put_day(connection: psycopg.Connection, tids: Iterable[int | None], object_
 
 
 @pytest.fixture
-def paged(database_url: str, tmp_path: Path) -> Iterable[tuple[Api, psycopg.Connection]]:
-    with serving(database_url, tmp_path) as api, connect(database_url, "test") as connection:
+def paged(database_url: str) -> Iterable[tuple[Api, psycopg.Connection]]:
+    with serving(database_url) as api, connect(database_url, "test") as connection:
         yield api, connection
 
 

@@ -72,6 +72,7 @@ def _only_run(instance: DagsterInstance) -> DagsterRun:
     return run
 
 
+@pytest.mark.slow
 def test_terminate_in_the_ui_ends_hl_ingest_as_ctrl_c_does(world: World, tmp_path: Path, open_instance: OpenInstance) -> None:
     with _ingest_that_waits(world, tmp_path) as ingest, open_instance() as instance:
         run = _only_run(instance)

@@ -175,6 +175,7 @@ def test_half_a_lake_is_neither_dropped_for_nor_rebuilt_from(
     assert sorted((lake / "fills").rglob("*.parquet")) == files
 
 
+@pytest.mark.slow
 def test_what_a_killed_load_left_goes_when_its_day_is_dropped(bring: Bring, hl: Hl, world: World) -> None:
     bring(FIRST)
     with connect(world.database_url) as connection:

@@ -125,7 +125,7 @@ def week(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) ->
     statuses = pl.read_parquet(sample.truth_dir / "statuses.parquet").to_dicts()
     ordinary = json.loads((sample.truth_dir / "twaps.json").read_text())["ordinary"]
     wallet, twap = _wallet_and_twap(legs, set(ordinary))
-    with serving(url, directory, HL_API_LAKE_URL=str(directory / ".hl" / "lake")) as api:
+    with serving(url, HL_API_LAKE_URL=str(directory / ".hl" / "lake")) as api:
         yield Installation(directory, environment, api, legs, statuses, wallet, twap, gap)
 
 

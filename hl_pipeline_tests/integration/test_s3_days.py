@@ -142,6 +142,7 @@ _ARCHIVED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "words"),
     few(

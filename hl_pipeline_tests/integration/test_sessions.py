@@ -147,15 +147,13 @@ def test_a_pooler_in_session_mode_is_as_good_as_the_server(database_url: str) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("takes_options", [True, False])
-def test_the_api_answers_through_a_pooler_in_transaction_mode(
-    pooler: Pooler, takes_options: bool, database_url: str, tmp_path: Path
-) -> None:
+def test_the_api_answers_through_a_pooler_in_transaction_mode(pooler: Pooler, takes_options: bool, database_url: str) -> None:
     pooler.takes_options = takes_options
     moment = datetime(2025, 11, 3, 12, 30, tzinfo=UTC)
     with connect(database_url) as connection:
         add(connection, "fills", *({"time": moment + timedelta(seconds=n), "tid": n, "coin": "BTC"} for n in range(5)))
     asked = {"coin": "BTC", "start": "2025-11-03", "end": "2025-11-04"}
-    with serving(database_url, tmp_path) as direct, serving(pooler.url, tmp_path, HL_API_POOL_SIZE="3") as api:
+    with serving(database_url) as direct, serving(pooler.url, HL_API_POOL_SIZE="3") as api:
         wanted = direct.get("/api/v1/fills", **asked)
         assert len(wanted["fills"]) == 5
         # Often enough for the driver to prepare a statement, and from several connections.

@@ -323,10 +323,10 @@ class Several:
 @pytest.fixture(scope="module")
 def several(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Several:
     directory = tmp_path_factory.mktemp("periods")
-    sample = write_sample(directory, first_day=OLD_DAYS[0], days=8, fills_per_hour=20, record_legs=True)
-    legs = {day: read_legs(sample.truth_dir, day) for day in OLD_DAYS}
-    write_sample(directory, first_day=DAY, fills_per_hour=20, record_legs=True)
-    legs[DAY] = read_legs(sample.truth_dir, DAY)
+    legs: dict[date, list[Row]] = {}
+    for first, days in ((OLD_DAYS[0], 2), (OLD_DAYS[2], 1), (DAY, 1)):
+        sample = write_sample(directory, first_day=first, days=days, fills_per_hour=20, record_legs=True)
+        legs |= {day: read_legs(sample.truth_dir, day) for day in (first + timedelta(days=more) for more in range(days))}
     environment = {
         "HL_HOME": str(directory / "home"),
         "HL_DATABASE_URL": new_database(),

@@ -1,9 +1,12 @@
-"""The API as a real process, and rows for it to read. No test."""
+"""The API behind a real HTTP server, and rows for it to read. No test."""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,12 +14,15 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psycopg
 import requests
+import uvicorn
 from psycopg import sql
 from psycopg.types.json import Json
 
+from api.app import create_app
 from hl_pipeline_tests.processes import PROJECT, Program, free_port, started, users_environment, wait_until
 
 WALLET = "0x" + "1a" * 20
@@ -82,10 +88,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A running uvicorn process with the API."""
+    """An API that answers at `url`."""
 
     url: str
-    program: Program
     session: requests.Session = field(default_factory=requests.Session)
 
     def ask(self, path: str, **parameters: Any) -> requests.Response:
@@ -115,16 +120,40 @@ class Api:
             cursor = {"cursor": answer["next_cursor"]}
 
 
+@dataclass(frozen=True, slots=True)
+class ApiProcess(Api):
+    """An API that is a process of its own."""
+
+    program: Program = field(kw_only=True)
+
+
 @contextmanager
-def serving(url: str, directory: Path, *options: str, **variables: str) -> Generator[Api]:
-    """The API on the database at `url`; `options` are uvicorn's, `variables` the environment's."""
+def serving(url: str, *, root_path: str = "", **variables: str) -> Generator[Api]:
+    """The API on the database at `url`, in a thread: to start a process costs two seconds of CPU. `root_path` is uvicorn's."""
+    with mock.patch.dict(os.environ, HL_SETTINGS_RESOLVED="1", HL_API_DATABASE_URL=url, **variables):
+        app = create_app()
+    server = uvicorn.Server(uvicorn.Config(app, root_path=root_path, log_config=None, access_log=False))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            wait_until(lambda: server.started or not thread.is_alive(), 30, "the API answers")
+            yield Api(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+@contextmanager
+def serving_process(url: str, directory: Path, *options: str, **variables: str) -> Generator[ApiProcess]:
+    """The API as a process of its own: for what it logs, its memory, or uvicorn's `options`."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "api.app:app", "--port", str(port), "--no-access-log", *options]
     environment = users_environment(HL_SETTINGS_RESOLVED="1", HL_API_DATABASE_URL=url, **variables)
     with started(command, environment, PROJECT, directory / f"api-{port}.log") as program:
         base = f"http://127.0.0.1:{port}"
         wait_until(lambda: program.answers(f"{base}/healthz"), 30, "the API answers")
-        yield Api(base, program)
+        yield ApiProcess(base, program=program)
 
 
 def add(connection: psycopg.Connection, table: str, *rows: dict[str, Any]) -> None:

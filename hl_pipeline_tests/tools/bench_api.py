@@ -18,7 +18,7 @@ import psycopg
 
 from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline.warehouse.migrate import migrate
-from hl_pipeline_tests.servers.api import serving
+from hl_pipeline_tests.servers.api import serving_process
 
 WALLET = "0x" + "ab" * 20
 RANGE = f"wallet={WALLET}&start=2025-11-01&end=2025-12-31"
@@ -84,7 +84,7 @@ def measure(home: Path) -> dict[str, float]:
         connection.execute(_FILL.encode())
         connection.execute("VACUUM ANALYZE")
     figures: dict[str, float] = {}
-    with serving(url, home) as api:
+    with serving_process(url, home) as api:
         port = urlsplit(api.url).port
         assert port is not None
         for what, path in PATHS.items():
