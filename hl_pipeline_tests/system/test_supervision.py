@@ -50,7 +50,7 @@ def _is_served(up: Up) -> bool:
 
 
 def test_what_is_killed_comes_back_and_each_death_is_one_line(directory: Path) -> None:
-    with up_in(directory, HL_NODE_DATA_URL="none", HL_TWAP_DATA_URL="none") as up:
+    with up_in(directory, HL_NODE_DATA_URL=".", HL_TWAP_DATA_URL="none") as up:
         wait_until(lambda: _is_served(up), 60, "everything works")
         before = up.program.output
 
@@ -73,7 +73,7 @@ def test_what_is_killed_comes_back_and_each_death_is_one_line(directory: Path) -
 
 
 def test_a_dead_database_fills_no_log_and_ctrl_c_ends_quickly(directory: Path) -> None:
-    with up_in(directory, HL_NODE_DATA_URL="none", HL_TWAP_DATA_URL="none") as up:
+    with up_in(directory, HL_NODE_DATA_URL=".", HL_TWAP_DATA_URL="none") as up:
         wait_until(lambda: _is_served(up), 60, "everything works")
         log = up.home / "hl.log"
         lines = len(log.read_text().splitlines())
@@ -93,7 +93,7 @@ def test_a_dead_database_fills_no_log_and_ctrl_c_ends_quickly(directory: Path) -
 
 
 def test_what_dies_too_often_ends_everything_and_says_why(directory: Path) -> None:
-    with up_in(directory, HL_NODE_DATA_URL="none", HL_TWAP_DATA_URL="none") as up:
+    with up_in(directory, HL_NODE_DATA_URL=".", HL_TWAP_DATA_URL="none") as up:
         deadline = time.monotonic() + 120
         while up.program.process.poll() is None and time.monotonic() < deadline:
             for child in psutil.Process(up.program.process.pid).children():
@@ -112,7 +112,7 @@ def test_what_dies_too_often_ends_everything_and_says_why(directory: Path) -> No
 def test_hl_api_alone_looks_after_its_database(directory: Path) -> None:
     port = free_port()
     home = directory / "home"
-    environment = users_environment(HL_HOME=str(home), HL_NODE_DATA_URL="none", HL_TWAP_DATA_URL="none")
+    environment = users_environment(HL_HOME=str(home), HL_NODE_DATA_URL=".", HL_TWAP_DATA_URL="none")
     with started([program("hl"), "api", "--port", str(port)], environment, directory, directory / "api.log") as api:
         try:
             health = f"http://127.0.0.1:{port}/healthz"
