@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -69,6 +67,10 @@ class ApiSettings(ApiOptions, BaseSettings):
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
+        # Whoever starts without such a URL does without the driver.
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
         if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
         try:

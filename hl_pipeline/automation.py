@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckResult,
@@ -34,31 +33,19 @@ from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.assets.verdicts import whole_days
-from hl_pipeline.domain.datasets import BY_BLOCK, FILL_DATASETS, TWAP_STATUSES, BucketName
-from hl_pipeline.domain.due_days import Due, find_due_days, last_due_day
+from hl_pipeline.domain.datasets import BY_BLOCK, TWAP_STATUSES, BucketName
+from hl_pipeline.domain.due_days import Due
 from hl_pipeline.domain.errors import BudgetError
 from hl_pipeline.domain.whole_days import VERDICT_TAG
-from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
 from hl_pipeline.resources import SettingsParam, WarehouseParam
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.buckets import list_dataset, list_hours, list_twap_objects
-from hl_pipeline.sources.open import settings_of
-from hl_pipeline.stages.paid_buckets import open_paid_bucket
-from hl_pipeline.warehouse.dirty_days import read_dirty
-from hl_pipeline.warehouse.fills_days import read_pending_days
-from hl_pipeline.warehouse.ledger import (
-    days_of_api_alone,
-    last_statuses_key_before,
-    read_first_fetch,
-    read_loaded_fills,
-    read_loaded_statuses,
-    read_newest_hour,
-    read_taken,
-    read_unfinished_days,
-)
+from hl_pipeline.sources.bucket_settings import settings_of
 
-_DAYS_BACK = 3
-_DAY = timedelta(days=1)
+if TYPE_CHECKING:
+    import psycopg
+
+    from hl_pipeline.ops.dagster_internals import UnresolvedAssetJobDefinition
+
 _RETRIES = "2"
 _FRESH = "fresh"
 _FAILURES_KEPT = timedelta(days=30)
@@ -74,29 +61,18 @@ def fresh(warehouse: WarehouseParam, settings: SettingsParam) -> AssetCheckResul
         return look_at_lag(connection, settings)
 
 
-def look_at_lag(connection: psycopg.Connection, settings: Settings) -> AssetCheckResult:
+def look_at_lag(connection: "psycopg.Connection", settings: Settings) -> AssetCheckResult:
     """The result of the check `fresh`, which is not judged where nothing could have become late."""
+    from hl_pipeline.stages.look_for_days import expects_objects
+    from hl_pipeline.warehouse.ledger import read_newest_hour
+
     newest = read_newest_hour(connection)
-    if newest is not None and not _has_grown(connection, settings, newest.date()):
+    if newest is not None and not expects_objects(connection, settings, newest.date()):
         message = (
             f"Not judged: nothing was added to HL_NODE_DATA_URL, a directory, since it was first read ({settings.node_data_url})."
         )
         return AssetCheckResult(check_name=_FRESH, passed=True, description=message)
     return judge_lag(newest, datetime.now(UTC), settings.max_lag_hours)
-
-
-def _has_grown(connection: psycopg.Connection, settings: Settings, newest: date) -> bool:
-    """Whether objects may be expected: of a bucket always; of a directory once it got one after the first was fetched. A sample
-    or a copy of some days gets none; that of a node does, and is late when the node stands still.
-    """
-    if settings.node_data_url.startswith("s3://"):
-        return True
-    bucket, _ = open_paid_bucket(BY_BLOCK.bucket, settings)
-    first_fetch = read_first_fetch(connection)
-    assert bucket is not None
-    days = {newest - _DAY, newest, newest + _DAY, *_last_days(datetime.now(UTC).date())}
-    objects = [item for day in days for item in list_hours(bucket, BY_BLOCK.name, day).values()]
-    return first_fetch is not None and any(item.modified > first_fetch for item in objects)
 
 
 def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> AssetCheckResult:
@@ -110,7 +86,7 @@ def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> A
     )
 
 
-def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list[SensorDefinition]:
+def build_sensors(settings: Settings, job: "UnresolvedAssetJobDefinition") -> list[SensorDefinition]:
     """The sensors of both buckets; that of the statuses only where there is a bucket."""
 
     @sensor(
@@ -121,6 +97,8 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         description="A run for each of the last days that has new or changed objects of fills.",
     )
     def node_data_objects(context: SensorEvaluationContext, warehouse: WarehouseParam) -> SensorResult | SkipReason:
+        from hl_pipeline.stages.look_for_days import look_for_fills
+
         today = datetime.now(UTC).date()
         with warehouse.connect("hl sensor") as connection:
             try:
@@ -142,6 +120,8 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
         description="A run of the TWAPs for each of the last days that has new or changed objects of statuses.",
     )
     def twap_data_objects(context: SensorEvaluationContext, warehouse: WarehouseParam) -> SensorResult | SkipReason:
+        from hl_pipeline.stages.look_for_days import look_for_statuses
+
         today = datetime.now(UTC).date()
         with warehouse.connect("hl sensor") as connection:
             try:
@@ -154,7 +134,7 @@ def build_sensors(settings: Settings, job: UnresolvedAssetJobDefinition) -> list
     return [node_data_objects, twap_data_objects] if settings_of(TWAP_STATUSES.bucket, settings).is_set else [node_data_objects]
 
 
-def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
+def build_schedule(settings: Settings, job: "UnresolvedAssetJobDefinition") -> ScheduleDefinition:
     """The nightly look at everything."""
 
     @schedule(
@@ -167,9 +147,12 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
         description="Lists all of both buckets; a run for each known day with new or changed objects, one that failed, or lags.",
     )
     def reconcile(context: ScheduleEvaluationContext, warehouse: WarehouseParam) -> list[RunRequest] | SkipReason:
+        from hl_pipeline.stages.look_for_days import look_at_everything
+
+        failed = find_failed_days(context.instance)
         with warehouse.connect("hl reconcile") as connection:
             try:
-                days, of_statuses, of_lake = look_at_everything(connection, settings, context.instance)
+                days, of_statuses, of_lake = look_at_everything(connection, settings, failed)
             except BudgetError as error:
                 return SkipReason(str(error))
         # Asked anew each night: what failed for good yesterday may work today.
@@ -180,60 +163,6 @@ def build_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sch
         return requests or SkipReason("every known day is as the buckets are")
 
     return reconcile
-
-
-def look_for_fills(connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
-    """The last days that are due, by a listing of each; one LIST a day."""
-    first = today - _DAYS_BACK * _DAY
-    bucket, _ = open_paid_bucket(BY_BLOCK.bucket, _hasty(settings))
-    assert bucket is not None
-    listings = {BY_BLOCK.name: list_dataset(bucket, BY_BLOCK, first + _DAY, today)}
-    taken = read_taken(connection, FILL_DATASETS, first, today)
-    return find_due_days(_last_days(today), listings, taken, read_loaded_fills(connection, first, today))
-
-
-def look_for_statuses(connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
-    """The same of statuses, by a listing of the keys after those of earlier days."""
-    first = today - _DAYS_BACK * _DAY
-    bucket, _ = open_paid_bucket(TWAP_STATUSES.bucket, _hasty(settings))
-    if bucket is None:
-        return []
-    listings = {TWAP_STATUSES.name: list_twap_objects(bucket, last_statuses_key_before(connection, first))}
-    taken = read_taken(connection, [TWAP_STATUSES], first - _DAY, today + _DAY)
-    return find_due_days(_last_days(today), listings, taken, read_loaded_statuses(connection, first, today))
-
-
-def _last_days(today: date) -> list[date]:
-    return [today - n * _DAY for n in range(_DAYS_BACK, -1, -1)]
-
-
-def look_at_everything(
-    connection: psycopg.Connection, settings: Settings, instance: DagsterInstance
-) -> tuple[list[Due], list[Due], list[Due]]:
-    """All days that were ever loaded, or tried, and are due; those of them of which only statuses are; and days that are to be
-    made from the lake alone: it has something of them that came from no bucket.
-    """
-    failed = find_failed_days(instance)
-    alone = days_of_api_alone(connection)
-    loaded = {day: of for day, of in read_loaded_fills(connection, date.min, date.max).items() if day not in alone}
-    known = sorted({*loaded, *failed})
-    due: dict[date, Due] = {}
-    if known:
-        first, last = known[0], known[-1] + _DAY
-        bucket, _ = open_paid_bucket(BY_BLOCK.bucket, settings)
-        assert bucket is not None
-        listings = {
-            source.name: list_dataset(bucket, source, first, last) for source in FILL_DATASETS if source.first.date() <= last
-        }
-        taken = read_taken(connection, FILL_DATASETS, first, last)
-        due = {day.day: day for day in find_due_days(known, listings, taken, loaded)}
-    of_lake: dict[date, Due] = {}
-    lagging = dict.fromkeys(_days_due_since(connection, settings), "what it lacks has become due")
-    lagging |= dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
-    for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **read_dirty(connection)}.items():
-        (due if day in loaded or day in failed else of_lake).setdefault(day, Due(day, why, "again"))
-    statuses = [day for day in _due_statuses_of_all(connection, settings, alone) if day.day not in due]
-    return [due[day] for day in sorted(due)], statuses, [of_lake[day] for day in sorted(of_lake)]
 
 
 def find_failed_days(instance: DagsterInstance) -> set[date]:
@@ -254,27 +183,6 @@ def find_failed_days(instance: DagsterInstance) -> set[date]:
 
 def _reads_no_bucket(run: DagsterRun) -> bool:
     return bool(run.asset_selection) and not {raw_fills.key, raw_twap_statuses.key} & {*(run.asset_selection or ())}
-
-
-def _days_due_since(connection: psycopg.Connection, settings: Settings) -> list[date]:
-    """The days that were pending when they were loaded and are not any more, though nothing of them has come."""
-    now = datetime.now(UTC)
-    fills_lag, statuses_lag = (settings_of(name, settings).publish_lag for name in (BY_BLOCK.bucket, TWAP_STATUSES.bucket))
-    return read_pending_days(connection, last_due_day(now, fills_lag), last_due_day(now, statuses_lag, hours_after=0))
-
-
-def _due_statuses_of_all(connection: psycopg.Connection, settings: Settings, alone: set[date]) -> list[Due]:
-    loaded = {day: of for day, of in read_loaded_statuses(connection, date.min, date.max).items() if day not in alone}
-    bucket, _ = open_paid_bucket(TWAP_STATUSES.bucket, settings)
-    if not loaded or bucket is None:
-        return []
-    taken = read_taken(connection, [TWAP_STATUSES], date.min, date.max)
-    return find_due_days(loaded, {TWAP_STATUSES.name: list_twap_objects(bucket)}, taken, loaded)
-
-
-def _hasty(settings: Settings) -> Settings:
-    """A tick comes again soon: it does not wait long for a bucket that fails."""
-    return settings.model_copy(update={"s3_attempts": min(settings.s3_attempts, 2)})
 
 
 def _requests(due: Iterable[Due], instance: DagsterInstance, started_by: str, suffix: str = "", **given: Any) -> list[RunRequest]:

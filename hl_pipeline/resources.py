@@ -6,15 +6,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import psycopg
 from dagster import ResourceParam
 
 from hl_pipeline.domain.checks import StageResult
 from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.connect import connect, find_database_url
-from hl_pipeline.warehouse.migrate import migrate
+
+if TYPE_CHECKING:
+    import psycopg
 
 _Result = TypeVar("_Result")
 
@@ -28,6 +28,8 @@ class Warehouse:
     @contextmanager
     def connect(self, application: str) -> Generator[psycopg.Connection]:
         """A connection to the migrated database. Raises NoDatabaseError."""
+        from hl_pipeline.warehouse.connect import connect, find_database_url
+
         url = find_database_url(self.settings)
         _migrate_once(url)
         with connect(url, application) as connection:
@@ -55,4 +57,6 @@ ResultsParam = ResourceParam[StageResults]
 @cache
 def _migrate_once(url: str) -> None:
     """Each asset of a run asks for a connection; that nothing is to be migrated takes 50 ms to find out."""
+    from hl_pipeline.warehouse.migrate import migrate
+
     migrate(url)

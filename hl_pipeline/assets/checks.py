@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dagster import (
     AssetCheckResult,
@@ -11,8 +12,10 @@ from dagster import (
 )
 
 from hl_pipeline.domain.checks import Check
-from hl_pipeline.stages.fetch import FetchResult
-from hl_pipeline.stages.raw_tables import Meta
+
+if TYPE_CHECKING:
+    from hl_pipeline.stages.fetch import FetchResult
+    from hl_pipeline.stages.raw_tables import Meta
 
 
 def describe_fetched(result: FetchResult[Meta], own: Sequence[Meta]) -> dict[str, int | float]:

@@ -1,15 +1,17 @@
 """`fills`: every fill of a UTC day once, from the objects in the lake to `fills/date=D/` and to hl.fills."""
 
 from datetime import date
+from typing import TYPE_CHECKING
 
 from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, report, table_metadata
 from hl_pipeline.assets.raw_fills import raw_fills
-from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
-from hl_pipeline.stages.load_fills import LoadedFills, load_fills
+
+if TYPE_CHECKING:
+    from hl_pipeline.stages.load_fills import LoadedFills
 
 _CHECKS = {
     "key_unique": "No fill is there twice by (time, coin, wallet, side, tid), and no repeat that was left out differs from it.",
@@ -38,13 +40,16 @@ def fills(
     PostgreSQL by day. Fills that `raw_api_fills` brought of the day are among them: a shard of wallets may have fills of any day,
     and `hl.dirty_days` says which days are to be loaded again.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.load_fills import load_fills
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl fills") as connection:
         loaded = load_fills(day, open_lake(settings.lake), connection, settings)
     return report(results, "fills", loaded, loaded.rows, _describe(loaded))
 
 
-def _describe(loaded: LoadedFills) -> dict[str, int | float | str]:
+def _describe(loaded: "LoadedFills") -> dict[str, int | float | str]:
     day, verdict = loaded.day, loaded.verdict
     of_source = {f"rows_from_{source}": rows for source, rows in day.rows_of_source.items()}
     return {

@@ -2,16 +2,17 @@
 `raw_api_twap_history`: what it has of their TWAPs.
 """
 
+from typing import TYPE_CHECKING
+
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field
 
 from hl_pipeline.assets.metadata import OWNERS, check_of_shard, lake_metadata, report, status_lake_metadata
-from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import SHARDS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
-from hl_pipeline.sources.open import open_info_api
-from hl_pipeline.stages.fetch_shards import WalletSelection, fetch_histories, fetch_shard
-from hl_pipeline.warehouse.info_weight import InfoWeight
+
+if TYPE_CHECKING:
+    from hl_pipeline.stages.fetch_shards import WalletSelection
 
 _CHECKS = {
     "wallets_answered": "The API answered for every wallet of the shard.",
@@ -30,7 +31,9 @@ class ShardConfig(Config):
     limit: int = Field(default=0, ge=0, description="At most so many; 0: all.")
     discover: bool = Field(default=True, description="Whether wallets of hl.user_stats that are not known yet are noted before.")
 
-    def select(self) -> WalletSelection:
+    def select(self) -> "WalletSelection":
+        from hl_pipeline.stages.fetch_shards import WalletSelection
+
         return WalletSelection(tuple(self.wallets), self.limit, self.discover)
 
 
@@ -55,6 +58,11 @@ def raw_api_fills(
     What the info API has of each wallet of the shard from HL_BACKFILL_FROM to HL_BACKFILL_TO, its TWAPs' slices included, into
     the lake by the day of the event. A wallet that was asked to its end is not asked again; a run that was killed goes on.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.sources.open import open_info_api
+    from hl_pipeline.stages.fetch_shards import fetch_shard
+    from hl_pipeline.warehouse.info_weight import InfoWeight
+
     with warehouse.connect("hl raw_api_fills") as connection:
         api, lake = open_info_api(settings, InfoWeight(settings)), open_lake(settings.lake)
         fetched = fetch_shard(context.partition_key, config.select(), api, lake, connection, settings)
@@ -97,6 +105,11 @@ def raw_api_twap_history(
     What the info API still has of the TWAPs of each wallet of the shard, into the lake by the day of the event; times are whole
     seconds. A status without the id of its TWAP has that of the one that its wallet placed in its coin at its time.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.sources.open import open_info_api
+    from hl_pipeline.stages.fetch_shards import fetch_histories
+    from hl_pipeline.warehouse.info_weight import InfoWeight
+
     with warehouse.connect("hl raw_api_twap_history") as connection:
         api, lake = open_info_api(settings, InfoWeight(settings)), open_lake(settings.lake)
         fetched = fetch_histories(context.partition_key, config.select(), api, lake, connection)

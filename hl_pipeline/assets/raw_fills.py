@@ -4,16 +4,17 @@ What becomes of their rows is the matter of `fills`.
 """
 
 from datetime import date
+from typing import TYPE_CHECKING
 
 from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.checks import describe_fetched
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, lake_metadata, report
-from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
-from hl_pipeline.stages.disk_space import bytes_on_disk
-from hl_pipeline.stages.fetch_day import FetchedFills, fetch_fills
+
+if TYPE_CHECKING:
+    from hl_pipeline.stages.fetch_day import FetchedFills
 
 _CHECKS = {
     "hours_present": "Every object that the day wants is in the lake.",
@@ -38,6 +39,9 @@ def raw_fills(
     The fills of the day's hours and of the hour after as the bucket has them, each object a file in the lake, lossless. An
     object that the lake has is not downloaded again; what cannot be read of one is quarantined beside it.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.fetch_day import fetch_fills
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl raw_fills") as connection:
         fetched = fetch_fills(day, open_lake(settings.lake), connection, settings, context.run.run_id)
@@ -45,7 +49,9 @@ def raw_fills(
     return report(results, "raw_fills", fetched, rows, _describe(fetched))
 
 
-def _describe(fetched: FetchedFills) -> dict[str, int | float | str]:
+def _describe(fetched: "FetchedFills") -> dict[str, int | float | str]:
+    from hl_pipeline.stages.disk_space import bytes_on_disk
+
     result, verdict = fetched.result, fetched.verdict
     blocks = [number for meta in result.objects for number in (meta.first_block, meta.last_block) if number is not None]
     return {

@@ -6,10 +6,8 @@ from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, ass
 
 from hl_pipeline.assets.checks import describe_fetched
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, report, status_lake_metadata
-from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
-from hl_pipeline.stages.fetch_day import fetch_statuses
 
 _RAW_CHECKS = {
     "objects_present": "The day has objects, or all of its hours; none of them could not be had or read.",
@@ -37,6 +35,9 @@ def raw_twap_statuses(
     The objects with the day, or a day beside it, in their key (events at an edge may stand in the neighbour's), each a file in
     the lake, lossless. An object that the lake has is not downloaded again; what cannot be read is quarantined beside it.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.fetch_day import fetch_statuses
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl raw_twap_statuses") as connection:
         fetched = fetch_statuses(day, open_lake(settings.lake), connection, settings, context.run.run_id)

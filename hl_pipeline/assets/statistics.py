@@ -1,16 +1,19 @@
 """`candles`, `daily_stats`, `user_stats`: what follows from a day's fills in the lake, each a table of PostgreSQL."""
 
 from datetime import date
+from typing import TYPE_CHECKING
 
-import polars as pl
 from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, report, table_metadata
-from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
-from hl_pipeline.stages.derive import DAILY, USER, DayStatistics, make_candles_of_day, make_statistics_of_day
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hl_pipeline.stages.derive import DayStatistics
 
 _GROUP = "statistics"
 _ACCOUNTED = "Every fill of the day stands in one of the rows: their counts add up to what was loaded."
@@ -32,6 +35,9 @@ def candles(
 
     Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.derive import make_candles_of_day
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl candles") as connection:
         made = make_candles_of_day(day, open_lake(settings.lake), connection)
@@ -54,6 +60,11 @@ def daily_stats(
 
     What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart.
     """
+    import polars as pl
+
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.derive import DAILY, make_statistics_of_day
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl daily_stats") as connection:
         made = make_statistics_of_day(day, open_lake(settings.lake), connection, DAILY)
@@ -81,6 +92,9 @@ def user_stats(
 
     What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.derive import USER, make_statistics_of_day
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl user_stats") as connection:
         made = make_statistics_of_day(day, open_lake(settings.lake), connection, USER)
@@ -88,8 +102,10 @@ def user_stats(
     return report(results, "user_stats", made, made.rows.height, _describe(made, columns))
 
 
-def _describe(made: DayStatistics, columns: dict[str, pl.Series]) -> dict[str, int | float | str]:
+def _describe(made: "DayStatistics", columns: "dict[str, pl.Series]") -> dict[str, int | float | str]:
     """The sums of columns, for plots, to two digits, without columns that are not known of all rows; the table has exact ones."""
+    import polars as pl
+
     sums = {name: column.cast(pl.Float64).sum() for name, column in columns.items() if not column.null_count()}
     figures: dict[str, int | float | str] = {name: round(float(total), 2) for name, total in sums.items()}
     return figures | ({"fills_beside_market": made.outside_market} if made.outside_market else {})

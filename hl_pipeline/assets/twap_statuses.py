@@ -6,10 +6,8 @@ from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, report, table_metadata
 from hl_pipeline.assets.raw_twap_statuses import GROUP, raw_twap_statuses
-from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
-from hl_pipeline.stages.load_statuses import load_statuses_day
 
 _CHECKS = {
     "key_unique": "No repeat of an event that was left out says other things of it.",
@@ -36,6 +34,9 @@ def twap_statuses(
     have executed. An event that two objects have is there once, with the finest time. What `raw_api_twap_history` brought of the
     day is among them.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.load_statuses import load_statuses_day
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl twap_statuses") as connection:
         loaded = load_statuses_day(day, open_lake(settings.lake), connection, settings)

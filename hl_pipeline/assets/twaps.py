@@ -8,10 +8,8 @@ from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, report, table_metadata
 from hl_pipeline.assets.statistics import candles
 from hl_pipeline.assets.twap_statuses import twap_statuses
-from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
-from hl_pipeline.stages.make_twaps import make_twaps_of_day
 
 _CHECKS = {
     "fills_are_what_was_reported": "Of each TWAP that ended on the day the slices add up to the size that its last status says.",
@@ -36,6 +34,9 @@ def twaps(
     Every TWAP that the day has to do with is made again from all of its days: its statuses and its slices beside each other,
     its average price against the market's meanwhile, its pace, fees and profit, and a verdict.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.make_twaps import make_twaps_of_day
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl twaps") as connection:
         made = make_twaps_of_day(day, open_lake(settings.lake), connection)

@@ -15,11 +15,8 @@ from hl_pipeline.assets.raw_api import raw_api_fills, raw_api_twap_history
 from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.domain.whole_days import VERDICT_TAG
-from hl_pipeline.lake.store import open_lake
 from hl_pipeline.partitions import DAYS, SHARDS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
-from hl_pipeline.stages.judge import judge_loaded_day
-from hl_pipeline.stages.judge_shards import judge_shard
 
 RETRY_OF_STEPS_TAG = "dagster/retry_on_asset_or_op_failure"
 
@@ -43,6 +40,9 @@ def whole_days(
     logs` says what, and so does the metadata `explanation` of `fills`. Materialize the day again once the bucket has it, or
     acknowledge it (`hl acknowledge`) and materialize `whole_days` alone.
     """
+    from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.judge import judge_loaded_day
+
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl whole_days") as connection:
         judged = judge_loaded_day(day, open_lake(settings.lake), connection, settings)
@@ -70,6 +70,8 @@ def whole_shards(context: AssetExecutionContext, warehouse: WarehouseParam, resu
     Green: the info API answered for every wallet (of `truncated` ones it has more than it gives). Grey: some were not asked yet.
     Red: a wallet failed; `View logs` names it and says why. Materialize the shard again: only what failed is asked again.
     """
+    from hl_pipeline.stages.judge_shards import judge_shard
+
     with warehouse.connect("hl whole_shards") as connection:
         judged = judge_shard(context.partition_key, connection)
     results.by_asset["whole_shards"] = judged

@@ -64,7 +64,7 @@ def _make_sample(settings: Settings, first: date | None) -> list[date]:
     from hl_pipeline.domain.datasets import BY_BLOCK
     from hl_pipeline.domain.due_days import last_due_day
     from hl_pipeline.sample.generate import write_sample
-    from hl_pipeline.sources.open import settings_of
+    from hl_pipeline.sources.bucket_settings import settings_of
 
     if days := days_of_sample(Path(settings.node_data_url)):
         if first not in (None, days[0]):

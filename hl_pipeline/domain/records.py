@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
-
-import polars as pl
+from typing import TYPE_CHECKING, Literal
 
 from hl_pipeline.domain.datasets import API_FILLS, TWAP_STATUSES
 from hl_pipeline.domain.object_keys import hour_in_name
-from hl_pipeline.formats.fills import BadLine
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hl_pipeline.formats.fills import BadLine
 
 ObjectVersion = tuple[str, str, int]
 """An object as it was read: its key, its ETag, the version of the parser."""

@@ -5,14 +5,16 @@ schedules it deletes by age (`retention` in dagster.yaml).
 """
 
 import logging
+from typing import TYPE_CHECKING
 
-import psycopg
 from dagster import DagsterInstance, DefaultScheduleStatus, OpExecutionContext, ScheduleDefinition, job, op
 
 from hl_pipeline.events import emit
 from hl_pipeline.resources import SettingsParam
 from hl_pipeline.settings import Settings, variable
-from hl_pipeline.warehouse.connect import connect, find_dagster_url
+
+if TYPE_CHECKING:
+    import psycopg
 
 _log = logging.getLogger(__name__)
 # Named, not "all others": a kind of event that Dagster comes to need one day is not deleted. Why a run or a step failed is kept.
@@ -65,7 +67,7 @@ WHERE r.run_id = c.run_id
 """
 
 
-def thin_runs(instance: DagsterInstance, connection: psycopg.Connection, keep_days: int) -> dict[str, int]:
+def thin_runs(instance: DagsterInstance, connection: "psycopg.Connection", keep_days: int) -> dict[str, int]:
     """Delete the log lines, steps and output of runs that ended more than `keep_days` ago; how many events by run.
 
     The run, when it began and how it ended stay, and of each asset and day the newest materialization and check results with
@@ -85,6 +87,8 @@ def thin_old_runs(context: OpExecutionContext, settings: SettingsParam) -> None:
     if settings.runs_keep_days is None:
         context.log.info(f"{variable('runs_keep_days')} is not set: nothing is deleted")
         return
+    from hl_pipeline.warehouse.connect import connect, find_dagster_url
+
     with connect(find_dagster_url(settings), "hl thin runs") as connection:
         thin_runs(context.instance, connection, settings.runs_keep_days)
 

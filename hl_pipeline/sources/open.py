@@ -1,41 +1,13 @@
-"""Open what the settings name: the buckets, the info API; and what else they say of a bucket."""
+"""Open what the settings name: the buckets, the info API."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from datetime import timedelta
-from decimal import Decimal
 
 from hl_pipeline.domain.budgets import Meter, WeightBudget
 from hl_pipeline.domain.datasets import BucketName
 from hl_pipeline.settings import NONE, Settings, variable
+from hl_pipeline.sources.bucket_settings import settings_of
 from hl_pipeline.sources.buckets import Bucket, open_bucket
 from hl_pipeline.sources.info import InfoApi, InfoError
-
-
-@dataclass(frozen=True, slots=True)
-class BucketSettings:
-    """What the settings say of a bucket: its URL, which may be `none` where people can do without it (`is_set` is false then);
-    USD for a GB of it; how long after the end of its hour or day an object is due; whether each request says that we pay for it.
-    """
-
-    url: str
-    region: str
-    price_per_gb: Decimal
-    publish_lag: timedelta
-    requester_pays: bool
-    is_set: bool = True
-
-
-def settings_of(bucket: BucketName, settings: Settings) -> BucketSettings:
-    """The settings of one bucket."""
-    if bucket == "node_data":
-        lag = timedelta(hours=settings.publish_lag_hours)
-        pays = settings.node_data_requester_pays
-        return BucketSettings(settings.node_data_url, settings.node_data_region, settings.node_data_price_per_gb, lag, pays)
-    lag = timedelta(hours=settings.twap_publish_lag_hours)
-    url, pays = settings.twap_data_url, settings.twap_data_requester_pays
-    return BucketSettings(url, settings.twap_data_region, settings.twap_data_price_per_gb, lag, pays, is_set=url != NONE)
 
 
 def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Bucket | None:

@@ -12,8 +12,8 @@ from hl_pipeline.domain.records import StoredObject
 from hl_pipeline.domain.wanted_objects import Listing
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.settings import Settings
+from hl_pipeline.sources.bucket_settings import settings_of
 from hl_pipeline.sources.buckets import list_dataset
-from hl_pipeline.sources.open import settings_of
 from hl_pipeline.stages.paid_buckets import open_paid_bucket, open_paid_buckets
 from hl_pipeline.stages.raw_tables import RAW_FILLS, RAW_TWAP_STATUSES
 

@@ -17,7 +17,7 @@ from hl_pipeline.domain.whole_days import WholeDay, judge_whole_day
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import list_status_objects
 from hl_pipeline.settings import Settings
-from hl_pipeline.sources.open import settings_of
+from hl_pipeline.sources.bucket_settings import settings_of
 from hl_pipeline.stages.raw_tables import RAW_FILLS, ObjectTable
 from hl_pipeline.warehouse.coverage import read_acknowledged, record_hours, record_status_hours
 from hl_pipeline.warehouse.fills_days import describe_doubts

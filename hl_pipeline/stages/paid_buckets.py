@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hl_pipeline.domain.datasets import BUCKETS, DATASETS, BucketName
 from hl_pipeline.settings import Settings
+from hl_pipeline.sources.bucket_settings import settings_of
 from hl_pipeline.sources.buckets import Bucket
-from hl_pipeline.sources.open import open_named_bucket, settings_of
+from hl_pipeline.sources.open import open_named_bucket
 from hl_pipeline.warehouse.spending import Prices, Spending, find_prices
 
 

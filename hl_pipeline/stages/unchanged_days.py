@@ -14,8 +14,8 @@ from hl_pipeline.domain.records import ObjectMeta, StatusObject
 from hl_pipeline.domain.wanted_objects import Listing, wanted_dates, wanted_objects
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import Settings
+from hl_pipeline.sources.bucket_settings import settings_of
 from hl_pipeline.sources.buckets import list_dataset
-from hl_pipeline.sources.open import settings_of
 from hl_pipeline.stages.paid_buckets import open_paid_buckets
 from hl_pipeline.stages.raw_tables import table_of
 from hl_pipeline.warehouse.ledger import read_reset

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from dagster import DagsterInstance
 
-from hl_pipeline.automation import look_at_everything, look_for_fills
+from hl_pipeline.automation import find_failed_days
 from hl_pipeline.domain.datasets import BY_BLOCK
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import NONE, Settings
 from hl_pipeline.stages.fetch import fetch_day
+from hl_pipeline.stages.look_for_days import look_at_everything, look_for_fills
 from hl_pipeline.stages.raw_tables import RAW_FILLS
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.migrate import migrate
@@ -95,7 +96,7 @@ def measure_looks() -> dict[str, float]:
         began = time.perf_counter()
         assert look_for_fills(connection, settings, today) == []
         looked = time.perf_counter()
-        assert look_at_everything(connection, settings, instance) == ([], [], [])
+        assert look_at_everything(connection, settings, find_failed_days(instance)) == ([], [], [])
         ended = time.perf_counter()
         [(requests,)] = connection.execute("SELECT count(*) FROM hl.s3_requests").fetchall()
     return {"a sensor's look, seconds": looked - began, "the nightly look, seconds": ended - looked, "LISTs of both": requests}
