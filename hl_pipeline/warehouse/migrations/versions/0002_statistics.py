@@ -4,6 +4,7 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+REWRITES = ("hl.fills",)
 
 UPGRADE = """
 CREATE TEMP TABLE renumbered ON COMMIT DROP AS
