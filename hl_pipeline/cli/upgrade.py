@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from hl_pipeline.warehouse.outdated_days import OutdatedDay
 
 # Measured on two cores (docs/operations.md).
-_ROWS_REWRITTEN_A_SECOND = 60_000
+_ROWS_REWRITTEN_A_SECOND = 30_000
 _ROWS_MADE_A_SECOND = 100_000
-_SECONDS_A_DAY = 2.0
+_SECONDS_A_DAY = 3.5
 _FIRST_RELEASE = "0010"
 """The schema of 0.1.0: of days that are older than that nothing is said before it is migrated."""
 
