@@ -1,5 +1,5 @@
-"""Migrations on data: each step down and up again keeps every row that both schemas can hold, and gives the schema that was. Dumps
-of released versions become the schema of today; a killed migration leaves nothing behind; several at once do it once.
+"""Migrations on data: each step down and up again keeps every row that both schemas can hold, and gives the schema that was.
+Dumps of released versions become the schema of today; a killed migration leaves nothing behind; several at once do it once.
 """
 
 from __future__ import annotations
