@@ -38,7 +38,7 @@ class _Plan:
 
     revision: str | None
     migrations: list[Migration]
-    dagster: tuple[str | None, str | None]
+    dagster: tuple[str, str]
     days: list[OutdatedDay]
     lost: list[OutdatedDay]
     rows: int

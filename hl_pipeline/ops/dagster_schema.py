@@ -5,11 +5,11 @@ from __future__ import annotations
 from dagster import DagsterInstance
 
 
-def read_dagster_revisions() -> tuple[str | None, str | None]:
+def read_dagster_revisions() -> tuple[str, str]:
     """The revision that Dagster's tables have, and the one that the installed Dagster works with. Makes the tables if need be."""
     with DagsterInstance.get() as instance:
         found, wanted = instance.run_storage.alembic_version() or (None, None)
-        return found, wanted
+        return str(found), str(wanted)
 
 
 def upgrade_dagster() -> None:

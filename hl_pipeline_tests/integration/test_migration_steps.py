@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -39,7 +40,7 @@ WHERE relnamespace = 'hl'::regnamespace AND relkind IN ('r', 'p') AND NOT relisp
 GROUP BY 1
 """
 # What the schema before cannot hold: rows of the info API, objects of statuses; that a TWAP has not begun.
-_ROWS_KEPT = {
+_ROWS_KEPT: dict[tuple[str, str], LiteralString] = {
     ("0010", "fills"): "object_id < 4000000",
     ("0010", "fills_day_objects"): "object_id < 4000000",
     ("0010", "s3_ingest_log"): "source <> 'api_fills'",
@@ -70,7 +71,7 @@ def _columns(connection: psycopg.Connection) -> dict[str, list[str]]:
 
 
 def _digest(
-    connection: psycopg.Connection, columns: dict[str, list[str]], where: dict[str, str]
+    connection: psycopg.Connection, columns: dict[str, list[str]], where: dict[str, LiteralString]
 ) -> dict[str, tuple[int, int | None]]:
     """Of each table how many rows it has, and a sum over their values, whatever their order."""
     found: dict[str, tuple[int, int | None]] = {}
@@ -130,7 +131,7 @@ def test_each_step_down_and_up_keeps_the_rows_and_the_schema(
     with psycopg.connect(url, autocommit=True, options="-c timezone=UTC") as connection:
         assert connection.execute("SELECT count(*) > 0 FROM hl.fills").fetchone() == (True,)
         for older, newer in reversed(list(pairwise(_REVISIONS))):
-            where = {table: kept for (step, table), kept in _ROWS_KEPT.items() if step == newer}
+            where: dict[str, LiteralString] = {table: kept for (step, table), kept in _ROWS_KEPT.items() if step == newer}
             shared = _shared(fresh[older], fresh[newer], newer)
             rows = _digest(connection, shared, where)
             for revision, down in ((older, True), (newer, False), (older, True)):
