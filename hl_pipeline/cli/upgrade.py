@@ -121,7 +121,7 @@ def _count_rows(connection: psycopg.Connection) -> int:
 def _print_plan(plan: _Plan) -> None:
     from hl_pipeline.warehouse.outdated_days import count_by_reason
 
-    if not plan.has_work:
+    if not plan.has_work and not plan.lost:
         console.print(f"nothing to do: the schema is at migration {plan.revision}, as this version needs it", highlight=False)
     for one in plan.migrations:
         rewriting = "".join(f" [yellow](writes every row of {table} anew)[/]" for table in one.rewrites) if plan.rows else ""

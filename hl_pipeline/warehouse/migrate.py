@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,10 +20,12 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from hl_pipeline.events import emit
 from hl_pipeline.warehouse.connect import connect, pin_session
 from hl_pipeline.warehouse.locks import Lock
 from hl_pipeline.warehouse.urls import hide_password, url_for_sqlalchemy
 
+_log = logging.getLogger(__name__)
 _LOCK_SECONDS = 30
 _EXISTS = "SELECT to_regclass('hl.alembic_version') IS NOT NULL"
 _REVISION = """
@@ -88,7 +91,8 @@ def ensure_schema(url: str) -> None:
             f"the schema of {hide_password(url)} (migration {revision}) is older than hl-pipeline {version('hl-pipeline')}, "
             f"which needs {newest_revision()}; to bring it up takes a while ({found}): run `hl upgrade`, which says how long"
         )
-    migrate(url)
+    for number in migrate(url):
+        emit(_log, "schema_migrated", migration=number)
 
 
 def migrate(url: str, revision: str = "head", *, down: bool = False, done: Callable[[str], None] = lambda _: None) -> list[str]:

@@ -84,6 +84,10 @@ def test_what_it_will_do_is_said_and_nothing_is_done_with_dry_run_or_without_a_y
         # Three days have a TWAP that never began; five have rows of S3 in hl.fills; five have wallets with fees.
         assert re.search(r" 3 hl.twaps .* 5 hl.fills .* 5 hl.user_stats .*fees_in_quote", _words(done)), done.stdout
         assert "estimated time: about" in done.stdout
+    without = run_in_process(
+        old.directory, {**old.environment, "HL_LAKE_URL": str(old.directory / "empty")}, "upgrade", "--dry-run"
+    )
+    assert "7 days, 2024-11-03 to 2025-09-03, cannot be made again, since the lake has nothing of them" in _words(without)
     assert _ask(old.database, _REVISION) == [["0010"]]
 
 
@@ -195,6 +199,24 @@ def test_a_schema_whose_rows_must_be_written_anew_asks_for_hl_upgrade(world: Wor
     done = hl("upgrade", "--schema-only", "--yes")
     assert done.returncode == 0, done.stderr
     assert "(writes every row of hl.fills anew)" in done.stdout
+    assert _ask(world.database_url, _REVISION) == [[newest_revision()]]
+
+
+def test_a_table_that_is_in_use_is_waited_for_a_while_and_then_named(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(world.database_url, "0010", down=True)
+    monkeypatch.setattr("hl_pipeline.warehouse.migrate._LOCK_SECONDS", 1)
+    with closing(psycopg.connect(world.database_url)) as reader:
+        reader.execute("SELECT FROM hl.fills LIMIT 1")
+        for words in (("status",), ("upgrade", "--yes")):
+            refused = run_in_process(tmp_path, world.environment, *words)
+            assert refused.returncode == 1
+            # PostgreSQL's words, and ours.
+            assert "canceling statement due to lock timeout" in refused.stderr
+            assert "end the runs and queries that use it" in refused.stderr
+    assert _ask(world.database_url, _REVISION) == [["0010"]]
+    assert run_in_process(tmp_path, world.environment, "upgrade", "--yes").returncode == 0
     assert _ask(world.database_url, _REVISION) == [[newest_revision()]]
 
 
