@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Measured on two cores (docs/operations.md).
 _ROWS_REWRITTEN_A_SECOND = 30_000
-_ROWS_MADE_A_SECOND = 100_000
+_ROWS_MADE_A_SECOND = 40_000
 _SECONDS_A_DAY = 3.5
 _FIRST_RELEASE = "0010"
 """The schema of 0.1.0: of days that are older than that nothing is said before it is migrated."""
