@@ -101,8 +101,9 @@ def make_units(code: Path = _CODE) -> dict[str, str]:
             "hl.service",
             "hl-pipeline: PostgreSQL, the Dagster UI, its daemon and the REST API",
             f"{code}/.venv/bin/hl up",
-            # After a crash PostgreSQL first recovers, for up to five minutes.
-            "Type=notify\nNotifyAccess=main\nTimeoutStartSec=10min\nWatchdogSec=2min",
+            "Type=notify\nNotifyAccess=main\n"
+            "# After a crash PostgreSQL first recovers, for up to five minutes.\n"
+            "TimeoutStartSec=10min\nWatchdogSec=6min",
             stop="2min",
         ),
         "hl-webserver.service": _unit(
