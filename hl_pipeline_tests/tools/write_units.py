@@ -18,7 +18,7 @@ _HOME = "/var/lib/hl"
 _SETTINGS = "/etc/hl-pipeline/hl.env"
 _PORTS = (3000, 8000)
 
-# What the program does without (docs/operations.md: what was tried). Not MemoryDenyWriteExecute=: PostgreSQL compiles expressions.
+# What the program does without; what was tried stands in docs/operations.md. PostgreSQL compiles: no MemoryDenyWriteExecute=.
 _HARDENING = """
 NoNewPrivileges=yes
 CapabilityBoundingSet=
