@@ -5,11 +5,12 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
 PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
-SYSTEM_PACKAGES := chromium
+# A browser, and what looks at the units of systemd.
+SYSTEM_PACKAGES := chromium systemd
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint quick types all-types unit test all-tests test-system reliability bench bench-full pictures
+.PHONY: setup system-packages demo up check lint quick types all-types unit test all-tests test-system reliability bench bench-full units pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -79,8 +80,14 @@ bench-full: setup
 
 # What a level needs of the machine beyond Python; nothing is installed that is there already.
 system-packages:
-	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	@for name in chromium chromium-browser google-chrome; do \
+		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && exit 0; \
+	done; \
 	apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
+
+# The units of deploy/systemd, from the commands of `hl up`.
+units: setup
+	$(BIN)/python -m hl_pipeline_tests.tools.write_units
 
 # The README's pictures, from the real UI in Chromium.
 pictures: setup system-packages

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api.database import make_export_pool, make_pool
+from api.database import make_export_pool, make_pool, read_version
 from api.metrics import count_requests, make_metrics
 from api.openapi import serve_openapi
 from api.parameters import refuse_repeated
@@ -36,7 +36,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app = FastAPIOffline(
         title="hl-pipeline",
         description=_DESCRIPTION,
-        version=service.read_version(),
+        version=read_version(),
         redoc_url=None,
         lifespan=lifespan,
     )

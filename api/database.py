@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
 
 import orjson
-from psycopg import AsyncConnection, OperationalError, adapters
+from psycopg import AsyncConnection, OperationalError, adapters, errors
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.types.array import ArrayLoader
@@ -18,7 +20,6 @@ from psycopg_pool import AsyncConnectionPool
 
 from api.settings import ApiSettings
 
-Pool = AsyncConnectionPool[AsyncConnection]
 # By the name of a type, or its number.
 _Loaders = Mapping[str | int, type[Loader]]
 
@@ -29,10 +30,22 @@ _NETWORK = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 
 _RECONNECT_SECONDS = 5.0
 _SET = "SELECT set_config(key, value, %(is_local)s) FROM pg_catalog.jsonb_each_text(%(session)s)"
 _TEXT = adapters.types["text"]
+NEWEST_SCHEMA = "0014"
+"""The newest migration of the schema that these queries know."""
+# A database that is still to be migrated has none, or a reader may not see it: then the queries tell what is missing.
+_REVISION = """
+SELECT version_num, obj_description('hl.alembic_version'::regclass, 'pg_class') FROM hl.alembic_version
+"""
 _TAKE_ROLE = """
 SELECT set_config('role', rolname, %(is_local)s) FROM pg_catalog.pg_roles
 WHERE rolname = 'hl_reader' AND pg_has_role(rolname, 'SET')
 """
+
+
+class Pool(AsyncConnectionPool[AsyncConnection]):
+    """Connections that only read. `refusal`: why it has none to give, where the database's schema is newer than the queries."""
+
+    refusal: str | None = None
 
 
 def read_sql(name: str) -> bytes:
@@ -64,6 +77,30 @@ async def explain_absence(settings: ApiSettings) -> str:
     return "no connection came free in time"
 
 
+async def _find_refusal(connection: AsyncConnection) -> str | None:
+    """Why these queries are not for the database's schema: a newer version made it. None: they are, as far as is known."""
+    try:
+        [(revision, made_by)] = await (await connection.execute(_REVISION)).fetchall()
+    except (errors.UndefinedTable, errors.InvalidSchemaName, errors.InsufficientPrivilege):
+        return None
+    if (revision or "") <= NEWEST_SCHEMA:
+        return None
+    maker = (made_by or "").removeprefix("Migrated by ") or "a newer hl-pipeline"
+    return (
+        f"the database's schema is at migration {revision}, made by {maker}; this API is of hl-pipeline {read_version()}, which "
+        f"knows migrations up to {NEWEST_SCHEMA}: start the API of the newer version"
+    )
+
+
+@cache
+def read_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("hl-pipeline")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: int, loaders: _Loaders) -> Pool:
     session = {
         "statement_timeout": str(round(timeout * 1000)),
@@ -86,6 +123,9 @@ def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: in
     }
 
     async def configure(connection: AsyncConnection) -> None:
+        pool.refusal = await _find_refusal(connection)
+        if pool.refusal:
+            raise OperationalError(pool.refusal)
         [(session_pid,)] = await (await connection.execute("SELECT pg_catalog.pg_backend_pid()")).fetchall()
         for type_name, loader in loaders.items():
             connection.adapters.register_loader(type_name, loader)
@@ -113,7 +153,7 @@ def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: in
             await pool.drain()
             raise
 
-    pool: Pool = AsyncConnectionPool(
+    pool = Pool(
         settings.url,
         kwargs={"autocommit": True, "application_name": "hl api", **_NETWORK},
         min_size=least,

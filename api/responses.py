@@ -85,7 +85,10 @@ def _on_slow(_request: Request, _error: Exception) -> Response:
     return respond({"detail": "the query took too long: ask for less between start and end, or name a wallet"}, 504)
 
 
-def _on_absent(_request: Request, error: Exception) -> Response:
+def _on_absent(request: Request, error: Exception) -> Response:
+    state = request.app.state
+    if refusal := state.pool.refusal or state.exports.refusal:
+        return respond({"detail": refusal}, 503)
     _log.warning("no answer from the database: %s", " ".join(str(error).split()))
     return respond({"detail": "the database is away or busy; try again in a moment"}, 503, _RETRY)
 

@@ -27,11 +27,11 @@ class Warehouse:
 
     @contextmanager
     def connect(self, application: str) -> Generator[psycopg.Connection]:
-        """A connection to the migrated database. Raises NoDatabaseError."""
+        """A connection to the migrated database. Raises NoDatabaseError or SchemaError."""
         from hl_pipeline.warehouse.connect import connect, find_database_url
 
         url = find_database_url(self.settings)
-        _migrate_once(url)
+        _ensure_schema_once(url)
         with connect(url, application) as connection:
             yield connection
 
@@ -55,8 +55,8 @@ ResultsParam = ResourceParam[StageResults]
 
 
 @cache
-def _migrate_once(url: str) -> None:
+def _ensure_schema_once(url: str) -> None:
     """Each asset of a run asks for a connection; that nothing is to be migrated takes 50 ms to find out."""
-    from hl_pipeline.warehouse.migrate import migrate
+    from hl_pipeline.warehouse.migrate import ensure_schema
 
-    migrate(url)
+    ensure_schema(url)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import psycopg
@@ -12,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from psycopg_pool import PoolTimeout
 
-from api.database import explain_absence, read_sql
+from api.database import explain_absence, read_sql, read_version
 from api.metrics import show
 from api.models.common import INVALID
 from api.models.service import Health, Service
@@ -24,15 +22,6 @@ router = APIRouter(tags=["Service"])
 _LAST_INGESTED = read_sql("last_ingested")
 _HEALTH_SECONDS = 1.0
 _Nothing = Annotated[Parameters, Query()]
-
-
-@cache
-def read_version() -> str:
-    """Of the installed package."""
-    try:
-        return version("hl-pipeline")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @router.get("/", response_model=Service, responses=INVALID)
@@ -74,7 +63,7 @@ async def _ask(app: FastAPI) -> tuple[str | None, tuple[Any, ...] | None]:
         async with asyncio.timeout(2 * _HEALTH_SECONDS), app.state.pool.connection(timeout=_HEALTH_SECONDS) as connection:
             return None, await (await connection.execute(_LAST_INGESTED)).fetchone()
     except PoolTimeout:
-        return await explain_absence(app.state.settings), None
+        return app.state.pool.refusal or await explain_absence(app.state.settings), None
     except TimeoutError:
         return "no answer in time", None
     except psycopg.Error as error:

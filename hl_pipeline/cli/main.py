@@ -26,6 +26,7 @@ from hl_pipeline.cli.show import show_app
 from hl_pipeline.cli.status import print_url, status
 from hl_pipeline.cli.terminal import Demo, deliver_again, errors
 from hl_pipeline.cli.up import api, up
+from hl_pipeline.cli.upgrade import upgrade
 from hl_pipeline.settings import variable
 from hl_pipeline.warehouse.urls import hide_password
 
@@ -63,7 +64,7 @@ def _with_demo(command: object) -> dict[str, object]:
 
 
 # In the order in which the help shows them.
-for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledge, status):
+for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledge, status, upgrade):
     app.command()(command)
 app.command("url")(print_url)
 app.command()(sample)

@@ -31,6 +31,7 @@ from hl_pipeline.cli.terminal import (
 from hl_pipeline.settings import Settings, variable
 from hl_pipeline.warehouse.connect import NoDatabaseError, connect
 from hl_pipeline.warehouse.dirty_days import read_dirty
+from hl_pipeline.warehouse.outdated_days import OutdatedDay, count_by_reason, read_outdated_days
 from hl_pipeline.warehouse.show_queries import Rows
 from hl_pipeline.warehouse.spending import Spent, read_spent
 from hl_pipeline.warehouse.status_queries import (
@@ -60,6 +61,7 @@ class _Found:
     download_again: list[str]
     changed_since: list[tuple[date, str]]
     failed: list[tuple[str, str]]
+    outdated: list[OutdatedDay]
     holes: set[tuple[date, str]]
 
 
@@ -122,6 +124,7 @@ def _read(connection: psycopg.Connection) -> _Found:
         download_again=sorted(key for _, key in read_reset(connection)),
         changed_since=read_stale_objects(connection),
         failed=read_failed_objects(connection),
+        outdated=read_outdated_days(connection),
         holes=read_days_with_holes(connection),
     )
 
@@ -201,6 +204,16 @@ def _print_found(found: _Found, settings: Settings, url: str) -> None:
     if found.wallets:
         states = ", ".join(f"{count:,} {state}" for state, count in found.wallets.items())
         console.print(f"wallets   asked of the info API: {states}", highlight=False)
+    _print_to_do(found)
+    if spent.requests or settings.s3_budget_usd is not None:
+        budget = "" if settings.s3_budget_usd is None else f" of ${settings.s3_budget_usd:,}"
+        console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {spent.requests:,} requests", highlight=False)
+    console.print(f"database  {hide_password(url)}: PostgreSQL {found.server_version}")
+    console.print(f"lake      {_describe_lake(settings)}")
+
+
+def _print_to_do(found: _Found) -> None:
+    """What is to be loaded, downloaded or made again, and what failed."""
     for day, reason in found.load_again.items():
         console.print(f"  [yellow]load again[/] {day}: {escape(reason)} (`{program()} ingest --dirty`)", highlight=False)
     if again := len(found.download_again):
@@ -211,11 +224,12 @@ def _print_found(found: _Found, settings: Settings, url: str) -> None:
         console.print(f"  [yellow]load again[/] {day}: {escape(key)} has come anew since", highlight=False)
     for key, error in found.failed:
         console.print(f"  [red]failed[/] {escape(key)}: {escape(error)}", highlight=False)
-    if spent.requests or settings.s3_budget_usd is not None:
-        budget = "" if settings.s3_budget_usd is None else f" of ${settings.s3_budget_usd:,}"
-        console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {spent.requests:,} requests", highlight=False)
-    console.print(f"database  {hide_password(url)}: PostgreSQL {found.server_version}")
-    console.print(f"lake      {_describe_lake(settings)}")
+    for reason, days in count_by_reason(found.outdated).items():
+        console.print(
+            f"  [yellow]made by an earlier version[/] {len(days)} days, {days[0]} to {days[-1]}: {escape(reason)} "
+            f"(`{program()} upgrade`)",
+            highlight=False,
+        )
 
 
 def print_url(

@@ -115,29 +115,30 @@ def deliver_again(lost: sys.UnraisableHookArgs) -> None:
 
 
 @contextmanager
-def open_installation(settings: Settings) -> Generator[str]:
-    """The database's URL of an installation that is up, errors said in one line."""
+def open_installation(settings: Settings, *, migrated: bool = True) -> Generator[str]:
+    """The database's URL of an installation that is up, its schema too unless not `migrated`; errors are said in one line."""
     from hl_pipeline.ops.installation import hold_installation
+    from hl_pipeline.warehouse.migrate import SchemaError
 
     check_demo(settings)
     with ExitStack() as stack:
         try:
-            url = stack.enter_context(hold_installation(settings))
-        except (NoDatabaseError, EmbeddedServerError) as error:
+            url = stack.enter_context(hold_installation(settings, migrated=migrated))
+        except (NoDatabaseError, EmbeddedServerError, SchemaError) as error:
             fail(str(error))
         except OSError as error:
             fail(f"HL_HOME ({settings.home.absolute()}): {error}")
         try:
             yield url
-        except (NoDatabaseError, EmbeddedServerError, OSError) as error:
+        except (NoDatabaseError, EmbeddedServerError, SchemaError, OSError) as error:
             fail(str(error))
 
 
 @contextmanager
-def open_existing(settings: Settings) -> Generator[str]:
+def open_existing(settings: Settings, *, migrated: bool = True) -> Generator[str]:
     """As `open_installation`, but nothing is made where nothing was: looking at an installation must not begin one."""
     check_existing(settings)
-    with open_installation(settings) as url:
+    with open_installation(settings, migrated=migrated) as url:
         yield url
 
 

@@ -14,21 +14,23 @@ from pathlib import Path
 from hl_pipeline.settings import Settings, as_environment
 from hl_pipeline.warehouse.connect import ensure_database, find_dagster_url, find_database_url
 from hl_pipeline.warehouse.embedded import hold
-from hl_pipeline.warehouse.migrate import migrate
+from hl_pipeline.warehouse.migrate import ensure_schema
 
 
 @contextmanager
-def hold_installation(settings: Settings) -> Generator[str]:
-    """The database's URL, while everything that the assets need is there; this process's environment has the settings.
+def hold_installation(settings: Settings, *, migrated: bool = True) -> Generator[str]:
+    """The database's URL, while everything that the assets need is there; this process's environment has the settings. The schema
+    is left as it is unless it is to be `migrated`.
 
-    Raises NoDatabaseError or EmbeddedServerError.
+    Raises NoDatabaseError, EmbeddedServerError or SchemaError.
     """
     with ExitStack() as stack:
         if settings.database_url is None:
             stack.enter_context(hold(settings.home))
         url = find_database_url(settings)
         ensure_database(url)
-        migrate(url)
+        if migrated:
+            ensure_schema(url)
         ensure_database(find_dagster_url(settings))
         os.environ.update(as_environment(settings))
         os.environ["DAGSTER_HOME"] = str(_dagster_home(settings))

@@ -1,30 +1,156 @@
-"""Schema migrations, by Alembic: `migrations/versions/`. One process at a time, under an advisory lock."""
+"""Schema migrations, by Alembic: `migrations/versions/`. One process at a time, by an advisory lock, all in one transaction."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from psycopg.rows import TupleRow
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from hl_pipeline.warehouse.connect import pin_session
+from hl_pipeline.events import emit
+from hl_pipeline.warehouse.connect import connect, pin_session
 from hl_pipeline.warehouse.locks import Lock
-from hl_pipeline.warehouse.urls import url_for_sqlalchemy
+from hl_pipeline.warehouse.urls import hide_password, url_for_sqlalchemy
+
+_log = logging.getLogger(__name__)
+_LOCK_SECONDS = 30
+_EXISTS = "SELECT to_regclass('hl.alembic_version') IS NOT NULL"
+_REVISION = """
+SELECT (SELECT version_num FROM hl.alembic_version), obj_description('hl.alembic_version'::regclass, 'pg_class')
+"""
+_HAS_ROWS = "SELECT EXISTS (SELECT FROM {})"
 
 
-def migrate(url: str, revision: str = "head", *, down: bool = False) -> None:
-    """Bring the schema `hl` at `url` up (or `down`) to `revision` (`base`: nothing is left). Does nothing when it is there."""
+class SchemaError(RuntimeError):
+    """This program cannot work with the schema as it is. The message names both versions and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A migration of `migrations/versions`: what it changes, in a sentence, and the large tables whose rows it writes anew."""
+
+    revision: str
+    summary: str
+    rewrites: tuple[str, ...]
+
+
+@cache
+def list_migrations() -> list[Migration]:
+    """Every migration that this version knows, the oldest first."""
+    scripts = reversed(list(ScriptDirectory.from_config(_config()).walk_revisions()))
+    return [Migration(one.revision, one.doc, getattr(one.module, "REWRITES", ())) for one in scripts]
+
+
+def newest_revision() -> str:
+    """The revision that this version works with."""
+    return list_migrations()[-1].revision
+
+
+def read_revision(connection: psycopg.Connection[TupleRow]) -> str | None:
+    """The schema's revision; None where there is no schema yet. Raises SchemaError when a newer version made it."""
+    [(exists,)] = connection.execute(_EXISTS).fetchall()
+    if not exists:
+        return None
+    [(revision, made_by)] = connection.execute(_REVISION).fetchall()
+    _refuse_newer(revision, made_by, connection.info.dbname)
+    return revision
+
+
+def pending(revision: str | None, target: str | None = None) -> list[Migration]:
+    """The migrations from `revision` up to `target` (the newest), in order. All revisions have four digits."""
+    return [one for one in list_migrations() if (revision or "") < one.revision <= (target or newest_revision())]
+
+
+def ensure_schema(url: str) -> None:
+    """Bring the schema at `url` up to date where that takes moments.
+
+    Raises SchemaError when a newer version made it, or when a large table would be written anew: that is for `hl upgrade`.
+    """
+    with connect(url, "hl migrate") as connection:
+        revision = read_revision(connection)
+        steps = pending(revision)
+        if not steps:
+            return
+        slow = {one.revision: table for one in steps for table in one.rewrites if _has_rows(connection, table)}
+    if slow:
+        found = ", ".join(f"{number} writes every row of {table} anew" for number, table in slow.items())
+        raise SchemaError(
+            f"the schema of {hide_password(url)} (migration {revision}) is older than hl-pipeline {version('hl-pipeline')}, "
+            f"which needs {newest_revision()}; to bring it up takes a while ({found}): run `hl upgrade`, which says how long"
+        )
+    for number in migrate(url):
+        emit(_log, "schema_migrated", migration=number)
+
+
+def migrate(url: str, revision: str = "head", *, down: bool = False, done: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Bring the schema `hl` at `url` up (or `down`) to `revision` (`base`: nothing is left), and return the revisions of the
+    migrations that it took, in order. Nothing is changed unless all of them succeed. `done` is told each.
+
+    Raises SchemaError.
+    """
     engine = create_engine(url_for_sqlalchemy(url, "psycopg"), poolclass=NullPool)
+    taken: list[str] = []
+
+    def note(*, step: Any, **_: object) -> None:
+        taken.append(step.up_revision_id)
+        done(step.up_revision_id)
+
     with engine.connect() as connection:
-        pin_session(cast(psycopg.Connection, connection.connection.driver_connection))
+        driver = cast("psycopg.Connection[TupleRow]", connection.connection.driver_connection)
+        pin_session(driver)
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.MIGRATION.value})
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS hl"))
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        (command.downgrade if down else command.upgrade)(config, revision)
+        read_revision(driver)
+        # Who waits for a table keeps everybody waiting who comes after.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
+        try:
+            (command.downgrade if down else command.upgrade)(_config(connection, note), revision)
+        except DBAPIError as error:
+            if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+                raise SchemaError(
+                    f"a table of {hide_password(url)} was in use for {_LOCK_SECONDS} s ({error.orig}): end the runs and queries "
+                    "that use it (pg_stat_activity lists them), and run the same again. Nothing was changed"
+                ) from error
+            raise
+        if taken:
+            mark = f"Migrated by hl-pipeline {version('hl-pipeline')}"
+            driver.execute(sql.SQL("COMMENT ON TABLE hl.alembic_version IS {}").format(mark))
         connection.commit()
+    return taken
+
+
+def _config(connection: Connection | None = None, note: Callable[..., None] | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes.update(connection=connection, note=note)
+    return config
+
+
+def _has_rows(connection: psycopg.Connection[TupleRow], table: str) -> bool:
+    [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
+    return exists and connection.execute(_HAS_ROWS.format(table).encode()).fetchall() == [(True,)]
+
+
+def _refuse_newer(revision: str | None, made_by: str | None, database: str) -> None:
+    """Raises SchemaError when this version does not know the schema's revision."""
+    if revision is None or revision in {one.revision for one in list_migrations()}:
+        return
+    maker = (made_by or "").removeprefix("Migrated by ") or "a newer hl-pipeline"
+    raise SchemaError(
+        f"the schema hl of the database {database} is at migration {revision}, made by {maker}; this is hl-pipeline "
+        f"{version('hl-pipeline')}, which knows migrations up to {newest_revision()}: use the newer version, or undo its "
+        f"migrations with it first: `hl upgrade --to {newest_revision()}`"
+    )

@@ -21,9 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg import errors
 from pydantic import SecretStr
 
-from api.database import make_export_pool, make_pool
+from api.database import NEWEST_SCHEMA, make_export_pool, make_pool
 from api.settings import ApiSettings
 from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.warehouse.migrate import newest_revision
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.processes import PROJECT, free_port, run, users_environment, wait_until
 from hl_pipeline_tests.profiles import few
@@ -280,6 +281,23 @@ def test_a_migration_under_a_running_api_is_noticed(database_url: str) -> None:
         assert api.ask(f"{TWAPS}/1").status_code == 503
         wait_until(lambda: api.ask(f"{TWAPS}/1").status_code == 200, 5, "the API knows the new table")
         assert api.get(f"{TWAPS}/1")["analytics"]["mood"] == "calm"
+
+
+def test_a_schema_of_a_newer_version_is_refused_with_both_named(database_url: str) -> None:
+    assert newest_revision() == NEWEST_SCHEMA
+    with connect(database_url, "test") as connection:
+        connection.execute("UPDATE hl.alembic_version SET version_num = '9999'")
+        connection.execute("COMMENT ON TABLE hl.alembic_version IS 'Migrated by hl-pipeline 7.0.0'")
+        said = rf"schema is at migration 9999, made by hl-pipeline 7\.0\.0; .*hl-pipeline [\d.]+, .* up to {NEWEST_SCHEMA}"
+        with serving(database_url) as api:
+            answer = api.ask(TWAPS, **NOVEMBER)
+            assert answer.status_code == 503
+            assert re.search(said, answer.json()["detail"])
+            health = api.get("/healthz")
+            assert (health["status"], re.search(said, health["database"]) is not None) == ("degraded", True)
+            # Once its migrations are undone it answers.
+            connection.execute("UPDATE hl.alembic_version SET version_num = %s", [NEWEST_SCHEMA])
+            wait_until(lambda: api.ask(TWAPS, **NOVEMBER).status_code == 200, 30, "it answers")
 
 
 def test_a_query_that_takes_too_long_is_told_what_to_narrow(url: str) -> None:

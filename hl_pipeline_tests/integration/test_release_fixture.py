@@ -6,7 +6,6 @@ What is to be found stands in its `expected.json`, and is asked for by the queri
 from __future__ import annotations
 
 import json
-import lzma
 import os
 import shutil
 import subprocess
@@ -19,16 +18,16 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from hl_pipeline.warehouse.embedded import binary
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.naive import twaps as naive_twaps
 from hl_pipeline_tests.processes import program
+from hl_pipeline_tests.releases import RELEASES, restore, unpack_lake
 from hl_pipeline_tests.tools.compare_database import compare_databases
 from hl_pipeline_tests.tools.compare_lake import compare_lakes
 from hl_pipeline_tests.tools.make_release_fixture import EXPECTED, RUNS, describe_lake
 
-_RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0_1_0"
+_RELEASE = RELEASES["0.1.0"]
 _ENDED = "SELECT count(*) FROM runs WHERE status IN ('SUCCESS', 'FAILURE')"
 _DAY = "2025-09-02"
 """Of this day something of every kind is missing; everything that came is in the lake."""
@@ -48,19 +47,13 @@ class Release:
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Release:
     root = tmp_path_factory.mktemp("release")
-    # Not by tarfile: its argument `filter`, which newer versions of Python ask for, is unknown to 3.11.2.
-    shutil.unpack_archive(_RELEASE / "lake.tar.xz", root)
+    unpack_lake(_RELEASE, root)
     url = new_database("template0")
-    _restore("hl", url)
+    restore(_RELEASE, "hl", url)
     migrate(url)
     dagster = new_database("template0")
-    _restore("hl_dagster", dagster)
+    restore(_RELEASE, "hl_dagster", dagster)
     return Release(url, dagster, _ask(dagster, RUNS), root / "lake", json.loads((_RELEASE / "expected.json").read_text()))
-
-
-def _restore(name: str, url: str) -> None:
-    text = lzma.decompress((_RELEASE / f"{name}.sql.xz").read_bytes())
-    subprocess.run([binary("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-o", os.devnull, url], input=text, check=True)
 
 
 @pytest.fixture

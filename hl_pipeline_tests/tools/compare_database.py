@@ -57,7 +57,7 @@ class _Table:
 def compare_databases(left: str, right: str, limit: int) -> Iterator[Compared]:
     """The schema, then table after table, of the databases at two URLs. Raises NoSchemaError."""
     with _connect(left) as of_left, _connect(right) as of_right:
-        yield _compare_schemas(_read_schema(left), _read_schema(right))
+        yield _compare_schemas(read_schema(left), read_schema(right))
         tables = _read_tables(of_left), _read_tables(of_right)
         for name in sorted({*tables[0], *tables[1]}):
             place = f"hl.{name}"
@@ -89,7 +89,7 @@ def _without_password(url: str) -> str:
     return re.sub(r"(://[^:@/?]*):[^@]*@", r"\1:***@", url)
 
 
-def _read_schema(url: str) -> dict[str, str]:
+def read_schema(url: str) -> dict[str, str]:
     """The definition of every object of schema hl (columns, indexes, constraints, views, functions, comments, grants) by what
     it is: pg_dump's own words.
     """

@@ -2,5 +2,8 @@
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"], version_table_schema="hl", transactional_ddl=False)
+given = context.config.attributes
+context.configure(
+    connection=given["connection"], version_table_schema="hl", transactional_ddl=False, on_version_apply=given["note"]
+)
 context.run_migrations()

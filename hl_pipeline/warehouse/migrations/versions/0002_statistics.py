@@ -4,6 +4,7 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+REWRITES = ("hl.fills",)
 
 UPGRADE = """
 CREATE TEMP TABLE renumbered ON COMMIT DROP AS
@@ -233,13 +234,21 @@ ALTER TABLE hl.fills_days DROP COLUMN state, DROP COLUMN explanation, DROP COLUM
     DROP COLUMN daily_stats_at, DROP COLUMN user_stats_at;
 DROP VIEW hl.fills_readable;
 ALTER TABLE hl.fills DROP COLUMN counterparty_oid;
+COMMENT ON COLUMN hl.fills.tid IS NULL;
+COMMENT ON COLUMN hl.s3_ingest_log.object_id IS NULL;
 DO $$ BEGIN
     EXECUTE format('ALTER TABLE hl.s3_ingest_log ALTER COLUMN object_id ADD GENERATED ALWAYS AS IDENTITY (START WITH %s)',
                    (SELECT coalesce(max(object_id), 0) + 1 FROM hl.s3_ingest_log));
 END $$;
 """
 
-OLD_VIEW = VIEW.replace(", counterparty_oid\nFROM", "\nFROM")
+OLD_VIEW = (
+    VIEW.replace(", counterparty_oid\nFROM", "\nFROM")
+    + """
+COMMENT ON VIEW hl.fills_readable IS
+    'hl.fills for people: hash and cloid as 0x…, numbers without trailing zeros, the object by its key';
+"""
+)
 
 
 def upgrade() -> None:

@@ -189,6 +189,8 @@ ALTER TABLE hl.s3_ingest_log
     ADD PRIMARY KEY (object_id),
     ADD UNIQUE (object_key);
 ALTER TABLE hl.fills_day_objects ADD FOREIGN KEY (object_id) REFERENCES hl.s3_ingest_log;
+COMMENT ON COLUMN hl.s3_ingest_log.object_id IS
+    'Source (1 node_trades, 2 node_fills, 3 node_fills_by_block) in millions, and the hours since 2023: the same wherever made';
 """
 
 

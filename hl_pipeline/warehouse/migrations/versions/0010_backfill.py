@@ -76,7 +76,7 @@ DELETE FROM hl.s3_ingest_log WHERE source = 'api_fills';
 DROP TABLE hl.backfill_bad, hl.backfill_pages, hl.backfill_progress;
 DROP FUNCTION hl.shard_of;
 COMMENT ON COLUMN hl.s3_ingest_log.object_id IS
-    'Source (1 node_trades, 2 node_fills, 3 node_fills_by_block) in millions, and the hours since 2023: the same wherever made';
+    'Of objects of fills: source (1 node_trades, 2 node_fills, 3 node_fills_by_block) in millions, and the hours since 2023';
 """
 
 

@@ -1,4 +1,4 @@
-"""A TWAP that has not begun has no beginning, and so no minutes of a market."""
+"""hl.twaps: a TWAP that has not begun has no begins_at, and so no figures of the market meanwhile."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Fees in quote of each wallet; days on which nothing was paid in any known token have fees, none."""
+"""hl.user_stats gets fees_in_quote, hl.user_stats_by too; a period in which no fee was paid has fees {}, not NULL."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Where each fill stood in its object, so that fills of one millisecond have the order of their source."""
+"""hl.fills and hl.fills_readable get ordinal, by which fills of one millisecond have the order of their source."""
 
 from alembic import op
 
