@@ -25,7 +25,7 @@ print(json.dumps({
     "assets": sorted(key.to_user_string() for key in graph.get_all_asset_keys()),
     "checks": sorted(f"{key.asset_key.to_user_string()}: {key.name}" for key in graph.asset_check_keys),
     "jobs": sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")),
-    "slow": sorted(name for name in ("boto3", "botocore", "dagster_aws") if name in sys.modules),
+    "slow": sorted(name for name in ("alembic", "boto3", "botocore", "dagster_aws", "polars", "pyarrow") if name in sys.modules),
 }))
 """
 _LOCATIONS = """
