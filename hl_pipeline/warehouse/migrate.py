@@ -8,6 +8,7 @@ from typing import cast
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -23,8 +24,18 @@ def migrate(url: str, revision: str = "head", *, down: bool = False) -> None:
         pin_session(cast(psycopg.Connection, connection.connection.driver_connection))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.MIGRATION.value})
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS hl"))
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config = _make_config()
         config.attributes["connection"] = connection
         (command.downgrade if down else command.upgrade)(config, revision)
         connection.commit()
+
+
+def list_revisions() -> list[str]:
+    """The revisions of the schema that this version knows, oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_make_config()).walk_revisions()][::-1]
+
+
+def _make_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
