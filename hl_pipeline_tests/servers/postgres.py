@@ -27,12 +27,12 @@ _USER = next(entry for entry in pwd.getpwall() if entry.pw_name in ("postgres", 
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """A server with its data and its socket in `data`."""
+    """A server with its data in `data`, and its socket beside them: a base backup would take the lock of a socket within."""
 
     data: Path
 
     def url(self, database: str = "postgres") -> str:
-        return build_url({"user": "postgres", "dbname": database, "host": str(self.data)})
+        return build_url({"user": "postgres", "dbname": database, "host": str(self.data.parent)})
 
     def start(self) -> None:
         """Start it; the last processes of one that was killed are waited out."""
@@ -86,7 +86,7 @@ def wait_for_standby(primary: PostgresServer, standby: PostgresServer, seconds: 
 
 
 def _serve(data: Path, settings: dict[str, str]) -> Generator[PostgresServer]:
-    every = settings | {"listen_addresses": "", "unix_socket_directories": str(data)}
+    every = settings | {"listen_addresses": "", "unix_socket_directories": str(data.parent)}
     with (data / "postgresql.auto.conf").open("a") as file:
         file.writelines(f"{name} = '{value}'\n" for name, value in every.items())
     server = PostgresServer(data)
