@@ -142,6 +142,7 @@ def test_what_the_lake_cannot_give_back_comes_back_in_an_empty_server(
         assert connection.execute("SELECT count(*) FROM hl.s3_requests").fetchone() == (50,)
 
 
+@pytest.mark.slow
 def test_with_all_every_row_comes_back(hl: Hl, full: World, new_database: NewDatabase, tmp_path: Path) -> None:
     made = _backup(hl, tmp_path, "--all")
     other = new_database("template0")
@@ -230,6 +231,7 @@ def test_a_damaged_or_newer_or_other_directory_is_refused_by_name(hl: Hl, full: 
     assert (done.returncode, "is not a backup made by `hl backup`" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_backup_of_an_older_schema_is_migrated(hl: Hl, full: World, new_database: NewDatabase, tmp_path: Path) -> None:
     migrate(full.database_url, "0010", down=True)
 
@@ -266,6 +268,7 @@ def test_what_cannot_be_backed_up_leaves_nothing_behind(hl: Hl, world: World, ne
         connection.execute(f"DROP ROLE {user}".encode())
 
 
+@pytest.mark.slow
 def test_the_files_are_postgresqls_own(hl: Hl, full: World, tmp_path: Path) -> None:
     del full
     made = _backup(hl, tmp_path)

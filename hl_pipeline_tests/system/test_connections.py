@@ -1,4 +1,4 @@
-"""How many connections to PostgreSQL `hl up` needs: as many as docs/operations.md says, whatever the load."""
+"""How many connections to PostgreSQL `hl up` needs: as many as docs/operations.md says, under load. A backup runs beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import requests
 
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url
-from hl_pipeline_tests.processes import PROJECT, wait_until
+from hl_pipeline_tests.cli import run_program
+from hl_pipeline_tests.processes import PROJECT, users_environment, wait_until
 from hl_pipeline_tests.servers.s3 import REGION, S3Server
 from hl_pipeline_tests.services import launch_backfill, look_at_backfill, up_in
 
@@ -34,6 +35,7 @@ _GROUPS = {
     "daemon": r"dagster in dagster-daemon",
     "code servers and runs: Dagster's": r"dagster in (dagster|__main__\.py|python.*|-c|-m)",
     "runs: the data's": r"hl (raw_|fills|candles|daily_stats|user_stats|twap|whole|spending).*",
+    "hl up": r"dagster in hl|hl up|hl|",
     "sensors and schedules": r"hl (sensor|reconcile|fresh|thin runs)",
 }
 
@@ -72,7 +74,9 @@ def _stated() -> dict[str, int]:
     """The bounds of the table in docs/operations.md, with the default settings."""
     text = (PROJECT / "docs" / "operations.md").read_text()
     [section] = re.findall(r"^### How many connections\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL)
-    return {name.strip(): int(most) for name, most in re.findall(r"^\| ([^|]+?) \| [^|]+ \| (\d+) \|", section, re.MULTILINE)}
+    return {
+        name.strip(): int(most) for name, most in re.findall(r"^\| ([^|]+?) \| [^|]+ \| (\d+) \| \d+ \|$", section, re.MULTILINE)
+    }
 
 
 def test_connections_stay_within_the_stated_numbers(directory: Path, s3: S3Server) -> None:
@@ -99,19 +103,23 @@ def test_connections_stay_within_the_stated_numbers(directory: Path, s3: S3Serve
                 statuses.add(session.get(f"{api}/api/v1/fills", params=asked | {"format": "csv"}, timeout=60).status_code)
         return statuses
 
-    with (
-        up_in(directory, s3.environment, **settings) as up,
-        _Meter(embedded_url(up.home)) as meter,
-        ThreadPoolExecutor(_CLIENTS) as threads,
-    ):
-        asking = [threads.submit(ask, up.api) for _ in range(_CLIENTS)]
-        try:
-            backfill = launch_backfill(up.ui, [str(day) for day in DAYS])
-            ended = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED"}
-            wait_until(lambda: look_at_backfill(up.ui, backfill)["status"] in ended, 240, "the backfill ends")
-        finally:
-            stop.set()
-        assert {code for one in asking for code in one.result()} <= {200, 404, 503}
+    with up_in(directory, s3.environment, **settings) as up:
+        with _Meter(embedded_url(up.home)) as meter, ThreadPoolExecutor(_CLIENTS) as threads:
+            asking = [threads.submit(ask, up.api) for _ in range(_CLIENTS)]
+            try:
+                backfill = launch_backfill(up.ui, [str(day) for day in DAYS])
+                ended = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED"}
+                wait_until(lambda: look_at_backfill(up.ui, backfill)["status"] in ended, 240, "the backfill ends")
+            finally:
+                stop.set()
+            assert {code for one in asking for code in one.result()} <= {200, 404, 503}
+        # It does not stand in the way of a backup, but of a restore.
+        done = run_program(directory, users_environment(**s3.environment), "backup", "backups")
+        assert done.returncode == 0, done.stderr
+        [backup] = (directory / "backups").iterdir()
+        done = run_program(directory, users_environment(**s3.environment), "restore", str(backup), "--overwrite")
+        assert done.returncode == 1
+        assert "other programs are connected to the database: " in done.stderr
     print(f"\nmost connections seen at once: {dict(meter.most)}; load {os.getloadavg()}")  # noqa: T201 - for the docs
 
     stated = _stated()
