@@ -13,7 +13,7 @@ import typer
 
 from hl_pipeline.cli.terminal import Demo, check_demo, check_existing, console, fail, load_settings, program
 from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.connect import NoDatabaseError, connect, ensure_database, find_dagster_url
+from hl_pipeline.warehouse.connect import NoDatabaseError, ensure_database, find_dagster_url
 from hl_pipeline.warehouse.dump import DumpError
 from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
@@ -36,8 +36,6 @@ def backup(
     settings = load_settings(demo)
     check_existing(settings)
     with _saying_errors(), _open_databases(settings) as databases, _showing("backing up") as show:
-        # What is wrong with the data's database is said first.
-        connect(databases.data, "hl backup").close()
         made, manifest = write_backup(databases, settings.home, directory, version("hl-pipeline"), show, everything=everything)
     size = sum(path.stat().st_size for path in made.iterdir())
     console.print(f"{made}: {size / 1e6:,.1f} MB, {_describe(manifest)}", highlight=False)

@@ -41,6 +41,14 @@ REBUILT = (
 )
 """The tables of the schema hl whose rows `hl rebuild` makes again from the lake."""
 
+DAGSTER_TABLES = (
+    *("alembic_version", "asset_check_executions", "asset_daemon_asset_evaluations", "asset_event_tags", "asset_keys"),
+    *("backfill_tags", "bulk_actions", "concurrency_limits", "concurrency_slots", "daemon_heartbeats", "dynamic_partitions"),
+    *("event_logs", "instance_info", "instigators", "job_ticks", "jobs", "kvs", "pending_steps", "run_tags", "runs"),
+    *("secondary_indexes", "snapshots"),
+)
+"""Dagster's own tables."""
+
 _SCHEMA = "hl"
 _TABLES_OF_DAYS = "hl.fills_[0-9]*"
 _OF_KILLED_LOADS = "hl.fills_load_*"
@@ -102,13 +110,19 @@ def write_backup(
     parent.mkdir(parents=True, exist_ok=True)
     unfinished.mkdir(mode=0o700)
     try:
-        with _at_one_moment(databases.dagster) as (connection, snapshot):
-            dagster = count_rows(connection, [table for table in list_tables(connection) if table[0] != _SCHEMA])
-            file, options = unfinished / _DAGSTER, [f"--exclude-schema={_SCHEMA}"]
-            dump_database(databases.dagster, file, options, snapshot, lambda done: show("Dagster's database", done))
-        with _at_one_moment(databases.data) as (connection, snapshot):
+        with connect(databases.data, "hl backup") as connection:
+            # What is wrong with the data's database is said first.
             if connection.execute(_IS_PREPARED).fetchone() != (True,):
                 raise BackupError("the database has no tables of hl yet: there is nothing to back up")
+        with _at_one_moment(databases.dagster) as (connection, snapshot):
+            tables = [table for table in list_tables(connection) if table[0] != _SCHEMA and table[1] in DAGSTER_TABLES]
+            if not tables:
+                raise BackupError("Dagster's database has no tables yet: there is nothing to back up")
+            dagster = count_rows(connection, tables)
+            # Each by its name: the database may have tables of others.
+            file, options = unfinished / _DAGSTER, [f'--table="{schema}"."{table}"' for schema, table in tables]
+            dump_database(databases.dagster, file, options, snapshot, lambda done: show("Dagster's database", done))
+        with _at_one_moment(databases.data) as (connection, snapshot):
             [(schema,)] = connection.execute(_REVISION).fetchall()
             days = [str(day) for (day,) in connection.execute(_DAYS)]
             data = count_rows(connection, _tables_with_rows(connection, everything=everything))
@@ -192,15 +206,21 @@ def restore_backup(backup: Path, manifest: Manifest, databases: Databases, home:
     grants_and_counts = f"{GRANT_TO_READER}{check_counts(manifest.data)}"
     with (
         restoring(
-            *(databases.dagster, backup / _DAGSTER, ["--clean", "--if-exists"], "SELECT 1", check_counts(manifest.dagster)),
-            lambda done: show("Dagster's database", done),
+            databases.dagster,
+            backup / _DAGSTER,
+            options=("--clean", "--if-exists"),
+            after=check_counts(manifest.dagster),
+            show=lambda done: show("Dagster's database", done),
         ),
         restoring(
-            *(databases.data, backup / _DATA, [], "DROP SCHEMA IF EXISTS hl CASCADE", grants_and_counts),
-            lambda done: show("the data", done),
+            databases.data,
+            backup / _DATA,
+            before=f"DROP SCHEMA IF EXISTS {_SCHEMA} CASCADE",
+            after=grants_and_counts,
+            show=lambda done: show("the data", done),
         ),
     ):
-        pass
+        pass  # each is committed as its block ends
     migrate(databases.data)
     if not manifest.everything:
         with connect(databases.data, "hl restore") as connection, connection.transaction():

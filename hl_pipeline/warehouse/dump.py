@@ -83,7 +83,9 @@ def dump_database(url: str, file: Path, options: Iterable[str], snapshot: str, s
 
 
 @contextmanager
-def restoring(url: str, file: Path, options: Iterable[str], before: str, after: str, show: Show) -> Generator[None]:
+def restoring(
+    url: str, file: Path, *, show: Show, options: Iterable[str] = (), before: str = "", after: str = ""
+) -> Generator[None]:
     """In one transaction: run `before`, restore `file`, run `after`. Within the block all of it is done; it is committed when
     the block ends, and undone when the block raises. Raises DumpError.
     """

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
 
-from hl_pipeline.stages.backup import REBUILT
+from hl_pipeline.stages.backup import DAGSTER_TABLES, REBUILT
 from hl_pipeline.warehouse.embedded import binary
 from hl_pipeline.warehouse.migrate import list_revisions, migrate
 from hl_pipeline.warehouse.urls import database_of, with_database
 from hl_pipeline_tests.cli import Done, run_in_process
 from hl_pipeline_tests.conftest import NewDatabase, World
+from hl_pipeline_tests.processes import PROJECT
 from hl_pipeline_tests.servers.api import add, at, status_row, twap_row
 
 Hl = Callable[..., Done]
@@ -103,6 +108,22 @@ def test_every_table_is_either_backed_up_or_made_again(full: World) -> None:
         query = "SELECT tablename FROM pg_tables WHERE schemaname = 'hl' AND tablename !~ '^fills_(load_)?[0-9]'"
         tables = {name for (name,) in connection.execute(query)}
     assert tables == {*REBUILT, *_KEPT, "alembic_version"}
+
+
+def test_every_table_of_dagster_is_backed_up() -> None:
+    storages = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
+    assert {"alembic_version"}.union(*(storage.tables for storage in storages)) == set(DAGSTER_TABLES)
+
+
+def test_tables_of_others_beside_dagsters_are_left_alone(hl: Hl, full: World, tmp_path: Path) -> None:
+    url = _dagster(full.database_url)
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 1 AS a")
+    made = _backup(hl, tmp_path)
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE mine SET a = 2")
+    assert hl("restore", str(made), "--overwrite").returncode == 0
+    assert _rows(url, "mine") == [("(2)",)]
 
 
 def test_what_the_lake_cannot_give_back_comes_back_in_an_empty_server(
@@ -205,6 +226,24 @@ def test_a_restore_that_fails_changes_neither_database(hl: Hl, full: World, tmp_
     assert len(_rows(full.database_url, "hl.fills")) == 1
     assert _rows(full.database_url, "hl.acknowledged") == []
     assert len(_rows(_dagster(full.database_url), "event_logs")) == 300
+
+
+@pytest.mark.slow
+def test_a_restore_that_is_killed_before_its_end_changes_nothing(hl: Hl, full: World, tmp_path: Path) -> None:
+    made = _backup(hl, tmp_path)
+    # Everything is restored, and nothing is committed yet.
+    code = f"""
+import os, signal
+from pathlib import Path
+from hl_pipeline.warehouse.dump import restoring
+before = "DROP SCHEMA hl CASCADE"
+with restoring({full.database_url!r}, Path({str(made / "data.dump")!r}), before=before, show=lambda done: None):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == -9
+
+    assert len(_rows(full.database_url, "hl.fills")) == 1
+    assert hl("restore", str(made), "--overwrite").returncode == 0
 
 
 def test_a_damaged_or_newer_or_other_directory_is_refused_by_name(hl: Hl, full: World, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_under_load_a_restart_is_503_while_it_lasts_and_never_a_wrong_answer(how
     with connect(url, "test") as connection:
         add(connection, "twap_statuses", *(status_row(n, ns(f"2025-11-03 12:00:{n:02}")) for n in range(1, 21)))
         add(connection, "twaps", *(twap_row(n, at("2025-11-03 12:00")) for n in range(1, 21)))
-    stop, answers = threading.Event(), list[_Answer]()
+    stop, answers, back = threading.Event(), list[_Answer](), 0.0
 
     def ask(own: Api) -> None:
         while not stop.is_set():

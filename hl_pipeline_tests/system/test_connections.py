@@ -103,7 +103,7 @@ def test_connections_stay_within_the_stated_numbers(directory: Path, s3: S3Serve
                 statuses.add(session.get(f"{api}/api/v1/fills", params=asked | {"format": "csv"}, timeout=60).status_code)
         return statuses
 
-    with up_in(directory, s3.environment, **settings) as up:
+    with up_in(directory, s3.environment, (), None, **settings) as up:
         with _Meter(embedded_url(up.home)) as meter, ThreadPoolExecutor(_CLIENTS) as threads:
             asking = [threads.submit(ask, up.api) for _ in range(_CLIENTS)]
             try:
