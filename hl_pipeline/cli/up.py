@@ -50,6 +50,7 @@ def up(
 
     With --backfill-from they are also filled: one backfill of the days that are not loaded, none of those that wait already.
     """
+    from hl_pipeline.ops.database_watch import DatabaseWatch
     from hl_pipeline.ops.services import Address, AlreadyUpError, give_api_its_database, run_services
 
     days = _days_to_fill(first, last)
@@ -63,6 +64,7 @@ def up(
                 settings.home.absolute(),
                 Address(port or settings.port, settings.path_prefix),
                 Address(api_port or settings.api_port, settings.api_path_prefix),
+                DatabaseWatch(url, settings.home if settings.database_url is None else None),
                 _backfill_request(url, days),
             )
         except AlreadyUpError as error:
@@ -79,12 +81,17 @@ def api(
     ] = None,
 ) -> None:
     """Start PostgreSQL (unless HL_DATABASE_URL is set) and the REST API alone; Ctrl-C stops them."""
-    from hl_pipeline.ops.services import Address, give_api_its_database, run_api
+    from hl_pipeline.ops.database_watch import DatabaseWatch
+    from hl_pipeline.ops.services import Address, AlreadyUpError, give_api_its_database, run_api
 
     settings = _with_prefixes(load_settings(demo), None, path_prefix)
     with open_installation(settings) as url:
         give_api_its_database(url)
-        code = run_api(host, Address(port or settings.api_port, settings.api_path_prefix))
+        database = DatabaseWatch(url, settings.home if settings.database_url is None else None)
+        try:
+            code = run_api(host, Address(port or settings.api_port, settings.api_path_prefix), database)
+        except AlreadyUpError as error:
+            fail(str(error))
     raise typer.Exit(code)
 
 

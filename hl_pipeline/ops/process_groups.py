@@ -6,58 +6,80 @@ import json
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
-_STOP_SECONDS = 20.0
+_IDLE_SECONDS = 1.0
 _CLOCK_SECONDS = 1.0  # by which a process's time of creation may seem to move
 
 
-def remember_groups(file: Path, services: dict[str, int]) -> None:
-    """Write down the services by name and process group, for `find_left`."""
-    created = {name: (pid, psutil.Process(pid).create_time()) for name, pid in services.items()}
+class Group(NamedTuple):
+    """A service's process group: its leader's number, and when that began (seconds since 1970)."""
+
+    name: str
+    number: int
+    created: float
+
+
+def remember_groups(file: Path, groups: Sequence[Group]) -> None:
+    """Write them down for `find_left`."""
     made = file.with_suffix(".new")
-    made.write_text(json.dumps(created))
+    made.write_text(json.dumps(groups))
     made.replace(file)
 
 
-def find_left(file: Path, home: Path) -> dict[str, int]:
-    """The services that were written down and still run: by name, their process group.
+def find_left(file: Path, home: Path) -> list[Group]:
+    """The groups that were written down and still run.
 
     A number that is somebody else's by now is left out: a group counts only if its leader began when it was written down, or,
     its leader gone, if it has processes that began later and work for `home`.
     """
     try:
-        services: dict[str, tuple[int, float]] = json.loads(file.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return {name: group for name, (group, created) in services.items() if _is_of(group, created, home)}
+        groups = [Group(*group) for group in json.loads(file.read_text())]
+    except (FileNotFoundError, ValueError, TypeError):
+        return []
+    return [group for group in groups if _still_runs(group, home)]
 
 
-def stop_groups(groups: Collection[int]) -> None:
-    """Interrupt the services and all that they started: a run in progress notes that it was interrupted, and ends too."""
+def stop_groups(groups: Sequence[Group], seconds: float) -> None:
+    """Interrupt the services and all that they started: a run in progress notes that it was interrupted, and ends too.
+
+    Runs get `seconds` for it. Everything else is killed after a second: a code server without a run takes four, for nothing.
+    """
     _signal(groups, signal.SIGINT)
-    deadline = time.monotonic() + _STOP_SECONDS
-    while any(_members(group) for group in groups) and time.monotonic() < deadline:
+    began = time.monotonic()
+    while members := [member for group in groups for member in _members(group.number)]:
+        waited = time.monotonic() - began
+        if waited > seconds or (waited > _IDLE_SECONDS and not any(map(_is_run, members))):
+            break
         time.sleep(0.1)
     _signal(groups, signal.SIGKILL)
 
 
-def _signal(groups: Collection[int], number: signal.Signals) -> None:
+def _signal(groups: Sequence[Group], number: signal.Signals) -> None:
     for group in groups:
         with suppress(ProcessLookupError):
-            os.killpg(group, number)
+            os.killpg(group.number, number)
 
 
-def _is_of(group: int, created: float, home: Path) -> bool:
-    members = _members(group)
+def _still_runs(group: Group, home: Path) -> bool:
+    members = _members(group.number)
     for process in members:
-        if process.pid == group:
-            return abs(process.create_time() - created) < _CLOCK_SECONDS
-    return any(process.create_time() > created - _CLOCK_SECONDS and _home_of(process) == str(home) for process in members)
+        if process.pid == group.number:
+            return abs(process.create_time() - group.created) < _CLOCK_SECONDS
+    return any(process.create_time() > group.created - _CLOCK_SECONDS and _home_of(process) == str(home) for process in members)
+
+
+def _is_run(process: psutil.Process) -> bool:
+    """Whether it is a run, or a part of one: a code server starts them by multiprocessing."""
+    try:
+        return "--multiprocessing-fork" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def _home_of(process: psutil.Process) -> str | None:

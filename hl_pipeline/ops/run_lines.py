@@ -69,12 +69,16 @@ def follow_runs(since: datetime, stop: threading.Event, say: Callable[[str], Non
     if stop.is_set():
         return
     with DagsterInstance.get() as instance:
+        noted = ""
         while not stop.wait(_POLL_SECONDS):
             try:
                 for line in lines.read(instance, since):
                     say(line)
+                noted = ""
             except Exception as error:  # noqa: BLE001 - the services go on, and so does this, once the database answers
-                note(f"the runs could not be read: {error}")
+                if str(error) != noted:
+                    noted = str(error)
+                    note(f"the runs could not be read: {noted}")
 
 
 def without_class(message: str) -> str:

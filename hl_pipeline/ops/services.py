@@ -1,46 +1,45 @@
-"""`hl up`: the Dagster webserver, the daemon and the REST API as children, their lines in one log, all stopped together. The
+"""`hl up`: the Dagster webserver, the daemon and the REST API as children, started again when they die, stopped together. The
 terminal shows their addresses, a line for each run, and warnings.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import IO, TextIO
 
 import requests
 
+from hl_pipeline.ops.children import Children
+from hl_pipeline.ops.database_watch import DatabaseWatch, embedded_service
 from hl_pipeline.ops.installation import dagster_file
 from hl_pipeline.ops.launch_backfill import BackfillError
-from hl_pipeline.ops.process_groups import find_left, remember_groups, stop_groups
+from hl_pipeline.ops.process_groups import find_left, stop_groups
 from hl_pipeline.ops.run_lines import follow_runs
+from hl_pipeline.ops.service_log import ServiceLog, open_log
+from hl_pipeline.ops.supervision import Service, look_after
+from hl_pipeline.ops.systemd import notify_systemd
 from hl_pipeline.warehouse.connect import NoDatabaseError
 
 _START_SECONDS = 120.0
-_WATCH_ENDS_SECONDS = 10.0
+# Ctrl-C ends everything within five seconds, the stop of PostgreSQL included.
+_STOP_SECONDS = 3.0
+_STOP_LEFT_SECONDS = 20.0
 _SERVICES = "up.json"
 _HOST = "127.0.0.1"
-# Of a run, its line tells; its own lines have its id.
-_OF_RUN = re.compile(r" - [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} - ")
-_WARNING = re.compile(r" - (WARNING|ERROR|CRITICAL) - |^(WARNING|ERROR|CRITICAL):")
-# The daemon's first start is no reason to warn anybody.
-_HARMLESS = re.compile(r"No cursor for event type \S+, ignoring older events")
-_LAST_WORDS = 3
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LOOK_SECONDS = 0.5
 
 
 class AlreadyUpError(RuntimeError):
@@ -75,7 +74,7 @@ def commands(ui: Address, api: Address) -> dict[str, list[str]]:
 def api_command(host: str, port: int) -> list[str]:
     """The command of the REST API; which database is in the environment (`give_api_its_database`)."""
     # An export that is under way does not keep it from stopping.
-    listening = ["--host", host, "--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
+    listening = ["--host", host, "--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "2"]
     # `api` stands beside hl_pipeline. By itself uvicorn looks in the working directory, where the user may have an `api` too.
     ours = ["--app-dir", str(Path(__file__).parents[2])]
     return [str(Path(sys.executable).parent / "uvicorn"), *ours, "--factory", "api.app:create_app", *listening]
@@ -86,60 +85,82 @@ def give_api_its_database(url: str) -> None:
     os.environ["HL_API_DATABASE_URL"] = os.environ.get("HL_API_DATABASE_URL") or url
 
 
-def run_api(host: str, api: Address) -> int:
-    """Run the REST API in this terminal until Ctrl-C (exit code 0) or until it ends by itself (its own)."""
+def run_api(host: str, api: Address, database: DatabaseWatch) -> int:
+    """Run the REST API in this terminal until Ctrl-C (exit code 0), or until it or the embedded PostgreSQL dies too often (1).
+
+    Raises AlreadyUpError.
+    """
+    _check_port(host, api.port, "--port or HL_API_PORT")
     url = f"http://{host}:{api.port}{api.path_prefix}"
     print(f"\n  REST API: {url}   how to ask it: {url}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
-    child = subprocess.Popen(api_command(host, api.port), start_new_session=True)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: child.terminate())
-    code = child.wait()
-    return 0 if code in (0, -signal.SIGTERM) else code
+    children = Children(lambda _: subprocess.Popen(api_command(host, api.port), start_new_session=True, text=True))
+    stop = _stopped_by_signals()
+    try:
+        children.start("api")
+        return _supervise(["api"], children, database, stop, ServiceLog())
+    finally:
+        children.stop(_STOP_SECONDS)
 
 
-def run_services(home: Path, ui: Address, api: Address, once_up: Callable[[str], str] | None = None) -> int:
-    """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service ends by itself (1).
+def run_services(
+    home: Path, ui: Address, api: Address, database: DatabaseWatch, once_up: Callable[[str], str] | None = None
+) -> int:
+    """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service has died too often (1).
 
     `once_up` is called with the UI's address once it answers, again while it fails; what it returns is said.
 
     Raises AlreadyUpError.
     """
-    stop = threading.Event()
-
-    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    with _only_one(home), (home / "hl.log").open("a") as log:
+    with _only_one(home), open_log(home) as log:
         _stop_left(home, log)
-        _check_port(ui.port, "--port or HL_PORT")
-        _check_port(api.port, "--api-port or HL_API_PORT")
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, ask_to_stop)
-        children: dict[str, subprocess.Popen[str]] = {}
-        last_words = {name: deque[str](maxlen=_LAST_WORDS) for name in commands(ui, api)}
-        watch = threading.Thread(target=_watch, args=(ui, api, stop, home, once_up, log), daemon=True)
+        _check_port(_HOST, ui.port, "--port or HL_PORT")
+        _check_port(_HOST, api.port, "--api-port or HL_API_PORT")
+        programs = commands(ui, api)
+        children = Children(lambda name: _spawn(name, programs[name], log), home / _SERVICES)
+        stop = _stopped_by_signals()
         try:
-            _say("starting the Dagster UI, its daemon and the REST API", log)
-            for name, command in commands(ui, api).items():
-                children[name] = _start(name, command, log, last_words[name])
-                remember_groups(home / _SERVICES, {name: child.pid for name, child in children.items()})
-            watch.start()
-            while not stop.wait(0.5):
-                for name, child in children.items():
-                    if child.poll() is not None:
-                        _say(f"{name} ended by itself (exit code {child.returncode}); see {home / 'hl.log'}", log)
-                        print(*(f"  {line}" for line in last_words[name]), sep="\n", flush=True)  # noqa: T201 - the log has it
-                        return 1
-            return 0
+            log.say("starting the Dagster UI, its daemon and the REST API")
+            for name in programs:
+                children.start(name)
+            threading.Thread(target=_watch, args=(ui, api, stop, once_up, log), daemon=True).start()
+            return _supervise([*programs], children, database, stop, log)
         finally:
             stop.set()
-            _say("stopping", log)
-            if watch.ident is not None:
-                watch.join(_WATCH_ENDS_SECONDS)
-            stop_groups([child.pid for child in children.values()])
-            for child in children.values():
-                child.wait()
-            (home / _SERVICES).unlink(missing_ok=True)
+            log.say("stopping")
+            notify_systemd("STOPPING=1")
+            children.stop(_STOP_SECONDS)
+
+
+def _stopped_by_signals() -> threading.Event:
+    """Set by Ctrl-C, SIGTERM or a closed terminal."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _supervise(names: list[str], children: Children, database: DatabaseWatch, stop: threading.Event, log: ServiceLog) -> int:
+    """Start again what dies, until `stop` (0) or until something has died too often (1)."""
+    services = [] if database.home is None else [embedded_service(database.home)]
+
+    def start(name: str) -> bool:
+        if database.away_since is None:
+            children.start(name)
+        return database.away_since is None
+
+    services += [Service(name, partial(start, name), partial(children.why_ended, name)) for name in names]
+    while not stop.wait(_LOOK_SECONDS):
+        now = time.monotonic()
+        if database.look(now, log.say):
+            log.end_outage()
+        else:
+            log.begin_outage()
+        for service in services:
+            if not look_after(service, now, log.say):
+                log.say_last_words(service.name)
+                return 1
+        notify_systemd("WATCHDOG=1")
+    return 0
 
 
 @contextmanager
@@ -152,24 +173,27 @@ def _only_one(home: Path) -> Generator[None]:
         yield
 
 
-def _stop_left(home: Path, log: TextIO) -> None:
+def _stop_left(home: Path, log: ServiceLog) -> None:
     """End what an `hl up` of this home has left running that was killed itself: it has our ports, and a daemon must be one."""
     if left := find_left(home / _SERVICES, home):
-        _say(f"stopping what an hl up that was killed has left: {', '.join(left)}", log)
-        stop_groups(left.values())
+        log.say(f"stopping what an hl up that was killed has left: {', '.join(group.name for group in left)}")
+        stop_groups(left, _STOP_LEFT_SECONDS)
 
 
-def _check_port(port: int, setting: str) -> None:
-    with socket.socket() as probe:
-        # As the webserver does: a port whose last user has just gone is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
+def _check_port(host: str, port: int, setting: str) -> None:
+    try:
+        [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family) as probe:
+            # As the webserver does: a port whose last user has just gone is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
             raise AlreadyUpError(f"port {port} is in use; choose another with {setting}") from None
+        raise AlreadyUpError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
 
 
-def _start(name: str, command: list[str], log: TextIO, last_words: deque[str]) -> subprocess.Popen[str]:
+def _spawn(name: str, command: list[str], log: ServiceLog) -> subprocess.Popen[str]:
     child = subprocess.Popen(
         command,
         # Not where the user is: Dagster would put the .env that is there over the settings that it is given.
@@ -183,45 +207,18 @@ def _start(name: str, command: list[str], log: TextIO, last_words: deque[str]) -
         start_new_session=True,
     )
     assert child.stdout is not None
-    threading.Thread(target=_forward, args=(name, child.stdout, log, last_words), daemon=True).start()
+    threading.Thread(target=log.forward, args=(name, child.stdout), daemon=True).start()
     return child
 
 
-def _forward(name: str, lines: IO[str], log: TextIO, last_words: deque[str]) -> None:
-    for line in lines:
-        plain = _COLOUR.sub("", line.rstrip())
-        last_words.append(plain)
-        tell = _say if is_warning(plain) else _note
-        tell(f"{name:<9} | {plain}", log)
-
-
-def is_warning(line: str) -> bool:
-    """Whether a line of a service is for the terminal too: a warning or an error that is not of a run."""
-    return bool(_WARNING.search(line)) and not _OF_RUN.search(line) and not _HARMLESS.search(line)
-
-
-def _say(text: str, log: TextIO) -> None:
-    print(text, flush=True)  # noqa: T201 - this is what `hl up` shows
-    _note(text, log)
-
-
-def _note(text: str, log: TextIO) -> None:
-    log.write(text + "\n")
-    log.flush()
-
-
-def _watch(
-    ui: Address, api: Address, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
-) -> None:
+def _watch(ui: Address, api: Address, stop: threading.Event, once_up: Callable[[str], str] | None, log: ServiceLog) -> None:
     """Say where everything is once it is up, then what comes of each run."""
     since = datetime.now(UTC)
-    _announce(ui, api, stop, home, once_up, log)
-    follow_runs(since, stop, lambda line: _say(line, log), lambda line: _note(line, log))
+    _announce(ui, api, stop, once_up, log)
+    follow_runs(since, stop, log.say, log.note)
 
 
-def _announce(
-    ui: Address, api: Address, stop: threading.Event, home: Path, once_up: Callable[[str], str] | None, log: TextIO
-) -> None:
+def _announce(ui: Address, api: Address, stop: threading.Event, once_up: Callable[[str], str] | None, log: ServiceLog) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and not stop.wait(0.5):
         try:
@@ -229,14 +226,15 @@ def _announce(
         except requests.RequestException:
             continue
         rest = f"REST API: {api.url}/docs"
-        print(f"\n  Dagster UI: {ui.url}   {rest}   log: {home / 'hl.log'}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        print(f"\n  Dagster UI: {ui.url}   {rest}   log: {log.path}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        notify_systemd("READY=1")
         break
     while once_up is not None and not stop.is_set():
         try:
-            _say(once_up(ui.url), log)
+            log.say(once_up(ui.url))
             return
         except (BackfillError, NoDatabaseError, requests.RequestException) as error:
             if time.monotonic() > deadline:
-                _say(f"error: the backfill was not launched: {error}. Start hl up again, or launch it in the UI", log)
+                log.say(f"error: the backfill was not launched: {error}. Start hl up again, or launch it in the UI")
                 return
             stop.wait(2)

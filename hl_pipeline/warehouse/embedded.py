@@ -83,6 +83,31 @@ def running_url(home: Path) -> str | None:
     return embedded_url(home) if _accepts_connections(home) else None
 
 
+def has_server(home: Path) -> bool:
+    """Whether the server in `home` has a process, be it one that takes no connections yet."""
+    return _server_pid(home.absolute() / "postgres") is not None
+
+
+def start_again(home: Path) -> bool:
+    """Start the server in `home` after its death, and do not wait until it takes connections. False: not possible yet, since
+    processes of the dead one are left, or another command is about to start it.
+
+    Raises EmbeddedServerError.
+    """
+    home = home.absolute()
+    data = home / "postgres"
+    with (home / "postgres.start.lock").open("a") as starting:
+        try:
+            fcntl.flock(starting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if _has_processes(data):
+            return has_server(home)
+        _forget_killed(home, data)
+        _pg_ctl(home, "start", "-W")
+        return True
+
+
 def embedded_url(home: Path, database: str = _DATABASE) -> str:
     """The URL of a database in the embedded server of `home`."""
     return build_url({"user": "postgres", "dbname": database, "host": str(_socket_directory(home.absolute()))})
@@ -123,7 +148,7 @@ def _ensure_started(home: Path) -> None:
     settings += f"unix_socket_directories = '{_socket_directory(home)}'\n"
     (data / "postgresql.auto.conf").write_text(f"# Written at each start by hl.\n{settings}")
     if not _accepts_connections(home):
-        _start(home, data, user)
+        _start(home, data)
         emit(_log, "postgres_started", home=home)
     with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
@@ -138,7 +163,7 @@ def _accepts_connections(home: Path) -> bool:
     return True
 
 
-def _start(home: Path, data: Path, user: str | None) -> None:
+def _start(home: Path, data: Path) -> None:
     """Start the server, unless one is about to accept connections; the last processes of one that was killed are waited out."""
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while _has_processes(data):
@@ -147,25 +172,39 @@ def _start(home: Path, data: Path, user: str | None) -> None:
         time.sleep(_RETRY_SECONDS)
         if _accepts_connections(home):
             return
-    # What a killed server leaves. PostgreSQL takes it for one that runs when nobody has reaped the process, or its number is
-    # somebody else's by now.
+    _forget_killed(home, data)
+    _pg_ctl(home, "start", "-w", "-t", str(_START_TIMEOUT_SECONDS))
+
+
+def _forget_killed(home: Path, data: Path) -> None:
+    """Remove what a killed server leaves. PostgreSQL takes it for one that runs when nobody has reaped the process, or its number
+    is somebody else's by now.
+    """
     (data / "postmaster.pid").unlink(missing_ok=True)
     (_socket_directory(home) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-    # Names within the working directory: pg_ctl hands them to a shell, which would take a path with signs of its own apart.
-    log = f"{data.name}/server.log"
-    _run(user, "pg_ctl", "start", "-w", "-t", str(_START_TIMEOUT_SECONDS), "-D", data.name, "-l", log, cwd=home)
+
+
+def _server_pid(data: Path) -> int | None:
+    """The process of the server that works in `data`, if it lives."""
+    try:
+        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+    return pid if _is_of(pid, data) else None
 
 
 def _has_processes(data: Path) -> bool:
     """Whether a living process of PostgreSQL works in the data directory, as all of a server's do."""
-    for process in psutil.process_iter():
-        try:
-            alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
-            if alive and Path(process.cwd()) == data.resolve():
-                return True
-        except psutil.Error:
-            continue
-    return False
+    return any(_is_of(pid, data) for pid in psutil.pids())
+
+
+def _is_of(pid: int, data: Path) -> bool:
+    try:
+        process = psutil.Process(pid)
+        alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+        return alive and Path(process.cwd()) == data.resolve()
+    except psutil.Error:
+        return False
 
 
 def _prepare_directories(home: Path, data: Path) -> str | None:
@@ -195,7 +234,6 @@ def _stop_if_last(home: Path, holders: TextIO) -> None:
         fcntl.flock(holders, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return
-    data = home / "postgres"
     try:
         with psycopg.connect(embedded_url(home, "postgres"), autocommit=True, connect_timeout=5) as connection:
             deadline = time.monotonic() + _GOODBYE_SECONDS
@@ -203,11 +241,22 @@ def _stop_if_last(home: Path, holders: TextIO) -> None:
             while (others := connection.execute(_OTHERS).fetchone()) != (0,) and time.monotonic() < deadline:
                 time.sleep(_RETRY_SECONDS)
     except psycopg.OperationalError:
+        # It is dead, or replays what a dead one had written: nobody is connected, and nothing is lost by ending that.
+        if has_server(home):
+            _pg_ctl(home, "stop", "-w", "-m", "immediate")
         return
     if others == (0,):
-        user = pwd.getpwuid(data.stat().st_uid).pw_name if os.geteuid() == 0 else None
-        _run(user, "pg_ctl", "stop", "-w", "-m", "fast", "-D", data.name, cwd=home)
+        _pg_ctl(home, "stop", "-w", "-m", "fast")
         emit(_log, "postgres_stopped", home=str(home))
+
+
+def _pg_ctl(home: Path, action: str, *options: str) -> None:
+    """Raises EmbeddedServerError."""
+    # Names within the working directory: pg_ctl hands them to a shell, which would take a path with signs of its own apart.
+    data = home / "postgres"
+    log = ["-l", f"{data.name}/server.log"] if action == "start" else []
+    user = pwd.getpwuid(data.stat().st_uid).pw_name if os.geteuid() == 0 else None
+    _run(user, "pg_ctl", action, *options, "-D", data.name, *log, cwd=home)
 
 
 def _run(user: str | None, name: str, *arguments: str, cwd: Path) -> None:

@@ -12,7 +12,7 @@ from dagster import DagsterInstance
 
 from hl_pipeline.definitions import build_defs
 from hl_pipeline.ops.run_lines import RunLines
-from hl_pipeline.ops.services import is_warning
+from hl_pipeline.ops.service_log import is_warning
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline_tests.conftest import World
