@@ -12,11 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
-from dagster._core.storage.runs.schema import RunStorageSqlMetadata
-from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
 
-from hl_pipeline.stages.backup import DAGSTER_TABLES, REBUILT
+from hl_pipeline.stages.backup import REBUILT
 from hl_pipeline.warehouse.embedded import binary
 from hl_pipeline.warehouse.migrate import list_revisions, migrate
 from hl_pipeline.warehouse.urls import database_of, with_database
@@ -108,11 +105,6 @@ def test_every_table_is_either_backed_up_or_made_again(full: World) -> None:
         query = "SELECT tablename FROM pg_tables WHERE schemaname = 'hl' AND tablename !~ '^fills_(load_)?[0-9]'"
         tables = {name for (name,) in connection.execute(query)}
     assert tables == {*REBUILT, *_KEPT, "alembic_version"}
-
-
-def test_every_table_of_dagster_is_backed_up() -> None:
-    storages = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
-    assert {"alembic_version"}.union(*(storage.tables for storage in storages)) == set(DAGSTER_TABLES)
 
 
 def test_tables_of_others_beside_dagsters_are_left_alone(hl: Hl, full: World, tmp_path: Path) -> None:
