@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from hl_pipeline.warehouse.embedded import binary
 from hl_pipeline.warehouse.urls import build_url, database_of, parse_url
 
 _POLL_SECONDS = 0.5
+_GOODBYE_SECONDS, _RETRY_SECONDS = 2.0, 0.1
 _CHUNK = 1 << 20
 _LINES_OF_SETTINGS = 40
 _NEW_IN_17 = b"SET transaction_timeout"
@@ -133,8 +135,12 @@ def count_rows(connection: psycopg.Connection, tables: Iterable[tuple[str, str]]
 
 
 def find_others(connection: psycopg.Connection) -> list[str]:
-    """The names of the programs that are connected to the same database."""
-    return [name for (name,) in connection.execute(_OTHERS)]
+    """The names of the programs that are connected to the same database, and stay so."""
+    deadline = time.monotonic() + _GOODBYE_SECONDS
+    # Who has just closed a connection is still seen for a moment.
+    while (others := [name for (name,) in connection.execute(_OTHERS)]) and time.monotonic() < deadline:
+        time.sleep(_RETRY_SECONDS)
+    return others
 
 
 def check_counts(rows: Mapping[str, int]) -> str:
