@@ -36,6 +36,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(UnknownCoinError, _on_unknown_coin)
     app.add_exception_handler(errors.QueryCanceled, _on_slow)
+    app.add_exception_handler(errors.SerializationFailure, _on_conflict)
     # One that the pool raises when it has none to give is one of these.
     app.add_exception_handler(OperationalError, _on_absent)
     app.add_exception_handler(errors.FeatureNotSupported, _on_changed)
@@ -91,6 +92,12 @@ def _on_absent(request: Request, error: Exception) -> Response:
         return respond({"detail": refusal}, 503)
     _log.warning("no answer from the database: %s", " ".join(str(error).split()))
     return respond({"detail": "the database is away or busy; try again in a moment"}, 503, _RETRY)
+
+
+def _on_conflict(_request: Request, error: Exception) -> Response:
+    """A replica ends a query that keeps it from following its primary: max_standby_streaming_delay says when."""
+    _log.warning("the replica ended a query: %s", " ".join(str(error).split()))
+    return respond({"detail": "the replica ended the query to keep up with its primary; try again in a moment"}, 503, _RETRY)
 
 
 async def _on_changed(request: Request, error: Exception) -> Response:

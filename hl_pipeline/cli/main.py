@@ -15,6 +15,7 @@ from typer.exceptions import Abort, TyperException
 
 from hl_pipeline.cli.acknowledge import acknowledge
 from hl_pipeline.cli.backfill import backfill
+from hl_pipeline.cli.backup import backup, restore
 from hl_pipeline.cli.completion import completion, prepare_completion
 from hl_pipeline.cli.cost import cost
 from hl_pipeline.cli.demo import demo, sample
@@ -64,7 +65,7 @@ def _with_demo(command: object) -> dict[str, object]:
 
 
 # In the order in which the help shows them.
-for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledge, status, upgrade):
+for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledge, backup, restore, upgrade, status):
     app.command()(command)
 app.command("url")(print_url)
 app.command()(sample)

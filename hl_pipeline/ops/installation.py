@@ -24,10 +24,7 @@ def hold_installation(settings: Settings, *, migrated: bool = True) -> Generator
 
     Raises NoDatabaseError, EmbeddedServerError or SchemaError.
     """
-    with ExitStack() as stack:
-        if settings.database_url is None:
-            stack.enter_context(hold(settings.home))
-        url = find_database_url(settings)
+    with hold_server(settings) as url:
         ensure_database(url)
         if migrated:
             ensure_schema(url)
@@ -35,6 +32,18 @@ def hold_installation(settings: Settings, *, migrated: bool = True) -> Generator
         os.environ.update(as_environment(settings))
         os.environ["DAGSTER_HOME"] = str(_dagster_home(settings))
         yield url
+
+
+@contextmanager
+def hold_server(settings: Settings) -> Generator[str]:
+    """The database's URL, while its server runs if it is the embedded one. Nothing is made or migrated in it.
+
+    Raises NoDatabaseError or EmbeddedServerError.
+    """
+    with ExitStack() as stack:
+        if settings.database_url is None:
+            stack.enter_context(hold(settings.home))
+        yield find_database_url(settings)
 
 
 def dagster_file(name: str) -> Path:

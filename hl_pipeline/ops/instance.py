@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +34,7 @@ from hl_pipeline.ops.dagster_internals import (
 )
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import NoDatabaseError, ensure_database, find_dagster_url
-from hl_pipeline.warehouse.urls import url_for_sqlalchemy
+from hl_pipeline.warehouse.urls import build_url, parse_url, url_for_sqlalchemy
 
 INSTALLATION_TAG = "hl/installation"
 """The tag of a run that says in which HL_HOME its process is."""
@@ -64,7 +65,7 @@ class PipelineStorage(DagsterPostgresStorage):
         except NoDatabaseError as error:
             raise ClickException(str(error)) from error
         # Bare postgresql:// means psycopg 3 to SQLAlchemy 2.1, with which dagster-postgres fails (its NOTIFY with parameters).
-        storage = DagsterPostgresStorage(url_for_sqlalchemy(url, "psycopg2"), inst_data=inst_data)
+        storage = DagsterPostgresStorage(url_for_sqlalchemy(_with_name(url), "psycopg2"), inst_data=inst_data)
         hold_connections(storage)
         return storage
 
@@ -147,6 +148,11 @@ class PipelineRunLauncher(DefaultRunLauncher):
         events = self._instance.event_log_storage.get_logs_for_run(run.run_id, of_type=DagsterEventType.RUN_START, limit=1)
         pid = events[0].dagster_event.pid if events and events[0].dagster_event else None
         return None if pid is None else (pid, events[0].timestamp)
+
+
+def _with_name(url: str) -> str:
+    """The URL of sessions that pg_stat_activity shows by the program that Dagster works in, unless the URL names them."""
+    return build_url({"fallback_application_name": f"dagster in {Path(sys.argv[0]).name}", **parse_url(url)})
 
 
 def tags_of_own_run(settings: Settings) -> dict[str, str]:

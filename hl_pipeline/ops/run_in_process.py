@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, JobDefinition, JobExecutionResult
+from dagster_postgres.utils import DagsterPostgresException
 
 from hl_pipeline.definitions import build_defs
 from hl_pipeline.ops.dagster_internals import DagsterExecutionInterruptedError, SerializableErrorInfo, run_job
@@ -13,9 +14,12 @@ from hl_pipeline.ops.instance import tags_of_own_run
 from hl_pipeline.ops.run_lines import without_class
 from hl_pipeline.resources import StageResults
 from hl_pipeline.settings import Settings
+from hl_pipeline.warehouse.connect import NoDatabaseError
 
 # As workspace.yaml has it: so the UI counts a run of ours among those of its code location.
 _MODULE, _LOCATION = "hl_pipeline.definitions", "hl_pipeline"
+_AWAY = "the database went away in the midst of the work; what was done is kept, so run the same again"
+_OF_ABSENCE = ("OperationalError", "AdminShutdown", "CrashShutdown", "CannotConnectNow")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -34,10 +38,18 @@ class Runner:
     results: StageResults
 
     def run(self, partition: str, config: dict[str, Any] | None = None) -> JobExecutionResult:
-        """Raises RunInterruptedError; any other failure is in the result."""
+        """Raises RunInterruptedError, and NoDatabaseError when Dagster's database is away for longer than Dagster waits; any
+        other failure is in the result.
+        """
         self.results.by_asset.clear()
         tags = {"hl/started_by": self.command, **tags_of_own_run(self.settings)}
-        result = run_job(self.job, partition, self.instance, _QUIET | (config or {}), tags, module=_MODULE, location=_LOCATION)
+        try:
+            result = run_job(
+                self.job, partition, self.instance, _QUIET | (config or {}), tags, module=_MODULE, location=_LOCATION
+            )
+        except DagsterPostgresException as error:
+            cause = getattr(error.__cause__, "orig", None) or error
+            raise NoDatabaseError(f"{_AWAY}, once it is back: {str(cause).strip()}") from error
         if _is_interrupted(result):
             raise RunInterruptedError
         return result
@@ -54,7 +66,12 @@ def open_runner(job: str, instance: DagsterInstance, settings: Settings, command
 def explain_failure(result: JobExecutionResult) -> str:
     """Why a run failed, in its errors' own words."""
     causes = [error.cause or error for error in _errors(result)]
-    messages = [without_class(cause.message.strip()) for cause in causes]
+    messages = [
+        f"{_AWAY}: {without_class(cause.message.strip())}"
+        if cause.cls_name in _OF_ABSENCE
+        else without_class(cause.message.strip())
+        for cause in causes
+    ]
     return "; ".join(messages) or "see the run in the Dagster UI"
 
 

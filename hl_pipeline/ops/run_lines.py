@@ -16,7 +16,7 @@ _POLL_SECONDS = 2.0
 _AT_ONCE = 200
 _ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 _LONGEST_REASON = 300
-_CLASS = re.compile(r"^[\w.]+(?:Error|Exception|Failure): ")
+_CLASS = re.compile(r"^(?:[\w.]+(?:Error|Exception|Failure)|psycopg\.errors\.\w+): ")
 
 
 @dataclass(slots=True)

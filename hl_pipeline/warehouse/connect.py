@@ -114,8 +114,8 @@ def find_dagster_url(settings: Settings) -> str:
 
 
 def connect(url: str, application: str = "hl") -> psycopg.Connection:
-    """A connection in autocommit mode, set to SESSION. Raises NoDatabaseError when the server does not answer, is too old, or is
-    a pooler that shares its sessions.
+    """A connection in autocommit mode, set to SESSION. Raises NoDatabaseError when the server does not answer, is too old or a
+    replica, or is a pooler that shares its sessions.
     """
     try:
         parse_url(url)
@@ -127,6 +127,7 @@ def connect(url: str, application: str = "hl") -> psycopg.Connection:
             version = connection.info.parameter_status("server_version")
             raise NoDatabaseError(f"{hide_password(url)} is PostgreSQL {version}; {OLDEST_POSTGRES} or newer is needed")
         _refuse_shared_sessions(connection, url)
+        _refuse_standby(connection, url)
         pin_session(connection)
     except psycopg.Error as error:
         connection.close()
@@ -151,6 +152,7 @@ def ensure_database(url: str) -> None:
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
             _refuse_shared_sessions(connection, url)
+            _refuse_standby(connection, url)
     except psycopg.Error as error:
         _create_database(url, name, error)
 
@@ -188,6 +190,15 @@ def _refuse_shared_sessions(connection: psycopg.Connection, url: str) -> None:
             "pipeline and Dagster need a session of their own for locks, settings, prepared statements and LISTEN: set "
             "HL_DATABASE_URL (and HL_DAGSTER_DATABASE_URL) to PostgreSQL itself, or to a pooler in session mode. The API works "
             "through this one (HL_API_DATABASE_URL)"
+        )
+
+
+def _refuse_standby(connection: psycopg.Connection, url: str) -> None:
+    """Raises NoDatabaseError when the server is a replica, which takes no writes."""
+    if connection.info.parameter_status("in_hot_standby") == "on":
+        raise NoDatabaseError(
+            f"{hide_password(url)} is a replica, which can only be read, and hl writes: set HL_DATABASE_URL (and "
+            "HL_DAGSTER_DATABASE_URL) to its primary. The API can read the replica (HL_API_DATABASE_URL)"
         )
 
 

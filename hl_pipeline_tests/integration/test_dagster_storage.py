@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, asset, materialize
 
+from hl_pipeline.stages.backup import DAGSTER_TABLES
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.processes import PROJECT
@@ -58,6 +60,16 @@ def test_the_events_of_a_run_go_through_two_sessions_and_none_is_left(instance: 
     instance.dispose()
 
     assert _sessions(url) == []
+
+
+def test_its_tables_are_those_that_a_backup_has(instance: DagsterInstance, url: str) -> None:
+    instance.get_runs_count()
+    instance.get_ticks("selector", "origin")
+    with connect(url, "test") as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        assert {name for (name,) in tables} == set(DAGSTER_TABLES)
+        names = connection.execute("SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()")
+        assert {name for (name,) in names} == {"test", f"dagster in {Path(sys.argv[0]).name}"}
 
 
 def test_a_session_that_was_ended_by_the_server_costs_no_event(instance: DagsterInstance, url: str) -> None:
