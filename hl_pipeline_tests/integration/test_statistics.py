@@ -343,18 +343,21 @@ def several(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory)
     return Several(environment["HL_DATABASE_URL"], daily, users)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("period", naive_statistics.PERIODS)
 def test_the_figures_of_a_coin_over_a_period_are_those_of_its_days_together(several: Several, period: str) -> None:
     rows = _query(several.database_url, "SELECT * FROM hl.daily_stats_by(%s)", (period,))
     assert _by_key(rows, ("period_start", "coin")) == naive_statistics.by_period(period, several.daily_stats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("period", naive_statistics.PERIODS)
 def test_the_figures_of_a_wallet_over_a_period_are_those_of_its_days_together(several: Several, period: str) -> None:
     rows = _query(several.database_url, "SELECT * FROM hl.user_stats_by(%s)", (period,))
     assert _by_key(rows, ("period_start", "wallet")) == naive_statistics.by_period(period, several.user_stats)
 
 
+@pytest.mark.slow
 def test_the_days_of_periods_know_and_lack_what_a_sum_may(several: Several) -> None:
     months = naive_statistics.by_period("month", several.daily_stats)
     assert {start for start, _ in months} == {date(2025, 5, 1), date(2025, 6, 1), date(2026, 3, 1)}
@@ -363,6 +366,7 @@ def test_the_days_of_periods_know_and_lack_what_a_sum_may(several: Several) -> N
     assert {(row["volume"] or 0) > 0 and row["liquidations"] is None for row in months.values()} == {False, True}
 
 
+@pytest.mark.slow
 def test_periods_may_be_of_some_days_and_of_one_wallet_in_any_case(several: Several) -> None:
     first, second = OLD_DAYS[:2]
     two = {day: several.daily_stats[day] for day in (first, second)}
@@ -377,9 +381,9 @@ def test_periods_may_be_of_some_days_and_of_one_wallet_in_any_case(several: Seve
 
 @pytest.mark.parametrize("function", ["daily_stats_by", "user_stats_by"])
 @pytest.mark.parametrize("period", ["quarter", "Week", "", None])
-def test_an_unknown_period_is_refused_with_the_names_of_the_others(several: Several, function: str, period: str | None) -> None:
+def test_an_unknown_period_is_refused_with_the_names_of_the_others(database_url: str, function: str, period: str | None) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="must be day, week, month, year or all"):
-        _query(several.database_url, f"SELECT * FROM hl.{function}(%s)", (period,))
+        _query(database_url, f"SELECT * FROM hl.{function}(%s)", (period,))
 
 
 @pytest.fixture
