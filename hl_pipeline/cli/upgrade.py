@@ -4,7 +4,8 @@ of it before, and how long it takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +80,7 @@ def upgrade(
         if to is not None:
             if schema_only:
                 fail("--to and --schema-only exclude each other: --to makes no day again", code=ExitCode.USAGE)
-            _downgrade(url, to, dry_run=dry_run, yes=yes)
+            _downgrade(url, to, settings, dry_run=dry_run, yes=yes)
             return
         plan = _make_plan(url, settings, schema_only=schema_only)
         _print_plan(plan)
@@ -87,7 +88,21 @@ def upgrade(
             return
         if not yes:
             typer.confirm("Do it now?", abort=True)
-        _carry_out(plan, url, settings)
+        with _not_up(settings):
+            _carry_out(plan, url, settings)
+
+
+@contextmanager
+def _not_up(settings: Settings) -> Generator[None]:
+    """Keep `hl up` from running meanwhile: its runs would meet a schema that changes."""
+    from hl_pipeline.ops.services import AlreadyUpError, only_one
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_one(settings.home.absolute()))
+        except AlreadyUpError as error:
+            fail(str(error))
+        yield
 
 
 def _make_plan(url: str, settings: Settings, *, schema_only: bool) -> _Plan:
@@ -200,7 +215,7 @@ def _make_days_again(days: list[date], url: str, settings: Settings) -> dict[dat
     return {day.day: day.outcome for day in done}
 
 
-def _downgrade(url: str, to: str, *, dry_run: bool, yes: bool) -> None:
+def _downgrade(url: str, to: str, settings: Settings, *, dry_run: bool, yes: bool) -> None:
     """Undo the migrations after `to`."""
     from hl_pipeline.warehouse.migrate import SchemaError, list_migrations, migrate, read_revision
 
@@ -222,7 +237,8 @@ def _downgrade(url: str, to: str, *, dry_run: bool, yes: bool) -> None:
     if not yes:
         typer.confirm("Stop everything that uses the database. Undo them now?", abort=True)
     try:
-        migrate(url, to, down=True)
+        with _not_up(settings):
+            migrate(url, to, down=True)
     except SchemaError as error:
         fail(str(error))
     console.print(

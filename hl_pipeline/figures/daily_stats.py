@@ -144,7 +144,7 @@ def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
 
 def _sum_rows(fills: pl.DataFrame) -> pl.DataFrame:
     return (
-        fills.with_columns(market=is_market(), in_quote=fee_in_quote())
+        fills.with_columns(market=is_market(), in_quote=fee_in_quote(fills))
         .group_by("coin")
         .agg(
             fills=pl.col("market").sum().cast(pl.Int64),

@@ -44,27 +44,43 @@ def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
     return frame.join(listed.select(key, fees=pl.Series("fees", texts, pl.String)), on=key, how="left")
 
 
-def fee_in_quote() -> pl.Expr:
-    """A fill's fee in the quote of its coin, exact; NULL where that cannot be known.
+def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
+    """Each fill's fee in the quote of its coin, exact; NULL where that cannot be known. `fills`: coin, side, px, fee, fee_token.
 
     A fee of 0 is 0 in any token, and one in the coin itself is worth px each. Perpetuals charge in what they are quoted in. Spot
     charges in the token received, a rebate is in the token given: of those two one is the base. Of outcomes' other fees those in
     dollars are known.
     """
-    coin, fee, token = pl.col("coin"), pl.col("fee"), pl.col("fee_token")
-    kind = kind_of(coin)
+    is_received_or_given = (pl.col("side") == "B") == (pl.col("fee") >= 0)
+    worth = (
+        pl.when(pl.col("is_base") | (pl.col("is_base_if_received") & is_received_or_given))
+        .then(pl.col("px"))
+        .when(pl.col("is_quote"))
+        .then(pl.lit(1, PRICE_TYPE))
+    )
+    on = ["coin", "fee_token"]
+    rows = fills.select("coin", "side", "px", "fee", "fee_token")
+    return rows.join(_know_tokens(rows), on, "left", nulls_equal=True, maintain_order="left").select(
+        in_quote=product(pl.col("fee"), worth)
+    )["in_quote"]
+
+
+def _know_tokens(fills: pl.DataFrame) -> pl.DataFrame:
+    """What the names say of each coin and token together: far fewer than fills."""
+    coin, token = pl.col("coin"), pl.col("fee_token")
     pair = pl.when(coin.str.contains("/", literal=True)).then(coin).str.split_exact("/", 1)
     base, quote = (pair.struct.field(f"field_{part}") for part in (0, 1))
     own_token = pl.when(coin.str.starts_with("#")).then("+" + coin.str.slice(1))
-    is_base = pl.any_horizontal((token == one).fill_null(value=False) for one in (coin, base, own_token))
-    is_received_or_given = (pl.col("side") == "B") == (fee >= 0)
-    worth = (
-        pl.when(is_base | ((kind == "spot") & is_received_or_given & (token != quote).fill_null(value=True)))
-        .then(pl.col("px"))
-        .when((kind != "outcome") | token.is_in(_DOLLARS).fill_null(value=False))
-        .then(pl.lit(1, PRICE_TYPE))
+    kind = kind_of(coin)
+    return (
+        fills.select("coin", "fee_token")
+        .unique()
+        .with_columns(
+            is_base=pl.any_horizontal((token == one).fill_null(value=False) for one in (coin, base, own_token)),
+            is_base_if_received=(kind == "spot") & (token != quote).fill_null(value=True),
+            is_quote=(kind != "outcome") | token.is_in(_DOLLARS).fill_null(value=False),
+        )
     )
-    return product(fee, worth)
 
 
 def _object(tokens: list[str], amounts: list[Decimal]) -> str:

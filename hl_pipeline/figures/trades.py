@@ -90,7 +90,7 @@ def summable(name: str) -> pl.Expr:
 
 def sum_known(column: pl.Expr) -> pl.Expr:
     """The sum within a group; NULL when one of the values is unknown."""
-    return pl.when(column.is_null().any()).then(None).otherwise(column.sum())
+    return pl.when(column.null_count() == 0).then(column.sum())
 
 
 def trades_of(fills: pl.DataFrame) -> pl.DataFrame:
@@ -100,8 +100,9 @@ def trades_of(fills: pl.DataFrame) -> pl.DataFrame:
     `is_liquidation` (NULL: no source knows).
     """
     rows = fills.with_row_index("place").filter(is_market())
-    known = rows.with_columns(
-        *TRADE_KEY[3:],
+    known = rows.select(
+        *TRADE_KEY,
+        *("place", "px", "sz", "side", "crossed"),
         has_twap=pl.col("twap_id").is_not_null(),
         has_builder=has_builder(),
         is_liquidation=is_liquidation(),

@@ -75,7 +75,7 @@ USER_STATS_SCHEMA = {
 def user_partial(hour: pl.DataFrame) -> pl.DataFrame:
     """What an hour of fills (USER_STATS_COLUMNS) adds to its day: USER_PARTIAL_SCHEMA."""
     source = pl.col("object").str.split("/").list.first()
-    rows = hour.with_columns(market=is_market(), source=source, in_quote=fee_in_quote())
+    rows = hour.with_columns(market=is_market(), source=source, in_quote=fee_in_quote(hour))
     return (
         _sum_rows(rows)
         .join(fees_by_token(hour, "wallet"), on="wallet", how="left")
@@ -107,18 +107,25 @@ def _sum_rows(rows: pl.DataFrame) -> pl.DataFrame:
     market, crossed = pl.col("market"), pl.col("crossed")
     value = pl.when(market).then(notional()).otherwise(0).cast(NOTIONAL)
 
-    def where(condition: pl.Expr, of: pl.Expr) -> pl.Expr:
-        return sum_known(pl.when(condition | ~market).then(of).when(~condition | (of == 0)).then(0))
+    def where(condition: pl.Expr, of: str) -> pl.Expr:
+        return pl.when(condition | ~market).then(of).when(~condition | (pl.col(of) == 0)).then(0)
 
-    is_fill = market.cast(pl.Int64)
+    # What is summed stands in columns first: within a group an expression takes twice as long.
+    rows = rows.with_columns(is_fill=market.cast(pl.Int64), value=value).with_columns(
+        maker_fills=where(~crossed, "is_fill"),
+        taker_fills=where(crossed, "is_fill"),
+        maker_notional=where(~crossed, "value"),
+        taker_notional=where(crossed, "value"),
+        pnl=summable("closed_pnl"),
+    )
     return rows.group_by("wallet").agg(
-        fills=is_fill.sum(),
+        fills=pl.col("is_fill").sum(),
         non_market_rows=(~market).sum().cast(pl.Int64),
-        maker_fills=where(~crossed, is_fill),
-        taker_fills=where(crossed, is_fill),
-        maker_notional=where(~crossed, value),
-        taker_notional=where(crossed, value),
-        closed_pnl=sum_known(summable("closed_pnl")),
+        maker_fills=sum_known(pl.col("maker_fills")),
+        taker_fills=sum_known(pl.col("taker_fills")),
+        maker_notional=sum_known(pl.col("maker_notional")),
+        taker_notional=sum_known(pl.col("taker_notional")),
+        closed_pnl=sum_known(pl.col("pnl")),
         closed_pnl_known=known_count("closed_pnl"),
         fees_known=known_count("fee"),
         fees_in_quote=sum_known(pl.col("in_quote")),

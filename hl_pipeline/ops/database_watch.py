@@ -53,7 +53,7 @@ def embedded_service(home: Path) -> Service:
 def _ask(url: str) -> str | None:
     """Why it does not answer, in the driver's words; None when it does."""
     try:
-        psycopg.connect(url, connect_timeout=_CONNECT_SECONDS).close()
+        psycopg.connect(url, connect_timeout=_CONNECT_SECONDS, application_name="hl up").close()
     except psycopg.OperationalError as error:
         return " ".join(str(error).split())
     return None

@@ -13,8 +13,8 @@ from typing import TextIO
 # Of a run, its line tells; its own lines have its id.
 _OF_RUN = re.compile(r" - [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} - ")
 _WARNING = re.compile(r" - (WARNING|ERROR|CRITICAL) - |^(WARNING|ERROR|CRITICAL):")
-# The daemon's first start is no reason to warn anybody.
-_HARMLESS = re.compile(r"No cursor for event type \S+, ignoring older events")
+# The daemon's first start is no reason to warn anybody, nor an attempt after which another one follows.
+_HARMLESS = re.compile(r"No cursor for event type \S+, ignoring older events|Retrying failed database connection")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LAST_WORDS = 3
 _LINES_IN_OUTAGE = 100

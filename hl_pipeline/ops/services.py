@@ -111,7 +111,7 @@ def run_services(
 
     Raises AlreadyUpError.
     """
-    with _only_one(home), open_log(home) as log:
+    with only_one(home), open_log(home) as log:
         _stop_left(home, log)
         _check_port(_HOST, ui.port, "--port or HL_PORT")
         _check_port(_HOST, api.port, "--api-port or HL_API_PORT")
@@ -164,12 +164,15 @@ def _supervise(names: list[str], children: Children, database: DatabaseWatch, st
 
 
 @contextmanager
-def _only_one(home: Path) -> Generator[None]:
+def only_one(home: Path) -> Generator[None]:
+    """While the block runs no `hl up` of `home` does. Raises AlreadyUpError."""
     with (home / "up.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyUpError(f"hl up is running already in {home}; stop it with Ctrl-C where it runs") from None
+            raise AlreadyUpError(
+                f"hl up is running already in {home}, or hl upgrade: stop it with Ctrl-C where it runs"
+            ) from None
         yield
 
 

@@ -4,6 +4,7 @@ tables anew, and a version that is older than the schema is refused.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -89,6 +90,18 @@ def test_what_it_will_do_is_said_and_nothing_is_done_with_dry_run_or_without_a_y
     )
     assert "7 days, 2024-11-03 to 2025-09-03, cannot be made again, since the lake has nothing of them" in _words(without)
     assert _ask(old.database, _REVISION) == [["0010"]]
+
+
+def test_it_refuses_while_hl_up_runs(old: Installation, hl: Hl) -> None:
+    home = old.directory / "home"
+    home.mkdir(exist_ok=True)
+    before = _ask(old.database, _REVISION)
+    with (home / "up.lock").open("a") as up:
+        fcntl.flock(up, fcntl.LOCK_EX)
+        done = hl("upgrade", "--yes")
+    assert done.returncode == 1
+    assert f"hl up is running already in {home}" in " ".join(done.stderr.split())
+    assert _ask(old.database, _REVISION) == before
 
 
 def _migration(revision: str) -> Any:

@@ -34,7 +34,7 @@ _GROUPS = {
     "webserver": r"dagster in dagster-webserver",
     "daemon": r"dagster in dagster-daemon",
     "code servers and runs: Dagster's": r"dagster in (dagster|__main__\.py|python.*|-c|-m)",
-    "runs: the data's": r"hl (raw_|fills|candles|daily_stats|user_stats|twap|whole|spending).*",
+    "runs: the data's": r"hl (migrate|raw_|fills|candles|daily_stats|user_stats|twap|whole|spending).*",
     "hl up": r"dagster in hl|hl up|hl|",
     "sensors and schedules": r"hl (sensor|reconcile|fresh|thin runs)",
 }

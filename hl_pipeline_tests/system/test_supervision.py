@@ -61,11 +61,13 @@ def test_what_is_killed_comes_back_and_each_death_is_one_line(directory: Path) -
             _kill_and_wait(up, name, word)
 
         said = [line for line in up.program.output.removeprefix(before).splitlines() if line.strip()]
+        # What a service says until its database's death is noticed, within half a second, is no line of ours.
+        of_services = [line for line in said if "|" in line]
+        said = [line for line in said if line not in of_services]
+        assert len(of_services) < 10, of_services
         assert said[0] == "PostgreSQL has died; it is started again in 1 s"
         assert said[1].startswith("the database answers again, after ")
-        assert [line for line in said[2:] if "|" not in line] == [
-            f"{name} was killed by SIGKILL; it is started again in 1 s" for name in _SERVICES
-        ]
+        assert said[2:] == [f"{name} was killed by SIGKILL; it is started again in 1 s" for name in _SERVICES]
         began = time.monotonic()
         assert up.program.interrupt(30) == 0
         assert time.monotonic() - began < _QUICKLY
