@@ -54,7 +54,7 @@ types: setup
 unit: setup
 	POLARS_MAX_THREADS=1 $(BIN)/pytest -m "not slow" --hypothesis-profile quick hl_pipeline_tests/unit
 
-# The gate: the checks and all tests but the slow ones, property tests with few examples; 8 to 9 minutes on 2 cores.
+# The gate: the checks and all tests but the slow ones, property tests with few examples; about 7 minutes on 2 cores.
 test: setup lint
 	@$(MAKE) --no-print-directory --jobs 2 all-types all-tests
 
