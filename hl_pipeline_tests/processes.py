@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,15 @@ def started(command: list[str], environment: dict[str, str], cwd: Path, log: Pat
         yield program
     finally:
         if process.poll() is None:
-            for left in program.tree():
-                left.kill()
+            kill_all(program.tree())
             process.wait()
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill those that have not ended meanwhile."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def run(command: list[str], environment: dict[str, str], cwd: Path, seconds: float = 60) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from hl_pipeline_tests.processes import Program, Ui, free_port, program, started, users_environment, wait_until
+from hl_pipeline_tests.processes import Program, Ui, free_port, kill_all, program, started, users_environment, wait_until
 
 ASSETS = [
     *("raw_fills", "fills", "candles", "daily_stats", "user_stats"),
@@ -61,8 +61,7 @@ def up_in(
             wait_until(lambda: up.answers(f"{api}/healthz"), 30, "the API answers")
             yield Up(up, ui, home, api)
         finally:
-            for left in processes_of(home):
-                left.kill()
+            kill_all(processes_of(home))
 
 
 def processes_of(home: Path) -> list[psutil.Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Iterable
@@ -14,7 +15,8 @@ from typing import TextIO
 _OF_RUN = re.compile(r" - [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} - ")
 _WARNING = re.compile(r" - (WARNING|ERROR|CRITICAL) - |^(WARNING|ERROR|CRITICAL):")
 # The daemon's first start is no reason to warn anybody, nor an attempt after which another one follows.
-_HARMLESS = re.compile(r"No cursor for event type \S+, ignoring older events|Retrying failed database connection")
+_ATTEMPT = "Retrying failed database connection"
+_HARMLESS = re.compile(rf"No cursor for event type \S+, ignoring older events|{_ATTEMPT}")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LAST_WORDS = 3
 _LINES_IN_OUTAGE = 100
@@ -80,6 +82,13 @@ def open_log(home: Path) -> Generator[ServiceLog]:
     path = home / "hl.log"
     with path.open("a") as file:
         yield ServiceLog(file, path)
+
+
+def hush_attempts() -> None:
+    """Keep off the terminal what Dagster's library says of each attempt to connect, in this process: that the database is away is
+    said once, by who watches it.
+    """
+    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith(_ATTEMPT))
 
 
 def is_warning(line: str) -> bool:

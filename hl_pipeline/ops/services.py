@@ -28,7 +28,7 @@ from hl_pipeline.ops.installation import dagster_file
 from hl_pipeline.ops.launch_backfill import BackfillError
 from hl_pipeline.ops.process_groups import find_left, stop_groups
 from hl_pipeline.ops.run_lines import follow_runs
-from hl_pipeline.ops.service_log import ServiceLog, open_log
+from hl_pipeline.ops.service_log import ServiceLog, hush_attempts, open_log
 from hl_pipeline.ops.supervision import Service, look_after
 from hl_pipeline.ops.systemd import notify_systemd
 from hl_pipeline.warehouse.connect import NoDatabaseError
@@ -118,6 +118,7 @@ def run_services(
         programs = commands(ui, api)
         children = Children(lambda name: _spawn(name, programs[name], log), home / _SERVICES)
         stop = _stopped_by_signals()
+        hush_attempts()
         try:
             log.say("starting the Dagster UI, its daemon and the REST API")
             for name in programs:

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from hl_pipeline.warehouse.embedded import embedded_url, has_server
-from hl_pipeline_tests.processes import free_port, program, started, still_there, users_environment, wait_until
+from hl_pipeline_tests.processes import free_port, kill_all, program, started, still_there, users_environment, wait_until
 from hl_pipeline_tests.services import Up, processes_of, up_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.waits]
@@ -129,5 +129,4 @@ def test_hl_api_alone_looks_after_its_database(directory: Path) -> None:
             assert api.interrupt(30) == 0
             assert time.monotonic() - began < _QUICKLY
         finally:
-            for left in processes_of(home):
-                left.kill()
+            kill_all(processes_of(home))

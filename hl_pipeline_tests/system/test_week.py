@@ -24,7 +24,7 @@ from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.ledger import read_unfinished_days
 from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.naive.fills import event_day, expected_fill, in_order, read_bucket, stored_fills, without
-from hl_pipeline_tests.processes import PROJECT, Program, program, started, wait_until
+from hl_pipeline_tests.processes import PROJECT, Program, kill_all, program, started, wait_until
 from hl_pipeline_tests.servers.flaky_s3 import Fault, FlakyS3, serve_flaky
 from hl_pipeline_tests.servers.s3 import REGION, S3Server
 
@@ -108,8 +108,7 @@ def _paid(world: World) -> Counter[str]:
 
 
 def _kill(daemon: Program) -> None:
-    for process in daemon.tree():
-        process.kill()
+    kill_all(daemon.tree())
     daemon.process.wait()
 
 
