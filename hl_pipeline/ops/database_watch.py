@@ -46,8 +46,7 @@ class DatabaseWatch:
 
 def embedded_service(home: Path) -> Service:
     """The embedded PostgreSQL of `home`, which is running already."""
-    why_ended = lambda: None if has_server(home) else "has died"  # noqa: E731
-    return Service("PostgreSQL", lambda: start_again(home), why_ended)
+    return Service("PostgreSQL", lambda: start_again(home), lambda: None if has_server(home) else "has died")
 
 
 def _ask(url: str) -> str | None:

@@ -116,6 +116,10 @@ def test_systemd_is_told_where_it_listens(tmp_path: Path, monkeypatch: pytest.Mo
         assert systemd.recv(100) == b"READY=1"
 
 
-def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify_systemd("READY=1")
+def test_without_systemd_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as somebody:
+        somebody.bind(str(tmp_path / "notify"))
+        monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+        notify_systemd("READY=1")
+        with pytest.raises(BlockingIOError):
+            somebody.recv(100)
