@@ -165,3 +165,8 @@ def damaged(chunk: bytes, pieces: Sequence[bytes]) -> st.SearchStrategy[bytes]:
         return text if text.endswith(b"\n") else text + b"\n"
 
     return places.map(apply)
+
+
+def numbered(chunk: bytes) -> list[tuple[int, bytes]]:
+    """The lines of a chunk with their numbers, as the exact parsers take them."""
+    return list(enumerate(chunk.split(b"\n")[:-1], 1))

@@ -1,4 +1,4 @@
-"""What decoding a chunk of lines gives, whatever the format, and how chunks are driven: in threads, by halves, line by line.
+"""What decoding a chunk of lines gives, whatever the format, and how chunks are driven: in threads, line by line where need be.
 
 What a line means is the matter of one module per format.
 """
@@ -15,12 +15,10 @@ import polars as pl
 
 from hl_pipeline.formats.exact_decode import Json, Row, fills_frame, take_line
 from hl_pipeline.formats.fills import BadLine
-from hl_pipeline.formats.pair_offsets import Bools, Ints
+from hl_pipeline.formats.scan_values import Ints
 
 # polars loads numpy when it first meets an array, and fails if two threads do at once.
 pl.Series(np.empty(0))
-
-_EXACT_BELOW = 64 << 10  # bytes: an odd chunk smaller than this is parsed exactly, a larger one halved
 
 
 def _none() -> Ints:
@@ -29,10 +27,11 @@ def _none() -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The blocks of a chunk, in its order: numbers and times (ns since 1970, UTC)."""
+    """The blocks of a chunk, in its order: numbers, times (ns since 1970, UTC), and the lines that they are."""
 
     numbers: Ints = field(default_factory=_none)
     times_ns: Ints = field(default_factory=_none)
+    lines: Ints = field(default_factory=_none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,9 @@ class Decoded:
     blocks: Blocks = field(default_factory=Blocks)
     lines: int = 0
 
+
+NumberedLine = tuple[int, bytes]
+"""A line's number, from 1, and its text without the newline."""
 
 DecodeChunk = Callable[[bytes, int], Decoded]
 """From whole lines (each ends in a newline) and the number of the first one."""
@@ -69,35 +71,35 @@ def decode(chunks: Iterable[bytes], decode_chunk: DecodeChunk, threads: int) -> 
             yield pending.popleft().result()
 
 
-def decode_by_halves(
-    chunk: bytes, first_line: int, fast: Callable[[bytes, int], Decoded | None], exactly: DecodeChunk
+def decode_by_lines(
+    chunk: bytes,
+    first_line: int,
+    scan: Callable[[bytes, int], tuple[Decoded, Ints]],
+    exactly: Callable[[Iterable[NumberedLine]], Decoded],
 ) -> Decoded:
-    """The chunk by the `fast` way; where that gives None, by halves, until what is odd stands alone and is read `exactly`."""
-    decoded = fast(chunk, first_line)
-    if decoded is not None:
-        return decoded
-    middle = chunk.find(b"\n", len(chunk) // 2) + 1
-    if len(chunk) <= _EXACT_BELOW or middle in (0, len(chunk)):
-        return exactly(chunk, first_line)
-    left = decode_by_halves(chunk[:middle], first_line, fast, exactly)
-    right = decode_by_halves(chunk[middle:], first_line + left.lines, fast, exactly)
-    return Decoded(
-        pl.concat([left.fills, right.fills]),
-        left.bad + right.bad,
-        Blocks(
-            np.concatenate([left.blocks.numbers, right.blocks.numbers]),
-            np.concatenate([left.blocks.times_ns, right.blocks.times_ns]),
-        ),
-        left.lines + right.lines,
-    )
+    """The chunk by `scan`, which says what lines it has left (indices); these are read `exactly`, and put in their places."""
+    scanned, odd = scan(chunk, first_line)
+    if not len(odd):
+        return scanned
+    texts = chunk.split(b"\n")
+    exact = exactly((index + first_line, texts[index]) for index in map(int, odd))
+    blocks = np.concatenate([np.stack(_columns(part.blocks)) for part in (scanned, exact)], axis=1)
+    order = np.argsort(blocks[-1], kind="stable")
+    fills = pl.concat([scanned.fills, exact.fills]).sort("line", maintain_order=True)
+    return Decoded(fills, exact.bad, Blocks(*blocks[:, order]), scanned.lines)
 
 
-def decode_lines(chunk: bytes, first_line: int, take: Callable[[Json, int], list[Row]]) -> Decoded:
-    """The chunk line by line: `take` makes rows of a line's JSON value and number, or raises BadValueError."""
+def _columns(blocks: Blocks) -> tuple[Ints, Ints, Ints]:
+    return blocks.numbers, blocks.times_ns, blocks.lines
+
+
+def decode_lines(lines: Iterable[NumberedLine], take: Callable[[Json, int], list[Row]]) -> Decoded:
+    """Lines one by one: `take` makes rows of a line's JSON value and number, or raises BadValueError."""
     rows: list[Row] = []
     bad: list[BadLine] = []
-    lines = chunk.split(b"\n")[:-1]
-    for line, text in enumerate(lines, first_line):
+    count = 0
+    for line, text in lines:
+        count += 1
         if not text.strip():
             continue
         taken = take_line(text, line, take)
@@ -105,27 +107,4 @@ def decode_lines(chunk: bytes, first_line: int, take: Callable[[Json, int], list
             bad.append(taken)
         else:
             rows += taken
-    return Decoded(fills_frame(rows), bad, lines=len(lines))
-
-
-def replace_odd(
-    fills: pl.DataFrame, odd: Bools, take: Callable[[int], list[Row] | BadLine], rows_each: int = 1
-) -> tuple[pl.DataFrame, list[BadLine]]:
-    """`fills` with what `take` makes of each odd entry in its place, and what was bad of them.
-
-    An entry has `rows_each` rows of `fills`; `odd` has one flag an entry, `take` gets its index and gives as many rows or none.
-    """
-    rows: list[Row] = []
-    bad: list[BadLine] = []
-    order = np.arange(fills.height).reshape(-1, rows_each)
-    kept = np.ones(len(odd), bool)
-    for index in np.flatnonzero(odd).tolist():
-        taken = take(index)
-        if isinstance(taken, BadLine):
-            bad.append(taken)
-            kept[index] = False
-        else:
-            order[index] = np.arange(rows_each) + fills.height + len(rows)
-            kept[index] = bool(taken)
-            rows += taken
-    return pl.concat([fills, fills_frame(rows)], rechunk=True)[order[kept].ravel()], bad
+    return Decoded(fills_frame(rows), bad, lines=count)

@@ -10,11 +10,13 @@ after it take exactly. Any other line is parsed exactly.
 # pyright: reportMissingTypeStubs=false
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from hl_pipeline.formats.decoding import Decoded, decode_by_halves, decode_lines, replace_odd
+from hl_pipeline.formats.decoding import Decoded, NumberedLine, decode_by_lines, decode_lines
 from hl_pipeline.formats.exact_decode import (
     BadValueError,
     Json,
@@ -29,15 +31,15 @@ from hl_pipeline.formats.exact_decode import (
     parse_time_ns,
     refuse_doubled_keys,
     require,
-    take_line,
 )
-from hl_pipeline.formats.fills import DECIMAL_TEXT, FILL_SCHEMA, HEX_FIELDS, PRICE_TYPE, BadLine, in_fill_schema
-from hl_pipeline.formats.pair_offsets import Ints
+from hl_pipeline.formats.fills import DECIMAL_TEXT, FILL_SCHEMA, HEX_FIELDS, PRICE_TYPE, in_fill_schema
+from hl_pipeline.formats.scan_values import Ints
 
 PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""
 
 _NEWLINE = ord("\n")
+_LAST_ASCII = 0x7F
 _TRADE_REQUIRED = ("coin", "side", "time", "px", "sz", "side_info")
 _TRADE_REGULAR = ("hash", "trade_dir_override")
 _LEG_REQUIRED = ("user", "oid")
@@ -73,11 +75,11 @@ def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
     `time` is the trade's, cut to ms, and block_time_ns the same in ns. What the source does not tell (block_number, tid, fee, dir
     and so on) is NULL; `blocks` is empty. A line of which one leg cannot be taken is bad as a whole.
     """
-    return decode_by_halves(chunk, first_line, _decode_fast, _decode_exactly)
+    return decode_by_lines(chunk, first_line, _scan, _decode_exactly)
 
 
-def _decode_exactly(chunk: bytes, first_line: int) -> Decoded:
-    return decode_lines(chunk, first_line, _take_trade)
+def _decode_exactly(lines: Iterable[NumberedLine]) -> Decoded:
+    return decode_lines(lines, _take_trade)
 
 
 def _take_trade(trade: Json, line: int) -> list[Row]:
@@ -131,35 +133,24 @@ def _take_leg(leg: dict[str, Json], trade_rest: dict[str, Json], trade_missing: 
     }
 
 
-def _decode_fast(chunk: bytes, first_line: int) -> Decoded | None:
-    """The chunk decoded, or None when it is no text at all."""
-    newlines = np.flatnonzero(np.frombuffer(chunk, np.uint8) == _NEWLINE)
-    if not len(newlines) or not _is_utf8(chunk):
-        return None
-    ends = np.concatenate([[0], newlines + 1])
+def _scan(chunk: bytes, first_line: int) -> tuple[Decoded, Ints]:
+    """What is of the known form, and the indices of the lines that are not."""
+    buffer = np.frombuffer(chunk, np.uint8)
+    ends = np.append(0, np.flatnonzero(buffer == _NEWLINE) + 1)
+    is_odd = np.zeros(len(ends) - 1, bool)
+    if not chunk.isascii():
+        # polars reads UTF-8 alone, and with a wrong byte somewhere nothing.
+        beyond = buffer > _LAST_ASCII
+        is_odd[np.searchsorted(ends, np.flatnonzero(beyond), "right") - 1] = True
+        chunk = np.where(beyond, _LAST_ASCII, buffer).astype(np.uint8).tobytes()
     trades = _type_columns(_lines(chunk, ends).str.extract_groups(_LINE_PATTERN).struct.unnest())
-    odd = trades["block_time_ns"].is_null().to_numpy()
-    fills = _legs(trades.with_columns(line=np.arange(len(trades)) + first_line))
-    if not odd.any():
-        return Decoded(fills, lines=len(newlines))
-
-    def take(index: int) -> list[Row] | BadLine:
-        text = chunk[ends[index] : newlines[index]]
-        return take_line(text, index + first_line, _take_trade) if text.strip() else []
-
-    fills, bad = replace_odd(fills, odd, take, rows_each=2)
-    return Decoded(fills, bad, lines=len(newlines))
-
-
-def _is_utf8(chunk: bytes) -> bool:
-    try:
-        return chunk.isascii() or bool(chunk.decode())
-    except UnicodeDecodeError:
-        return False
+    is_odd |= trades["block_time_ns"].is_null().to_numpy()
+    trades = trades.with_columns(line=np.arange(len(trades)) + first_line)
+    return Decoded(_legs(trades.filter(~is_odd)), lines=len(trades)), np.flatnonzero(is_odd)
 
 
 def _lines(chunk: bytes, ends: Ints) -> pl.Series:
-    """The chunk's lines, each with its newline, without a copy of the text; it must be UTF-8."""
+    """The chunk's lines, each with its newline, without a copy of the text; it must be ASCII."""
     array = pa.LargeStringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(chunk))
     return pl.Series("line", array)
 

@@ -18,7 +18,7 @@ from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.exact_decode import parse_fill
 from hl_pipeline_tests.profiles import examples
 from hl_pipeline_tests.records.reading import read_record
-from hl_pipeline_tests.strategies import damaged
+from hl_pipeline_tests.strategies import damaged, numbered
 
 BLOCKS = read_record("node_fills_by_block_20260315_0.jsonl").splitlines(keepends=True)
 FIRST = BLOCKS[0]
@@ -48,9 +48,9 @@ def _extra(fills: pl.DataFrame) -> list[Any]:
 
 def test_the_real_blocks_are_read_the_fast_way_and_as_the_exact_one_reads_them() -> None:
     chunk = b"".join(BLOCKS)
-    fast = by_block._decode_fast(chunk, 1)
-    exact = by_block._decode_exactly(chunk, 1)
-    assert fast is not None
+    fast, odd = by_block._scan(chunk, 1)
+    exact = by_block._decode_exactly(numbered(chunk))
+    assert odd.tolist() == []
     assert fast.fills.height == 1388
     assert fast.fills.equals(exact.fills)
     assert fast.fills["line"].to_list() == [n for n, line in enumerate(BLOCKS, 1) for _ in json.loads(line)["events"]]
@@ -308,7 +308,7 @@ def test_odd_fills_stay_where_they_stand() -> None:
     decoded = decode_chunk(FIRST + _line(block))
     assert decoded.fills.filter(line=2)["oid"].to_list() == [oid for n, oid in enumerate(orders) if n % 5 != 2]
     assert [bad.event for bad in decoded.bad] == [n + 1 for n in range(len(orders)) if n % 5 == 2]
-    assert decoded.fills.equals(by_block._decode_exactly(FIRST + _line(block), 1).fills)
+    assert decoded.fills.equals(by_block._decode_exactly(numbered(FIRST + _line(block))).fills)
 
 
 def test_a_name_of_ours_in_a_fill_sends_it_to_quarantine() -> None:
@@ -324,7 +324,7 @@ _PIECES = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\\", b"0", b"-", b
 @examples(300)
 @given(damaged(_SMALL, _PIECES))
 def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(chunk: bytes) -> None:
-    fast, exact = decode_chunk(chunk), by_block._decode_exactly(chunk, 1)
+    fast, exact = decode_chunk(chunk), by_block._decode_exactly(numbered(chunk))
 
     assert fast.fills.equals(exact.fills)
     assert [(bad.line, bad.event, bad.reason) for bad in fast.bad] == [(bad.line, bad.event, bad.reason) for bad in exact.bad]

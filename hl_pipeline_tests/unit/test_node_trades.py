@@ -17,7 +17,7 @@ from hl_pipeline.formats.fills import FILL_SCHEMA
 from hl_pipeline.formats.node_trades import decode_chunk
 from hl_pipeline_tests.profiles import examples
 from hl_pipeline_tests.records.reading import read_record
-from hl_pipeline_tests.strategies import as_lines, damaged, trades
+from hl_pipeline_tests.strategies import as_lines, damaged, numbered, trades
 
 REAL = read_record("node_trades_20250624_2.jsonl")
 LINES = REAL.splitlines(keepends=True)
@@ -83,7 +83,7 @@ def _extras(line: bytes) -> list[Any]:
 
 def test_the_real_trades_are_read_the_fast_way_in_every_field(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [row for line, text in enumerate(LINES, 1) for row in _naive(line, json.loads(text))]
-    assert node_trades._decode_exactly(REAL, 1).fills.to_dicts() == expected
+    assert node_trades._decode_exactly(numbered(REAL)).fills.to_dicts() == expected
     monkeypatch.setattr(node_trades, "_take_trade", None)
     decoded = decode_chunk(REAL)
     assert decoded.fills.to_dicts() == expected
@@ -283,7 +283,7 @@ def test_any_legal_trade_can_be_told_from_its_rows(made: list[dict[str, Any]], s
     chunk = as_lines(made, spaced=spaced, ascii_only=ascii_only)
     decoded = decode_chunk(chunk)
     assert decoded.bad == []
-    assert decoded.fills.equals(node_trades._decode_exactly(chunk, 1).fills)
+    assert decoded.fills.equals(node_trades._decode_exactly(numbered(chunk)).fills)
     rows = decoded.fills.to_dicts()
     assert [_trade_of(rows[n : n + 2]) for n in range(0, len(rows), 2)] == list(map(_known, made))
 
@@ -318,7 +318,7 @@ _PIECES = [
 @examples(400)
 @given(damaged(_SMALL, _PIECES))
 def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_does(chunk: bytes) -> None:
-    fast, exact = decode_chunk(chunk), node_trades._decode_exactly(chunk, 1)
+    fast, exact = decode_chunk(chunk), node_trades._decode_exactly(numbered(chunk))
 
     assert fast.fills.equals(exact.fills)
     assert (fast.bad, fast.lines) == (exact.bad, exact.lines)

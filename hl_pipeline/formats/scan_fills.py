@@ -1,0 +1,332 @@
+"""Lines of fills to columns by compiled scanners, which have seen every byte of what they take.
+
+First it is found where each value of each fill begins; then the values of a field are read as one column. A line is taken whole,
+or not at all: one that has anything else than the known fields in their known form is left to an exact parser.
+"""
+
+# numba compiles some of these functions; pyarrow has no types of its own.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false, reportMissingTypeStubs=false
+# The integers of compiled code are all of one type.
+# pyright: reportArgumentType=false, reportReturnType=false
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from hl_pipeline.formats.exact_decode import EARLIEST_MS, END_MS
+from hl_pipeline.formats.fills import (
+    DECIMAL_FIELDS,
+    FILL_SCHEMA,
+    HEX_FIELDS,
+    INTEGER_FIELDS,
+    LIQUIDATION_FIELDS,
+    OPTIONAL_FIELDS,
+    REGULAR_FIELDS,
+)
+from hl_pipeline.formats.scan_values import (
+    ABSENT,
+    Bools,
+    Bytes,
+    Ints,
+    Places,
+    compiled,
+    scan_clocks,
+    scan_decimals,
+    scan_flags,
+    scan_hex,
+    scan_integers,
+    scan_texts,
+)
+
+# In the order in which they stand nearly always: a key that stands elsewhere is found too, later.
+_FIELDS = (
+    *("coin", "px", "sz", "side", "time", "startPosition", "dir", "closedPnl", "hash", "oid", "crossed", "fee", "tid", "cloid"),
+    *("feeToken", "builder", "builderFee", "deployerFee", "priorityGas", "twapId", "liquidation"),
+)
+_COLUMNS = {name: index for index, name in enumerate((*_FIELDS, *LIQUIDATION_FIELDS, "user"))}
+_LOWER = ("user", "builder", "liquidatedUser")
+_COIN, _SIDE, _TWAP_ID, _LIQUIDATION, _USER = map(_COLUMNS.__getitem__, ("coin", "side", "twapId", "liquidation", "user"))
+_KEY_TEXTS = [f'"{name}":'.encode() for name in (*_FIELDS, *LIQUIDATION_FIELDS)]
+_KEYS = np.frombuffer(b"".join(_KEY_TEXTS), np.uint8)
+_KEY_ENDS = np.cumsum([0, *map(len, _KEY_TEXTS)])
+_ALL_REGULAR = sum(1 << index for index, name in enumerate(_FIELDS) if name in REGULAR_FIELDS)
+_ADDRESS_DIGITS = 40
+# The least that the text of a fill has: its user, its keys, its hash, a character for each other value.
+_ROWS_IN_CACHE = 1_000  # the text of so many fills stays in the processor's cache while their columns are read
+_BYTES_PER_TEXT = 64  # on average, in a column
+_LEAST_BYTES = sum(len(f'"{name}":0,') for name in REGULAR_FIELDS) + 2 * HEX_FIELDS["hash"] + _ADDRESS_DIGITS
+
+_QUOTE, _BACKSLASH, _SPACE, _TILDE = b'"\\ ~'
+_OPEN_BRACE, _CLOSE_BRACE, _COMMA, _OPEN, _CLOSE, _NEWLINE = b"{},[]\n"
+_ZERO, _NINE, _SMALL_A, _SMALL_F, _LETTER_A, _LETTER_B, _N = b"09afABn"
+_IS_PLAIN = np.array([_SPACE <= byte <= _TILDE and byte not in (_QUOTE, _BACKSLASH) for byte in range(256)])
+_TO_LOWER = 0x20  # the bit that makes a letter small
+
+
+def _pattern(text: str) -> Bytes:
+    """The bytes of a pattern: 0 stands for a digit, all else for itself."""
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+_CLOCK = "0000-00-00T00:00:00.000000000"
+_LOCAL_TIME_AT = len('{"local_time":"')
+_BLOCK_TIME_AT = _LOCAL_TIME_AT + len(_CLOCK + '","block_time":"')
+_HEADER = _pattern(f'{{"local_time":"{_CLOCK}","block_time":"{_CLOCK}","block_number":')
+_EVENTS, _END_OF_BLOCK = _pattern(',"events":['), _pattern("]}\n")
+_FILL_OPENS, _NULL = _pattern('",{'), _pattern("null")
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """The lines of a chunk that were taken. `fills`: columns of FILL_SCHEMA that a fill and its user give; `line_of_fill`, and
+    `odd_lines`, those that were left: indices of lines, from 0. Where lines are blocks, `numbers` and `times_ns` (ns since 1970)
+    have an item a line.
+    """
+
+    fills: pl.DataFrame
+    line_of_fill: Ints
+    odd_lines: Ints
+    numbers: Ints
+    times_ns: Ints
+    local_times_ns: Ints
+
+
+def scan_lines(chunk: bytes, *, blocks: bool) -> Scanned:
+    """Scan whole lines (each ends in a newline): of blocks, or of one pair of user and fill each."""
+    buffer, count = np.frombuffer(chunk, np.uint8), chunk.count(b"\n")
+    places = np.empty((len(chunk) // _LEAST_BYTES + 1, len(_COLUMNS)), np.int32)
+    starts, number_places = np.empty(count, np.int32), np.empty(count, np.int32)
+    fills_of_line = np.empty(count, np.int64)
+    height = _find_fills(buffer, blocks, places, fills_of_line, starts, number_places)
+    places = places[:height]
+    line_of_fill = np.repeat(np.arange(count), np.maximum(fills_of_line, 0))
+    odd_fills, odd_lines = np.zeros(height, bool), fills_of_line < 0
+    fills = _read_columns(buffer, places, odd_fills)
+    numbers, times, local_times = np.zeros((3, count), np.int64)
+    times_ms = fills["time"].to_physical().to_numpy()
+    if blocks:
+        fine = np.where(odd_lines, ABSENT, starts)
+        scan_integers(buffer, np.where(odd_lines, ABSENT, number_places), numbers, odd_lines)
+        scan_clocks(buffer, fine, _LOCAL_TIME_AT, local_times, odd_lines)
+        scan_clocks(buffer, fine, _BLOCK_TIME_AT, times, odd_lines)
+        odd_fills |= times_ms != times[line_of_fill] // 1_000_000
+    else:
+        odd_fills |= (times_ms < EARLIEST_MS) | (times_ms >= END_MS)
+    odd_lines[line_of_fill[odd_fills]] = True
+    if odd_lines.any():
+        kept = ~odd_lines[line_of_fill]
+        fills, line_of_fill = fills.filter(kept), line_of_fill[kept]
+    return Scanned(fills, line_of_fill, np.flatnonzero(odd_lines), numbers, times, local_times)
+
+
+@compiled
+def _find_fills(chunk: Bytes, blocks: bool, places: Places, fills_of_line: Ints, starts: Places, number_places: Places) -> int:
+    """Where the values of the fills begin; of each line how many it has, -1 for one of another form; how many there are in all.
+
+    `starts` are the places of the lines, `number_places` those of the blocks' numbers.
+    """
+    row = at = 0
+    for line in range(fills_of_line.size):
+        starts[line] = at
+        first = row
+        if blocks:
+            at = _skip(chunk, at, _HEADER)
+            number_places[line] = max(at, 0)
+            while at >= 0 and _ZERO <= chunk[at] <= _NINE:
+                at += 1
+            at = _skip(chunk, at, _EVENTS)
+            if at >= 0 and chunk[at] != _CLOSE:
+                at, row = _find_events(chunk, at, places, row)
+            at = _skip(chunk, at, _END_OF_BLOCK)
+        else:
+            at = _find_pair(chunk, at, places, row)
+            row += 1
+            at = at + 1 if at >= 0 and chunk[at] == _NEWLINE else -1
+        fills_of_line[line] = row - first if at >= 0 else -1
+        if at < 0:
+            row, at = first, np.int64(starts[line])
+            while chunk[at] != _NEWLINE:
+                at += 1
+            at += 1
+    return row
+
+
+@compiled
+def _skip(chunk: Bytes, at: int, pattern: Bytes) -> int:
+    """Past a pattern; -1 where something else stands, or `at` is -1."""
+    if at < 0:
+        return -1
+    for index in range(pattern.size):
+        byte = chunk[at + index]
+        if byte != pattern[index] and (pattern[index] != _ZERO or byte < _ZERO or byte > _NINE):
+            return -1
+    return at + pattern.size
+
+
+@compiled
+def _find_events(chunk: Bytes, at: int, places: Places, row: int) -> tuple[int, int]:
+    """The pairs of a line, at least one."""
+    while True:
+        at = _find_pair(chunk, at, places, row)
+        row += 1
+        if at < 0 or chunk[at] != _COMMA:
+            return at, row
+        at += 1
+
+
+@compiled
+def _find_pair(chunk: Bytes, at: int, places: Places, row: int) -> int:
+    """`["0x…",{fill}]`."""
+    if chunk[at] != _OPEN or chunk[at + 1] != _QUOTE or chunk[at + 2] != _ZERO or chunk[at + 3] != ord("x"):
+        return -1
+    for column in range(places.shape[1]):
+        places[row, column] = ABSENT
+    places[row, _USER] = at + 1
+    at += 4
+    for _ in range(_ADDRESS_DIGITS):
+        if not _ZERO <= chunk[at] <= _NINE and not _SMALL_A <= chunk[at] | _TO_LOWER <= _SMALL_F:
+            return -1
+        at += 1
+    at = _skip(chunk, at, _FILL_OPENS)
+    if at >= 0:
+        at = _find_values(chunk, at, places, row)
+    return at + 1 if at >= 0 and chunk[at] == _CLOSE else -1
+
+
+@compiled
+def _find_values(chunk: Bytes, at: int, places: Places, row: int) -> int:
+    """The values of a fill, from its first key to behind its closing brace."""
+    field, seen = -1, 0
+    while True:
+        field, at = _find_key(chunk, at, field + 1, len(_FIELDS))
+        if field < 0 or seen >> field & 1:
+            return -1
+        seen |= 1 << field
+        places[row, field] = at
+        at = _skip_value(chunk, at, field, places, row)
+        if at < 0 or chunk[at] != _COMMA:
+            break
+        at += 1
+    return at + 1 if at >= 0 and chunk[at] == _CLOSE_BRACE and seen & _ALL_REGULAR == _ALL_REGULAR else -1
+
+
+@compiled
+def _skip_value(chunk: Bytes, at: int, field: int, places: Places, row: int) -> int:
+    """To behind a value; of a text and a null it is seen here whether they are in order, of others when they are read."""
+    if chunk[at] == _QUOTE:
+        width = _text_width(chunk, at)
+        if width < 0 or (field == _COIN and width == 0):
+            return -1
+        if field == _SIDE and (width != 1 or (chunk[at + 1] != _LETTER_A and chunk[at + 1] != _LETTER_B)):
+            return -1
+        return at + width + 2
+    if field == _LIQUIDATION:
+        return _find_liquidation(chunk, at, places, row)
+    if field == _TWAP_ID and chunk[at] == _N:
+        places[row, field] = ABSENT
+        return _skip(chunk, at, _NULL)
+    while chunk[at] != _COMMA and chunk[at] != _CLOSE_BRACE and chunk[at] != _NEWLINE:
+        at += 1
+    return at
+
+
+@compiled
+def _find_key(chunk: Bytes, at: int, likely: int, fields: int) -> tuple[int, int]:
+    """The field whose key stands there (-1 for none), and where its value begins; the `likely` one is looked for first."""
+    for step in range(fields):
+        field = (likely + step) % fields
+        start, width = _KEY_ENDS[field], _KEY_ENDS[field + 1] - _KEY_ENDS[field]
+        index = 0
+        while index < width and chunk[at + index] == _KEYS[start + index]:
+            index += 1
+        if index == width:
+            return field, at + width
+    return -1, at
+
+
+@compiled
+def _text_width(chunk: Bytes, at: int) -> int:
+    """Of a text of printable ASCII without escapes, how many characters are between its quotes; -1 for another."""
+    end = at + 1
+    while _IS_PLAIN[chunk[end]]:
+        end += 1
+    return end - at - 1 if chunk[end] == _QUOTE else -1
+
+
+@compiled
+def _find_liquidation(chunk: Bytes, at: int, places: Places, row: int) -> int:
+    """The texts of a liquidation, in the order of LIQUIDATION_FIELDS, to behind its closing brace."""
+    opens = _OPEN_BRACE
+    for field in range(_LIQUIDATION + 1, _USER):
+        if chunk[at] != opens:
+            return -1
+        found, at = _find_key(chunk, at + 1, field, _USER)
+        if found != field or chunk[at] != _QUOTE:
+            return -1
+        places[row, field] = at
+        width = _text_width(chunk, at)
+        if width < 0:
+            return -1
+        at += width + 2
+        opens = _COMMA
+    return at + 1 if chunk[at] == _CLOSE_BRACE else -1
+
+
+_NAMES = {"user": "wallet", **REGULAR_FIELDS, **OPTIONAL_FIELDS, **LIQUIDATION_FIELDS}
+"""A field's name in JSON, and that of its column."""
+
+
+def _read_columns(chunk: Bytes, places: Places, odd: Bools) -> pl.DataFrame:
+    """The values of the fills; `odd` is set where one has not its known form."""
+    height = len(places)
+    columns = {name: _empty_column(name, height) for name in _NAMES}
+    for first in range(0, height, _ROWS_IN_CACHE):
+        rows = slice(first, min(first + _ROWS_IN_CACHE, height))
+        for name, (_, values, ends) in columns.items():
+            _scan_column(name, chunk, places[rows, _COLUMNS[name]], values, ends, rows, odd[rows])
+    return pl.DataFrame({_NAMES[name]: _as_series(*column, places[:, _COLUMNS[name]]) for name, column in columns.items()}).cast(
+        {"time": FILL_SCHEMA["time"]}
+    )
+
+
+_Column = tuple[pa.DataType, np.ndarray, Ints | None]
+"""Arrow's type of a column, the buffer of its values and, of texts, that of their ends."""
+
+
+def _empty_column(name: str, height: int) -> _Column:
+    if name in HEX_FIELDS:
+        return pa.binary(HEX_FIELDS[name]), np.empty((height, HEX_FIELDS[name]), np.uint8), None
+    if name in (*DECIMAL_FIELDS, "markPx"):
+        return pa.decimal128(38, 10), np.empty((height, 2), np.int64), None
+    if name in INTEGER_FIELDS:
+        return pa.int64(), np.empty(height, np.int64), None
+    if name == "crossed":
+        return pa.bool_(), np.empty(height, bool), None
+    return pa.large_string(), np.empty(height * _BYTES_PER_TEXT, np.uint8), np.zeros(height + 1, np.int64)
+
+
+def _scan_column(name: str, chunk: Bytes, places: Places, values: np.ndarray, ends: Ints | None, rows: slice, odd: Bools) -> None:
+    """Read the values of some rows."""
+    if ends is not None:
+        scan_texts(chunk, places, name in _LOWER, values, ends[rows.start : rows.stop + 1], odd)
+    elif name in HEX_FIELDS:
+        scan_hex(chunk, places, values[rows], odd)
+    elif name in INTEGER_FIELDS:
+        scan_integers(chunk, places, values[rows], odd)
+    elif name == "crossed":
+        scan_flags(chunk, places, values[rows], odd)
+    else:
+        scan_decimals(chunk, places, values[rows], odd)
+
+
+def _as_series(kind: pa.DataType, values: np.ndarray, ends: Ints | None, places: Places) -> pl.Series:
+    is_known = places != ABSENT
+    validity = None if is_known.all() else pa.py_buffer(np.packbits(is_known, bitorder="little"))
+    buffers = [values if values.dtype != bool else np.packbits(values, bitorder="little")]
+    if ends is not None:
+        buffers.insert(0, ends)
+    return pl.Series(pa.Array.from_buffers(kind, len(places), [validity, *map(pa.py_buffer, buffers)]))
