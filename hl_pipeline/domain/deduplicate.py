@@ -46,7 +46,7 @@ def deduplicate(fills: pl.DataFrame) -> Deduplicated:
     one's tid, since both legs share it.
     """
     ranks = {key: SOURCE_RANKS.index(key.partition("/")[0]) for key in fills["object"].unique()}
-    if not fills["tid"].null_count() and fills.select(FILL_KEY).is_unique().all():
+    if not fills["tid"].null_count() and may_repeat(fills, FILL_KEY).is_unique().all():
         return Deduplicated(sort_fills(fills), 0, 0)
     ranked = fills.with_columns(rank=pl.col("object").replace_strict(ranks, return_dtype=pl.Int8))
     ranked = _sort(ranked, [pl.col("rank"), _object_id(fills), pl.col("ordinal")])
@@ -65,6 +65,15 @@ def deduplicate(fills: pl.DataFrame) -> Deduplicated:
     new = unmatched.join(unique, on=FILL_KEY, how="anti").select(unique.columns)
     kept = sort_fills(pl.concat([unique, new]).drop("rank"))
     return Deduplicated(kept, fills.height - kept.height, conflicts + unmatched.height - new.height)
+
+
+def may_repeat(fills: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """`columns` of the rows that could be of one fill: those whose tid and side another row has too, and those without a tid.
+
+    They are few, and found by one integer each; whole keys take five times as long.
+    """
+    # Of a product that does not fit 64 bits a part is left: a few rows more, at worst.
+    return fills.select(columns).filter((pl.col("tid") * 2 + (pl.col("side") == "B")).is_duplicated() | pl.col("tid").is_null())
 
 
 def _match_legs(legs: pl.DataFrame, unique: pl.DataFrame) -> pl.DataFrame:

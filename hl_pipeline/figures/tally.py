@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from hl_pipeline.domain.deduplicate import LEG_KEY
+from hl_pipeline.domain.deduplicate import LEG_KEY, may_repeat
 from hl_pipeline.domain.tallies import HourTally, HourTotals
 from hl_pipeline.figures.trades import TRADE_KEY, is_market
 from hl_pipeline.formats.fills import FILL_KEY, SUMMED_BELOW
@@ -25,7 +25,8 @@ def tally_hour(fills: pl.DataFrame) -> HourTally:
     """What is to be checked of an hour of fills (TALLY_COLUMNS)."""
     # Where there is a tid the orders are no part of the key.
     without_tid = [pl.when(pl.col("tid").is_null()).then(pl.col(name)) for name in LEG_KEY[4:]]
-    repeated = fills.height - fills.select(*FILL_KEY, *without_tid).unique().height
+    candidates = may_repeat(fills, (*FILL_KEY, *LEG_KEY[4:]))
+    repeated = candidates.height - candidates.select(*FILL_KEY, *without_tid).unique().height
     trades = fills.filter(is_market()).group_by(*TRADE_KEY)
     legs = trades.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
     is_pair = (pl.col("legs") == 2) & (pl.col("buys") == 1)

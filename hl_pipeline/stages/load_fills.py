@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import partial
 
 import polars as pl
 import psycopg
@@ -97,27 +98,43 @@ class LoadedFills:
 
 def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> LoadedFills:
     """Load a day (`load_objects`), compare lake and hl.fills, and thin hl.fills by HL_FILLS_KEEP_DAYS."""
-    started = time.perf_counter()
-    loaded, verdict = load_objects(day, lake, connection, settings)
-    seconds = time.perf_counter() - started
-    with lock_fills_day(connection, day, shared=True), ThreadPoolExecutor(1, thread_name_prefix="tally") as pool:
+    with lock_fills_day(connection, day), ThreadPoolExecutor(1, thread_name_prefix="tally") as pool:
+        tallying: list[Future[_Tallied]] = []
+
+        def tally(hours: Collection[int]) -> None:
+            tallying.append(pool.submit(tally_lake, lake, day, hours))
+
+        started = time.perf_counter()
+        loaded, verdict = load_objects(day, lake, connection, settings, when_written=tally)
+        seconds = time.perf_counter() - started
         verified = read_verified(connection, day)
         hours = [hour for hour in range(24) if hour not in verified]
-        tallying = pool.submit(tally_lake, lake, day, hours)
         in_database = read_totals(connection, day, hours)
         fills_day = read_fills_day(connection, day)
-        in_lake, tallies = tallying.result()
+        # Of more than one try the last has written what is there.
+        in_lake, tallies = tallying[-1].result()
+        others = tally_lake(lake, day, set(hours) - in_lake.keys())
+        in_lake, tallies = in_lake | others[0], tallies | others[1]
         equal = {hour: tally for hour, tally in tallies.items() if in_lake[hour] == in_database.get(hour)}
         record_verified(connection, day, equal)
     thin_old_days(connection, settings)
-    tally = sum_tallies([*verified.values(), *tallies.values()])
+    tally_of_day = sum_tallies([*verified.values(), *tallies.values()])
     verified_rows = sum(tally.rows for tally in verified.values())
     is_thinned = fills_day is not None and fills_day.is_thinned
-    return LoadedFills(loaded, verdict, Comparison(in_lake, in_database, tally, verified_rows, is_thinned), seconds)
+    compared = Comparison(in_lake, in_database, tally_of_day, verified_rows, is_thinned)
+    return LoadedFills(loaded, verdict, compared, seconds)
 
 
-def load_objects(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> tuple[LoadedDay, DayVerdict]:
+def load_objects(
+    day: date,
+    lake: Lake,
+    connection: psycopg.Connection,
+    settings: Settings,
+    when_written: Callable[[Collection[int]], None] = lambda _: None,
+) -> tuple[LoadedDay, DayVerdict]:
     """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it, and judge the day by just these.
+
+    `when_written` is called with the hours that were made, in another thread, as soon as the lake has them: hl.fills has not.
 
     Raises DayInUseError, NoSpaceError, and LakeLacksError when objects that gave the day its rows are in the lake no more.
     """
@@ -133,9 +150,10 @@ def load_objects(day: date, lake: Lake, connection: psycopg.Connection, settings
                 verdict = replace(verdict, of_api_fills=_explain_api_fills(facts, connection))
             sources = _record_sources(facts, connection)
             require_space_to_load(settings, day, sum(meta.rows for meta in plan.new))
-            hours = hours_of_day(day, lake, facts.objects, plan.hours if isinstance(plan, Append) else range(24), facts.shards)
+            hours = plan.hours if isinstance(plan, Append) else range(24)
+            made = _read_ahead(hours_of_day(day, lake, facts.objects, hours, facts.shards), partial(when_written, hours))
             try:
-                return apply(plan, day, _read_ahead(hours), sources, verdict, connection, settings, began), verdict
+                return apply(plan, day, made, sources, verdict, connection, settings, began), verdict
             except LakeChangedError:
                 if not tries_left:
                     raise
@@ -212,10 +230,20 @@ def hours_of_day(
             meta = unread.popleft()
             pending.append(read_fills(lake, meta))
             _require_times(meta, pending[-1])
-        pending = [frame for frame in (frame.filter(pl.col("time") >= start) for frame in pending) if frame.height]
-        deduplicated = deduplicate(pl.concat([NO_FILLS, *(frame.filter(pl.col("time") < start + HOUR) for frame in pending)]))
+        pending = [frame for frame in (_between(frame, start, None) for frame in pending) if frame.height]
+        deduplicated = deduplicate(pl.concat([NO_FILLS, *(_between(frame, None, start + HOUR) for frame in pending)]))
         write_fills_hour(lake, day, hour, deduplicated.fills, made_of)
         yield hour, deduplicated
+
+
+def _between(fills: pl.DataFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+    """The fills from `start` on and before `end`."""
+    times = fills["time"]
+    if not times.is_sorted():
+        is_within = pl.lit(True) if start is None else pl.col("time") >= start
+        return fills.filter(is_within if end is None else is_within & (pl.col("time") < end))
+    first = 0 if start is None else times.search_sorted(start, "left")
+    return fills.slice(first, (fills.height if end is None else times.search_sorted(end, "left")) - first)
 
 
 def _require_times(meta: ObjectMeta | ApiShard, fills: pl.DataFrame) -> None:
@@ -223,16 +251,26 @@ def _require_times(meta: ObjectMeta | ApiShard, fills: pl.DataFrame) -> None:
     assert times == (meta.first_time_ms, meta.last_time_ms), f"{meta.key} has fills of other times than its file says"
 
 
-def _read_ahead(hours: Iterator[tuple[int, Deduplicated]]) -> Iterator[tuple[int, Deduplicated]]:
-    """The same hours, the next one read while one is copied."""
+def _read_ahead(hours: Iterator[tuple[int, Deduplicated]], when_read: Callable[[], None]) -> Iterator[tuple[int, Deduplicated]]:
+    """The same hours, the next one read while one is copied; then `when_read` is called."""
+
+    def read() -> tuple[int, Deduplicated] | None:
+        hour = next(hours, None)
+        if hour is None:
+            when_read()
+        return hour
+
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        following = pool.submit(next, hours, None)
+        following = pool.submit(read)
         while (hour := following.result()) is not None:
-            following = pool.submit(next, hours, None)
+            following = pool.submit(read)
             yield hour
 
 
-def tally_lake(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> tuple[dict[int, HourTotals], dict[int, HourTally]]:
+_Tallied = tuple[dict[int, HourTotals], dict[int, HourTally]]
+
+
+def tally_lake(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> _Tallied:
     """Count the lake's fills of some hours of `day` as they were written; those without fills are left out."""
     totals: dict[int, HourTotals] = {}
     tallies: dict[int, HourTally] = {}

@@ -293,11 +293,9 @@ def _copy(
     connection: psycopg.Connection, statement: Query, fills: Iterable[pl.DataFrame], sources: Mapping[str, ObjectOfDay]
 ) -> int:
     """How many rows the COPY took."""
-    ids = pl.DataFrame(
-        {"object": list(sources), "object_id": [source.object_id for source in sources.values()]},
-        schema={"object": pl.String, "object_id": pl.Int32},
-    )
-    frames = (frame.join(ids, on="object", how="left", maintain_order="left").select(COLUMNS) for frame in fills)
+    ids = {key: source.object_id for key, source in sources.items()}
+    object_id = pl.col("object").replace_strict(ids, return_dtype=pl.Int32).alias("object_id")
+    frames = (frame.with_columns(object_id).select(COLUMNS) for frame in fills)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         write_binary(copy, _COPY_SCHEMA, frames)
     return cursor.rowcount
