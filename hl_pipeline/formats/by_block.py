@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from hl_pipeline.formats.decoding import Blocks, Decoded, NumberedLine, decode_by_lines
+from hl_pipeline.formats.decoding import Blocks, Decoded, NumberedLine, Taken, read_odd_lines
 from hl_pipeline.formats.exact_decode import (
     BadValueError,
     Json,
@@ -31,7 +31,6 @@ from hl_pipeline.formats.exact_decode import (
 )
 from hl_pipeline.formats.fills import BadLine, in_fill_schema
 from hl_pipeline.formats.scan_fills import scan_lines
-from hl_pipeline.formats.scan_values import Ints
 
 PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""
@@ -42,11 +41,11 @@ _Taken = tuple[int, int, list[Row], list[BadLine]]
 
 def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
     """Decode whole lines (each ends in a newline), of which the first has the number `first_line`."""
-    return decode_by_lines(chunk, first_line, _scan, _decode_exactly)
+    return read_odd_lines(_take_known(chunk, first_line), chunk, first_line, _decode_exactly)
 
 
-def _scan(chunk: bytes, first_line: int) -> tuple[Decoded, Ints]:
-    """What is of the known form, and the indices of the lines that are not."""
+def _take_known(chunk: bytes, first_line: int) -> Taken:
+    """What is of the known form."""
     scanned = scan_lines(chunk, blocks=True)
     line = scanned.line_of_fill
     fills = scanned.fills.with_columns(
@@ -55,9 +54,8 @@ def _scan(chunk: bytes, first_line: int) -> tuple[Decoded, Ints]:
         pl.Series("local_time_ns", scanned.local_times_ns[line]),
         pl.Series("line", line + first_line),
     )
-    taken = np.delete(np.arange(len(scanned.numbers)), scanned.odd_lines)
-    blocks = Blocks(scanned.numbers[taken], scanned.times_ns[taken], taken + first_line)
-    return Decoded(in_fill_schema(fills), [], blocks, len(scanned.numbers)), scanned.odd_lines
+    blocks = Blocks(scanned.numbers, scanned.times_ns, np.arange(len(scanned.odd)) + first_line)
+    return Taken(in_fill_schema(fills), blocks, scanned.odd, scanned.ends)
 
 
 def _decode_exactly(lines: Iterable[NumberedLine]) -> Decoded:

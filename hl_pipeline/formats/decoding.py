@@ -15,7 +15,7 @@ import polars as pl
 
 from hl_pipeline.formats.exact_decode import Json, Row, fills_frame, take_line
 from hl_pipeline.formats.fills import BadLine
-from hl_pipeline.formats.scan_values import Ints
+from hl_pipeline.formats.scan_values import Bools, Ints
 
 # polars loads numpy when it first meets an array, and fails if two threads do at once.
 pl.Series(np.empty(0))
@@ -71,22 +71,36 @@ def decode(chunks: Iterable[bytes], decode_chunk: DecodeChunk, threads: int) -> 
             yield pending.popleft().result()
 
 
-def decode_by_lines(
-    chunk: bytes,
-    first_line: int,
-    scan: Callable[[bytes, int], tuple[Decoded, Ints]],
-    exactly: Callable[[Iterable[NumberedLine]], Decoded],
-) -> Decoded:
-    """The chunk by `scan`, which says what lines it has left (indices); these are read `exactly`, and put in their places."""
-    scanned, odd = scan(chunk, first_line)
-    if not len(odd):
-        return scanned
-    texts = chunk.split(b"\n")
-    exact = exactly((index + first_line, texts[index]) for index in map(int, odd))
-    blocks = np.concatenate([np.stack(_columns(part.blocks)) for part in (scanned, exact)], axis=1)
-    order = np.argsort(blocks[-1], kind="stable")
-    fills = pl.concat([scanned.fills, exact.fills]).sort("line", maintain_order=True)
-    return Decoded(fills, exact.bad, Blocks(*blocks[:, order]), scanned.lines)
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a fast reader made of a chunk: `fills`, with their lines' numbers; its `blocks`, one a line, or none; and of each line
+    whether it was left as `odd`, of which what stands in the others means nothing, and where its newline is.
+    """
+
+    fills: pl.DataFrame
+    blocks: Blocks
+    odd: Bools
+    ends: Ints
+
+
+def read_odd_lines(taken: Taken, chunk: bytes, first_line: int, exactly: Callable[[Iterable[NumberedLine]], Decoded]) -> Decoded:
+    """What was taken of a chunk, with its odd lines read `exactly`, in their places."""
+    if not taken.odd.any():
+        return Decoded(taken.fills, [], taken.blocks, len(taken.odd))
+    odd = np.flatnonzero(taken.odd)
+    starts = np.append(0, taken.ends + 1)
+    exact = exactly((line + first_line, chunk[starts[line] : taken.ends[line]]) for line in map(int, odd))
+
+    def order(lines: Ints, exact_lines: Ints) -> Ints:
+        """Places of both together, by line, without what was taken of odd ones."""
+        kept = np.flatnonzero(~taken.odd[lines - first_line])
+        places = np.concatenate([kept, len(lines) + np.arange(len(exact_lines))])
+        return places[np.argsort(np.concatenate([lines[kept], exact_lines]), kind="stable")]
+
+    fills = pl.concat([taken.fills, exact.fills], rechunk=True)
+    fills = fills[order(taken.fills["line"].to_numpy(), exact.fills["line"].to_numpy())]
+    blocks = np.concatenate([np.stack(_columns(part)) for part in (taken.blocks, exact.blocks)], axis=1)
+    return Decoded(fills, exact.bad, Blocks(*blocks[:, order(taken.blocks.lines, exact.blocks.lines)]), len(taken.odd))
 
 
 def _columns(blocks: Blocks) -> tuple[Ints, Ints, Ints]:

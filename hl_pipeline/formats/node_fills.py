@@ -12,11 +12,10 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from hl_pipeline.formats.decoding import Decoded, NumberedLine, decode_by_lines, decode_lines
+from hl_pipeline.formats.decoding import Blocks, Decoded, NumberedLine, Taken, decode_lines, read_odd_lines
 from hl_pipeline.formats.exact_decode import BadValueError, Json, Row, check_years, parse_fill, refuse_doubled_keys
 from hl_pipeline.formats.fills import in_fill_schema
 from hl_pipeline.formats.scan_fills import scan_lines
-from hl_pipeline.formats.scan_values import Ints
 
 PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""
@@ -27,14 +26,14 @@ def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
 
     block_number, block_time_ns and local_time_ns are NULL, and `blocks` is empty: the source does not tell them.
     """
-    return decode_by_lines(chunk, first_line, _scan, _decode_exactly)
+    return read_odd_lines(_take_known(chunk, first_line), chunk, first_line, _decode_exactly)
 
 
-def _scan(chunk: bytes, first_line: int) -> tuple[Decoded, Ints]:
-    """What is of the known form, and the indices of the lines that are not."""
+def _take_known(chunk: bytes, first_line: int) -> Taken:
+    """What is of the known form."""
     scanned = scan_lines(chunk, blocks=False)
     fills = scanned.fills.with_columns(pl.Series("line", scanned.line_of_fill + first_line))
-    return Decoded(in_fill_schema(fills), lines=len(scanned.numbers)), scanned.odd_lines
+    return Taken(in_fill_schema(fills), Blocks(), scanned.odd, scanned.ends)
 
 
 def _decode_exactly(lines: Iterable[NumberedLine]) -> Decoded:

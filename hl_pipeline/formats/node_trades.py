@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from hl_pipeline.formats.decoding import Decoded, NumberedLine, decode_by_lines, decode_lines
+from hl_pipeline.formats.decoding import Blocks, Decoded, NumberedLine, Taken, decode_lines, read_odd_lines
 from hl_pipeline.formats.exact_decode import (
     BadValueError,
     Json,
@@ -75,7 +75,7 @@ def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
     `time` is the trade's, cut to ms, and block_time_ns the same in ns. What the source does not tell (block_number, tid, fee, dir
     and so on) is NULL; `blocks` is empty. A line of which one leg cannot be taken is bad as a whole.
     """
-    return decode_by_lines(chunk, first_line, _scan, _decode_exactly)
+    return read_odd_lines(_take_known(chunk, first_line), chunk, first_line, _decode_exactly)
 
 
 def _decode_exactly(lines: Iterable[NumberedLine]) -> Decoded:
@@ -133,25 +133,25 @@ def _take_leg(leg: dict[str, Json], trade_rest: dict[str, Json], trade_missing: 
     }
 
 
-def _scan(chunk: bytes, first_line: int) -> tuple[Decoded, Ints]:
-    """What is of the known form, and the indices of the lines that are not."""
+def _take_known(chunk: bytes, first_line: int) -> Taken:
+    """What is of the known form."""
     buffer = np.frombuffer(chunk, np.uint8)
-    ends = np.append(0, np.flatnonzero(buffer == _NEWLINE) + 1)
-    is_odd = np.zeros(len(ends) - 1, bool)
+    newlines = np.flatnonzero(buffer == _NEWLINE)
+    starts = np.append(0, newlines + 1)
+    odd = np.zeros(len(newlines), bool)
     if not chunk.isascii():
         # polars reads UTF-8 alone, and with a wrong byte somewhere nothing.
         beyond = buffer > _LAST_ASCII
-        is_odd[np.searchsorted(ends, np.flatnonzero(beyond), "right") - 1] = True
+        odd[np.searchsorted(newlines, np.flatnonzero(beyond))] = True
         chunk = np.where(beyond, _LAST_ASCII, buffer).astype(np.uint8).tobytes()
-    trades = _type_columns(_lines(chunk, ends).str.extract_groups(_LINE_PATTERN).struct.unnest())
-    is_odd |= trades["block_time_ns"].is_null().to_numpy()
-    trades = trades.with_columns(line=np.arange(len(trades)) + first_line)
-    return Decoded(_legs(trades.filter(~is_odd)), lines=len(trades)), np.flatnonzero(is_odd)
+    trades = _type_columns(_lines(chunk, starts).str.extract_groups(_LINE_PATTERN).struct.unnest())
+    odd |= trades["block_time_ns"].is_null().to_numpy()
+    return Taken(_legs(trades.with_columns(line=np.arange(len(trades)) + first_line)), Blocks(), odd, newlines)
 
 
-def _lines(chunk: bytes, ends: Ints) -> pl.Series:
+def _lines(chunk: bytes, starts: Ints) -> pl.Series:
     """The chunk's lines, each with its newline, without a copy of the text; it must be ASCII."""
-    array = pa.LargeStringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(chunk))
+    array = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(chunk))
     return pl.Series("line", array)
 
 

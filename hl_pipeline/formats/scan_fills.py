@@ -82,14 +82,15 @@ _FILL_OPENS, _NULL = _pattern('",{'), _pattern("null")
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """The lines of a chunk that were taken. `fills`: columns of FILL_SCHEMA that a fill and its user give; `line_of_fill`, and
-    `odd_lines`, those that were left: indices of lines, from 0. Where lines are blocks, `numbers` and `times_ns` (ns since 1970)
-    have an item a line.
+    """What a chunk's lines have. `fills`: columns of FILL_SCHEMA that a fill and its user give; `line_of_fill`: the index of the
+    line that each is in. Of each line, `odd` says that it was left, and its rows in `fills` mean nothing; `ends` has where its
+    newline is. Where lines are blocks, `numbers`, `times_ns` and `local_times_ns` (ns since 1970) have an item a line.
     """
 
     fills: pl.DataFrame
     line_of_fill: Ints
-    odd_lines: Ints
+    odd: Bools
+    ends: Ints
     numbers: Ints
     times_ns: Ints
     local_times_ns: Ints
@@ -117,10 +118,8 @@ def scan_lines(chunk: bytes, *, blocks: bool) -> Scanned:
     else:
         odd_fills |= (times_ms < EARLIEST_MS) | (times_ms >= END_MS)
     odd_lines[line_of_fill[odd_fills]] = True
-    if odd_lines.any():
-        kept = ~odd_lines[line_of_fill]
-        fills, line_of_fill = fills.filter(kept), line_of_fill[kept]
-    return Scanned(fills, line_of_fill, np.flatnonzero(odd_lines), numbers, times, local_times)
+    ends = np.append(starts[1:], len(chunk)).astype(np.int64) - 1
+    return Scanned(fills, line_of_fill, odd_lines, ends, numbers, times, local_times)
 
 
 @compiled

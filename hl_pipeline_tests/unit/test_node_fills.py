@@ -54,11 +54,11 @@ def _naive(line: int, user: str, fill: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_real_fills_are_read_the_fast_way_in_every_field() -> None:
-    fast, odd = node_fills._scan(REAL, 1)
-    assert odd.tolist() == []
+    fast = node_fills._take_known(REAL, 1)
+    assert not fast.odd.any()
     assert fast.fills.to_dicts() == [_naive(line, *event) for line, event in enumerate(EVENTS, 1)]
     assert fast.fills.equals(node_fills._decode_exactly(numbered(REAL)).fills)
-    assert (fast.lines, fast.bad, len(fast.blocks.numbers)) == (1388, [], 0)
+    assert (len(fast.odd), len(fast.blocks.numbers)) == (1388, 0)
     assert fast.fills.schema == FILL_SCHEMA
 
 
@@ -169,9 +169,9 @@ def test_any_legal_fill_is_what_by_block_makes_of_it_but_for_the_block(
 @given(fill=fills(FILL["time"]), also=fills(FILL["time"]))
 def test_the_fast_way_and_the_exact_one_agree_on_any_legal_fill(fill: dict[str, Any], also: dict[str, Any]) -> None:
     chunk = as_lines([[USER, fill], [USER, also]], spaced=False, ascii_only=False)
-    fast, odd = node_fills._scan(chunk, 1)
-    lines = [(line, text) for line, text in numbered(chunk) if line - 1 not in odd]
-    assert fast.fills.equals(node_fills._decode_exactly(lines).fills)
+    fast = node_fills._take_known(chunk, 1)
+    lines = [line for line, odd in zip(numbered(chunk), fast.odd, strict=True) if not odd]
+    assert fast.fills.filter(~fast.odd[fast.fills["line"].to_numpy() - 1]).equals(node_fills._decode_exactly(lines).fills)
 
 
 _SMALL = b"".join(LINES[n] for n in (0, 2, 5, 40, 200))
