@@ -17,7 +17,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,15 @@ if TYPE_CHECKING:
 
 DAY, OLDER_DAY = date(2026, 3, 15), date(2025, 6, 10)
 HOURS, OLDER_HOURS, FILLS_PER_HOUR = 5, 2, 400_000
-TARGETS = {"decode + lake": 350_000, "load with indexes": 300_000}
+TARGETS = {
+    "share: decode + lake / DuckDB": "at least 0.7",
+    "share: load / COPY and indexes": "at most 1.25",
+    "share: the whole way / decoding, COPY and indexes": "at most 1.3",
+    "share: hl ingest / hl-data": "at most 1.3",
+    "share: new installation / DuckDB": "at most 8",
+    "share: increment / replacing the day": "at most 0.25",
+    "peak MiB": "at most 1,280",
+}
 
 
 def main() -> None:
@@ -57,7 +65,7 @@ def main() -> None:
         with hold(home):
             for number in range(chosen.runs):
                 measured = [_run(what, home, bucket, number) for what in chosen.only]
-                results.append({name: value for one in measured for name, value in one.items()})
+                results.append(_with_shares({name: value for one in measured for name, value in one.items()}))
                 if chosen.only == [*_MEASURES]:
                     results[-1] |= measure_api(home)
                 console.print(f"run {number + 1}: " + ", ".join(f"{name} {value:,.2f}" for name, value in results[-1].items()))
@@ -74,6 +82,18 @@ def _make_bucket(home: Path, console: Console, hours: int) -> Path:
             f"{day}: {made.fills:,} fills in {made.objects} objects, {made.bytes / 1e6:,.0f} MB; {os.cpu_count()} cores"
         )
     return home / "sample" / "hl-mainnet-node-data"
+
+
+def _with_shares(figures: dict[str, float]) -> dict[str, float]:
+    """`figures`, and how ours compare with the references of the same run."""
+    if "DuckDB decoding" in figures:
+        reference = figures["COPY of a ready file, seconds"] + figures["indexes by hand, seconds"]
+        figures["share: decode + lake / DuckDB"] = figures["decode + lake"] / figures["DuckDB decoding"]
+        figures["share: load / COPY and indexes"] = figures["load, seconds"] / reference
+        if "the whole way, seconds" in figures:
+            whole = reference + figures["DuckDB decoding, seconds"]
+            figures["share: the whole way / decoding, COPY and indexes"] = figures["the whole way, seconds"] / whole
+    return figures
 
 
 def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
@@ -100,12 +120,28 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
 
 
 def measure_stages() -> dict[str, float]:
-    """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs."""
+    """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs; and what
+    DuckDB and PostgreSQL take for the same objects and rows.
+    """
     from hl_pipeline.stages.derive import DAILY, USER, make_candles_of_day, make_statistics_of_day
     from hl_pipeline.warehouse.connect import connect, find_database_url
+    from hl_pipeline_tests.tools.bench_references import copy_and_index, decode_with_duckdb
 
+    settings = Settings()
+    objects = sorted(Path(settings.node_data_url).glob(f"node_fills_by_block/hourly/{DAY:%Y%m%d}/*.lz4"))
+    objects += Path(settings.node_data_url).glob(f"node_fills_by_block/hourly/{DAY + timedelta(days=1):%Y%m%d}/0.lz4")
+    decoding, decoded = decode_with_duckdb(objects, settings.home)
     figures, lake = _bring_and_load(DAY, "decode + lake", "load with indexes")
     rows = figures.pop("rows")
+    with connect(find_database_url(settings)) as connection:
+        copying, indexing = copy_and_index(connection, DAY, settings.home)
+    figures |= {
+        "load, seconds": rows / figures["load with indexes"],
+        "DuckDB decoding": decoded / decoding,
+        "DuckDB decoding, seconds": decoding,
+        "COPY of a ready file, seconds": copying,
+        "indexes by hand, seconds": indexing,
+    }
     started = time.perf_counter()
     with connect(find_database_url(Settings())) as connection:
         make_candles_of_day(DAY, lake, connection)
@@ -168,7 +204,8 @@ def measure_whole() -> dict[str, float]:
 
     migrate(find_database_url(Settings()))
     seconds, rows, _ = _materialize(Settings())
-    return {"the whole way": rows / seconds, "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"the whole way": rows / seconds, "the whole way, seconds": seconds, "peak MiB": peak}
 
 
 def measure_increment() -> dict[str, float]:
@@ -202,7 +239,7 @@ def measure_increment() -> dict[str, float]:
         "fills of the increment": rows - before,
         "increment, seconds": appending,
         "the same by replacing the day, seconds": replacing,
-        "share of it": appending / replacing,
+        "share: increment / replacing the day": appending / replacing,
     }
 
 
@@ -230,6 +267,13 @@ def measure_s3() -> dict[str, float]:
     return measure(DAY)
 
 
+def measure_ingest() -> dict[str, float]:
+    """Seconds of `hl ingest` of a small day, and of others that read the same objects."""
+    from hl_pipeline_tests.tools.bench_ingest import measure
+
+    return measure(Settings().home)
+
+
 def measure_looks() -> dict[str, float]:
     """Seconds that the sensors' looks take."""
     from hl_pipeline_tests.tools.bench_s3 import measure_looks
@@ -244,6 +288,7 @@ _MEASURES: dict[str, Callable[[], dict[str, float]]] = {
     "s3": measure_s3,
     "looks": measure_looks,
     "increment": measure_increment,
+    "ingest": measure_ingest,
 }
 
 
@@ -251,7 +296,7 @@ def _print_medians(console: Console, results: list[dict[str, float]]) -> None:
     table = Table("", "median", "min", "max", "target", box=None, header_style="bold")
     for name in results[0]:
         values = [result[name] for result in results]
-        target = f"{TARGETS[name]:,}" if name in TARGETS else "1,536" if name == "peak MiB" else ""
+        target = TARGETS.get(name, "")
         digits = 1 if " ms" in name else 2 if "seconds" in name or "share" in name else 0
         table.add_row(name, *(f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values))), target)
     console.print(table)
