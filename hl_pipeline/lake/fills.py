@@ -175,7 +175,8 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made
         remove(lake, path)
         return
     with replacing(lake, path) as temporary, _parquet_writer(temporary, fills.schema) as writer:
-        writer.write_table(as_arrow(fills), row_group_size=_ROW_GROUP_ROWS)
+        for group in fills.iter_slices(_ROW_GROUP_ROWS):
+            writer.write_table(as_arrow(group), row_group_size=group.height)
         known = {"id": uuid.uuid4().hex, "objects": [version_of(meta) for meta in made_of]}
         writer.add_key_value_metadata(as_metadata(known))
 

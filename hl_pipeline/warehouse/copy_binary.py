@@ -18,6 +18,7 @@ def write_binary(copy: psycopg.Copy, schema: Mapping[str, pl.DataType], frames: 
     encoder = ArrowToPostgresBinaryEncoder(as_arrow(pl.DataFrame(schema=schema)).schema)
     copy.write(encoder.write_header())
     for frame in frames:
-        for batch in as_arrow(frame).to_batches(max_chunksize=_BATCH_ROWS):
-            copy.write(encoder.write_batch(batch))
+        for part in frame.iter_slices(_BATCH_ROWS):
+            for batch in as_arrow(part).to_batches():
+                copy.write(encoder.write_batch(batch))
     copy.write(encoder.finish())

@@ -56,7 +56,7 @@ def decode_with_duckdb(objects: Iterable[Path], directory: Path) -> tuple[float,
 
 
 def copy_and_index(connection: psycopg.Connection, day: date, directory: Path) -> tuple[float, float]:
-    """Seconds in which PostgreSQL takes a loaded day from a ready file into a table without indexes, and builds the same indexes."""
+    """Seconds in which PostgreSQL takes a loaded day from a ready file into a table without indexes, and builds the same ones."""
     name = f"fills_{day:%Y%m%d}"
     table, ready = sql.Identifier("hl", name), directory / "fills.binary"
     plain = sql.Identifier("hl", "bench_plain")
