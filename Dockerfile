@@ -9,7 +9,8 @@ ENV PYTHONUNBUFFERED=1 \
     PATH=/app/.venv/bin:$PATH \
     DAGSTER_HOME=/var/lib/dagster \
     HL_HOME=/var/lib/hl \
-    HL_SETTINGS_RESOLVED=1
+    HL_SETTINGS_RESOLVED=1 \
+    NUMBA_CACHE_DIR=/var/lib/hl/compiled
 
 # A volume takes the owner of the directory that it is first mounted on.
 RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.8 \

@@ -22,6 +22,7 @@ $(UV):
 .venv/.synced: pyproject.toml uv.lock | $(UV)
 	@echo "Installing the packages of uv.lock in .venv, and compiling them: about a minute, the first time with a download"
 	@$(UV) sync --frozen --quiet --compile-bytecode --python python3
+	@$(BIN)/python -c "from hl_pipeline.formats.scan_fills import compile_scanners; compile_scanners()"
 	@touch $@
 
 demo: setup

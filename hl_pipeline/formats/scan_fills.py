@@ -122,6 +122,20 @@ def scan_lines(chunk: bytes, *, blocks: bool) -> Scanned:
     return Scanned(fills, line_of_fill, odd_lines, ends, numbers, times, local_times)
 
 
+_EXAMPLE = (
+    b'{"local_time":"2026-03-15T00:00:00.010748709","block_time":"2026-03-14T23:59:59.897016199","block_number":923950000,'
+    b'"events":[["0x29986f15b332d05221147585c5f376bf03e85fdd",{"coin":"BTC","px":"71234.5","sz":"0.01","side":"B",'
+    b'"time":1773532799897,"startPosition":"0.0","dir":"Open Long","closedPnl":"0.0",'
+    b'"hash":"0x834328b08b449c3d2096185d694ae8fd08825b89f42cc7e47c89d8ea1d8df8bf","oid":350000000009,"crossed":true,'
+    b'"fee":"0.0","tid":321192794362232,"feeToken":"USDC","twapId":null}]]}\n'
+)
+
+
+def compile_scanners() -> None:
+    """Make the machine code of every scanner now, and keep it, so that the first object need not wait for it."""
+    assert not scan_lines(_EXAMPLE, blocks=True).odd.any()
+
+
 @compiled
 def _find_fills(chunk: Bytes, blocks: bool, places: Places, fills_of_line: Ints, starts: Places, number_places: Places) -> int:
     """Where the values of the fills begin; of each line how many it has, -1 for one of another form; how many there are in all.

@@ -16,7 +16,7 @@ _PROJECT = Path(__file__).parents[2]
 def test_each_step_of_the_setup_is_a_line_and_a_step_that_was_done_is_none(tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "uv.lock"):
         shutil.copy(_PROJECT / name, tmp_path)
-    for name in (".uv/bin/uv", ".venv/bin/hl"):
+    for name in (".uv/bin/uv", ".venv/bin/hl", ".venv/bin/python"):
         file = tmp_path / name
         file.parent.mkdir(parents=True)
         file.write_text('#!/bin/sh\necho "$(basename $0) $1"\n')
@@ -32,6 +32,6 @@ def test_each_step_of_the_setup_is_a_line_and_a_step_that_was_done_is_none(tmp_p
 
     first, second = make_demo(), make_demo()
 
-    assert [line.split()[0] for line in first] == ["Installing", "uv", "Making", "hl"]
+    assert [line.split()[0] for line in first] == ["Installing", "uv", "python", "Making", "hl"]
     assert first[0].startswith("Installing the packages of uv.lock in .venv")
-    assert second == first[2:]
+    assert second == first[3:]
