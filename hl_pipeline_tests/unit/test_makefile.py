@@ -18,7 +18,7 @@ def test_each_step_of_the_setup_is_a_line_and_a_step_that_was_done_is_none(tmp_p
         shutil.copy(_PROJECT / name, tmp_path)
     for name in (".uv/bin/uv", ".venv/bin/hl", ".venv/bin/python"):
         file = tmp_path / name
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text('#!/bin/sh\necho "$(basename $0) $1"\n')
         file.chmod(0o755)
 
