@@ -41,7 +41,10 @@ _RETRY_SECONDS = 0.5
 
 _CREATE = """
 DROP TABLE IF EXISTS {table};
-CREATE TABLE {table} (LIKE hl.fills INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)
+CREATE TABLE {table} (
+    LIKE hl.fills INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION,
+    CONSTRAINT in_day CHECK (time >= {start} AND time < {end})
+)
 """
 _COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT binary, FREEZE)"
 # By time the index is a BRIN: some kB, and all that counting one hour of a large day needs.
@@ -49,7 +52,6 @@ _FINISH = """
 CREATE INDEX {built_by_wallet} ON {table} (wallet, time);
 CREATE INDEX {built_by_twap} ON {table} (twap_id) WHERE twap_id IS NOT NULL;
 CREATE INDEX {built_by_time} ON {table} USING brin (time);
-ALTER TABLE {table} ADD CONSTRAINT in_day CHECK (time >= {start} AND time < {end});
 ANALYZE {table}
 """
 _ATTACH = """
