@@ -17,9 +17,11 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -38,7 +40,7 @@ from hl_pipeline.lake.store import (
     list_files,
     list_metas,
     open_file,
-    read_rows,
+    open_rows,
     remove,
     replacing,
     replacing_object,
@@ -157,15 +159,78 @@ def read_fills(lake: Lake, meta: ObjectMeta | ApiShard) -> pl.DataFrame:
 
     Raises LakeChangedError when `meta` is of another version.
     """
-    if isinstance(meta, ApiShard):
-        frame = read_rows(lake, meta.key, meta)
-    else:
-        frame = read_rows(lake, raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source), meta)
+    with _open(lake, meta) as file:
+        frame = pl.read_parquet(file, hive_partitioning=False)
     # What an earlier version of the parser did not write is not known.
     place = pl.col("line") - 1 if isinstance(meta, ApiShard) else pl.int_range(pl.len())
-    return in_fill_schema(frame).with_columns(
-        pl.lit(meta.key).alias("object"), place.cast(DAY_SCHEMA["ordinal"]).alias("ordinal")
-    )
+    return _as_day(frame, meta, place)
+
+
+def _open(lake: Lake, meta: ObjectMeta | ApiShard) -> BinaryIO:
+    if isinstance(meta, ApiShard):
+        return open_rows(lake, meta.key, meta)
+    return open_rows(lake, raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source), meta)
+
+
+def _as_day(frame: pl.DataFrame, meta: ObjectMeta | ApiShard, place: pl.Expr) -> pl.DataFrame:
+    ordinal = place.cast(DAY_SCHEMA["ordinal"]).alias("ordinal")
+    return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"), ordinal)
+
+
+class FillsReader:
+    """The fills of one object (DAY_SCHEMA), a row group at a time and in the order of their first times; a shard's at once.
+
+    Raises LakeChangedError when `meta` is of another version.
+    """
+
+    def __init__(self, lake: Lake, meta: ObjectMeta | ApiShard) -> None:
+        self._lake, self._meta = lake, meta
+        self._file = _open(lake, meta)
+        self._parts = deque(sorted(_parts_of(self._file, meta)))
+
+    @property
+    def next_ms(self) -> int | None:
+        """The first time (ms since 1970, UTC) in what was not read yet; None when all was."""
+        return self._parts[0].first_ms if self._parts else None
+
+    def read(self) -> pl.DataFrame:
+        """The next part."""
+        part = self._parts.popleft()
+        if isinstance(self._meta, ApiShard):
+            fills = read_fills(self._lake, self._meta)
+        else:
+            rows = pl.scan_parquet(self._file, hive_partitioning=False).slice(part.first_row, part.rows).collect()
+            fills = _as_day(rows, self._meta, pl.int_range(part.first_row, part.first_row + pl.len()))
+        times = fills.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last")).cast(pl.Int64).row(0)
+        assert times == (part.first_ms, part.last_ms), f"{self._meta.key} has fills of other times than its file says"
+        if not self._parts:
+            self._file.close()
+        return fills
+
+
+class _Part(NamedTuple):
+    first_ms: int
+    last_ms: int
+    first_row: int
+    rows: int
+
+
+def _parts_of(file: BinaryIO, meta: ObjectMeta | ApiShard) -> Iterator[_Part]:
+    """The row groups of an object that has fills, with the times in each; all as one where the file does not tell these."""
+    whole = _Part(meta.first_time_ms or 0, meta.last_time_ms or 0, 0, meta.rows)
+    known = pq.read_metadata(file)
+    file.seek(0)
+    groups = [known.row_group(index) for index in range(known.num_row_groups)]
+    column = known.schema.names.index("time")
+    statistics = [group.column(column).statistics for group in groups]
+    if isinstance(meta, ApiShard) or not all(times and times.has_min_max for times in statistics):
+        yield whole
+        return
+    first_row = 0
+    for group, times in zip(groups, statistics, strict=True):
+        first_ms, last_ms = (int(moment.timestamp() * 1000 + 0.5) for moment in (times.min, times.max))
+        yield _Part(first_ms, last_ms, first_row, group.num_rows)
+        first_row += group.num_rows
 
 
 def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made_of: Iterable[ObjectMeta | ApiShard]) -> None:

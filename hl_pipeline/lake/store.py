@@ -179,11 +179,18 @@ def list_metas(lake: Lake, directory: str, type_: type[Meta]) -> list[Meta]:
 
 def read_rows(lake: Lake, path: str, meta: Meta) -> pl.DataFrame:
     """The rows of the object at `path`. Raises LakeChangedError when the file is of another version than `meta`."""
-    with open_file(lake, path) as file:
-        if _meta_of(file, type(meta)).etag != meta.etag:
-            raise LakeChangedError(f"{path} was replaced while it was being read; run again")
-        file.seek(0)
+    with open_rows(lake, path, meta) as file:
         return pl.read_parquet(file, hive_partitioning=False)
+
+
+def open_rows(lake: Lake, path: str, meta: Meta) -> BinaryIO:
+    """The file of the object at `path`. Raises LakeChangedError when it is of another version than `meta`."""
+    file = open_file(lake, path)
+    if _meta_of(file, type(meta)).etag != meta.etag:
+        file.close()
+        raise LakeChangedError(f"{path} was replaced while it was being read; run again")
+    file.seek(0)
+    return file
 
 
 def _meta_of(file: pa.NativeFile | BinaryIO, type_: type[Meta]) -> Meta:

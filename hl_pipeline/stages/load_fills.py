@@ -30,7 +30,7 @@ from hl_pipeline.domain.tallies import HourTally, HourTotals, sum_tallies
 from hl_pipeline.figures.tally import TALLY_COLUMNS, tally_hour, total_hour
 from hl_pipeline.formats.fills import NO_FILLS
 from hl_pipeline.lake.api_fills import read_api_shards
-from hl_pipeline.lake.fills import read_fills, read_fills_hour, read_origin_of_fills, write_fills_hour
+from hl_pipeline.lake.fills import FillsReader, read_fills_hour, read_origin_of_fills, write_fills_hour
 from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.disk_space import require_space_to_load
@@ -217,7 +217,7 @@ def _explain_api_fills(facts: DayFacts, connection: psycopg.Connection) -> str:
 def hours_of_day(
     day: date, lake: Lake, metas: Sequence[ObjectMeta], hours: Collection[int] = range(24), shards: Sequence[ApiShard] = ()
 ) -> Iterator[tuple[int, Deduplicated]]:
-    """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake. In memory are the objects, and the
+    """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake. In memory are the row groups, and the
     shards of the info API, that reach into one hour.
     """
     origins = [*metas, *shards]
@@ -225,12 +225,15 @@ def hours_of_day(
     wanted = [meta for meta in origins if any(meta in of_hour for of_hour in of_hours.values())]
     unread = deque(sorted(wanted, key=lambda meta: meta.first_time_ms or 0))
     pending: list[pl.DataFrame] = []
+    reading: list[FillsReader] = []
     for hour, made_of in of_hours.items():
         start = start_of(day) + HOUR * hour
-        while unread and (unread[0].first_time_ms or 0) < (start + HOUR).timestamp() * 1000:
-            meta = unread.popleft()
-            pending.append(read_fills(lake, meta))
-            _require_times(meta, pending[-1])
+        end_ms = (start + HOUR).timestamp() * 1000
+        while unread and (unread[0].first_time_ms or 0) < end_ms:
+            reading.append(FillsReader(lake, unread.popleft()))
+        for reader in reading:
+            while reader.next_ms is not None and reader.next_ms < end_ms:
+                pending.append(reader.read())
         pending = [frame for frame in (_between(frame, start, None) for frame in pending) if frame.height]
         deduplicated = deduplicate(pl.concat([NO_FILLS, *(_between(frame, None, start + HOUR) for frame in pending)]))
         write_fills_hour(lake, day, hour, deduplicated.fills, made_of)
@@ -247,11 +250,6 @@ def _between(fills: pl.DataFrame, start: datetime | None, end: datetime | None) 
         return part if 2 * part.height > fills.height else part[np.arange(part.height)]
     is_before = True if end is None else pl.col("time") < end
     return fills.filter(is_before if start is None else is_before & (pl.col("time") >= start))
-
-
-def _require_times(meta: ObjectMeta | ApiShard, fills: pl.DataFrame) -> None:
-    times = fills.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last")).cast(pl.Int64).row(0)
-    assert times == (meta.first_time_ms, meta.last_time_ms), f"{meta.key} has fills of other times than its file says"
 
 
 def _read_ahead(hours: Iterator[tuple[int, Deduplicated]], when_read: Callable[[], None]) -> Iterator[tuple[int, Deduplicated]]:
