@@ -8,26 +8,25 @@ from decimal import Decimal
 import polars as pl
 
 from hl_pipeline.figures.coins import kind_of
-from hl_pipeline.figures.trades import product, summable
+from hl_pipeline.figures.trades import LARGEST_PRODUCT, NOTIONAL, product, summable
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 _DOLLARS = ("USDC", "USDH", "USDT0", "USDE")
 FEES_TYPE = pl.List(pl.Struct({"fee_token": pl.String(), "fee": PRICE_TYPE, "unknown": pl.Int64()}))
 
 
-def known_count(name: str) -> pl.Expr:
-    """How many values of a column are known."""
-    return pl.col(name).count().cast(pl.Int64)
-
-
-def fees_by_token(fills: pl.DataFrame, key: str) -> pl.DataFrame:
-    """`fees` (FEES_TYPE) of each `key` (a column): by token the sum (negative: rebates), and how many rows cannot be added up.
+def fee_summands() -> dict[str, pl.Expr]:
+    """By name what `fees_by_token` wants summed of fills: the fee, and how many of them cannot be added up.
 
     A fee of 0 adds nothing, in whatever token.
     """
     unknown = summable("fee").is_null() | (pl.col("fee_token").is_null() & (pl.col("fee") != 0))
-    by_token = fills.group_by(key, "fee_token").agg(fee=summable("fee").sum(), unknown=unknown.sum().cast(pl.Int64))
-    return by_token.group_by(key).agg(fees=pl.struct("fee_token", "fee", "unknown"))
+    return {"fee": summable("fee"), "unknown": unknown.cast(pl.Int64)}
+
+
+def fees_by_token() -> pl.Expr:
+    """`fees` (FEES_TYPE) of a group of sums by `fee_token` (`fee_summands`): the fee by token; negative: rebates."""
+    return pl.struct("fee_token", "fee", "unknown").alias("fees")
 
 
 def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
@@ -51,6 +50,16 @@ def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
     charges in the token received, a rebate is in the token given: of those two one is the base. Of outcomes' other fees those in
     dollars are known.
     """
+    rows = fills.select("coin", "side", "px", "fee", "fee_token")
+    coin, fee = pl.col("coin"), pl.col("fee")
+    fits = fee.cast(pl.Float64).abs() < LARGEST_PRODUCT
+    in_quote = rows.select(pl.when(fits | (fee == 0)).then(fee).cast(NOTIONAL)).to_series()
+    # Most fees are of perpetuals, in their quote. Of the others alone the names are looked at.
+    others = rows.select(pl.arg_where(coin.str.contains("[@#/]") | (coin == pl.col("fee_token")))).to_series()
+    return in_quote.scatter(others, _fee_by_names(rows[others]))
+
+
+def _fee_by_names(fills: pl.DataFrame) -> pl.Series:
     is_received_or_given = (pl.col("side") == "B") == (pl.col("fee") >= 0)
     worth = (
         pl.when(pl.col("is_base") | (pl.col("is_base_if_received") & is_received_or_given))
@@ -59,8 +68,7 @@ def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
         .then(pl.lit(1, PRICE_TYPE))
     )
     on = ["coin", "fee_token"]
-    rows = fills.select("coin", "side", "px", "fee", "fee_token")
-    return rows.join(_know_tokens(rows), on, "left", nulls_equal=True, maintain_order="left").select(
+    return fills.join(_know_tokens(fills), on, "left", nulls_equal=True, maintain_order="left").select(
         in_quote=product(pl.col("fee"), worth)
     )["in_quote"]
 
