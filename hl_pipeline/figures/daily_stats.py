@@ -11,7 +11,7 @@ import polars as pl
 
 from hl_pipeline.figures.coins import kind_of
 from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fee_summands, fees_by_token
-from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, sum_known, trades_of
+from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, sums_known, trades_of
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 DAILY_STATS_COLUMNS = (*TRADE_COLUMNS, "fee", "fee_token")
@@ -63,11 +63,11 @@ def daily_partial(hour: pl.DataFrame) -> pl.DataFrame:
     """What an hour of fills (DAILY_STATS_COLUMNS) adds to its day: DAILY_PARTIAL_SCHEMA."""
     rows = _summands(hour)
     # By token first: one pass over the fills gives the sums and the fees.
-    by_token = rows.group_by("coin", "fee_token").agg(*_sums(_ROW_SUMS), pl.col("fee", "unknown").sum())
-    traders = rows.filter("market").select("coin", "wallet").unique()
+    by_token = rows.group_by("coin", "fee_token").agg(*sums_known(rows, _ROW_SUMS), pl.col("fee", "unknown").sum())
+    traders = rows.select(pl.col("coin", "wallet").filter("market")).unique()
     return (
         by_token.group_by("coin")
-        .agg(*_sums(_ROW_SUMS), fees_by_token())
+        .agg(*sums_known(by_token, _ROW_SUMS), fees_by_token())
         .join(_sum_trades(trades_of(hour)), on="coin", how="left")
         .join(traders.group_by("coin").agg(wallets="wallet"), on="coin", how="left")
         .select(pl.col(name).cast(dtype) for name, dtype in DAILY_PARTIAL_SCHEMA.items())
@@ -77,11 +77,10 @@ def daily_partial(hour: pl.DataFrame) -> pl.DataFrame:
 def merge_daily(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """The figures of a day (DAILY_STATS_SCHEMA, by coin) from those of its hours (`daily_partial`) in their order."""
     parts = pl.concat([pl.DataFrame(schema=DAILY_PARTIAL_SCHEMA), *partials])
-    rows = parts.group_by("coin").agg(*_sums(_ROW_SUMS))
-    trades = (
-        parts.filter(pl.col("trades").is_not_null())
-        .group_by("coin", maintain_order=True)
-        .agg(*_sums(_SUMS), pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last())
+    rows = parts.group_by("coin").agg(*sums_known(parts, _ROW_SUMS))
+    traded = parts.filter(pl.col("trades").is_not_null())
+    trades = traded.group_by("coin").agg(
+        *sums_known(traded, _SUMS), pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last()
     )
     traders = parts.select("coin", wallet=pl.col("wallets")).explode("wallet").drop_nulls().unique()
     traders = traders.group_by("coin").agg(wallets=pl.len())
@@ -97,10 +96,6 @@ def merge_daily(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
         .sort("coin")
         .select(pl.col(name).cast(dtype) for name, dtype in DAILY_STATS_SCHEMA.items())
     )
-
-
-def _sums(names: Iterable[str]) -> Iterable[pl.Expr]:
-    return (sum_known(pl.col(name)).alias(name) for name in names)
 
 
 def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
@@ -128,7 +123,7 @@ def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
         builder_notional=where(pl.col("has_builder"), "notional"),
     )
     px = pl.col("px")
-    return summands.group_by("coin").agg(*_sums(_SUMS), open=px.first(), high=px.max(), low=px.min(), close=px.last())
+    return summands.group_by("coin").agg(*sums_known(summands, _SUMS), open=px.first(), high=px.max(), low=px.min(), close=px.last())
 
 
 def _summands(fills: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,7 @@ those of the taker's leg, else of the only one. Both legs have the same time, so
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import polars as pl
 
@@ -89,9 +90,13 @@ def summable(name: str) -> pl.Expr:
     return pl.when(pl.col(name).abs() < SUMMED_BELOW).then(pl.col(name))
 
 
-def sum_known(column: pl.Expr) -> pl.Expr:
-    """The sum within a group; NULL when one of the values is unknown."""
-    return pl.when(column.null_count() == 0).then(column.sum())
+def sums_known(rows: pl.DataFrame, names: Iterable[str]) -> list[pl.Expr]:
+    """The sums of columns within groups of `rows`; NULL when one of a group's values is unknown."""
+    # To count what is unknown in each group takes as long as the sums.
+    return [
+        pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum()).alias(name) if rows[name].null_count() else pl.sum(name)
+        for name in names
+    ]
 
 
 def trades_of(fills: pl.DataFrame) -> pl.DataFrame:

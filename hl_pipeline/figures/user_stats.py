@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fee_summands, fees_by_token
-from hl_pipeline.figures.trades import NOTIONAL, is_market, notional, sum_known, summable
+from hl_pipeline.figures.trades import NOTIONAL, is_market, notional, summable, sums_known
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 USER_STATS_COLUMNS = (
@@ -77,7 +77,7 @@ def user_partial(hour: pl.DataFrame) -> pl.DataFrame:
     rows = _summands(hour)
     # By coin and token first: one pass over the fills gives the sums, the coins and the fees.
     parts = rows.group_by("wallet", "coin", "fee_token").agg(
-        *_sums(), pl.col("fee", "unknown").sum(), first_fill=pl.col("time").min(), last_fill=pl.col("time").max()
+        *sums_known(rows, _SUMS), pl.col("fee", "unknown").sum(), first_fill=pl.col("time").min(), last_fill=pl.col("time").max()
     )
     by_token = parts.group_by("wallet", "fee_token").agg(pl.col("fee", "unknown").sum())
     lists = (
@@ -86,7 +86,7 @@ def user_partial(hour: pl.DataFrame) -> pl.DataFrame:
         _list(rows.select("wallet", "twap_id").drop_nulls(), "twap_id", "twap_ids"),
         _list(rows, "object", "sources"),
     )
-    partial = parts.group_by("wallet").agg(*_sums(), pl.col("first_fill").min(), pl.col("last_fill").max())
+    partial = parts.group_by("wallet").agg(*sums_known(parts, _SUMS), pl.col("first_fill").min(), pl.col("last_fill").max())
     for column in lists:
         partial = partial.join(column, on="wallet", how="left")
     sources = pl.col("sources").list.eval(pl.element().str.split("/").list.first().unique())
@@ -101,7 +101,7 @@ def _list(rows: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
 def merge_user(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """The figures of a day (USER_STATS_SCHEMA, by wallet) from those of its hours (`user_partial`) in their order."""
     parts = pl.concat([pl.DataFrame(schema=USER_PARTIAL_SCHEMA), *partials])
-    together = parts.group_by("wallet").agg(*_sums(), pl.col("first_fill").min(), pl.col("last_fill").max())
+    together = parts.group_by("wallet").agg(*sums_known(parts, _SUMS), pl.col("first_fill").min(), pl.col("last_fill").max())
     coins, twap_ids, sources = (
         parts.select("wallet", name).explode(name).drop_nulls().unique().group_by("wallet")
         for name in ("coins", "twap_ids", "sources")
@@ -114,10 +114,6 @@ def merge_user(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
         .with_columns(pl.col("coins", "twaps").fill_null(0))
     )
     return together.sort("wallet").select(pl.col(name).cast(dtype) for name, dtype in USER_STATS_SCHEMA.items())
-
-
-def _sums() -> Iterable[pl.Expr]:
-    return (sum_known(pl.col(name)).alias(name) for name in _SUMS)
 
 
 def _summands(hour: pl.DataFrame) -> pl.DataFrame:
