@@ -123,7 +123,9 @@ def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
         builder_notional=where(pl.col("has_builder"), "notional"),
     )
     px = pl.col("px")
-    return summands.group_by("coin").agg(*sums_known(summands, _SUMS), open=px.first(), high=px.max(), low=px.min(), close=px.last())
+    return summands.group_by("coin").agg(
+        *sums_known(summands, _SUMS), open=px.first(), high=px.max(), low=px.min(), close=px.last()
+    )
 
 
 def _summands(fills: pl.DataFrame) -> pl.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 
 import polars as pl
 
@@ -33,14 +32,18 @@ def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
     """`frame` (a row a `key`) with `fees`, the parts of `fees_by_token` together; NULL where a part of it is unknown."""
     parts = fees.select(key, "fees").explode("fees").unnest("fees")
     summed = parts.group_by(key, "fee_token").agg(pl.col("fee", "unknown").sum())
-    named = pl.col("fee_token").is_not_null()
-    listed = (
+    names = {token: json.dumps(token) for token in summed["fee_token"].drop_nulls().unique()}
+    amount = pl.col("fee").cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
+    member = pl.col("fee_token").replace_strict(names, return_dtype=pl.String) + pl.lit(': "') + amount + pl.lit('"')
+    objects = (
         summed.sort("fee_token")
         .group_by(key)
-        .agg(pl.col("fee_token").filter(named), pl.col("fee").filter(named), pl.col("unknown").sum())
+        .agg(fees=member.drop_nulls(), unknown=pl.col("unknown").sum())
+        .select(
+            key, pl.when(pl.col("unknown") == 0).then(pl.lit("{") + pl.col("fees").list.join(", ") + pl.lit("}")).alias("fees")
+        )
     )
-    texts = [None if row["unknown"] else _object(row["fee_token"], row["fee"]) for row in listed.iter_rows(named=True)]
-    return frame.join(listed.select(key, fees=pl.Series("fees", texts, pl.String)), on=key, how="left")
+    return frame.join(objects, on=key, how="left")
 
 
 def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
@@ -89,13 +92,3 @@ def _know_tokens(fills: pl.DataFrame) -> pl.DataFrame:
             is_quote=(kind != "outcome") | token.is_in(_DOLLARS).fill_null(value=False),
         )
     )
-
-
-def _object(tokens: list[str], amounts: list[Decimal]) -> str:
-    return json.dumps({token: plain(amount) for token, amount in zip(tokens, amounts, strict=True)})
-
-
-def plain(number: Decimal) -> str:
-    """A decimal without exponent and trailing zeros."""
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text

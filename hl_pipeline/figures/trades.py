@@ -151,7 +151,9 @@ def _runs_of(legs: pl.DataFrame) -> pl.DataFrame:
 
 def _trades_of_runs(legs: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     """What `_trades_by_key` returns of the same legs, where each run is a trade; one leg alone is first and last of its run."""
-    first, last = (legs.select("rank", "crossed", "has_twap", "has_builder", "is_liquidation")[runs[end]] for end in ("first", "last"))
+    first, last = (
+        legs.select("rank", "crossed", "has_twap", "has_builder", "is_liquidation")[runs[end]] for end in ("first", "last")
+    )
     taker = runs.select(pl.when(last["rank"] > first["rank"]).then("last").otherwise("first")).to_series()
     return legs.select("place", "time", "coin")[runs["first"]].with_columns(
         *legs.select("px", "sz", "side", "crossed")[taker],
