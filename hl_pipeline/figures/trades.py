@@ -145,7 +145,7 @@ def _runs_of(legs: pl.DataFrame) -> pl.DataFrame:
     first = legs.select(first=pl.arg_where(begins.fill_null(value=True)))
     last = first.select(last=pl.col("first").shift(-1, fill_value=legs.height) - 1)
     tid = legs["tid"].gather(first["first"])
-    is_trade = (last["last"] - first["first"] < 2) & tid.is_not_null() & tid.is_unique()
+    is_trade = (last["last"] - first["first"] < 2) & tid.is_unique()
     return first.with_columns(last["last"], is_trade=is_trade)
 
 

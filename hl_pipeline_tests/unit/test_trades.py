@@ -146,9 +146,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "object": st.sampled_from(["node_fills/1", "node_trades/1"]),
 }
 _LEGS = st.fixed_dictionaries(_VALUES)
-_OWN = st.fixed_dictionaries(
-    {name: _VALUES[name] for name in ("side", "crossed", "px", "builder", "liquidation_method", "object")}
-)
+_OWN = st.fixed_dictionaries({name: _VALUES[name] for name in ("coin", "side", "crossed", "px", "builder", "object")})
 _PAIRS = st.builds(lambda leg, tid, *own: [leg | {"tid": tid} | of_leg for of_leg in own], _LEGS, st.integers(10, 20), _OWN, _OWN)
 
 
