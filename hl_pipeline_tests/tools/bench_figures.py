@@ -1,7 +1,7 @@
-"""Candles and statistics of a day beside DuckDB and plain polars, which compute the same tables from the same Parquet. No test.
+"""Candles and statistics of a day beside those of DuckDB and of plain polars, from the same Parquet. No test.
 
-The second and third ways say what is asked for and no more: they know of no source but `by_block`, no fill without a tid or a fee,
-no absurd price. Of a day that has none of these their tables must be ours to the last digit.
+DuckDB and polars compute what the tables say, for generated days of `node_fills_by_block`: there every fill has a tid and a fee,
+and no price is absurd. On such a day their tables must equal ours to the last digit.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ Tables = dict[str, pl.DataFrame]
 
 
 def measure(lake: Lake, day: date) -> dict[str, float]:
-    """Seconds, medians of RUNS, of a day's candles, daily_stats and user_stats: ours from a local lake into PostgreSQL, as the
-    stages make them; ours without PostgreSQL; DuckDB's; polars'. All start with the lake's Parquet.
+    """Seconds to make a day's candles, daily_stats and user_stats from a local lake's Parquet, medians of RUNS: ours into
+    PostgreSQL as the stages make them, ours without PostgreSQL, and those of DuckDB and polars.
+
+    Raises AssertionError when the tables differ.
     """
     files = f"{lake.root}/fills/date={day}/*.parquet"
     ways: dict[str, Callable[[], Tables | None]] = {
@@ -117,13 +119,14 @@ SELECT coin, date_trunc('minute', time) AS time, arg_min(px, place) AS open, max
 FROM trades GROUP BY 1, 2
 """
 _SQL_FEES = """
-(SELECT {key}, '{{' || coalesce(string_agg('"' || fee_token || '": "' || amount || '"', ', ' ORDER BY fee_token), '') || '}}' AS fees
+(SELECT {key}, '{{' || string_agg('"' || fee_token || '": "' || amount || '"', ', ' ORDER BY fee_token) || '}}' AS fees
  FROM (SELECT {key}, fee_token, rtrim(rtrim(sum(fee)::VARCHAR, '0'), '.') AS amount FROM fills GROUP BY ALL) GROUP BY ALL)
 """
 _SQL_DAILY = f"""
 SELECT of_rows.*, fees, open, high, low, close, coalesce(COLUMNS(of_coin.* EXCLUDE (coin, open, high, low, close)), 0)
-FROM (SELECT coin, any_value(kind) AS kind, count(*) FILTER (is_market) AS fills, count(*) FILTER (NOT is_market) AS non_market_rows,
-             count(fee) AS fees_known, CASE WHEN count(fee_in_quote) = count(*) THEN sum(fee_in_quote) END AS fees_in_quote,
+FROM (SELECT coin, any_value(kind) AS kind, count(*) FILTER (is_market) AS fills,
+             count(*) FILTER (NOT is_market) AS non_market_rows, count(fee) AS fees_known,
+             CASE WHEN count(fee_in_quote) = count(*) THEN sum(fee_in_quote) END AS fees_in_quote,
              count(DISTINCT wallet) FILTER (is_market) AS wallets FROM fills GROUP BY coin) AS of_rows
 JOIN {_SQL_FEES.format(key="coin")} USING (coin)
 LEFT JOIN (
@@ -167,7 +170,7 @@ _DOLLARS = ["USDC", "USDH", "USDT0", "USDE"]
 _EXACT = pl.Decimal(38, 20)
 
 
-def _by_polars(files: str) -> Tables:
+def _read_fills(files: str) -> pl.DataFrame:
     coin, token, fee, px, sz = (pl.col(name) for name in ("coin", "fee_token", "fee", "px", "sz"))
     kind, extra = pl.col("kind"), pl.col("extra")
     pair = coin.str.split_exact("/", 1).struct
@@ -195,7 +198,7 @@ def _by_polars(files: str) -> Tables:
         | ((kind == "spot") & token.ne_missing(pl.col("quote")) & ((pl.col("side") == "B") == (fee >= 0)))
     )
     liquidation = pl.any_horizontal(pl.col("liquidated_user", "liquidation_mark_px", "liquidation_method").is_not_null())
-    fills = (
+    return (
         pl.scan_parquet(files, hive_partitioning=False)
         .join(names, on="coin", how="left", maintain_order="left")
         .with_row_index("place")
@@ -221,6 +224,11 @@ def _by_polars(files: str) -> Tables:
         )
         .collect()
     )
+
+
+def _by_polars(files: str) -> Tables:
+    fills = _read_fills(files)
+    px, sz, fee, token = (pl.col(name) for name in ("px", "sz", "fee", "fee_token"))
     traded = fills.lazy().filter("is_market")
     trades = (
         traded.sort("crossed", descending=True, maintain_order=True)

@@ -161,7 +161,7 @@ def test_trades_are_the_same_whether_their_legs_stand_side_by_side_or_not(
 
 
 def _trades_one_by_one(legs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What `trades_of` says of the legs, by dict and Decimal: the legs of a key wherever they stand, in the order of the first."""
+    """What `trades_of` says of the legs, by dict and Decimal: the legs of a key wherever they stand, by the first of them."""
     by_key: dict[Any, list[dict[str, Any]]] = {}
     for leg in legs:
         orders = sorted(oid for oid in (leg["oid"], leg["counterparty_oid"]) if oid is not None)
