@@ -11,7 +11,7 @@ import polars as pl
 
 from hl_pipeline.figures.coins import kind_of
 from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fee_summands, fees_by_token
-from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, sums_known, trades_of
+from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, sums_known, trades_of, value_where
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 DAILY_STATS_COLUMNS = (*TRADE_COLUMNS, "fee", "fee_token")
@@ -61,14 +61,15 @@ DAILY_STATS_SCHEMA = {
 
 def daily_partial(hour: pl.DataFrame) -> pl.DataFrame:
     """What an hour of fills (DAILY_STATS_COLUMNS) adds to its day: DAILY_PARTIAL_SCHEMA."""
-    rows = _summands(hour)
+    # An hour of several row groups is one of several chunks, which take a sixth longer to group.
+    rows = _summands(hour.rechunk())
     # By token first: one pass over the fills gives the sums and the fees.
     by_token = rows.group_by("coin", "fee_token").agg(*sums_known(rows, _ROW_SUMS), pl.col("fee", "unknown").sum())
     traders = rows.select(pl.col("coin", "wallet").filter("market")).unique()
     return (
         by_token.group_by("coin")
         .agg(*sums_known(by_token, _ROW_SUMS), fees_by_token())
-        .join(_sum_trades(trades_of(hour)), on="coin", how="left")
+        .join(_sum_trades(trades_of(rows)), on="coin", how="left")
         .join(traders.group_by("coin").agg(wallets="wallet"), on="coin", how="left")
         .select(pl.col(name).cast(dtype) for name, dtype in DAILY_PARTIAL_SCHEMA.items())
     )
@@ -99,33 +100,26 @@ def merge_daily(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
-    buys, sells = pl.col("taker_side") == "B", pl.col("taker_side") == "A"
-
-    def where(condition: pl.Expr, value: str) -> pl.Expr:
-        """The value of a trade of which `condition` holds, else 0; NULL when nobody knows. 0 stays 0 whether it holds or not."""
-        return pl.when(condition).then(value).when(~condition | (pl.col(value) == 0)).then(0)
-
+    rows = trades.with_columns(is_buy=pl.col("taker_side") == "B", is_sell=pl.col("taker_side") == "A")
     # What is summed stands in columns first: within a group an expression takes twice as long.
-    summands = trades.with_columns(
+    rows = rows.with_columns(
         trades=pl.lit(1, pl.Int64),
         volume="sz",
-        buys=buys.cast(pl.Int64),
-        sells=sells.cast(pl.Int64),
-        buy_volume=where(buys, "sz"),
-        sell_volume=where(sells, "sz"),
-        buy_notional=where(buys, "notional"),
-        sell_notional=where(sells, "notional"),
+        buys=pl.col("is_buy").cast(pl.Int64),
+        sells=pl.col("is_sell").cast(pl.Int64),
+        buy_volume=value_where(rows, "is_buy", "sz"),
+        sell_volume=value_where(rows, "is_sell", "sz"),
+        buy_notional=value_where(rows, "is_buy", "notional"),
+        sell_notional=value_where(rows, "is_sell", "notional"),
         liquidations=pl.col("is_liquidation").cast(pl.Int64),
-        liquidation_notional=where(pl.col("is_liquidation"), "notional"),
-        twap_volume=where(pl.col("has_twap"), "sz"),
-        twap_notional=where(pl.col("has_twap"), "notional"),
-        builder_volume=where(pl.col("has_builder"), "sz"),
-        builder_notional=where(pl.col("has_builder"), "notional"),
+        liquidation_notional=value_where(rows, "is_liquidation", "notional"),
+        twap_volume=value_where(rows, "has_twap", "sz"),
+        twap_notional=value_where(rows, "has_twap", "notional"),
+        builder_volume=value_where(rows, "has_builder", "sz"),
+        builder_notional=value_where(rows, "has_builder", "notional"),
     )
     px = pl.col("px")
-    return summands.group_by("coin").agg(
-        *sums_known(summands, _SUMS), open=px.first(), high=px.max(), low=px.min(), close=px.last()
-    )
+    return rows.group_by("coin").agg(*sums_known(rows, _SUMS), open=px.first(), high=px.max(), low=px.min(), close=px.last())
 
 
 def _summands(fills: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fee_summands, fees_by_token
-from hl_pipeline.figures.trades import NOTIONAL, is_market, notional, summable, sums_known
+from hl_pipeline.figures.trades import NOTIONAL, is_market, notional, summable, sums_known, value_where
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 USER_STATS_COLUMNS = (
@@ -118,23 +118,18 @@ def merge_user(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 def _summands(hour: pl.DataFrame) -> pl.DataFrame:
     """The fills with columns that are summed: within a group an expression takes twice as long."""
-    market, crossed = pl.col("market"), pl.col("crossed")
-
-    def where(condition: pl.Expr, of: str) -> pl.Expr:
-        return pl.when(condition).then(of).when(~condition | (pl.col(of) == 0)).then(0)
-
-    return (
-        hour.with_columns(market=is_market(), fees_in_quote=fee_in_quote(hour))
-        .with_columns(fills=market.cast(pl.Int64), notional=pl.when(market).then(notional()).otherwise(0).cast(NOTIONAL))
-        .with_columns(
-            non_market_rows=1 - pl.col("fills"),
-            maker_fills=where(~crossed, "fills"),
-            taker_fills=where(crossed, "fills"),
-            maker_notional=where(~crossed, "notional"),
-            taker_notional=where(crossed, "notional"),
-            closed_pnl=summable("closed_pnl"),
-            closed_pnl_known=pl.col("closed_pnl").is_not_null().cast(pl.Int64),
-            fees_known=pl.col("fee").is_not_null().cast(pl.Int64),
-            **fee_summands(),
-        )
+    market = pl.col("market")
+    rows = hour.with_columns(market=is_market(), is_maker=~pl.col("crossed"), fees_in_quote=fee_in_quote(hour)).with_columns(
+        fills=market.cast(pl.Int64), notional=pl.when(market).then(notional()).otherwise(0).cast(NOTIONAL)
+    )
+    return rows.with_columns(
+        non_market_rows=1 - pl.col("fills"),
+        maker_fills=value_where(rows, "is_maker", "fills"),
+        taker_fills=value_where(rows, "crossed", "fills"),
+        maker_notional=value_where(rows, "is_maker", "notional"),
+        taker_notional=value_where(rows, "crossed", "notional"),
+        closed_pnl=summable("closed_pnl"),
+        closed_pnl_known=pl.col("closed_pnl").is_not_null().cast(pl.Int64),
+        fees_known=pl.col("fee").is_not_null().cast(pl.Int64),
+        **fee_summands(),
     )
