@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, sum_known, trades_of
+from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, sums_known, trades_of
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 CANDLE_COLUMNS = TRADE_COLUMNS
@@ -36,14 +36,14 @@ def candles_of(trades: pl.DataFrame) -> pl.DataFrame:
     return (
         trades.group_by("coin", pl.col("time").dt.truncate("1m"))
         .agg(
+            *sums_known(trades, ("sz", "notional")),
             open=pl.col("px").first(),
             high=pl.col("px").max(),
             low=pl.col("px").min(),
             close=pl.col("px").last(),
-            volume=sum_known(pl.col("sz")),
-            notional=sum_known(pl.col("notional")),
             trades=pl.len(),
         )
+        .rename({"sz": "volume"})
         .sort("coin", "time")
         .select(pl.col(name).cast(dtype) for name, dtype in CANDLE_SCHEMA.items())
     )

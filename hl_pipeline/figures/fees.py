@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 
 import polars as pl
 
 from hl_pipeline.figures.coins import kind_of
-from hl_pipeline.figures.trades import product, summable
+from hl_pipeline.figures.trades import LARGEST_PRODUCT, NOTIONAL, product, summable
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 _DOLLARS = ("USDC", "USDH", "USDT0", "USDE")
 FEES_TYPE = pl.List(pl.Struct({"fee_token": pl.String(), "fee": PRICE_TYPE, "unknown": pl.Int64()}))
 
 
-def known_count(name: str) -> pl.Expr:
-    """How many values of a column are known."""
-    return pl.col(name).count().cast(pl.Int64)
-
-
-def fees_by_token(fills: pl.DataFrame, key: str) -> pl.DataFrame:
-    """`fees` (FEES_TYPE) of each `key` (a column): by token the sum (negative: rebates), and how many rows cannot be added up.
+def fee_summands() -> dict[str, pl.Expr]:
+    """By name what `fees_by_token` wants summed of fills: the fee, and how many of them cannot be added up.
 
     A fee of 0 adds nothing, in whatever token.
     """
     unknown = summable("fee").is_null() | (pl.col("fee_token").is_null() & (pl.col("fee") != 0))
-    by_token = fills.group_by(key, "fee_token").agg(fee=summable("fee").sum(), unknown=unknown.sum().cast(pl.Int64))
-    return by_token.group_by(key).agg(fees=pl.struct("fee_token", "fee", "unknown"))
+    return {"fee": summable("fee"), "unknown": unknown.cast(pl.Int64)}
+
+
+def fees_by_token() -> pl.Expr:
+    """`fees` (FEES_TYPE) of a group of sums by `fee_token` (`fee_summands`): the fee by token; negative: rebates."""
+    return pl.struct("fee_token", "fee", "unknown").alias("fees")
 
 
 def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
     """`frame` (a row a `key`) with `fees`, the parts of `fees_by_token` together; NULL where a part of it is unknown."""
     parts = fees.select(key, "fees").explode("fees").unnest("fees")
     summed = parts.group_by(key, "fee_token").agg(pl.col("fee", "unknown").sum())
-    named = pl.col("fee_token").is_not_null()
-    listed = (
+    names = {token: json.dumps(token) for token in summed["fee_token"].drop_nulls().unique()}
+    amount = pl.col("fee").cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
+    member = pl.col("fee_token").replace_strict(names, return_dtype=pl.String) + pl.lit(': "') + amount + pl.lit('"')
+    objects = (
         summed.sort("fee_token")
         .group_by(key)
-        .agg(pl.col("fee_token").filter(named), pl.col("fee").filter(named), pl.col("unknown").sum())
+        .agg(fees=member.drop_nulls(), unknown=pl.col("unknown").sum())
+        .select(
+            key, pl.when(pl.col("unknown") == 0).then(pl.lit("{") + pl.col("fees").list.join(", ") + pl.lit("}")).alias("fees")
+        )
     )
-    texts = [None if row["unknown"] else _object(row["fee_token"], row["fee"]) for row in listed.iter_rows(named=True)]
-    return frame.join(listed.select(key, fees=pl.Series("fees", texts, pl.String)), on=key, how="left")
+    return frame.join(objects, on=key, how="left")
 
 
 def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
@@ -51,6 +53,16 @@ def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
     charges in the token received, a rebate is in the token given: of those two one is the base. Of outcomes' other fees those in
     dollars are known.
     """
+    rows = fills.select("coin", "side", "px", "fee", "fee_token")
+    coin, fee = pl.col("coin"), pl.col("fee")
+    fits = fee.cast(pl.Float64).abs() < LARGEST_PRODUCT
+    in_quote = rows.select(pl.when(fits | (fee == 0)).then(fee).cast(NOTIONAL)).to_series()
+    # Most fees are of perpetuals, in their quote. Of the others alone the names are looked at.
+    others = rows.select(pl.arg_where(coin.str.contains("[@#/]") | (coin == pl.col("fee_token")))).to_series()
+    return in_quote.scatter(others, _fee_by_names(rows[others]))
+
+
+def _fee_by_names(fills: pl.DataFrame) -> pl.Series:
     is_received_or_given = (pl.col("side") == "B") == (pl.col("fee") >= 0)
     worth = (
         pl.when(pl.col("is_base") | (pl.col("is_base_if_received") & is_received_or_given))
@@ -59,8 +71,7 @@ def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
         .then(pl.lit(1, PRICE_TYPE))
     )
     on = ["coin", "fee_token"]
-    rows = fills.select("coin", "side", "px", "fee", "fee_token")
-    return rows.join(_know_tokens(rows), on, "left", nulls_equal=True, maintain_order="left").select(
+    return fills.join(_know_tokens(fills), on, "left", nulls_equal=True, maintain_order="left").select(
         in_quote=product(pl.col("fee"), worth)
     )["in_quote"]
 
@@ -81,13 +92,3 @@ def _know_tokens(fills: pl.DataFrame) -> pl.DataFrame:
             is_quote=(kind != "outcome") | token.is_in(_DOLLARS).fill_null(value=False),
         )
     )
-
-
-def _object(tokens: list[str], amounts: list[Decimal]) -> str:
-    return json.dumps({token: plain(amount) for token, amount in zip(tokens, amounts, strict=True)})
-
-
-def plain(number: Decimal) -> str:
-    """A decimal without exponent and trailing zeros."""
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text

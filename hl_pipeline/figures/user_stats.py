@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fees_by_token, known_count
-from hl_pipeline.figures.trades import NOTIONAL, is_market, notional, sum_known, summable
+from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fee_summands, fees_by_token
+from hl_pipeline.figures.trades import NOTIONAL, is_market, notional, summable, sums_known, value_where
 from hl_pipeline.formats.fills import PRICE_TYPE
 
 USER_STATS_COLUMNS = (
@@ -74,21 +74,34 @@ USER_STATS_SCHEMA = {
 
 def user_partial(hour: pl.DataFrame) -> pl.DataFrame:
     """What an hour of fills (USER_STATS_COLUMNS) adds to its day: USER_PARTIAL_SCHEMA."""
-    source = pl.col("object").str.split("/").list.first()
-    rows = hour.with_columns(market=is_market(), source=source, in_quote=fee_in_quote(hour))
-    return (
-        _sum_rows(rows)
-        .join(fees_by_token(hour, "wallet"), on="wallet", how="left")
-        .select(pl.col(name).cast(dtype) for name, dtype in USER_PARTIAL_SCHEMA.items())
+    rows = _summands(hour)
+    # By coin and token first: one pass over the fills gives the sums, the coins and the fees.
+    parts = rows.group_by("wallet", "coin", "fee_token").agg(
+        *sums_known(rows, _SUMS), pl.col("fee", "unknown").sum(), first_fill=pl.col("time").min(), last_fill=pl.col("time").max()
     )
+    by_token = parts.group_by("wallet", "fee_token").agg(pl.col("fee", "unknown").sum())
+    lists = (
+        by_token.group_by("wallet").agg(fees_by_token()),
+        _list(parts.filter(pl.col("fills") > 0), "coin", "coins"),
+        _list(rows.select("wallet", "twap_id").drop_nulls(), "twap_id", "twap_ids"),
+        _list(rows, "object", "sources"),
+    )
+    partial = parts.group_by("wallet").agg(*sums_known(parts, _SUMS), pl.col("first_fill").min(), pl.col("last_fill").max())
+    for column in lists:
+        partial = partial.join(column, on="wallet", how="left")
+    sources = pl.col("sources").list.eval(pl.element().str.split("/").list.first().unique())
+    return partial.with_columns(sources).select(pl.col(name).cast(dtype) for name, dtype in USER_PARTIAL_SCHEMA.items())
+
+
+def _list(rows: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
+    """The distinct values of a column by wallet. Within groups this takes twice as long."""
+    return rows.select("wallet", column).unique().group_by("wallet").agg(pl.col(column).alias(name))
 
 
 def merge_user(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """The figures of a day (USER_STATS_SCHEMA, by wallet) from those of its hours (`user_partial`) in their order."""
     parts = pl.concat([pl.DataFrame(schema=USER_PARTIAL_SCHEMA), *partials])
-    together = parts.group_by("wallet").agg(
-        *(sum_known(pl.col(name)).alias(name) for name in _SUMS), pl.col("first_fill").min(), pl.col("last_fill").max()
-    )
+    together = parts.group_by("wallet").agg(*sums_known(parts, _SUMS), pl.col("first_fill").min(), pl.col("last_fill").max())
     coins, twap_ids, sources = (
         parts.select("wallet", name).explode(name).drop_nulls().unique().group_by("wallet")
         for name in ("coins", "twap_ids", "sources")
@@ -103,35 +116,20 @@ def merge_user(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
     return together.sort("wallet").select(pl.col(name).cast(dtype) for name, dtype in USER_STATS_SCHEMA.items())
 
 
-def _sum_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    market, crossed = pl.col("market"), pl.col("crossed")
-    value = pl.when(market).then(notional()).otherwise(0).cast(NOTIONAL)
-
-    def where(condition: pl.Expr, of: str) -> pl.Expr:
-        return pl.when(condition | ~market).then(of).when(~condition | (pl.col(of) == 0)).then(0)
-
-    # What is summed stands in columns first: within a group an expression takes twice as long.
-    rows = rows.with_columns(is_fill=market.cast(pl.Int64), value=value).with_columns(
-        maker_fills=where(~crossed, "is_fill"),
-        taker_fills=where(crossed, "is_fill"),
-        maker_notional=where(~crossed, "value"),
-        taker_notional=where(crossed, "value"),
-        pnl=summable("closed_pnl"),
+def _summands(hour: pl.DataFrame) -> pl.DataFrame:
+    """The fills with columns that are summed: within a group an expression takes twice as long."""
+    market = pl.col("market")
+    rows = hour.with_columns(market=is_market(), is_maker=~pl.col("crossed"), fees_in_quote=fee_in_quote(hour)).with_columns(
+        fills=market.cast(pl.Int64), notional=pl.when(market).then(notional()).otherwise(0).cast(NOTIONAL)
     )
-    return rows.group_by("wallet").agg(
-        fills=pl.col("is_fill").sum(),
-        non_market_rows=(~market).sum().cast(pl.Int64),
-        maker_fills=sum_known(pl.col("maker_fills")),
-        taker_fills=sum_known(pl.col("taker_fills")),
-        maker_notional=sum_known(pl.col("maker_notional")),
-        taker_notional=sum_known(pl.col("taker_notional")),
-        closed_pnl=sum_known(pl.col("pnl")),
-        closed_pnl_known=known_count("closed_pnl"),
-        fees_known=known_count("fee"),
-        fees_in_quote=sum_known(pl.col("in_quote")),
-        first_fill=pl.col("time").min(),
-        last_fill=pl.col("time").max(),
-        coins=pl.col("coin").filter(market).unique(),
-        twap_ids=pl.col("twap_id").drop_nulls().unique(),
-        sources=pl.col("source").unique(),
+    return rows.with_columns(
+        non_market_rows=1 - pl.col("fills"),
+        maker_fills=value_where(rows, "is_maker", "fills"),
+        taker_fills=value_where(rows, "crossed", "fills"),
+        maker_notional=value_where(rows, "is_maker", "notional"),
+        taker_notional=value_where(rows, "crossed", "notional"),
+        closed_pnl=summable("closed_pnl"),
+        closed_pnl_known=pl.col("closed_pnl").is_not_null().cast(pl.Int64),
+        fees_known=pl.col("fee").is_not_null().cast(pl.Int64),
+        **fee_summands(),
     )

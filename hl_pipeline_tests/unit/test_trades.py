@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hl_pipeline.figures.trades import TRADE_COLUMNS, trades_of
 from hl_pipeline.formats.exact_decode import fills_frame, parse_fill
@@ -124,3 +126,68 @@ def test_a_builder_is_one_whether_its_address_or_its_fee_is_missing(said: dict[s
 def test_of_node_trades_nobody_knows_of_a_liquidation_or_a_builder() -> None:
     [trade] = trades_of(_decoded({}, "node_trades")).to_dicts()
     assert (trade["is_liquidation"], trade["has_builder"]) == (None, None)
+
+
+_MIDNIGHT = datetime(2026, 3, 15, tzinfo=UTC)
+_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "time": st.integers(0, 2).map(lambda ms: _MIDNIGHT + timedelta(milliseconds=ms)),
+    "coin": st.sampled_from(["BTC", "@107"]),
+    "side": st.sampled_from("AB"),
+    "crossed": st.sampled_from([True, False, None]),
+    "px": st.integers(1, 9).map(Decimal),
+    "sz": st.sampled_from([Decimal(0), Decimal("0.5"), Decimal(10**18)]),
+    "tid": st.sampled_from([None, 0, 7, 8]),
+    "oid": st.sampled_from([None, 1, 2]),
+    "counterparty_oid": st.sampled_from([None, 1, 2]),
+    "twap_id": st.sampled_from([None, 5]),
+    "builder": st.sampled_from([None, ADDRESS]),
+    "liquidation_method": st.sampled_from([None, "market"]),
+    "dir": st.sampled_from([None, "Buy", "Settlement"]),
+    "object": st.sampled_from(["node_fills/1", "node_trades/1"]),
+}
+_LEGS = st.fixed_dictionaries(_VALUES)
+_OWN = st.fixed_dictionaries({name: _VALUES[name] for name in ("coin", "side", "crossed", "px", "builder", "object")})
+_PAIRS = st.builds(lambda leg, tid, *own: [leg | {"tid": tid} | of_leg for of_leg in own], _LEGS, st.integers(10, 20), _OWN, _OWN)
+
+
+@given(st.lists(st.one_of(_LEGS.map(lambda leg: [leg]), _PAIRS), max_size=8), st.data())
+def test_trades_are_the_same_whether_their_legs_stand_side_by_side_or_not(
+    trades: list[list[dict[str, Any]]], data: st.DataObject
+) -> None:
+    legs = [leg for trade in trades for leg in trade]
+    repeated = data.draw(st.lists(st.sampled_from(legs), max_size=3)) if legs else []
+    for order in (legs, legs + repeated, data.draw(st.permutations(legs + repeated))):
+        assert _trades(*order) == _trades_one_by_one(order)
+
+
+def _trades_one_by_one(legs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `trades_of` says of the legs, by dict and Decimal: the legs of a key wherever they stand, by the first of them."""
+    by_key: dict[Any, list[dict[str, Any]]] = {}
+    for leg in legs:
+        orders = sorted(oid for oid in (leg["oid"], leg["counterparty_oid"]) if oid is not None)
+        ends = (orders[:1], orders[-1:]) if leg["tid"] is None else ()
+        if leg["tid"] != 0 and leg["dir"] != "Settlement":
+            by_key.setdefault(repr((leg["time"], leg["coin"], leg["tid"], ends)), []).append(leg)
+    return [_trade_of(of_trade) for of_trade in by_key.values()]
+
+
+def _trade_of(legs: list[dict[str, Any]]) -> dict[str, Any]:
+    by_role = {crossed: [leg for leg in legs if leg["crossed"] is crossed] for crossed in (True, None, False)}
+    leg = (by_role[True] + by_role[None] + by_role[False])[0]
+    takes = leg["crossed"] if leg["crossed"] is not None else True if by_role[False] else None
+    side = {True: leg["side"], False: "AB"[leg["side"] == "A"], None: None}[takes]
+    known = [each for each in legs if each["object"] != "node_trades/1"]
+    built = any(each["builder"] for each in known)
+    too_large = leg["sz"] >= 10**18
+    return {
+        "time": leg["time"],
+        "coin": leg["coin"],
+        "px": leg["px"],
+        "sz": None if too_large else leg["sz"],
+        "notional": None if too_large else leg["px"] * leg["sz"],
+        "taker_side": side,
+        "legs": len(legs),
+        "has_twap": any(each["twap_id"] is not None for each in legs),
+        "has_builder": True if built else False if len(known) == len(legs) else None,
+        "is_liquidation": any(each["liquidation_method"] for each in known) if known else None,
+    }
