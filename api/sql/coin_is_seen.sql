@@ -1,7 +1,8 @@
--- Whether a coin was ever seen: in statistics, candles, TWAPs, the statuses of a wallet, or in the fills of a day whose statistics
+-- Whether a coin, if one is given, was ever seen: in statistics, candles, TWAPs, the statuses of a wallet, or in the fills of a day whose statistics
 -- are not made yet. Where there are no statistics at all nothing can be said of any coin. The order makes each look its index up
 -- for one row; EXISTS may read a table through until it meets a row.
-SELECT NOT EXISTS (SELECT FROM hl.daily_stats)
+SELECT %(coin)s::text IS NULL
+    OR NOT EXISTS (SELECT FROM hl.daily_stats)
     OR (SELECT true FROM hl.daily_stats WHERE coin = %(coin)s ORDER BY date LIMIT 1) IS NOT NULL
     OR (SELECT true FROM hl.candles WHERE coin = %(coin)s ORDER BY time LIMIT 1) IS NOT NULL
     OR (SELECT true FROM hl.twaps WHERE coin = %(coin)s ORDER BY begins_at LIMIT 1) IS NOT NULL
