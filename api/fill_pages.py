@@ -75,8 +75,8 @@ async def values_of_export(connection: AsyncConnection, asked: Paged, wanted: Fi
 async def _read_fills(connection: AsyncConnection, values: dict[str, Any], limit: int) -> tuple[list[dict[str, Any]], bool]:
     """At most `limit` fills of the range, and whether there are more.
 
-    PostgreSQL plans for the table of every day of the range, though the first days mostly fill a page: 365 take it longer than the
-    page. So it is asked for few days, and for more only if these have too few fills.
+    PostgreSQL plans for the table of every day of the range, though the first days mostly fill a page: for 365 days that takes
+    longer than all else. So it is asked for few days, and for more only if these have too few fills.
     """
     rows: list[dict[str, Any]] = []
     since, days = values["start"], _FIRST_DAYS

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"])
 
 _LISTED = read_sql("twaps_listed")
 _ANALYTICS = read_sql("twap_analytics")
-_TWAPS = _LISTED + b", analytics AS (" + _ANALYTICS + b"WHERE twap_id IN (SELECT twap_id FROM shown))" + read_sql("twaps")
+TWAPS = _LISTED + b", analytics AS (" + _ANALYTICS + b"WHERE twap_id IN (SELECT twap_id FROM shown))" + read_sql("twaps")
 _EXPORT = _LISTED + read_sql("export_twaps")
 _TWAP = read_sql("twap")
 _ANALYTICS_OF_ONE = _ANALYTICS + b"WHERE twap_id = %(twap_id)s"
@@ -101,7 +101,7 @@ async def _read_page(
     connection: AsyncConnection, values: dict[str, Any], limit: int
 ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
     """At most `limit` TWAPs, and the position of the last one if there are more."""
-    cursor = await connection.execute(_TWAPS, {**values, "limit": limit + 1})
+    cursor = await connection.execute(TWAPS, {**values, "limit": limit + 1})
     names = [column.name for column in cursor.description or ()]
     # A row has first what is listed, and behind that the row of hl.twaps, if there is one.
     listed = names.index("raw") + 1

@@ -65,7 +65,8 @@ PAGES = {
 _A_YEAR = f"wallet={WALLET}&start={YEAR_START}&end={YEAR_END}"
 OVER_A_YEAR = {
     "100 fills": f"/api/v1/fills?{_A_YEAR}&limit=100",
-    "100 fills, the last page": f"/api/v1/fills?wallet={WALLET}&start={YEAR_END}&end={YEAR_END}&limit=100",
+    "100 fills of a wallet that has none": f"/api/v1/fills?wallet={'0x' + 'cd' * 20}&start={YEAR_START}&end={YEAR_END}&limit=100",
+    "the last day's fills": f"/api/v1/fills?wallet={WALLET}&start={YEAR_END}&end={YEAR_END}&limit=100",
     "ten TWAPs": f"/api/v1/twaps?{_A_YEAR}&limit=10",
 }
 
@@ -132,7 +133,9 @@ def _measure_years(home: Path, partitions: list[int], runs: int, seconds: float)
                 title: figure
                 for name, path in OVER_A_YEAR.items()
                 for count, api in apis.items()
-                for title, figure in _named(f"{name}, {count:,} partitions", _measure_route(api, path, seconds)).items()
+                for title, figure in _named(
+                    f"{name}, {count:,} partitions", _measure_route(api, path, seconds, clients=_CONNECTIONS)
+                ).items()
             }
             for _ in range(runs)
         ]
@@ -140,6 +143,9 @@ def _measure_years(home: Path, partitions: list[int], runs: int, seconds: float)
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
+    """With one client, and with `clients` at a time."""
+
+    clients: int
     one: Load
     many: Load
 
@@ -148,12 +154,12 @@ class _Measured:
         return self.many.rate
 
 
-def _measure_route(api: Api, path: str, seconds: float) -> _Measured:
+def _measure_route(api: Api, path: str, seconds: float, *, clients: int = _CLIENTS) -> _Measured:
     port = urlsplit(api.url).port
     assert port is not None
-    put_under_load(port, path, clients=_CLIENTS, seconds=1.0)
+    put_under_load(port, path, clients=clients, seconds=1.0)
     one = put_under_load(port, path, clients=1, seconds=seconds / 2)
-    return _Measured(one, put_under_load(port, path, clients=_CLIENTS, seconds=seconds))
+    return _Measured(clients, one, put_under_load(port, path, clients=clients, seconds=seconds))
 
 
 def _named(name: str, measured: _Measured) -> dict[str, float]:
@@ -161,8 +167,8 @@ def _named(name: str, measured: _Measured) -> dict[str, float]:
     return {
         f"{name}: p50 ms, one client": one.quantile(0.50),
         f"{name}: p95 ms, one client": one.quantile(0.95),
-        f"{name}: requests/s, {_CLIENTS} clients": many.rate,
-        f"{name}: p95 ms, {_CLIENTS} clients": many.quantile(0.95),
+        f"{name}: requests/s, {measured.clients} clients": many.rate,
+        f"{name}: p95 ms, {measured.clients} clients": many.quantile(0.95),
         f"{name}: client CPU %": 100 * many.cpu_share,
     }
 
