@@ -9,7 +9,7 @@ from typing import Any, Literal
 import orjson
 from psycopg import AsyncConnection
 
-from api.coins import ALL_SEEN, IS_SEEN, SeenCoin, UnknownCoinError, likely_coins
+from api.coins import ALL_SEEN, IS_NEW, IS_SEEN_BEFORE, SeenCoin, UnknownCoinError, likely_coins
 from api.database import read_sql
 
 Of = Literal["twaps", "fills", "candles", "daily_stats", "user_stats"]
@@ -18,7 +18,7 @@ _COVERAGE = read_sql("coverage")
 # All that is said of a range, in one round trip.
 _FACTS = b"SELECT * FROM (SELECT (%b) AS coverage, (%b) AS is_seen) of_days LEFT JOIN (%b) of_wallet ON true" % (
     _COVERAGE,
-    IS_SEEN,
+    IS_SEEN_BEFORE,
     read_sql("backfill"),
 )
 _BACKFILL_COUNTS = read_sql("backfill_counts")
@@ -48,7 +48,7 @@ async def describe_range(connection: AsyncConnection, asked: Range) -> dict[str,
     row = await found.fetchone()
     assert row is not None
     coverage, is_seen, state, first, last, oldest, why, history = row
-    if asked.coin is not None and is_seen not in _YES:
+    if asked.coin is not None and is_seen not in _YES and not await _is_new(connection, asked.coin):
         seen = [SeenCoin(name, tokens) for name, tokens in await (await connection.execute(ALL_SEEN)).fetchall()]
         raise UnknownCoinError(asked.coin, likely_coins(asked.coin, seen))
     facts = {"coverage": _as_fragment(coverage)}
@@ -57,6 +57,11 @@ async def describe_range(connection: AsyncConnection, asked: Range) -> dict[str,
     told = {"state": state, "from": first, "to": last, "oldest": oldest}
     told |= {"statuses_asked_at": history} if asked.of == "twaps" else {}
     return {**facts, "info_api": told | ({} if why is None else {"note": why})}
+
+
+async def _is_new(connection: AsyncConnection, coin: str) -> bool:
+    row = await (await connection.execute(IS_NEW, {"coin": coin})).fetchone()
+    return row is not None and row[0] in _YES
 
 
 async def read_coverage(connection: AsyncConnection, what: Of, first: date, last: date) -> orjson.Fragment:

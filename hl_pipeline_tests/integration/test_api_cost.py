@@ -35,10 +35,10 @@ def api(served: tuple[Api, str]) -> Api:
 
 @pytest.fixture
 def rows(served: tuple[Api, str]) -> Generator[psycopg.Connection]:
-    """A connection to the API's database; the TWAPs that a test inserts are gone after it."""
+    """A connection to the API's database; the TWAPs and statistics that a test inserts are gone after it."""
     with connect(served[1], "test") as connection:
         yield connection
-        connection.execute("TRUNCATE hl.twap_statuses, hl.twaps")
+        connection.execute("TRUNCATE hl.twap_statuses, hl.twaps, hl.daily_stats")
 
 
 def _fills_of_the_year() -> list[dict[str, Any]]:
@@ -71,6 +71,14 @@ def test_a_page_of_a_year_does_not_touch_the_tables_of_later_days(api: Api, rows
         rows.execute("LOCK TABLE hl.fills_20251231 IN ACCESS EXCLUSIVE MODE")
         assert [fill["tid"] for fill in api.get("/api/v1/fills", wallet=WALLET, **YEAR, limit=3)["fills"]] == [0, 1, 3]
         assert api.ask("/api/v1/fills", wallet=WALLET, **YEAR).status_code == 504
+
+
+@pytest.mark.parametrize("path", ["/api/v1/candles", "/api/v1/stats/daily", "/api/v1/fills"])
+def test_a_coin_that_has_statistics_is_not_looked_for_in_fills(api: Api, rows: psycopg.Connection, path: str) -> None:
+    add(rows, "daily_stats", {"date": at("2025-01-01 00:00").date(), "coin": "SOL"})
+    with rows.transaction():
+        rows.execute("LOCK TABLE hl.fills_20251231 IN ACCESS EXCLUSIVE MODE")
+        assert api.ask(path, coin="SOL", start="2025-01-01", end="2025-01-02").status_code == 200
 
 
 def test_a_page_of_twaps_reads_few_of_a_wallet_that_has_many(api: Api, rows: psycopg.Connection) -> None:
