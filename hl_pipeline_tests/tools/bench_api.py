@@ -68,6 +68,7 @@ OVER_A_YEAR = {
     "100 fills of a wallet that has none": f"/api/v1/fills?wallet={'0x' + 'cd' * 20}&start={YEAR_START}&end={YEAR_END}&limit=100",
     "the last day's fills": f"/api/v1/fills?wallet={WALLET}&start={YEAR_END}&end={YEAR_END}&limit=100",
     "ten TWAPs": f"/api/v1/twaps?{_A_YEAR}&limit=10",
+    "a day's candles": f"/api/v1/candles?coin=SOL&start={DAY}&end={DAY}&limit=1440",
 }
 
 
@@ -92,9 +93,9 @@ def main() -> None:
 
 
 def measure(home: Path) -> dict[str, float]:
-    """Figures by name, in a database of its own on the server in `home`."""
+    """Figures by name, in a database of its own on the server in `home`: half a minute beside what `make bench` does."""
     with bench_database(home) as url:
-        return _measure(home, url, 5.0)
+        return _measure(home, url, 1.0)
 
 
 def _measure(home: Path, url: str, seconds: float) -> dict[str, float]:
@@ -157,7 +158,7 @@ class _Measured:
 def _measure_route(api: Api, path: str, seconds: float, *, clients: int = _CLIENTS) -> _Measured:
     port = urlsplit(api.url).port
     assert port is not None
-    put_under_load(port, path, clients=clients, seconds=1.0)
+    put_under_load(port, path, clients=clients, seconds=seconds / 4)
     one = put_under_load(port, path, clients=1, seconds=seconds / 2)
     return _Measured(clients, one, put_under_load(port, path, clients=clients, seconds=seconds))
 

@@ -105,11 +105,12 @@ def bench_database(home: Path) -> Generator[str]:
 
 @contextmanager
 def year_database(home: Path, partitions: int) -> Generator[str]:
-    """The URL of a database whose hl.fills has so many days, the last of them YEAR_END, and TWAPs as `bench_database` has."""
+    """The URL of a database with so many days in hl.fills, the last of them YEAR_END; TWAPs and candles as in `bench_database`."""
     first = YEAR_END - timedelta(days=partitions - 1)
     with _new_database(home) as url, psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute(_TWAPS)
         _add_fills(connection, first, YEAR_END, _FILLS_A_DAY_OF_YEAR)
+        connection.execute(_CANDLES)
         connection.execute(_DAYS, {"first": first, "last": YEAR_END})
         connection.execute("VACUUM ANALYZE")
         yield url
