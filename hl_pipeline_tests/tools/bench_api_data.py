@@ -105,7 +105,7 @@ def bench_database(home: Path) -> Generator[str]:
 
 @contextmanager
 def year_database(home: Path, partitions: int) -> Generator[str]:
-    """The URL of a database with so many days in hl.fills, the last of them YEAR_END; TWAPs and candles as in `bench_database`."""
+    """The URL of a database with so many days in hl.fills, the last of them YEAR_END; TWAPs, candles as in `bench_database`."""
     first = YEAR_END - timedelta(days=partitions - 1)
     with _new_database(home) as url, psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute(_TWAPS)
