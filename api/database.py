@@ -30,6 +30,7 @@ _NETWORK = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 
 _RECONNECT_SECONDS = 5.0
 _SET = "SELECT set_config(key, value, %(is_local)s) FROM pg_catalog.jsonb_each_text(%(session)s)"
 _TEXT = adapters.types["text"]
+NUMERIC = adapters.types["numeric"].oid
 NEWEST_SCHEMA = "0015"
 """The newest migration of the schema that these queries know."""
 # A database that is still to be migrated has none, or a reader may not see it: then the queries tell what is missing.
@@ -51,6 +52,11 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
 def read_sql(name: str) -> bytes:
     """The text of api/sql/`name`.sql."""
     return (resources.files("api") / "sql" / f"{name}.sql").read_bytes()
+
+
+def without_zeros(number: str) -> str:
+    """A number as PostgreSQL writes it, without trailing zeros: for queries that do not trim their own."""
+    return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 def make_pool(settings: ApiSettings) -> Pool:
@@ -207,5 +213,5 @@ class _Texts(ArrayLoader):
         return orjson.dumps(super().load(data)).decode()
 
 
-# Each query takes the trailing zeros of its numbers away, by trim_scale: a loader in Python would take several times as long.
+# Queries of many rows take the trailing zeros of numbers away by trim_scale: a loader in Python takes several times as long.
 _AS_TEXT: _Loaders = {"numeric": TextLoader, "timestamptz": _Time, "bytea": _Bytes, "date": TextLoader}

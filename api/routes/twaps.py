@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Column
 from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
-from api.database import read_sql
+from api.database import NUMERIC, read_sql, without_zeros
 from api.export import choose_format, export
 from api.fill_pages import fills_page, fills_wanted
 from api.models.common import CHANGED, ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
@@ -102,7 +102,8 @@ async def _read_page(
 ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
     """At most `limit` TWAPs, and the position of the last one if there are more."""
     cursor = await connection.execute(TWAPS, {**values, "limit": limit + 1})
-    names = [column.name for column in cursor.description or ()]
+    columns = cursor.description or []
+    names = [column.name for column in columns]
     # A row has first what is listed, and behind that the row of hl.twaps, if there is one.
     listed = names.index("raw") + 1
     rows = await cursor.fetchall()
@@ -110,7 +111,7 @@ async def _read_page(
     for row in rows[:limit]:
         twap = dict(zip(names[1:listed], row[1:listed], strict=True))
         twap["executed"] = {"size": twap["size_executed"], "notional": twap["notional_executed"]}
-        twap["analytics"] = None if row[listed] is None else _analytics(names[listed:], row[listed:])
+        twap["analytics"] = None if row[listed] is None else _analytics(columns[listed:], row[listed:])
         twaps.append(twap)
     return twaps, (rows[limit - 1][0], int(twaps[-1]["twap_id"])) if len(rows) > limit else None
 
@@ -121,15 +122,18 @@ async def _read_twap(connection: AsyncConnection, twap_id: int) -> tuple[list[di
     rows = await (await cursor.execute(_TWAP, {"twap_id": twap_id})).fetchall()
     cursor = await connection.execute(_ANALYTICS_OF_ONE, {"twap_id": twap_id})
     row = await cursor.fetchone()
-    analytics = None if row is None else _analytics([column.name for column in cursor.description or ()], row)
+    analytics = None if row is None else _analytics(cursor.description or [], row)
     if not rows and analytics is None:
         raise _not_found(twap_id)
     return rows, analytics
 
 
-def _analytics(names: list[str], row: Sequence[Any]) -> dict[str, Any]:
-    """A row of hl.twaps as an answer has it."""
-    analytics = dict(zip(names, row, strict=True))
+def _analytics(columns: Sequence[Column], row: Sequence[Any]) -> dict[str, Any]:
+    """A row of hl.twaps as an answer has it: every column, also one that only a newer schema has."""
+    analytics = {
+        column.name: without_zeros(value) if value is not None and column.type_code == NUMERIC else value
+        for column, value in zip(columns, row, strict=True)
+    }
     return {**analytics, "twap_id": str(analytics["twap_id"])}
 
 

@@ -1,14 +1,2 @@
 -- What was asked of TWAPs, what they did, and the market meanwhile. Which TWAPs, a condition behind this says.
-SELECT twap_id, wallet, coin, side, status, error, verdict, started_at, begins_at, planned_end, ended_at, duration_minutes,
-       reduce_only, randomize, statuses, trim_scale(size_requested) AS size_requested,
-       trim_scale(size_reported) AS size_reported, trim_scale(notional_reported) AS notional_reported, fills, slices,
-       slices_due, trim_scale(size_observed) AS size_observed, trim_scale(notional_observed) AS notional_observed,
-       first_slice_at, last_slice_at, trim_scale(vwap) AS vwap, whole_minutes, trim_scale(market_volume) AS market_volume,
-       trim_scale(market_notional) AS market_notional, trim_scale(market_vwap) AS market_vwap,
-       trim_scale(own_volume) AS own_volume, trim_scale(own_notional) AS own_notional,
-       trim_scale(market_vwap_without_own) AS market_vwap_without_own, trim_scale(participation) AS participation,
-       trim_scale(arrival_px) AS arrival_px, trim_scale(slippage_bps) AS slippage_bps,
-       trim_scale(slippage_without_own_bps) AS slippage_without_own_bps,
-       trim_scale(slippage_arrival_bps) AS slippage_arrival_bps, trim_scale(schedule_deviation) AS schedule_deviation,
-       trim_scale(maker_share) AS maker_share, fees, trim_scale(closed_pnl) AS closed_pnl, is_complete, seen_from, seen_to
-FROM hl.twaps
+SELECT * FROM hl.twaps
