@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from importlib import resources
 
 _SQL = resources.files("api") / "sql"
-IS_SEEN = (_SQL / "coin_is_seen.sql").read_bytes()
-"""Whether a coin was ever seen. Parameters: coin, and the wallet (or None) in whose TWAPs it is looked for too."""
+IS_SEEN_BEFORE = (_SQL / "coin_is_seen.sql").read_bytes()
+"""Whether a coin was ever seen, apart from fills of days without statistics: quick. Parameters: coin, and the wallet (or None) in
+whose TWAPs it is looked for too."""
+IS_NEW = (_SQL / "coin_is_new.sql").read_bytes()
+"""Whether a coin is in the fills of days without statistics: takes the longer the more days there are. Parameter: coin."""
+IS_SEEN = b"SELECT (%b) OR (%b)" % (IS_SEEN_BEFORE, IS_NEW)
+"""Either of them. Parameters: coin, and wallet (or None)."""
 ALL_SEEN = (_SQL / "coins_seen.sql").read_bytes()
 """The fields of every SeenCoin."""
 

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Column
 from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
-from api.database import read_sql
+from api.database import NUMERIC, read_sql, without_zeros
 from api.export import choose_format, export
 from api.fill_pages import fills_page, fills_wanted
 from api.models.common import CHANGED, ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
 from api.models.fills import TwapFillList
 from api.models.twaps import Analytics, Twap, TwapList
-from api.paging import make_cursor, read_cursor, read_rows
+from api.paging import make_cursor, read_cursor
 from api.parameters import INT64, Int64, Paged, Parameters, TwapId, TwapsAsked, iso, nanoseconds
-from api.range_coverage import Range, read_backfill, read_coverage, refuse_unknown_coin
+from api.range_coverage import Range, describe_range, read_coverage
 from api.responses import respond
 
 router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"])
 
 _LISTED = read_sql("twaps_listed")
-_TWAPS = _LISTED + read_sql("twaps")
+_ANALYTICS = read_sql("twap_analytics")
+TWAPS = _LISTED + b", analytics AS (" + _ANALYTICS + b"WHERE twap_id IN (SELECT twap_id FROM shown))" + read_sql("twaps")
 _EXPORT = _LISTED + read_sql("export_twaps")
 _TWAP = read_sql("twap")
-_ANALYTICS = read_sql("twap_analytics")
+_ANALYTICS_OF_ONE = _ANALYTICS + b"WHERE twap_id = %(twap_id)s"
 _DAYS = read_sql("twap_days")
 _POSITION: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[Int64, Int64])
 
@@ -48,25 +50,18 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
         "all_rows": not asked.latest_per_twap,
         "offset": asked.offset,
     }
+    of = Range(of="twaps", start=asked.start, end=asked.end, wallet=asked.wallet, coin=asked.asset)
     chosen = choose_format(request, asked.format)
     if chosen != "json":
         limit = asked.limit if "limit" in asked.model_fields_set else None
         name = f"twaps-{asked.wallet}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
-        of = Range(of="twaps", start=asked.start, end=asked.end, wallet=asked.wallet, coin=asked.asset)
         return await export(request, chosen, name, _EXPORT, {**values, "limit": limit}, of)
     async with request.app.state.pool.connection() as connection:
-        await refuse_unknown_coin(connection, asked.asset, asked.wallet)
-        coverage = await read_coverage(connection, "twaps", asked.start.date(), asked.end.date())
-        known = await read_backfill(connection, asked.wallet, asked.start, asked.end, of_twaps=True)
-        twaps, more = await read_rows(connection, _TWAPS, values, asked.limit)
-        analytics = await _read_analytics(connection, [int(twap["twap_id"]) for twap in twaps])
-    next_cursor = make_cursor(request, asked, (twaps[-1]["time_ns"], int(twaps[-1]["twap_id"]))) if more else None
-    for twap in twaps:
-        del twap["time_ns"]
-        twap["executed"] = {"size": twap["size_executed"], "notional": twap["notional_executed"]}
-        twap["analytics"] = analytics.get(twap["twap_id"])
+        facts = await describe_range(connection, of)
+        twaps, position = await _read_page(connection, values, asked.limit)
+    next_cursor = None if position is None else make_cursor(request, asked, position)
     head = {"wallet": asked.wallet, "start": iso(asked.start), "end": iso(asked.end)}
-    return respond({**head, "twaps": twaps, "next_cursor": next_cursor, "coverage": coverage, **known})
+    return respond({**head, "twaps": twaps, "next_cursor": next_cursor, **facts})
 
 
 @router.get("/{twap_id}", response_model=Twap, responses={**ERRORS, **NOT_FOUND})
@@ -102,23 +97,44 @@ async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Pa
     return respond({"twap_id": str(twap_id), **page, "coverage": coverage})
 
 
+async def _read_page(
+    connection: AsyncConnection, values: dict[str, Any], limit: int
+) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+    """At most `limit` TWAPs, and the position of the last one if there are more."""
+    cursor = await connection.execute(TWAPS, {**values, "limit": limit + 1})
+    columns = cursor.description or []
+    names = [column.name for column in columns]
+    # A row has first what is listed, and behind that the row of hl.twaps, if there is one.
+    listed = names.index("raw") + 1
+    rows = await cursor.fetchall()
+    twaps: list[dict[str, Any]] = []
+    for row in rows[:limit]:
+        twap = dict(zip(names[1:listed], row[1:listed], strict=True))
+        twap["executed"] = {"size": twap["size_executed"], "notional": twap["notional_executed"]}
+        twap["analytics"] = None if row[listed] is None else _analytics(columns[listed:], row[listed:])
+        twaps.append(twap)
+    return twaps, (rows[limit - 1][0], int(twaps[-1]["twap_id"])) if len(rows) > limit else None
+
+
 async def _read_twap(connection: AsyncConnection, twap_id: int) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Its events and its row of hl.twaps. Raises HTTPException when there is neither."""
     cursor = connection.cursor(row_factory=dict_row)
     rows = await (await cursor.execute(_TWAP, {"twap_id": twap_id})).fetchall()
-    analytics = (await _read_analytics(connection, [twap_id])).get(str(twap_id))
+    cursor = await connection.execute(_ANALYTICS_OF_ONE, {"twap_id": twap_id})
+    row = await cursor.fetchone()
+    analytics = None if row is None else _analytics(cursor.description or [], row)
     if not rows and analytics is None:
         raise _not_found(twap_id)
     return rows, analytics
 
 
-async def _read_analytics(connection: AsyncConnection, twap_ids: list[int]) -> dict[str, dict[str, Any]]:
-    """Rows of hl.twaps by twap_id."""
-    cursor = connection.cursor(row_factory=dict_row)
-    rows = await (await cursor.execute(_ANALYTICS, {"twap_ids": twap_ids})).fetchall()
-    for row in rows:
-        row["twap_id"] = str(row["twap_id"])
-    return {row["twap_id"]: row for row in rows}
+def _analytics(columns: Sequence[Column], row: Sequence[Any]) -> dict[str, Any]:
+    """A row of hl.twaps as an answer has it: every column, also one that only a newer schema has."""
+    analytics = {
+        column.name: without_zeros(value) if value is not None and column.type_code == NUMERIC else value
+        for column, value in zip(columns, row, strict=True)
+    }
+    return {**analytics, "twap_id": str(analytics["twap_id"])}
 
 
 def _not_found(twap_id: int) -> HTTPException:

@@ -4,3 +4,4 @@ SELECT coalesce(nullif(state, 'pending'), 'not asked'), window_start, window_end
        history_at
 FROM (SELECT %(wallet)s::text AS wallet) asked LEFT JOIN hl.backfill_progress USING (wallet)
 WHERE coalesce(window_start, '2023-02-26Z') < %(end)s AND coalesce(window_end, '2025-05-25 14:00Z') > %(start)s
+  AND wallet IS NOT NULL

@@ -14,7 +14,8 @@ WITH RECURSIVE asked AS (
             WHERE c.coin = %(coin)s AND c.time >= begun.time + step AND c.time < bound ORDER BY c.time LIMIT 1)
     FROM begun, asked WHERE begun.time IS NOT NULL
 )
-SELECT %(coin)s::text AS coin, page.time, open, high, low, close, volume, notional, trades,
+SELECT %(coin)s::text AS coin, page.time, trim_scale(open) AS open, trim_scale(high) AS high, trim_scale(low) AS low,
+       trim_scale(close) AS close, trim_scale(volume) AS volume, trim_scale(notional) AS notional, trades,
        (page.time AT TIME ZONE 'UTC')::date AS date
 FROM (SELECT time FROM begun WHERE time IS NOT NULL LIMIT %(limit)s) page, asked, LATERAL (
     SELECT (array_agg(c.open ORDER BY c.time))[1] AS open, max(c.high) AS high, min(c.low) AS low,

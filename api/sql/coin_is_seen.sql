@@ -1,12 +1,9 @@
--- Whether a coin was ever seen: in statistics, candles, TWAPs, the statuses of a wallet, or in the fills of a day whose statistics
--- are not made yet. Where there are no statistics at all nothing can be said of any coin. The order makes each look its index up
--- for one row; EXISTS may read a table through until it meets a row.
-SELECT NOT EXISTS (SELECT FROM hl.daily_stats)
+-- Whether a coin, if one is given, was ever seen: in statistics, candles, TWAPs or the statuses of a wallet. Where there are no
+-- statistics at all nothing can be said of any coin. The order makes each look its index up for one row; EXISTS may read a table
+-- through until it meets a row.
+SELECT %(coin)s::text IS NULL
+    OR NOT EXISTS (SELECT FROM hl.daily_stats)
     OR (SELECT true FROM hl.daily_stats WHERE coin = %(coin)s ORDER BY date LIMIT 1) IS NOT NULL
     OR (SELECT true FROM hl.candles WHERE coin = %(coin)s ORDER BY time LIMIT 1) IS NOT NULL
     OR (SELECT true FROM hl.twaps WHERE coin = %(coin)s ORDER BY begins_at LIMIT 1) IS NOT NULL
     OR (SELECT true FROM hl.twap_statuses WHERE wallet = %(wallet)s AND coin = %(coin)s ORDER BY time_ns LIMIT 1) IS NOT NULL
-    OR EXISTS (
-        SELECT FROM hl.fills_days d JOIN hl.fills f ON f.time >= d.date::timestamp AT TIME ZONE 'UTC'
-                                                   AND f.time < (d.date + 1)::timestamp AT TIME ZONE 'UTC'
-        WHERE d.daily_stats_at IS NULL AND f.coin = %(coin)s)

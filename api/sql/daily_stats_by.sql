@@ -14,10 +14,14 @@ WITH valued AS (
     SELECT %(after_value)s::numeric * CASE %(order)s::text WHEN 'asc' THEN -1 ELSE 1 END AS after_value
 )
 SELECT period_start, days, coin, kind, fills::bigint AS fills, non_market_rows::bigint AS non_market_rows,
-       fees_known::bigint AS fees_known, fees_in_quote, trades::bigint AS trades, volume, notional, buys::bigint AS buys,
-       sells::bigint AS sells, buy_volume, sell_volume, buy_notional, sell_notional, liquidations::bigint AS liquidations,
-       liquidation_notional, twap_volume, twap_notional, builder_volume, builder_notional, open, high, low, close, fees,
-       is_complete, vwap
+       fees_known::bigint AS fees_known, trim_scale(fees_in_quote) AS fees_in_quote, trades::bigint AS trades,
+       trim_scale(volume) AS volume, trim_scale(notional) AS notional, buys::bigint AS buys, sells::bigint AS sells,
+       trim_scale(buy_volume) AS buy_volume, trim_scale(sell_volume) AS sell_volume, trim_scale(buy_notional) AS buy_notional,
+       trim_scale(sell_notional) AS sell_notional, liquidations::bigint AS liquidations,
+       trim_scale(liquidation_notional) AS liquidation_notional, trim_scale(twap_volume) AS twap_volume,
+       trim_scale(twap_notional) AS twap_notional, trim_scale(builder_volume) AS builder_volume,
+       trim_scale(builder_notional) AS builder_notional, trim_scale(open) AS open, trim_scale(high) AS high,
+       trim_scale(low) AS low, trim_scale(close) AS close, fees, is_complete, trim_scale(vwap) AS vwap
 FROM placed, cut
 WHERE (%(top)s::bigint IS NULL OR place <= %(top)s)
   AND (%(after_coin)s::text IS NULL OR start > %(after_start)s::date

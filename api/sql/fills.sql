@@ -1,8 +1,10 @@
 -- Fills by wallet, coin, TWAP, or some of them, in the order of their source: what is unknown, as the block of the info API, comes
 -- last. Where the ordinal is not known, the fill's key goes on.
-SELECT time, block_number, block_time_ns::text AS block_time_ns, coin, wallet, side, px, sz, start_position, dir, closed_pnl,
-       hash, oid, counterparty_oid, crossed, fee, tid, cloid, fee_token, builder, builder_fee, deployer_fee, priority_gas,
-       f.twap_id::text AS twap_id, liquidated_user, liquidation_mark_px, liquidation_method, extra, object_id, ordinal
+SELECT time, block_number, block_time_ns::text AS block_time_ns, coin, wallet, side, trim_scale(px) AS px,
+       trim_scale(sz) AS sz, trim_scale(start_position) AS start_position, dir, trim_scale(closed_pnl) AS closed_pnl, hash, oid,
+       counterparty_oid, crossed, trim_scale(fee) AS fee, tid, cloid, fee_token, builder, trim_scale(builder_fee) AS builder_fee,
+       trim_scale(deployer_fee) AS deployer_fee, trim_scale(priority_gas) AS priority_gas, f.twap_id::text AS twap_id,
+       liquidated_user, trim_scale(liquidation_mark_px) AS liquidation_mark_px, liquidation_method, extra, object_id, ordinal
 FROM hl.fills f
 WHERE (%(wallet)s::text IS NULL OR wallet = %(wallet)s)
   AND (%(coin)s::text IS NULL OR coin = %(coin)s)

@@ -1,2 +1,2 @@
--- What was asked of TWAPs, what they did, and the market meanwhile.
-SELECT * FROM hl.twaps WHERE twap_id = ANY(%(twap_ids)s)
+-- What was asked of TWAPs, what they did, and the market meanwhile. Which TWAPs, a condition behind this says.
+SELECT * FROM hl.twaps

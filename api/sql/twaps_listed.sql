@@ -34,8 +34,11 @@ WITH listed AS (
             WHERE t.wallet = %(wallet)s AND (%(asset)s::text IS NULL OR t.coin = %(asset)s)
               AND least(t.begins_at, t.first_slice_at) <= %(end)s
               AND greatest(coalesce(t.ended_at, t.planned_end, t.last_slice_at, t.begins_at), t.last_slice_at) >= %(start)s
-              -- Of those that ended within the range the event is known to be there: not looked up.
+              -- Of those that ended within the range the event is known to be there: not looked up. All others outlast the range,
+              -- if those without a known end, or with a slice after it, last for ever: index twaps_window.
               AND (t.ended_at BETWEEN %(start)s AND %(end)s::timestamptz - interval '1 ms') IS NOT TRUE
+              AND CASE WHEN t.last_slice_at > t.ended_at THEN 'infinity' ELSE coalesce(t.ended_at, 'infinity') END
+                  > %(end)s::timestamptz - interval '1 ms'
               AND (event.time_ns >= %(start_ns)s) IS NOT TRUE
         ) overlapping
         WHERE (time_ns, twap_id) < (%(before_ns)s, %(before_id)s)

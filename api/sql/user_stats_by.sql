@@ -15,9 +15,10 @@ WITH worth AS (
     SELECT %(after_value)s::numeric * CASE %(order)s::text WHEN 'asc' THEN -1 ELSE 1 END AS after_value
 )
 SELECT period_start, days, wallet, fills::bigint AS fills, non_market_rows::bigint AS non_market_rows,
-       maker_fills::bigint AS maker_fills, taker_fills::bigint AS taker_fills, maker_notional, taker_notional, notional,
-       closed_pnl, closed_pnl_known::bigint AS closed_pnl_known, fees_known::bigint AS fees_known,
-       fees_in_quote, first_fill, last_fill, fees, is_complete
+       maker_fills::bigint AS maker_fills, taker_fills::bigint AS taker_fills, trim_scale(maker_notional) AS maker_notional,
+       trim_scale(taker_notional) AS taker_notional, trim_scale(notional) AS notional, trim_scale(closed_pnl) AS closed_pnl,
+       closed_pnl_known::bigint AS closed_pnl_known, fees_known::bigint AS fees_known,
+       trim_scale(fees_in_quote) AS fees_in_quote, first_fill, last_fill, fees, is_complete
 FROM placed, cut
 WHERE (%(top)s::bigint IS NULL OR place <= %(top)s)
   AND (%(after_wallet)s::text IS NULL OR start > %(after_start)s::date

@@ -145,10 +145,12 @@ def serving(url: str, *, root_path: str = "", **variables: str) -> Generator[Api
 
 
 @contextmanager
-def serving_process(url: str, directory: Path, *options: str, **variables: str) -> Generator[ApiProcess]:
-    """The API as a process of its own: for what it logs, its memory, or uvicorn's `options`."""
+def serving_process(
+    url: str, directory: Path, *options: str, app: str = "api.app:app", **variables: str
+) -> Generator[ApiProcess]:
+    """The API as a process of its own: for what it logs, its memory, or uvicorn's `options`. Or another `app` in the same way."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "api.app:app", "--port", str(port), "--no-access-log", *options]
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", *options]
     environment = users_environment(HL_SETTINGS_RESOLVED="1", HL_API_DATABASE_URL=url, **variables)
     with started(command, environment, PROJECT, directory / f"api-{port}.log") as program:
         base = f"http://127.0.0.1:{port}"

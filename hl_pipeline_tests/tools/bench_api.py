@@ -1,128 +1,212 @@
-"""The API under load: a real uvicorn process before a real PostgreSQL, a wallet with 50,000 TWAPs. No test.
+"""The API under load: one real uvicorn worker before a real PostgreSQL, and what it is measured against in the same run. No test.
 
-`python -m hl_pipeline_tests.tools.bench_api` prints the figures; `measure` gives them to `make bench`.
+`python -m hl_pipeline_tests.tools.bench_api` prints the medians of its runs; `measure` gives one run's figures to `make bench`.
+Beside the API stand a route of FastAPI that gives a constant, routes that have orjson write the same answers, both served by
+uvicorn with the same options and asked by the same clients, and a plain query for the same rows through psycopg. With
+`--partitions 30 365 1300`: pages of a wallet over a year, with so many days in hl.fills.
+
+The clients are sockets that stay open (`bench_api_clients`), in this process. On two cores they take time from uvicorn and
+PostgreSQL: "client CPU %" says how much of one core.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
-import sys
 import tempfile
 import time
-import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
+import requests
 
-from hl_pipeline.warehouse.embedded import embedded_url, hold
-from hl_pipeline.warehouse.migrate import migrate
-from hl_pipeline_tests.servers.api import serving_process
+from hl_pipeline.warehouse.embedded import hold
+from hl_pipeline_tests.servers.api import Api, serving_process
+from hl_pipeline_tests.tools.bench_api_clients import Load, put_under_load
+from hl_pipeline_tests.tools.bench_api_data import DAY, WALLET, YEAR_END, YEAR_START, bench_database, year_database
+from hl_pipeline_tests.tools.bench_api_reference import ANSWERS
 
-WALLET = "0x" + "ab" * 20
-RANGE = f"wallet={WALLET}&start=2025-11-01&end=2025-12-31"
-PATHS = {
-    "ten TWAPs": f"/api/v1/twaps?{RANGE}&limit=10",
-    "ten TWAPs of a coin": f"/api/v1/twaps?{RANGE}&limit=10&asset=SOL",
-    "one TWAP's events": "/api/v1/twaps/25000",
+_CLIENTS, _CONNECTIONS = 32, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is asked of the API, and a plain query for its rows."""
+
+    path: str
+    query: str
+
+
+_TWO_MONTHS = "start=2025-11-01&end=2025-12-31"
+PAGES = {
+    "ten TWAPs": Page(
+        f"/api/v1/twaps?wallet={WALLET}&{_TWO_MONTHS}&limit=10",
+        f"SELECT * FROM hl.twap_statuses WHERE wallet = '{WALLET}' ORDER BY time_ns DESC LIMIT 10",
+    ),
+    "ten TWAPs of a coin": Page(
+        f"/api/v1/twaps?wallet={WALLET}&{_TWO_MONTHS}&limit=10&asset=SOL",
+        f"SELECT * FROM hl.twap_statuses WHERE wallet = '{WALLET}' AND coin = 'SOL' ORDER BY time_ns DESC LIMIT 10",
+    ),
+    "one TWAP's events": Page("/api/v1/twaps/25000", "SELECT * FROM hl.twap_statuses WHERE twap_id = 25000"),
+    "100 fills": Page(
+        f"/api/v1/fills?wallet={WALLET}&start={DAY}&end={DAY}&limit=100",
+        f"SELECT * FROM hl.fills WHERE wallet = '{WALLET}' AND time BETWEEN '{DAY}Z' AND '{DAY} 23:59:59.999999Z' "
+        "ORDER BY time LIMIT 100",
+    ),
+    "1,440 candles": Page(
+        f"/api/v1/candles?coin=SOL&start={DAY}&end={DAY}&limit=1440",
+        f"SELECT * FROM hl.candles WHERE coin = 'SOL' AND time BETWEEN '{DAY}Z' AND '{DAY} 23:59:59.999999Z' ORDER BY time",
+    ),
 }
-_ONE_CLIENT_REQUESTS, _CLIENTS, _SECONDS = 1_000, 32, 5.0
-
-# 50,000 TWAPs of one wallet with 110,000 rows (one in five has a third), 250,000 of 5,000 others with 500,000.
-_FILL = """
-INSERT INTO hl.twap_statuses (twap_id, time, status, wallet, coin, side, size_requested, size_executed, notional_executed,
-                              duration_minutes, reduce_only, randomize, started_at, object, raw_payload, time_ns, date)
-SELECT id, at, status, wallet, coin, side, 100.5, executed, executed * 91.2, 30, false, true, begins, 'bench',
-       jsonb_build_object('time', at, 'twap_id', id, 'status', status, 'state', jsonb_build_object(
-           'coin', coin, 'user', wallet, 'side', side, 'sz', '100.5', 'executedSz', executed::text, 'minutes', 30,
-           'executedNtl', (executed * 91.2)::text, 'reduceOnly', false, 'randomize', true, 'timestamp', 1783623366714)),
-       (extract(epoch FROM at) * 1000000)::bigint * 1000 + 123, at::date
-FROM (SELECT *, begins + minute * interval '1 minute' AS at
-      FROM (SELECT id, '0x' || CASE WHEN id <= 50000 THEN repeat('ab', 20) ELSE lpad(to_hex(id % 5000), 40, '0') END AS wallet,
-                   (ARRAY['BTC', 'ETH', 'SOL', 'HYPE', 'xyz:TSLA'])[1 + id % 5] AS coin,
-                   CASE WHEN id % 2 = 0 THEN 'B' ELSE 'A' END AS side,
-                   timestamptz '2025-11-01 00:00:00.123456Z' + (id % 50000) * interval '100 seconds' AS begins
-            FROM generate_series(1, 300000) id) twaps,
-           (VALUES ('activated', 0, 0.0), ('finished', 30, 100.5), ('error', 31, 100.5)) events (status, minute, executed)
-      WHERE status <> 'error' OR id <= 10000) rows;
-INSERT INTO hl.twaps (twap_id, wallet, coin, side, status, verdict, started_at, begins_at, planned_end, ended_at,
-                      duration_minutes, reduce_only, randomize, statuses, size_requested, size_reported, notional_reported,
-                      fills, slices, slices_due, size_observed, notional_observed, first_slice_at, last_slice_at, vwap,
-                      whole_minutes, market_volume, market_notional, market_vwap, own_volume, own_notional,
-                      market_vwap_without_own, participation, arrival_px, slippage_bps, slippage_without_own_bps,
-                      slippage_arrival_bps, schedule_deviation, maker_share, fees, closed_pnl, is_complete, seen_from, seen_to)
-SELECT twap_id, wallet, coin, side, status, 'match', started_at, started_at, time, time, 30, false, true, 2, 100.5, 100.5,
-       9165.6, 160, 60, 60, 100.5, 9165.6, started_at, time, 91.2, 29, 100000.123, 9120000.55, 91.199, 100.5, 9165.6, 91.198,
-       0.001005, 91.1, 0.11, 0.12, 10.98, 0.01, 0.5, '{"USDC": "4.1"}', 0, true, started_at, time
-FROM hl.twap_statuses WHERE status = 'finished';
-INSERT INTO hl.twap_days (date, state, explanation, objects, rows, duplicates, conflicts)
-SELECT day::date, CASE WHEN extract(day FROM day) = 7 THEN 'incomplete' ELSE 'unprovable' END, 'bench', 1, 100, 0, 0
-FROM generate_series('2025-08-17'::date, '2026-12-31', '1 day') day;
-INSERT INTO hl.coverage (source, object_date, object_hour, expected, found, why, missing_ranges, missing_blocks)
-SELECT source, day::date, hour, true, CASE WHEN extract(day FROM day) = 7 AND hour < 3 THEN 'missing' ELSE 'unprovable' END, '',
-       '{}', 0
-FROM generate_series('2025-08-17'::date, '2026-12-31', '1 day') day, generate_series(0, 23) hour,
-     (VALUES ('twap_statuses'), ('node_fills_by_block')) sources (source);
-"""
+_A_YEAR = f"wallet={WALLET}&start={YEAR_START}&end={YEAR_END}"
+OVER_A_YEAR = {
+    "100 fills": f"/api/v1/fills?{_A_YEAR}&limit=100",
+    "100 fills of a wallet that has none": f"/api/v1/fills?wallet={'0x' + 'cd' * 20}&start={YEAR_START}&end={YEAR_END}&limit=100",
+    "the last day's fills": f"/api/v1/fills?wallet={WALLET}&start={YEAR_END}&end={YEAR_END}&limit=100",
+    "ten TWAPs": f"/api/v1/twaps?{_A_YEAR}&limit=10",
+    "a day's candles": f"/api/v1/candles?coin=SOL&start={DAY}&end={DAY}&limit=1440",
+}
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    options.add_argument(
+        "--partitions", type=int, nargs="+", default=[], help="a wallet over a year, with so many days in hl.fills"
+    )
+    chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="hl-api-bench-") as directory, hold(Path(directory)):
-        for name, value in measure(Path(directory)).items():
-            print(f"{name:<45}{value:>10,.1f}")  # noqa: T201
+        home = Path(directory)
+        if chosen.partitions:
+            runs = _measure_years(home, chosen.partitions, chosen.runs, chosen.seconds)
+        else:
+            with bench_database(home) as url:
+                runs = [_measure(home, url, chosen.seconds) for _ in range(chosen.runs)]
+    for name in runs[0]:
+        values = sorted(run[name] for run in runs)
+        print(f"{name:<60}{statistics.median(values):>12,.2f}{values[0]:>12,.2f}{values[-1]:>12,.2f}")  # noqa: T201
 
 
 def measure(home: Path) -> dict[str, float]:
-    """Milliseconds and requests a second by name, of one uvicorn worker, in a database of its own on the server in `home`."""
-    name = f"api_bench_{uuid.uuid4().hex}"
-    with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    url = embedded_url(home, name)
-    migrate(url)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(_FILL.encode())
-        connection.execute("VACUUM ANALYZE")
+    """Figures by name, in a database of its own on the server in `home`: half a minute beside what `make bench` does."""
+    with bench_database(home) as url:
+        return _measure(home, url, 1.0)
+
+
+def _measure(home: Path, url: str, seconds: float) -> dict[str, float]:
     figures: dict[str, float] = {}
-    with serving_process(url, home) as api:
-        port = urlsplit(api.url).port
-        assert port is not None
-        for what, path in PATHS.items():
-            asyncio.run(_run(port, path, clients=_CLIENTS, seconds=1.0))
-            one = asyncio.run(_run(port, path, clients=1, requests=_ONE_CLIENT_REQUESTS))
-            many = asyncio.run(_run(port, path, clients=_CLIENTS, seconds=_SECONDS))
-            figures[f"{what}: p50 ms, one client"] = statistics.median(one)
-            figures[f"{what}: p95 ms, one client"] = _quantile(one, 0.95)
-            figures[f"{what}: requests/s, {_CLIENTS} clients"] = len(many) / _SECONDS
-            figures[f"{what}: p99 ms, {_CLIENTS} clients"] = _quantile(many, 0.99)
-    with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    answers = home / "answers"
+    answers.mkdir(exist_ok=True)
+    reference = "hl_pipeline_tests.tools.bench_api_reference:create_app"
+    with ExitStack() as stack:
+        api = stack.enter_context(serving_process(url, home))
+        for name, page in PAGES.items():
+            (answers / f"{_route(name)}.json").write_bytes(_answer(api, page.path))
+        variables = {ANSWERS: str(answers)}
+        plain = stack.enter_context(serving_process(url, home, "--factory", app=reference, **variables))
+        constant = _measure_route(plain, "/constant", seconds)
+        figures |= _named("a constant", constant)
+        for name, page in PAGES.items():
+            of_api = _measure_route(api, page.path, seconds)
+            dumped = _measure_route(plain, f"/{_route(name)}", seconds)
+            figures |= _named(name, of_api)
+            figures[f"{name}: share of a constant's requests/s"] = of_api.rate / constant.rate
+            figures |= _named(f"{name}, orjson alone", dumped)
+            figures[f"{name}: share of orjson's requests/s"] = of_api.rate / dumped.rate
+            figures |= _measure_query(name, url, page.query, seconds)
     return figures
 
 
-async def _run(port: int, path: str, *, clients: int, requests: int = sys.maxsize, seconds: float = 3600.0) -> list[float]:
-    """Milliseconds of each request of `clients` that ask one after the other, each on a connection that it keeps."""
-    deadline = time.perf_counter() + seconds
+def _measure_years(home: Path, partitions: list[int], runs: int, seconds: float) -> list[dict[str, float]]:
+    """Of each run, the figures of pages over a year with every number of partitions, one after the other."""
+    with ExitStack() as stack:
+        apis: dict[int, Api] = {}
+        for count in partitions:
+            url = stack.enter_context(year_database(home, count))
+            apis[count] = stack.enter_context(serving_process(url, home))
+        return [
+            {
+                title: figure
+                for name, path in OVER_A_YEAR.items()
+                for count, api in apis.items()
+                for title, figure in _named(
+                    f"{name}, {count:,} partitions", _measure_route(api, path, seconds, clients=_CONNECTIONS)
+                ).items()
+            }
+            for _ in range(runs)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """With one client, and with `clients` at a time."""
+
+    clients: int
+    one: Load
+    many: Load
+
+    @property
+    def rate(self) -> float:
+        return self.many.rate
+
+
+def _measure_route(api: Api, path: str, seconds: float, *, clients: int = _CLIENTS) -> _Measured:
+    port = urlsplit(api.url).port
+    assert port is not None
+    put_under_load(port, path, clients=clients, seconds=seconds / 4)
+    one = put_under_load(port, path, clients=1, seconds=seconds / 2)
+    return _Measured(clients, one, put_under_load(port, path, clients=clients, seconds=seconds))
+
+
+def _named(name: str, measured: _Measured) -> dict[str, float]:
+    one, many = measured.one, measured.many
+    return {
+        f"{name}: p50 ms, one client": one.quantile(0.50),
+        f"{name}: p95 ms, one client": one.quantile(0.95),
+        f"{name}: requests/s, {measured.clients} clients": many.rate,
+        f"{name}: p95 ms, {measured.clients} clients": many.quantile(0.95),
+        f"{name}: client CPU %": 100 * many.cpu_share,
+    }
+
+
+def _measure_query(name: str, url: str, query: str, seconds: float) -> dict[str, float]:
+    """The query alone: on one connection, and on as many as a worker of the API has."""
+    one = asyncio.run(_query(url, query, 1, seconds / 2))
+    many = asyncio.run(_query(url, query, _CONNECTIONS, seconds))
+    return {
+        f"{name}, plain SQL: p50 ms, one connection": one.quantile(0.50),
+        f"{name}, plain SQL: p95 ms, one connection": one.quantile(0.95),
+        f"{name}, plain SQL: queries/s, {_CONNECTIONS} connections": many.rate,
+    }
+
+
+async def _query(url: str, query: str, connections: int, seconds: float) -> Load:
     took: list[float] = []
-    request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    cpu, began_all = time.process_time(), time.perf_counter()
 
     async def ask() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while len(took) < requests and time.perf_counter() < deadline:
-            began = time.perf_counter()
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200"), head
-            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-            took.append((time.perf_counter() - began) * 1000)
-        writer.close()
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            while (began := time.perf_counter()) < began_all + seconds:
+                await (await connection.execute(query.encode(), prepare=True)).fetchall()
+                took.append(time.perf_counter() - began)
 
-    await asyncio.gather(*(ask() for _ in range(clients)))
-    return took
+    await asyncio.gather(*(ask() for _ in range(connections)))
+    return Load(took, time.perf_counter() - began_all, time.process_time() - cpu)
 
 
-def _quantile(values: list[float], share: float) -> float:
-    return sorted(values)[int(len(values) * share)]
+def _answer(api: Api, path: str) -> bytes:
+    response = requests.get(api.url + path, timeout=60)
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def _route(name: str) -> str:
+    return "".join(letter for letter in name if letter.isalnum())
 
 
 if __name__ == "__main__":
