@@ -6,7 +6,7 @@ import polars as pl
 
 from hl_pipeline.domain.deduplicate import LEG_KEY, may_repeat
 from hl_pipeline.domain.tallies import HourTally, HourTotals
-from hl_pipeline.figures.trades import TRADE_KEY, is_market
+from hl_pipeline.figures.trades import TRADE_KEY, is_market, legs_outside_trades, runs_of
 from hl_pipeline.formats.fills import FILL_KEY, SUMMED_BELOW
 
 TALLY_COLUMNS = (*FILL_KEY, "sz", "oid", "counterparty_oid", "twap_id", "dir")
@@ -27,9 +27,19 @@ def tally_hour(fills: pl.DataFrame) -> HourTally:
     without_tid = [pl.when(pl.col("tid").is_null()).then(pl.col(name)) for name in LEG_KEY[4:]]
     candidates = may_repeat(fills, (*FILL_KEY, *LEG_KEY[4:]))
     repeated = candidates.height - candidates.select(*FILL_KEY, *without_tid).unique().height
-    trades = fills.filter(is_market()).group_by(*TRADE_KEY)
-    legs = trades.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
+    legs = fills.filter(is_market()).select("time", "coin", "tid", "oid", "counterparty_oid", "side")
+    runs = runs_of(legs)
+    trades = runs.filter("is_trade")
+    sides = legs["side"]
+    is_single = trades["first"] == trades["last"]
+    same_side = sides.gather(trades["first"]) == sides.gather(trades["last"])
+    others = legs_outside_trades(legs, runs).group_by(*TRADE_KEY)
+    others = others.agg(pl.len().alias("legs"), (pl.col("side") == "B").sum().alias("buys"))
     is_pair = (pl.col("legs") == 2) & (pl.col("buys") == 1)
-    single_legs = legs.filter(pl.col("legs") == 1).height
-    not_a_pair = legs.filter((pl.col("legs") > 1) & ~is_pair).height
-    return HourTally(fills.height, repeated, legs.height, single_legs, not_a_pair)
+    return HourTally(
+        rows=fills.height,
+        repeated=repeated,
+        trades=trades.height + others.height,
+        single_legs=int(is_single.sum()) + others.filter(pl.col("legs") == 1).height,
+        not_a_pair=int((same_side & ~is_single).sum()) + others.filter((pl.col("legs") > 1) & ~is_pair).height,
+    )

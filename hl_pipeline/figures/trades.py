@@ -116,11 +116,11 @@ def trades_of(fills: pl.DataFrame) -> pl.DataFrame:
     """
     legs = _legs_of(fills)
     # The legs of a trade nearly always stand side by side. Reading these off takes a quarter of the time of grouping all by key.
-    runs = _runs_of(legs)
+    runs = runs_of(legs)
     trades = _trades_of_runs(legs, runs.filter("is_trade"))
-    others = runs.filter(~pl.col("is_trade")).select(pl.int_ranges("first", pl.col("last") + 1).explode(empty_as_null=False))
+    others = legs_outside_trades(legs, runs)
     if others.height:
-        trades = pl.concat([trades, _trades_by_key(legs[others.to_series()])]).sort("place")
+        trades = pl.concat([trades, _trades_by_key(others)]).sort("place")
     other_side = pl.col("side").replace_strict({"A": "B", "B": "A"}, return_dtype=pl.String)
     takes = pl.col("crossed") | (pl.col("crossed").is_null() & pl.col("has_maker"))
     taker_side = pl.when(takes).then(pl.col("side")).when(~pl.col("crossed")).then(other_side)
@@ -145,7 +145,7 @@ def _legs_of(fills: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _runs_of(legs: pl.DataFrame) -> pl.DataFrame:
+def runs_of(legs: pl.DataFrame) -> pl.DataFrame:
     """Legs side by side with the same time, coin and tid: `first` and `last` of them, and whether they are a trade (`is_trade`):
     one or two legs, and no others have their tid.
     """
@@ -156,6 +156,12 @@ def _runs_of(legs: pl.DataFrame) -> pl.DataFrame:
     tid = legs["tid"].gather(first["first"])
     is_trade = (last["last"] - first["first"] < 2) & tid.is_unique()
     return first.with_columns(last["last"], is_trade=is_trade)
+
+
+def legs_outside_trades(legs: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """The legs in `runs` (`runs_of`) that are no trade by themselves."""
+    others = runs.filter(~pl.col("is_trade")).select(pl.int_ranges("first", pl.col("last") + 1).explode(empty_as_null=False))
+    return legs[others.to_series()]
 
 
 def _trades_of_runs(legs: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
