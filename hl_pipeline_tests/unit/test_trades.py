@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hl_pipeline.domain.tallies import HourTally
+from hl_pipeline.figures.tally import TALLY_COLUMNS, tally_hour
 from hl_pipeline.figures.trades import TRADE_COLUMNS, trades_of
 from hl_pipeline.formats.exact_decode import fills_frame, parse_fill
 from hl_pipeline.formats.fills import FILL_SCHEMA
@@ -158,17 +160,41 @@ def test_trades_are_the_same_whether_their_legs_stand_side_by_side_or_not(
     repeated = data.draw(st.lists(st.sampled_from(legs), max_size=3)) if legs else []
     for order in (legs, legs + repeated, data.draw(st.permutations(legs + repeated))):
         assert _trades(*order) == _trades_one_by_one(order)
+        frame = pl.DataFrame(order, {name: _SCHEMA[name] for name in TALLY_COLUMNS}, orient="row")
+        assert tally_hour(frame) == _tally_one_by_one(order)
+
+
+def _tally_one_by_one(legs: list[dict[str, Any]]) -> HourTally:
+    keys = {
+        repr(
+            [leg[name] for name in ("time", "coin", "side", "tid", *(("oid", "counterparty_oid") if leg["tid"] is None else ()))]
+        )
+        for leg in legs
+    }
+    sides = [[leg["side"] for leg in of_trade] for of_trade in _legs_by_key(legs)]
+    return HourTally(
+        rows=len(legs),
+        repeated=len(legs) - len(keys),
+        trades=len(sides),
+        single_legs=sum(len(of_trade) == 1 for of_trade in sides),
+        not_a_pair=sum(len(of_trade) > 1 and sorted(of_trade) != ["A", "B"] for of_trade in sides),
+    )
 
 
 def _trades_one_by_one(legs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What `trades_of` says of the legs, by dict and Decimal: the legs of a key wherever they stand, by the first of them."""
+    """What `trades_of` says of the legs, by dict and Decimal."""
+    return [_trade_of(of_trade) for of_trade in _legs_by_key(legs)]
+
+
+def _legs_by_key(legs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The legs of each trade wherever they stand, the trades by the first of them."""
     by_key: dict[Any, list[dict[str, Any]]] = {}
     for leg in legs:
         orders = sorted(oid for oid in (leg["oid"], leg["counterparty_oid"]) if oid is not None)
         ends = (orders[:1], orders[-1:]) if leg["tid"] is None else ()
         if leg["tid"] != 0 and leg["dir"] != "Settlement":
             by_key.setdefault(repr((leg["time"], leg["coin"], leg["tid"], ends)), []).append(leg)
-    return [_trade_of(of_trade) for of_trade in by_key.values()]
+    return list(by_key.values())
 
 
 def _trade_of(legs: list[dict[str, Any]]) -> dict[str, Any]:
