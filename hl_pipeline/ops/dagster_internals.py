@@ -10,7 +10,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from dagster import DagsterInstance, JobDefinition, JobExecutionResult
@@ -44,8 +44,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG, RETRY_ON_
 # How a code location is loaded: a part of its name in a run.
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-# Only the code server knows whether a run that it started is still in work, and there is no public client to ask it.
-from dagster._grpc.client import DagsterGrpcClient
+# Only the code server knows whether a run that it started is still in work, and there is no public client to ask it (below).
 from dagster._grpc.types import GetCurrentRunsResult
 
 # The type of `inst_data`, which Dagster gives to every class that dagster.yaml names.
@@ -59,6 +58,9 @@ from dagster_postgres.utils import create_pg_engine
 from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
+
+if TYPE_CHECKING:
+    from dagster._grpc.client import DagsterGrpcClient
 
 _IDLE_SECONDS = 10.0
 
@@ -80,6 +82,15 @@ __all__ = [
     "hold_connections",
     "run_job",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """DagsterGrpcClient, with which gRPC comes: a run in this process does without."""
+    if name != "DagsterGrpcClient":
+        raise AttributeError(name)
+    from dagster._grpc.client import DagsterGrpcClient
+
+    return DagsterGrpcClient
 
 
 def run_job(

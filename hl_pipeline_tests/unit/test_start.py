@@ -1,4 +1,4 @@
-"""A command loads what it needs, and no more: what each of these modules costs is a fifth of a second or more."""
+"""A command loads what it needs, and no more: each of these modules costs a tenth of a second of CPU or more."""
 
 from __future__ import annotations
 
