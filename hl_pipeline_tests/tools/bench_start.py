@@ -96,7 +96,8 @@ def main() -> None:
                 behind = _measure_launched(
                     table, chosen.runs, place, trivial, launched="launched" in parts, behind="behind" in parts
                 )
-                console.print(behind)
+                if behind.row_count:
+                    console.print(behind)
             console.print(table)
             console.print(f"load {os.getloadavg()[0]:.1f} after")
 
