@@ -10,7 +10,7 @@ SYSTEM_PACKAGES := chromium systemd
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint quick types all-types unit test all-tests test-system reliability bench bench-full units pictures
+.PHONY: setup system-packages demo up check lint quick types all-types unit test all-tests test-system reliability bench bench-full bench-start units pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -78,6 +78,10 @@ bench: setup
 # On demand: the same on a whole day, three runs each.
 bench-full: setup
 	$(BIN)/python -m hl_pipeline_tests.tools.bench --runs 3 --hours 24
+
+# On demand: commands, runs of an empty day, and what many days behind them do, beside Dagster without us; five minutes.
+bench-start: setup
+	$(BIN)/python -m hl_pipeline_tests.tools.bench_start
 
 # What a level needs of the machine beyond Python; nothing is installed that is there already.
 system-packages:

@@ -12,6 +12,7 @@ from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.assets.verdicts import whole_days, whole_shards
 from hl_pipeline.automation import build_schedule, build_sensors, fresh
 from hl_pipeline.ops.run_retention import retention_schedule, thin_runs_by_age
+from hl_pipeline.ops.warm_runs import fork_runs
 from hl_pipeline.resources import StageResults, Warehouse
 from hl_pipeline.settings import Settings
 
@@ -73,3 +74,4 @@ def build_defs(settings: Settings | None = None, results: StageResults | None = 
 
 
 defs = build_defs()
+fork_runs()

@@ -28,11 +28,16 @@ class Warehouse:
     @contextmanager
     def connect(self, application: str) -> Generator[psycopg.Connection]:
         """A connection to the migrated database. Raises NoDatabaseError or SchemaError."""
-        from hl_pipeline.warehouse.connect import connect, find_database_url
+        from hl_pipeline.warehouse.connect import NoDatabaseError, connect, find_database_url
 
-        url = find_database_url(self.settings)
-        _ensure_schema_once(url)
-        with connect(url, application) as connection:
+        try:
+            # Frozen, so it has a hash.
+            connection = connect(_find_migrated(self.settings), application)  # pyright: ignore[reportArgumentType]
+        except NoDatabaseError:
+            # Where the embedded server has ended meanwhile, this says what to do.
+            find_database_url(self.settings)
+            raise
+        with connection:
             yield connection
 
 
@@ -55,8 +60,11 @@ ResultsParam = ResourceParam[StageResults]
 
 
 @cache
-def _ensure_schema_once(url: str) -> None:
-    """Each asset of a run asks for a connection; that nothing is to be migrated takes 50 ms to find out."""
+def _find_migrated(settings: Settings) -> str:
+    """The URL of the database, whose schema is as this version has it. Once: each asset of a run asks for a connection."""
+    from hl_pipeline.warehouse.connect import find_database_url
     from hl_pipeline.warehouse.migrate import ensure_schema
 
+    url = find_database_url(settings)
     ensure_schema(url)
+    return url

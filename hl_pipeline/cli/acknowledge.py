@@ -7,9 +7,19 @@ from typing import Annotated
 import typer
 
 from hl_pipeline.cli.exit_codes import ExitCode
-from hl_pipeline.cli.terminal import Demo, FromDay, ToDay, check_order, console, fail, load_settings, open_existing, program
+from hl_pipeline.cli.terminal import (
+    Demo,
+    FromDay,
+    ToDay,
+    check_order,
+    connect,
+    console,
+    fail,
+    load_settings,
+    open_existing,
+    program,
+)
 from hl_pipeline.domain.datasets import BY_NAME
-from hl_pipeline.warehouse.connect import connect
 
 _DATASETS = tuple(BY_NAME)
 

@@ -13,14 +13,12 @@ from rich.markup import escape
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.progress import showing_wallets
-from hl_pipeline.cli.terminal import Demo, console, fail, load_settings, open_installation, program, serving_info
+from hl_pipeline.cli.terminal import Demo, connect, console, fail, load_settings, open_installation, program, serving_info
 from hl_pipeline.domain.shards import SHARDS
-from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.dirty_days import read_dirty_span
 
 if TYPE_CHECKING:
     from hl_pipeline.ops.run_shards import RunShard
+    from hl_pipeline.settings import Settings
 
 _ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
 
@@ -109,6 +107,7 @@ def _run(
     """Run the shards, print what came of each, and how all of these wallets stand in the end."""
     from hl_pipeline.ops.run_shards import judge_wallets, plan_shards, run_shards
     from hl_pipeline.warehouse.backfill_progress import read_tally
+    from hl_pipeline.warehouse.dirty_days import read_dirty_span
 
     with connect(url, "hl backfill") as connection:
         plan = plan_shards(connection, shards, wallets, limit, settings, is_named=is_named)

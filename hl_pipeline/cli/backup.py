@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import psycopg
 import typer
 
 from hl_pipeline.cli.terminal import Demo, check_demo, check_existing, console, fail, load_settings, program
-from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.connect import NoDatabaseError, ensure_database, find_dagster_url
-from hl_pipeline.warehouse.dump import DumpError
-from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
 if TYPE_CHECKING:
+    from hl_pipeline.settings import Settings
     from hl_pipeline.stages.backup import Databases, Manifest
 
 
@@ -31,6 +26,8 @@ def backup(
     """Back up what the lake cannot give back: the ledger of money and objects, acknowledgements, how far wallets were asked,
     and Dagster's history. It may run beside `hl up`. The lake is not in it.
     """
+    from importlib.metadata import version
+
     from hl_pipeline.stages.backup import write_backup
 
     settings = load_settings(demo)
@@ -48,6 +45,7 @@ def restore(
 ) -> None:
     """Put a backup back into an empty installation. Afterwards `hl rebuild` makes from the lake what is not in it."""
     from hl_pipeline.stages.backup import check_target, read_manifest, restore_backup
+    from hl_pipeline.warehouse.connect import ensure_database
 
     settings = load_settings(demo)
     check_demo(settings)
@@ -71,6 +69,7 @@ def restore(
 def _open_databases(settings: Settings) -> Generator[Databases]:
     from hl_pipeline.ops.installation import hold_server
     from hl_pipeline.stages.backup import Databases
+    from hl_pipeline.warehouse.connect import find_dagster_url
 
     with hold_server(settings) as url:
         yield Databases(url, find_dagster_url(settings))
@@ -79,7 +78,12 @@ def _open_databases(settings: Settings) -> Generator[Databases]:
 @contextmanager
 def _saying_errors() -> Generator[None]:
     """Say in one line what can be mended."""
+    import psycopg
+
     from hl_pipeline.stages.backup import BackupError
+    from hl_pipeline.warehouse.connect import NoDatabaseError
+    from hl_pipeline.warehouse.dump import DumpError
+    from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
     try:
         yield

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
 
 from hl_pipeline.cli.progress import showing_listings
 from hl_pipeline.cli.terminal import (
@@ -14,6 +13,7 @@ from hl_pipeline.cli.terminal import (
     FromDay,
     ToDay,
     check_days,
+    connect,
     console,
     fail,
     load_settings,
@@ -21,12 +21,11 @@ from hl_pipeline.cli.terminal import (
     open_installation,
     wide,
 )
-from hl_pipeline.settings import NONE, Settings, variable
-from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.spending import Spent, read_spent
 
 if TYPE_CHECKING:
+    from hl_pipeline.settings import Settings
     from hl_pipeline.stages.cost import Bill
+    from hl_pipeline.warehouse.spending import Spent
 
 
 def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
@@ -34,6 +33,7 @@ def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
     from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.stages.cost import draw_up_bill
     from hl_pipeline.warehouse.ledger import read_reset
+    from hl_pipeline.warehouse.spending import read_spent
 
     days = check_days(first, last)
     settings = load_settings(demo)
@@ -47,6 +47,10 @@ def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
 
 
 def _print_bill(bill: Bill, settings: Settings, spent: Spent) -> None:
+    from rich.table import Table
+
+    from hl_pipeline.settings import NONE, variable
+
     table = Table(box=None, header_style="bold")
     for name in ("dataset", "objects", "GiB", "in the\nlake", "GiB", "to\ndownload", "GiB", "dollars", "not in\nthe bucket"):
         table.add_column(name, justify="left" if name == "dataset" else "right")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.ingest import run_days
 from hl_pipeline.cli.terminal import (
     check_days,
+    connect,
     console,
     days_of_sample,
     fail,
@@ -23,8 +23,6 @@ from hl_pipeline.cli.terminal import (
     parse_day,
     program,
 )
-from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.status_queries import read_busiest_coins
 
 if TYPE_CHECKING:
     from hl_pipeline.ops.run_days import IngestedDay
@@ -121,6 +119,10 @@ def sample(
 
 
 def _print_demo_summary(url: str, days: list[IngestedDay]) -> None:
+    from rich.table import Table
+
+    from hl_pipeline.warehouse.status_queries import read_busiest_coins
+
     table = Table("day", "fills", "fetched", "seconds", "missing blocks", "bad lines", box=None, header_style="bold")
     for day in days:
         figures = (f"{day.rows:,}", f"{day.bytes_fetched / 1e6:.1f} MB", f"{day.seconds:.1f}", day.missing_blocks, day.bad_lines)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
-
-import psycopg
+from typing import TYPE_CHECKING, Any
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.terminal import errors, fail, program
+
+if TYPE_CHECKING:
+    import psycopg
 
 _ANY_DAY = "SELECT min(date), max(date), count(*) FROM hl.fills_days"
 

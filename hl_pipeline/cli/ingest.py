@@ -19,23 +19,22 @@ from hl_pipeline.cli.terminal import (
     LastDay,
     check_days,
     check_order,
+    connect,
     console,
     fail,
     load_settings,
+    loading,
     open_existing_lake,
     open_installation,
     program,
 )
-from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.dirty_days import read_dirty
-from hl_pipeline.warehouse.spending import read_spent
 
 if TYPE_CHECKING:
     import psycopg
 
     from hl_pipeline.domain.object_keys import Place
     from hl_pipeline.ops.run_days import IngestedDay
+    from hl_pipeline.settings import Settings
 
 _WAYS = ("--since", "--object-key", "--local-file", "--dirty")
 _WITH_FORCE = ("--local-file", "--dirty")
@@ -84,6 +83,8 @@ def ingest(
     What the lake has is not downloaded again, and a whole day of which nothing is new is left as it is. Exit code 0: all whole;
     3: loaded, but a day is incomplete; 1: a day failed.
     """
+    from hl_pipeline.warehouse.dirty_days import read_dirty
+
     ways = dict(zip(_WAYS, (since is not None, bool(object_keys), bool(local_files), dirty), strict=True))
     given = [way for way, is_given in ways.items() if is_given]
     _check_ways(given, first, last, force=force, redownload=redownload, missing=missing)
@@ -157,8 +158,9 @@ def _skip_finished(days: list[date], settings: Settings, connection: psycopg.Con
 
 def _skip_unchanged(days: list[date], settings: Settings, connection: psycopg.Connection) -> list[date]:
     """The days of which something is missing or the buckets have something new: making the others again would change nothing."""
-    from hl_pipeline.domain.errors import BucketError
-    from hl_pipeline.stages.unchanged_days import find_unchanged_days
+    with loading():
+        from hl_pipeline.domain.errors import BucketError
+        from hl_pipeline.stages.unchanged_days import find_unchanged_days
 
     try:
         with showing_listings():
@@ -270,6 +272,7 @@ def _reset_to_redownload(
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.cost import draw_up_bill
     from hl_pipeline.warehouse.ledger import read_reset, reset_object
+    from hl_pipeline.warehouse.spending import read_spent
 
     there = objects_in_lake(open_lake(settings.lake), days, keys, settings)
     try:
@@ -297,7 +300,8 @@ def _reset_to_redownload(
 
 def run_days(days: list[date], settings: Settings, *, from_lake: bool = False, command: str = "hl ingest") -> list[IngestedDay]:
     """As `ops.run_days.ingest_days`, with a bar, and a line for each day when it is done."""
-    from hl_pipeline.ops.run_days import ingest_days
+    with loading():
+        from hl_pipeline.ops.run_days import ingest_days
 
     done: list[IngestedDay] = []
     with showing_days(len(days)) as bar:

@@ -1,15 +1,15 @@
-"""`hl`, the command line: its commands, and how errors that people can mend are said. Each command has its module."""
+"""`hl`, the command line: its commands, and how errors that people can mend are said. Each command has its module,
+which imports at its top only what `hl --help` needs: the rest when the command runs.
+"""
 
 from __future__ import annotations
 
 import atexit
 import gc
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.markup import escape
 from typer.exceptions import Abort, TyperException
 
@@ -28,8 +28,6 @@ from hl_pipeline.cli.status import print_url, status
 from hl_pipeline.cli.terminal import Demo, deliver_again, errors
 from hl_pipeline.cli.up import api, up
 from hl_pipeline.cli.upgrade import upgrade
-from hl_pipeline.settings import variable
-from hl_pipeline.warehouse.urls import hide_password
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +39,8 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         typer.echo(version("hl-pipeline"))
         raise typer.Exit
 
@@ -91,12 +91,25 @@ def main() -> None:
     except Abort:
         errors.print("[red]error:[/] aborted")
         sys.exit(ExitCode.FAILED)
-    except ValidationError as error:
-        for item in error.errors():
-            name = variable(".".join(map(str, item["loc"])))
-            given = hide_password(item["input"]) if isinstance(item["input"], str) else item["input"]
-            errors.print(f"[red]error:[/] {name}: {_in_our_words(item['msg'])} (it is {given!r}); see .env.example")
+    except ValueError as error:
+        _print_bad_settings(error)
         sys.exit(ExitCode.USAGE)
+
+
+def _print_bad_settings(error: ValueError) -> None:
+    """Say what is wrong with which setting. Raises `error` when it is about something else."""
+    # Only here: `--help` checks no setting.
+    from pydantic import ValidationError
+
+    from hl_pipeline.settings import variable
+    from hl_pipeline.warehouse.urls import hide_password
+
+    if not isinstance(error, ValidationError):
+        raise error
+    for item in error.errors():
+        name = variable(".".join(map(str, item["loc"])))
+        given = hide_password(item["input"]) if isinstance(item["input"], str) else item["input"]
+        errors.print(f"[red]error:[/] {name}: {_in_our_words(item['msg'])} (it is {given!r}); see .env.example")
 
 
 def _in_our_words(message: str) -> str:

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.cells import cell_len
 from rich.markup import escape
-from rich.table import Table
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.terminal import console, errors, fail, wide
-from hl_pipeline.warehouse.show_queries import Rows
+
+if TYPE_CHECKING:
+    from hl_pipeline.warehouse.show_queries import Rows
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON: decimals are texts, times UTC, null is unknown.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="As CSV, with a head; an empty field is unknown.")]
@@ -62,6 +62,8 @@ def print_rows(found: Rows, output: Output, first: Sequence[str] = ()) -> None:
     elif found.rows:
         cells = [["" if value is None else _as_cell(value) for value in row] for row in found.rows]
         shown = range(len(found.columns)) if output == Output.WIDE else _choose_columns(found.columns, cells, first)
+        from rich.table import Table
+
         table = Table(box=None, header_style="bold", padding=(0, _BETWEEN, 0, 0), pad_edge=False)
         for n in shown:
             table.add_column(found.columns[n], overflow="fold", max_width=None if output == Output.WIDE else _LONGEST_CELL)
@@ -76,6 +78,8 @@ def print_rows(found: Rows, output: Output, first: Sequence[str] = ()) -> None:
 
 def _choose_columns(names: Sequence[str], cells: Sequence[Sequence[str]], first: Sequence[str]) -> list[int]:
     """The numbers of the columns that fit, in their order: chosen first are the `first`, then the others from the left."""
+    from rich.cells import cell_len
+
     widths = [min(max(cell_len(name), *(cell_len(row[n]) for row in cells)), _LONGEST_CELL) for n, name in enumerate(names)]
     chosen: list[int] = []
     left = _MOST_COLUMNS + _BETWEEN

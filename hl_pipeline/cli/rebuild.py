@@ -16,6 +16,7 @@ from hl_pipeline.cli.terminal import (
     ToDay,
     check_demo,
     check_order,
+    connect,
     console,
     fail,
     load_settings,
@@ -24,8 +25,6 @@ from hl_pipeline.cli.terminal import (
     open_installation,
     program,
 )
-from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.status_queries import measure_fills
 
 
 def rebuild(first: FirstDay = None, last: LastDay = None, demo: Demo = False) -> None:
@@ -68,6 +67,7 @@ def drop(
     from hl_pipeline.warehouse.fills_days import list_kept_days
     from hl_pipeline.warehouse.fills_partitions import DayInUseError, thin_day
     from hl_pipeline.warehouse.locks import lock_fills_day
+    from hl_pipeline.warehouse.status_queries import measure_fills
 
     check_order(first, last)
     settings = load_settings(demo)

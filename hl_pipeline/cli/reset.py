@@ -14,6 +14,7 @@ from hl_pipeline.cli.terminal import (
     FirstDay,
     LastDay,
     check_days,
+    connect,
     console,
     fail,
     load_settings,
@@ -21,12 +22,11 @@ from hl_pipeline.cli.terminal import (
     open_existing_lake,
     program,
 )
-from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.connect import connect
 
 if TYPE_CHECKING:
     from hl_pipeline.domain.records import ObjectMeta, StatusObject
     from hl_pipeline.lake.store import Lake
+    from hl_pipeline.settings import Settings
 
 reset_app = typer.Typer(no_args_is_help=True, help="Forget that objects were taken.")
 

@@ -16,6 +16,7 @@ from hl_pipeline.cli.terminal import (
     FirstDay,
     LastDay,
     check_order,
+    connect,
     console,
     fail,
     load_settings,
@@ -23,9 +24,7 @@ from hl_pipeline.cli.terminal import (
     parse_day,
     program,
 )
-from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.show_queries import CHECKPOINTS, DAILY_STATS, FILLS, TWAPS, USER_STATS, read_rows
-from hl_pipeline.warehouse.status_queries import read_thinned_days
 
 show_app = typer.Typer(no_args_is_help=True, help="Look at what is in the database.")
 
@@ -62,6 +61,8 @@ def show_fills(
     parameters = {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit}
     if _show(demo, FILLS, parameters, output, "fills", (day, day)) == limit or output in (Output.JSON, Output.CSV):
         return
+    from hl_pipeline.warehouse.status_queries import read_thinned_days
+
     with open_existing(load_settings(demo)) as url, connect(url, "hl show") as connection:
         thinned = read_thinned_days(connection, day)
     if thinned:

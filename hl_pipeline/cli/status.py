@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import psycopg
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.output import AsJson, Output, choose_output, print_json, print_rows
@@ -20,6 +18,7 @@ from hl_pipeline.cli.terminal import (
     LastDay,
     check_existing,
     check_order,
+    connect,
     console,
     errors,
     fail,
@@ -28,24 +27,15 @@ from hl_pipeline.cli.terminal import (
     program,
     wide,
 )
-from hl_pipeline.settings import Settings, variable
-from hl_pipeline.warehouse.connect import NoDatabaseError, connect
-from hl_pipeline.warehouse.dirty_days import read_dirty
-from hl_pipeline.warehouse.outdated_days import OutdatedDay, count_by_reason, read_outdated_days
-from hl_pipeline.warehouse.show_queries import Rows
-from hl_pipeline.warehouse.spending import Spent, read_spent
-from hl_pipeline.warehouse.status_queries import (
-    CoveredHour,
-    FillsDayStatus,
-    StatusDay,
-    read_days_with_holes,
-    read_failed_objects,
-    read_fills_days,
-    read_hours,
-    read_stale_objects,
-    read_status_days,
-)
-from hl_pipeline.warehouse.urls import hide_password
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from hl_pipeline.settings import Settings
+    from hl_pipeline.warehouse.outdated_days import OutdatedDay
+    from hl_pipeline.warehouse.show_queries import Rows
+    from hl_pipeline.warehouse.spending import Spent
+    from hl_pipeline.warehouse.status_queries import FillsDayStatus, StatusDay
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +89,9 @@ def status(
             _print_found(found, settings, url)
             _print_settings(settings, every=every_setting)
         case Output.JSON:
+            from hl_pipeline.settings import Settings, variable
+            from hl_pipeline.warehouse.urls import hide_password
+
             shown = {variable(name): _show_setting(settings, name) for name in Settings.model_fields}
             print_json({"settings": shown, "database": hide_password(url), **asdict(found, dict_factory=_without_holes)})
         case Output.CSV:
@@ -110,16 +103,25 @@ def status(
 
 
 def _read(connection: psycopg.Connection) -> _Found:
-    # With polars: other commands do without.
-    from hl_pipeline.warehouse.backfill_progress import count_wallets_by_state
+    from hl_pipeline.warehouse.dirty_days import read_dirty
     from hl_pipeline.warehouse.ledger import read_reset
+    from hl_pipeline.warehouse.outdated_days import read_outdated_days
+    from hl_pipeline.warehouse.spending import read_spent
+    from hl_pipeline.warehouse.status_queries import (
+        count_wallets_by_state,
+        read_days_with_holes,
+        read_failed_objects,
+        read_fills_days,
+        read_stale_objects,
+        read_status_days,
+    )
 
     return _Found(
         server_version=connection.info.parameter_status("server_version") or "",
         days=read_fills_days(connection),
         statuses=read_status_days(connection),
         spent=read_spent(connection),
-        wallets=dict(count_wallets_by_state(connection)),
+        wallets=count_wallets_by_state(connection),
         load_again=dict(read_dirty(connection)),
         download_again=sorted(key for _, key in read_reset(connection)),
         changed_since=read_stale_objects(connection),
@@ -146,6 +148,8 @@ def _find_faults(found: _Found) -> list[str]:
 
 def _list_days(found: _Found) -> Rows:
     """A row each day of fills, and of statuses."""
+    from hl_pipeline.warehouse.show_queries import Rows
+
     fills = [
         (day.date, "fills", day.state, day.rows, day.duplicates, day.loaded_at, day.is_thinned, day.explanation)
         for day in found.days
@@ -166,6 +170,8 @@ def _without_holes(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _show_setting(settings: Settings, name: str) -> str | None:
+    from hl_pipeline.warehouse.urls import hide_password
+
     value = getattr(settings, name)
     if value in (None, ""):
         return None
@@ -173,6 +179,10 @@ def _show_setting(settings: Settings, name: str) -> str | None:
 
 
 def _print_settings(settings: Settings, *, every: bool) -> None:
+    from rich.table import Table
+
+    from hl_pipeline.settings import Settings, variable
+
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=False)
     known = Settings.model_fields
     changed = [name for name in known if getattr(settings, name) != known[name].default]
@@ -186,6 +196,8 @@ def _print_settings(settings: Settings, *, every: bool) -> None:
 
 
 def _print_found(found: _Found, settings: Settings, url: str) -> None:
+    from hl_pipeline.warehouse.urls import hide_password
+
     spent = found.spent
     console.print(f"days      {len(found.days)}, {sum(day.rows for day in found.days):,} fills")
     for day in found.days:
@@ -214,6 +226,8 @@ def _print_found(found: _Found, settings: Settings, url: str) -> None:
 
 def _print_to_do(found: _Found) -> None:
     """What is to be loaded, downloaded or made again, and what failed."""
+    from hl_pipeline.warehouse.outdated_days import count_by_reason
+
     for day, reason in found.load_again.items():
         console.print(f"  [yellow]load again[/] {day}: {escape(reason)} (`{program()} ingest --dirty`)", highlight=False)
     if again := len(found.download_again):
@@ -237,7 +251,7 @@ def print_url(
     read_only: Annotated[bool, typer.Option("--read-only", help="Of sessions that can change nothing.")] = False,
 ) -> None:
     """The URL of the running database, for psql and other clients."""
-    from hl_pipeline.warehouse.connect import find_database_url, find_read_only_url
+    from hl_pipeline.warehouse.connect import NoDatabaseError, find_database_url, find_read_only_url
 
     settings = load_settings(demo)
     check_existing(settings)
@@ -249,6 +263,8 @@ def print_url(
 
 def _print_span(settings: Settings, first: date | None, last: date | None, output: Output) -> None:
     from hl_pipeline.cli.calendar import read_calendar
+    from hl_pipeline.warehouse.show_queries import Rows
+    from hl_pipeline.warehouse.status_queries import CoveredHour, read_hours
 
     if first is None or last is None:
         fail(f"{'--from' if first is None else '--to'} lacks: both days are needed", code=ExitCode.USAGE)
@@ -264,10 +280,11 @@ def _print_span(settings: Settings, first: date | None, last: date | None, outpu
 
 
 def _describe_lake(settings: Settings) -> str:
+    if not settings.lake.startswith("s3://"):
+        return f"{settings.lake}: {'reachable' if Path(settings.lake).is_dir() else 'not made yet'}"
+    # With Arrow, which a directory does not need.
     from hl_pipeline.lake.store import open_lake
 
-    if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
-        return f"{settings.lake}: not made yet"
     try:
         lake = open_lake(settings.lake)
         lake.filesystem.get_file_info(lake.root)

@@ -1,7 +1,8 @@
-"""What the commands of `hl` share: their options, settings, an installation that is up, errors in one line."""
+"""What the commands of `hl` share: their options, settings, an installation that is up, a connection, errors in one line."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -17,12 +18,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from hl_pipeline.cli.exit_codes import ExitCode
-from hl_pipeline.settings import NONE, PREFIX, RESOLVED, DemoSettings, Settings, check_path_prefix, variable
-from hl_pipeline.warehouse.connect import NoDatabaseError
-from hl_pipeline.warehouse.embedded import EmbeddedServerError
 
 if TYPE_CHECKING:
+    import psycopg
+
     from hl_pipeline.lake.store import Lake
+    from hl_pipeline.settings import Settings
 
 console = Console(soft_wrap=True)
 # As wide as a table needs: a terminal breaks its lines, a file or a pipe keeps them whole.
@@ -34,6 +35,8 @@ Demo = Annotated[bool, typer.Option("--demo", help="The demo's own home (.hl-dem
 
 def parse_prefix(text: str) -> str:
     """A path prefix as it is typed. Raises BadParameter."""
+    from hl_pipeline.settings import check_path_prefix
+
     try:
         return check_path_prefix(text)
     except ValueError as error:
@@ -58,6 +61,8 @@ ToDay = Annotated[date, typer.Option("--to", parser=parse_day, metavar="DAY", he
 
 def load_settings(demo: bool = False) -> Settings:
     """The user's settings, or those of the demo."""
+    from hl_pipeline.settings import NONE, DemoSettings, Settings
+
     if not demo:
         _warn_of_unknown_settings()
         return Settings()
@@ -80,13 +85,15 @@ def days_of_sample(bucket: Path) -> list[date]:
     return sorted({date.fromisoformat(path.name) for path in bucket.glob("*/hourly/*")})[:-1]
 
 
-def _sample_of(settings: DemoSettings) -> Path:
+def _sample_of(settings: Settings) -> Path:
     return settings.home / "sample"
 
 
 @contextmanager
 def serving_info(settings: Settings) -> Generator[Settings]:
     """The settings. Those of a demo name an info API of its own, made from its sample, which is there until the block ends."""
+    from hl_pipeline.settings import DemoSettings
+
     if not isinstance(settings, DemoSettings) or not _sample_of(settings).is_dir():
         yield settings
         return
@@ -100,10 +107,27 @@ def _warn_of_unknown_settings() -> None:
     """A mistyped name would be passed over in silence."""
     from dotenv import dotenv_values
 
+    from hl_pipeline.settings import PREFIX, RESOLVED, Settings, variable
+
     ours = {variable(name) for name in Settings.model_fields} | {RESOLVED}
     given = {*os.environ, *dotenv_values(".env")}
     for name in sorted(name for name in given if name.startswith(PREFIX) and name not in ours):
         errors.print(f"[yellow]warning:[/] {name} is no setting of ours; see .env.example")
+
+
+@contextmanager
+def loading() -> Generator[None]:
+    """For imports of much: the search for garbage would look again and again through all that they make, a fifth of their time.
+    What they have made it leaves alone afterwards.
+    """
+    before = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > before:
+            gc.freeze()
+        gc.enable()
 
 
 def deliver_again(lost: sys.UnraisableHookArgs) -> None:
@@ -118,6 +142,8 @@ def deliver_again(lost: sys.UnraisableHookArgs) -> None:
 def open_installation(settings: Settings, *, migrated: bool = True) -> Generator[str]:
     """The database's URL of an installation that is up, its schema too unless not `migrated`; errors are said in one line."""
     from hl_pipeline.ops.installation import hold_installation
+    from hl_pipeline.warehouse.connect import NoDatabaseError
+    from hl_pipeline.warehouse.embedded import EmbeddedServerError
     from hl_pipeline.warehouse.migrate import SchemaError
 
     check_demo(settings)
@@ -142,8 +168,17 @@ def open_existing(settings: Settings, *, migrated: bool = True) -> Generator[str
         yield url
 
 
+def connect(url: str, application: str) -> psycopg.Connection:
+    """As `warehouse.connect.connect`, whose driver is loaded by the commands alone that connect."""
+    from hl_pipeline.warehouse import connect as warehouse
+
+    return warehouse.connect(url, application)
+
+
 def check_existing(settings: Settings) -> None:
     """End the command where there is no installation, with a hint at the demo where there is one."""
+    from hl_pipeline.settings import DemoSettings
+
     if settings.database_url is not None or (settings.home / "postgres").is_dir():
         return
     check_demo(settings)
@@ -156,6 +191,8 @@ def check_existing(settings: Settings) -> None:
 
 def check_demo(settings: Settings) -> None:
     """End the command where a demo is meant that was not made."""
+    from hl_pipeline.settings import DemoSettings
+
     if isinstance(settings, DemoSettings) and not _sample_of(settings).is_dir():
         fail(f"there is no demo in {settings.home.absolute()} yet: run `hl demo` first")
 
@@ -168,7 +205,8 @@ def check_order(first: date | None, last: date | None) -> None:
 
 def check_days(first: date, last: date) -> list[date]:
     """The days from `first` to `last`, which must be days that there can be something of."""
-    from hl_pipeline.partitions import DAYS, days_between
+    with loading():
+        from hl_pipeline.partitions import DAYS, days_between
 
     check_order(first, last)
     keys = DAYS.get_partition_keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,9 @@ from hl_pipeline.cli.terminal import (
     parse_prefix,
     serving_info,
 )
-from hl_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from hl_pipeline.settings import Settings
 
 
 def up(

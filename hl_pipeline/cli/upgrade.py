@@ -15,13 +15,12 @@ from rich.markup import escape
 
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.ingest import run_days
-from hl_pipeline.cli.terminal import Demo, console, errors, fail, load_settings, open_existing, program
-from hl_pipeline.settings import Settings
-from hl_pipeline.warehouse.connect import connect
+from hl_pipeline.cli.terminal import Demo, connect, console, errors, fail, load_settings, open_existing, program
 
 if TYPE_CHECKING:
     import psycopg
 
+    from hl_pipeline.settings import Settings
     from hl_pipeline.warehouse.migrate import Migration
     from hl_pipeline.warehouse.outdated_days import OutdatedDay
 

@@ -6,10 +6,13 @@ the setting of what has no public way in.
 
 from __future__ import annotations
 
+import select
 import sys
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from dagster import DagsterInstance, JobDefinition, JobExecutionResult
 
 # A job that is there already, for `execute_run`, which else loads it anew.
@@ -41,8 +44,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG, RETRY_ON_
 # How a code location is loaded: a part of its name in a run.
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-# Only the code server knows whether a run that it started is still in work, and there is no public client to ask it.
-from dagster._grpc.client import DagsterGrpcClient
+# Only the code server knows whether a run that it started is still in work, and there is no public client to ask it (below).
 from dagster._grpc.types import GetCurrentRunsResult
 
 # The type of `inst_data`, which Dagster gives to every class that dagster.yaml names.
@@ -55,6 +57,12 @@ from dagster_postgres.utils import create_pg_engine
 # The type of a step failure's error, with its cause and context.
 from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+
+if TYPE_CHECKING:
+    from dagster._grpc.client import DagsterGrpcClient
+
+_IDLE_SECONDS = 10.0
 
 __all__ = [
     "GRPC_INFO_TAG",
@@ -74,6 +82,15 @@ __all__ = [
     "hold_connections",
     "run_job",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """DagsterGrpcClient, with which gRPC comes: a run in this process does without."""
+    if name != "DagsterGrpcClient":
+        raise AttributeError(name)
+    from dagster._grpc.client import DagsterGrpcClient
+
+    return DagsterGrpcClient
 
 
 def run_job(
@@ -102,15 +119,18 @@ def run_job(
 def hold_connections(storage: DagsterPostgresStorage) -> None:
     """Let the parts of `storage` share one pool, which holds at most two idle connections until the instance is disposed of.
 
-    dagster-postgres opens a connection for every event instead: 300 for a run of one day, 4 ms each.
+    dagster-postgres opens a connection for every event instead: 300 for a run of one day, 4 ms each. And with each event of an
+    asset it asks anew which tables and columns there are: 70 queries for a run of one day.
     """
-    engine = create_pg_engine(
-        storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1, pool_pre_ping=True
-    )
+    engine = create_pg_engine(storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1)
     event.listen(engine, "connect", _set_utc)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _refuse_ended)
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part._engine = engine  # pyright: ignore[reportAttributeAccessIssue]
     events = storage.event_log_storage
+    for name in ("has_table", "_has_asset_key_col_on_connection"):
+        setattr(events, name, _remember(getattr(events, name)))
     stop_watching = events.dispose
 
     def dispose() -> None:
@@ -118,6 +138,41 @@ def hold_connections(storage: DagsterPostgresStorage) -> None:
         engine.dispose()
 
     events.dispose = dispose
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    """Also of one that was invalidated, which is None."""
+    record.info["used_at"] = time.monotonic()
+
+
+def _refuse_ended(connection: Any, record: Any, _proxy: object) -> None:
+    """Raises DisconnectionError, for which the pool opens another one, when the server has ended this session. What a server says
+    at its end waits to be read: looking is a hundred times as fast as asking. One that was idle is asked too: what stands between
+    may have forgotten it in silence.
+    """
+    try:
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        if poll.poll(0):
+            raise DisconnectionError
+        if time.monotonic() - record.info.get("used_at", 0.0) > _IDLE_SECONDS:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+    except psycopg2.Error as error:
+        raise DisconnectionError from error
+
+
+def _remember(has: Callable[..., bool]) -> Callable[..., bool]:
+    """`has`, whose last argument is a name, asked no more of a name once it is there. What is not there may still come."""
+    there: set[str] = set()
+
+    def ask(*arguments: Any) -> bool:
+        name = arguments[-1]
+        if name not in there and has(*arguments):
+            there.add(name)
+        return name in there
+
+    return ask
 
 
 def _set_utc(connection: Any, _record: object) -> None:

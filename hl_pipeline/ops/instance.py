@@ -25,7 +25,6 @@ from hl_pipeline.ops.dagster_internals import (
     RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
     CheckRunHealthResult,
     ConfigurableClassData,
-    DagsterGrpcClient,
     DagsterUserCodeUnreachableError,
     GetCurrentRunsResult,
     LaunchRunContext,
@@ -175,6 +174,8 @@ def identify_installation(home: Path) -> str:
 
 
 def _ask_code_server(host: str, port: int, run_id: str) -> CheckRunHealthResult:
+    from hl_pipeline.ops.dagster_internals import DagsterGrpcClient
+
     try:
         answer = DagsterGrpcClient(host=host, port=port).get_current_runs()
     except DagsterUserCodeUnreachableError as error:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import psutil
 
+_FORKS_RUNS = "from multiprocessing.forkserver import"
 _IDLE_SECONDS = 1.0
 _CLOCK_SECONDS = 1.0  # by which a process's time of creation may seem to move
 
@@ -75,9 +76,13 @@ def _still_runs(group: Group, home: Path) -> bool:
 
 
 def _is_run(process: psutil.Process) -> bool:
-    """Whether it is a run, or a part of one: a code server starts them by multiprocessing."""
+    """Whether it is a run, or a part of one. A code server has it forked (`ops.warm_runs`) by a process that is none itself, and
+    has the same command line, or starts it anew.
+    """
     try:
-        return "--multiprocessing-fork" in process.cmdline()
+        command, parent = process.cmdline(), process.parent()
+        is_fork = any(word.startswith(_FORKS_RUNS) for word in command)
+        return "--multiprocessing-fork" in command or (is_fork and parent is not None and parent.cmdline() == command)
     except psutil.Error:
         return False
 

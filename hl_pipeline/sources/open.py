@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hl_pipeline.domain.budgets import Meter, WeightBudget
 from hl_pipeline.domain.datasets import BucketName
 from hl_pipeline.settings import NONE, Settings, variable
 from hl_pipeline.sources.bucket_settings import settings_of
 from hl_pipeline.sources.buckets import Bucket, open_bucket
-from hl_pipeline.sources.info import InfoApi, InfoError
+
+if TYPE_CHECKING:
+    from hl_pipeline.sources.info import InfoApi
 
 
 def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Bucket | None:
@@ -40,6 +44,9 @@ def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Buc
 
 def open_info_api(settings: Settings, budget: WeightBudget) -> InfoApi:
     """The API at HL_INFO_URL, called within `budget`. Raises InfoError where that is none."""
+    # Imported here: with requests, which a run of days does without.
+    from hl_pipeline.sources.info import InfoApi, InfoError
+
     if settings.info_url == NONE:
         raise InfoError(f"{variable('info_url')} is none: the info API is not asked")
     return InfoApi(

@@ -152,7 +152,6 @@ _FAILED = "SELECT wallet, error FROM hl.backfill_progress WHERE shard = %s AND s
 _TRUNCATED = """
 SELECT wallet, oldest, reason FROM hl.backfill_progress WHERE shard = %s AND state = 'truncated' ORDER BY wallet LIMIT %s
 """
-_STATES = "SELECT state, count(*) FROM hl.backfill_progress GROUP BY 1 ORDER BY 1"
 _OF_DAY = """
 SELECT count(*) FILTER (WHERE state = 'complete'), count(*) FILTER (WHERE state = 'truncated')
 FROM hl.backfill_progress WHERE wallet = ANY(%s)
@@ -374,11 +373,6 @@ def read_failed(connection: psycopg.Connection, shard: str) -> list[tuple[str, s
 def read_truncated(connection: psycopg.Connection, shard: str, limit: int) -> list[tuple[str, datetime | None, str]]:
     """Truncated wallets of the shard, the oldest time that came of each, and why: at most `limit`."""
     return connection.execute(_TRUNCATED, [int(shard, 16), limit]).fetchall()
-
-
-def count_wallets_by_state(connection: psycopg.Connection) -> dict[str, int]:
-    """How many wallets there are in each state, by its name."""
-    return dict(connection.execute(_STATES).fetchall())
 
 
 def count_states(connection: psycopg.Connection, wallets: Sequence[str]) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""Schema migrations, by Alembic: `migrations/versions/`. One process at a time, by an advisory lock, all in one transaction."""
+"""Schema migrations, by Alembic: `migrations/versions/`. One process at a time, by an advisory lock, all in one transaction.
+
+Alembic and SQLAlchemy are loaded where there is something to migrate: half a second that other commands and runs do without.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,23 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg import sql
 from psycopg.rows import TupleRow
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from hl_pipeline.events import emit
 from hl_pipeline.warehouse.connect import connect, pin_session
 from hl_pipeline.warehouse.locks import Lock
 from hl_pipeline.warehouse.urls import hide_password, url_for_sqlalchemy
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
+
 _log = logging.getLogger(__name__)
+_SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_SECONDS = 30
 _EXISTS = "SELECT to_regclass('hl.alembic_version') IS NOT NULL"
 _REVISION = """
@@ -48,15 +50,23 @@ class Migration:
 
 
 @cache
+def list_revisions() -> list[str]:
+    """The revision of every migration that this version knows, the oldest first: the four digits that begin a file's name."""
+    return sorted(path.name[:4] for path in (_SCRIPTS / "versions").glob("[0-9]*.py"))
+
+
+@cache
 def list_migrations() -> list[Migration]:
     """Every migration that this version knows, the oldest first."""
+    from alembic.script import ScriptDirectory
+
     scripts = reversed(list(ScriptDirectory.from_config(_config()).walk_revisions()))
     return [Migration(one.revision, one.doc, getattr(one.module, "REWRITES", ())) for one in scripts]
 
 
 def newest_revision() -> str:
     """The revision that this version works with."""
-    return list_migrations()[-1].revision
+    return list_revisions()[-1]
 
 
 def read_revision(connection: psycopg.Connection[TupleRow]) -> str | None:
@@ -71,7 +81,8 @@ def read_revision(connection: psycopg.Connection[TupleRow]) -> str | None:
 
 def pending(revision: str | None, target: str | None = None) -> list[Migration]:
     """The migrations from `revision` up to `target` (the newest), in order. All revisions have four digits."""
-    return [one for one in list_migrations() if (revision or "") < one.revision <= (target or newest_revision())]
+    last = target or newest_revision()
+    return [one for one in list_migrations() if (revision or "") < one.revision <= last] if (revision or "") < last else []
 
 
 def ensure_schema(url: str) -> None:
@@ -101,6 +112,11 @@ def migrate(url: str, revision: str = "head", *, down: bool = False, done: Calla
 
     Raises SchemaError.
     """
+    from alembic import command
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import NullPool
+
     engine = create_engine(url_for_sqlalchemy(url, "psycopg"), poolclass=NullPool)
     taken: list[str] = []
 
@@ -133,8 +149,10 @@ def migrate(url: str, revision: str = "head", *, down: bool = False, done: Calla
 
 
 def _config(connection: Connection | None = None, note: Callable[..., None] | None = None) -> Config:
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes.update(connection=connection, note=note)
     return config
 
@@ -146,7 +164,7 @@ def _has_rows(connection: psycopg.Connection[TupleRow], table: str) -> bool:
 
 def _refuse_newer(revision: str | None, made_by: str | None, database: str) -> None:
     """Raises SchemaError when this version does not know the schema's revision."""
-    if revision is None or revision in {one.revision for one in list_migrations()}:
+    if revision is None or revision in list_revisions():
         return
     maker = (made_by or "").removeprefix("Migrated by ") or "a newer hl-pipeline"
     raise SchemaError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
-import psycopg
+if TYPE_CHECKING:
+    import psycopg
 
 FILLS = """
 SELECT time, coin, wallet, side, crossed, px, sz, dir, fee, fee_token, closed_pnl, twap_id, tid FROM hl.fills_readable

@@ -56,6 +56,7 @@ UNION
 SELECT object_date - 1, 'fills' FROM hl.coverage
 WHERE is_hole AND state <> 'acknowledged' AND source <> 'twap_statuses' AND object_hour = 0
 """
+_WALLETS = "SELECT state, count(*) FROM hl.backfill_progress GROUP BY 1 ORDER BY 1"
 _FILLS_VERDICTS = "SELECT date, state, edges FROM hl.fills_days WHERE date BETWEEN %s AND %s"
 _STATUS_VERDICTS = "SELECT date, state, '{}'::text[] FROM hl.twap_days WHERE date BETWEEN %s AND %s"
 
@@ -176,6 +177,11 @@ def read_hours(connection: psycopg.Connection, first: date, last: date) -> list[
 def read_days_with_holes(connection: psycopg.Connection) -> set[tuple[date, str]]:
     """Days, each with `fills` or `twap_statuses`, that lack something now that nobody has acknowledged."""
     return set(connection.execute(_DAYS_WITH_HOLES).fetchall())
+
+
+def count_wallets_by_state(connection: psycopg.Connection) -> dict[str, int]:
+    """How many wallets there are in each state, by its name."""
+    return dict(connection.execute(_WALLETS).fetchall())
 
 
 def read_fills_verdicts(connection: psycopg.Connection, first: date, last: date) -> Days:

@@ -1,15 +1,20 @@
-"""Dagster's storage holds one connection: every event of a run goes through it, and it is given back with the instance."""
+"""Dagster's storage holds one connection: every event of a run goes through it, and it is given back with the instance. It asks
+once which tables there are.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from dagster import DagsterInstance, asset, materialize
+from sqlalchemy import Engine, event
 
+from hl_pipeline.ops import dagster_internals
 from hl_pipeline.stages.backup import DAGSTER_TABLES
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
@@ -84,3 +89,41 @@ def test_a_session_that_was_ended_by_the_server_costs_no_event(instance: Dagster
     kept = [record.dagster_event for record in instance.all_logs(result.run_id)]
     assert len(result.all_events) > 5
     assert all(event in kept for event in result.all_events)
+
+
+def test_a_second_run_asks_of_no_table_whether_it_is_there(instance: DagsterInstance) -> None:
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    materialize([anything], instance=instance)
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        materialize([anything], instance=instance)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+    assert any("INSERT INTO event_logs" in statement for statement in statements)
+    assert [statement for statement in statements if "pg_catalog.pg_class.relname FROM" in statement] == []
+
+
+def test_a_table_that_comes_later_is_found(instance: DagsterInstance, url: str) -> None:
+    events: Any = instance.event_log_storage
+
+    assert not events.has_table("later")
+    with connect(url, "test") as connection:
+        connection.execute("CREATE TABLE public.later ()")
+        assert events.has_table("later")
+        connection.execute("DROP TABLE public.later")
+
+
+def test_a_session_that_was_idle_is_asked_before_it_is_used(
+    instance: DagsterInstance, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.get_runs_count()
+    asked = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT 1%'"
+    monkeypatch.setattr(dagster_internals, "_IDLE_SECONDS", 0.0)
+    engine = instance.run_storage._engine  # pyright: ignore[reportAttributeAccessIssue]
+    with engine.connect(), connect(url, "test") as connection:
+        assert connection.execute(asked).fetchall() == [("SELECT 1",)]

@@ -7,7 +7,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.migrate import migrate
+from hl_pipeline.warehouse.migrate import list_migrations, list_revisions, migrate
 from hl_pipeline_tests.servers.api import add, at, twap_row
 
 PLACED, SEEN_FROM = at("2026-08-10 09:00"), at("2026-08-10 07:00")
@@ -18,6 +18,10 @@ def _columns(connection: psycopg.Connection, table: str) -> dict[str, bool]:
     """Its columns, and which of them may be NULL."""
     query = "SELECT attname, NOT attnotnull FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
     return dict(connection.execute(query, [table]).fetchall())
+
+
+def test_the_files_of_migrations_are_named_by_the_revisions_that_alembic_finds() -> None:
+    assert list_revisions() == [one.revision for one in list_migrations()]
 
 
 def test_twaps_that_have_not_begun_begin_when_placed_in_the_schema_before(database_url: str) -> None:

@@ -29,14 +29,14 @@ from hl_pipeline_tests.servers.flaky_s3 import serve_flaky
 from hl_pipeline_tests.servers.s3 import REGION, serve_s3
 
 _RATE = 10e6
-_LOADED = """
+LOADED = """
 WITH objects AS (
     INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, etag, rows, first_time, last_time,
                                   fetched_at, loaded_at)
     SELECT 3000000 + n * 24 + hour, format('node_fills_by_block/hourly/%%s/%%s.lz4', to_char(day, 'YYYYMMDD'), hour),
            'node_fills_by_block', day, hour, %(etag)s, 1, day + hour * interval '1 hour', day + hour * interval '1 hour',
            now(), now()
-    FROM (SELECT n, %(today)s::date - n AS day FROM generate_series(0, 457) n) days, generate_series(0, 23) hour
+    FROM (SELECT n, %(today)s::date - n AS day FROM generate_series(0, %(days)s - 1) n) days, generate_series(0, 23) hour
     RETURNING object_id, object_date
 ), days AS (
     INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, candles_at, daily_stats_at, user_stats_at, twaps_at)
@@ -45,6 +45,7 @@ WITH objects AS (
 INSERT INTO hl.fills_day_objects (date, object_id, etag, rows, parser)
 SELECT object_date, object_id, %(etag)s, 1, 1 FROM objects JOIN days ON date = object_date
 """
+"""A ledger of so many loaded `days` of 24 objects each, back from `today`; their `etag`."""
 _BUCKET = "hours"
 
 
@@ -90,7 +91,7 @@ def measure_looks() -> dict[str, float]:
             day = today - timedelta(days=n)
             for hour in range(24):
                 client.put_object(Bucket=_BUCKET, Key=f"{BY_BLOCK.name}/hourly/{day:%Y%m%d}/{hour}.lz4", Body=b"")
-        connection.execute(_LOADED, {"today": today, "etag": hashlib.md5(usedforsecurity=False).hexdigest()})
+        connection.execute(LOADED, {"today": today, "etag": hashlib.md5(usedforsecurity=False).hexdigest(), "days": 458})
         in_s3 = {"node_data_url": f"s3://{_BUCKET}", "node_data_region": REGION, "twap_data_url": NONE}
         settings = settings.model_copy(update=in_s3)
         began = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 from pathlib import Path
 
@@ -112,3 +113,9 @@ def test_a_job_of_assets_has_the_type_that_sensors_take() -> None:
 
 def test_the_events_that_are_deleted_by_age_are_events_of_dagster() -> None:
     assert set(run_retention._DELETED) <= {event.value for event in DagsterEventType}  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_code_server_starts_runs_in_the_context_that_is_made_to_fork_them() -> None:
+    server = importlib.import_module("dagster._grpc.server")
+    assert 'self._mp_ctx = multiprocessing.get_context("spawn")' in inspect.getsource(server.DagsterApiServer)
+    assert "self._mp_ctx.Process(" in inspect.getsource(server.DagsterApiServer.StartRun)
