@@ -267,6 +267,14 @@ def measure_s3() -> dict[str, float]:
     return measure(DAY)
 
 
+def measure_figures() -> dict[str, float]:
+    """Seconds of candles and statistics, ours and those of DuckDB and polars."""
+    from hl_pipeline_tests.tools.bench_figures import measure
+
+    _, lake = _bring_and_load(DAY, "", "")
+    return measure(lake, DAY)
+
+
 def measure_ingest() -> dict[str, float]:
     """Seconds of `hl ingest` of a small day, and of others that read the same objects."""
     from hl_pipeline_tests.tools.bench_ingest import measure
@@ -288,6 +296,7 @@ _MEASURES: dict[str, Callable[[], dict[str, float]]] = {
     "s3": measure_s3,
     "looks": measure_looks,
     "increment": measure_increment,
+    "figures": measure_figures,
     "ingest": measure_ingest,
 }
 
