@@ -160,9 +160,9 @@ def _arrow_type(name: str, type_name: str) -> pa.DataType:
     # In JSON they are texts, since they may be beyond what a JavaScript number holds.
     if name in ("twap_id", "block_time_ns"):
         return pa.int64()
-    # Products of two decimals of ten digits.
+    # Products of two decimals of ten digits, as a fee in the coin times its px.
     if type_name == "numeric":
-        return pa.decimal128(38, 20 if "notional" in name else 10)
+        return pa.decimal128(38, 20 if "notional" in name or name == "fees_in_quote" else 10)
     if type_name == "timestamptz":
         # Fills are of milliseconds, as in the lake.
         return pa.timestamp("ms" if name == "time" else "us", "UTC")

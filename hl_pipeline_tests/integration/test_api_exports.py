@@ -145,6 +145,20 @@ def test_a_parquet_of_fills_is_equal_to_the_table(api: Api, url: str) -> None:
         assert row == truth
 
 
+@pytest.mark.parametrize(("table", "path"), [("daily_stats", "/api/v1/stats/daily"), ("user_stats", "/api/v1/stats/users")])
+def test_a_parquet_of_statistics_has_fees_in_quote_to_the_last_digit(api: Api, url: str, table: str, path: str) -> None:
+    moment = at("2025-12-01 12:00:00")
+    named = (
+        {"coin": "PURR/USDC", "kind": "spot"}
+        if table == "daily_stats"
+        else {"wallet": OTHER, "first_fill": moment, "last_fill": moment}
+    )
+    with connect(url, "test") as connection:
+        add(connection, table, {"date": moment.date(), "fees_in_quote": "0.00012345678901234567", **named})
+    [row] = _read_parquet(api.ask(path, start="2025-12-01", end="2025-12-01", format="parquet")).to_pylist()
+    assert row["fees_in_quote"] == Decimal("0.00012345678901234567")
+
+
 def test_an_export_of_twaps_has_figures_beside_events(api: Api) -> None:
     table = _read_parquet(api.ask(TWAPS, **NOVEMBER, format="parquet"))
     assert table.num_rows == 1201
