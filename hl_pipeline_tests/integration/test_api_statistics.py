@@ -222,7 +222,7 @@ def test_the_columns_of_a_parquet_file_have_their_types(api: Api) -> None:
     response = api.ask(USERS, **SPAN, sort="fees_in_quote", format="parquet")
     schema = pq.read_schema(io.BytesIO(response.content))
     types = {"fills": pa.int64(), "period_start": pa.date32(), "first_fill": pa.timestamp("us", "UTC"), "is_complete": pa.bool_()}
-    types |= {"fees_in_quote": pa.decimal128(38, 10), "notional": pa.decimal128(38, 20), "wallet": pa.string()}
+    types |= {"fees_in_quote": pa.decimal128(38, 20), "notional": pa.decimal128(38, 20), "wallet": pa.string()}
     assert {name: schema.field(name).type for name in types} == types
 
 
