@@ -190,13 +190,16 @@ def scan_texts(chunk: Bytes, places: Places, lower: bool, values: Bytes, ends: I
     end = ends[0]
     for row in range(places.size):
         at = np.int64(places[row])
+        width = 0
         if at != ABSENT:
-            odd[row] |= chunk[at] != _QUOTE
             at += 1
-            while chunk[at] != _QUOTE and not odd[row]:
-                byte = chunk[at]
-                values[end] = byte + _TO_LOWER if lower and _A <= byte <= _Z else byte
-                at += 1
-                end += 1
-                odd[row] |= end == values.size
+            if chunk[at - 1] == _QUOTE:
+                while chunk[at + width] != _QUOTE:
+                    width += 1
+            if chunk[at - 1] != _QUOTE or end + width > values.size:
+                odd[row], width = True, 0
+            for index in range(width):
+                byte = chunk[at + index]
+                values[end + index] = byte + _TO_LOWER if lower and _A <= byte <= _Z else byte
+        end += width
         ends[row + 1] = end

@@ -217,8 +217,8 @@ def _explain_api_fills(facts: DayFacts, connection: psycopg.Connection) -> str:
 def hours_of_day(
     day: date, lake: Lake, metas: Sequence[ObjectMeta], hours: Collection[int] = range(24), shards: Sequence[ApiShard] = ()
 ) -> Iterator[tuple[int, Deduplicated]]:
-    """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake. In memory are the row groups, and the
-    shards of the info API, that reach into one hour.
+    """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake: an hour before the next one comes. In
+    memory are the row groups, and the shards of the info API, that reach into one hour.
     """
     origins = [*metas, *shards]
     of_hours = {hour: [meta for meta in origins if hour in hours_of(day, meta)] for hour in hours}
@@ -226,18 +226,25 @@ def hours_of_day(
     unread = deque(sorted(wanted, key=lambda meta: meta.first_time_ms or 0))
     pending: list[pl.DataFrame] = []
     reading: list[FillsReader] = []
-    for hour, made_of in of_hours.items():
-        start = start_of(day) + HOUR * hour
-        end_ms = (start + HOUR).timestamp() * 1000
-        while unread and (unread[0].first_time_ms or 0) < end_ms:
-            reading.append(FillsReader(lake, unread.popleft()))
-        for reader in reading:
-            while reader.next_ms is not None and reader.next_ms < end_ms:
-                pending.append(reader.read())
-        pending = [frame for frame in (_between(frame, start, None) for frame in pending) if frame.height]
-        deduplicated = deduplicate(pl.concat([NO_FILLS, *(_between(frame, None, start + HOUR) for frame in pending)]))
-        write_fills_hour(lake, day, hour, deduplicated.fills, made_of)
-        yield hour, deduplicated
+    writing: Future[None] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
+        for hour, made_of in of_hours.items():
+            start = start_of(day) + HOUR * hour
+            end_ms = (start + HOUR).timestamp() * 1000
+            while unread and (unread[0].first_time_ms or 0) < end_ms:
+                reading.append(FillsReader(lake, unread.popleft()))
+            for reader in reading:
+                while reader.next_ms is not None and reader.next_ms < end_ms:
+                    pending.append(reader.read())
+            pending = [frame for frame in (_between(frame, start, None) for frame in pending) if frame.height]
+            deduplicated = deduplicate(pl.concat([NO_FILLS, *(_between(frame, None, start + HOUR) for frame in pending)]))
+            if writing is not None:
+                writing.result()
+            # While the hour is copied.
+            writing = pool.submit(write_fills_hour, lake, day, hour, deduplicated.fills, made_of)
+            yield hour, deduplicated
+        if writing is not None:
+            writing.result()
 
 
 def _between(fills: pl.DataFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
