@@ -155,7 +155,11 @@ def test_a_parquet_of_statistics_has_fees_in_quote_to_the_last_digit(api: Api, u
     )
     with connect(url, "test") as connection:
         add(connection, table, {"date": moment.date(), "fees_in_quote": "0.00012345678901234567", **named})
-    [row] = _read_parquet(api.ask(path, start="2025-12-01", end="2025-12-01", format="parquet")).to_pylist()
+        try:
+            [row] = _read_parquet(api.ask(path, start="2025-12-01", end="2025-12-01", format="parquet")).to_pylist()
+        finally:
+            # With statistics of one coin the API would know no other.
+            connection.execute(f"DELETE FROM hl.{table}".encode())
     assert row["fees_in_quote"] == Decimal("0.00012345678901234567")
 
 
