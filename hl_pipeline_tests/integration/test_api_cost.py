@@ -54,6 +54,7 @@ def _fills_of_the_year() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("limit", [1, 7, 5000])
 @pytest.mark.parametrize("asked", [{"wallet": WALLET}, {"coin": "SOL"}, {"wallet": OTHER, "coin": "SOL"}])
+@pytest.mark.slow
 def test_every_fill_of_a_year_comes_once_and_in_order(api: Api, asked: dict[str, str], limit: int) -> None:
     expected = [fill["tid"] for fill in _fills_of_the_year() if all(fill[name] == value for name, value in asked.items())]
     pages = api.pages("/api/v1/fills", "fills", **asked, **YEAR, limit=limit)
