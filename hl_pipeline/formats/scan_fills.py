@@ -55,10 +55,10 @@ _KEYS = np.frombuffer(b"".join(_KEY_TEXTS), np.uint8)
 _KEY_ENDS = np.cumsum([0, *map(len, _KEY_TEXTS)])
 _ALL_REGULAR = sum(1 << index for index, name in enumerate(_FIELDS) if name in REGULAR_FIELDS)
 _ADDRESS_DIGITS = 40
-# The least that the text of a fill has: its user, its keys, its hash, a character for each other value.
+# Fewer bytes have no place for the parts of a fill, though its values be missing: so many rows are enough.
+_LEAST_BYTES = sum(len(f'"{name}":,') for name in REGULAR_FIELDS) + _ADDRESS_DIGITS
 _ROWS_IN_CACHE = 1_000  # the text of so many fills stays in the processor's cache while their columns are read
 _BYTES_PER_TEXT = 64  # on average, in a column
-_LEAST_BYTES = sum(len(f'"{name}":0,') for name in REGULAR_FIELDS) + 2 * HEX_FIELDS["hash"] + _ADDRESS_DIGITS
 
 _QUOTE, _BACKSLASH, _SPACE, _TILDE = b'"\\ ~'
 _OPEN_BRACE, _CLOSE_BRACE, _COMMA, _OPEN, _CLOSE, _NEWLINE = b"{},[]\n"
@@ -230,6 +230,8 @@ def _find_values(chunk: Bytes, at: int, places: Places, row: int) -> int:
 @compiled
 def _skip_value(chunk: Bytes, at: int, field: int, places: Places, row: int) -> int:
     """To behind a value; of a text and a null it is seen here whether they are in order, of others when they are read."""
+    if field == _LIQUIDATION:
+        return _find_liquidation(chunk, at, places, row)
     if chunk[at] == _QUOTE:
         width = _text_width(chunk, at)
         if width < 0 or (field == _COIN and width == 0):
@@ -237,8 +239,6 @@ def _skip_value(chunk: Bytes, at: int, field: int, places: Places, row: int) -> 
         if field == _SIDE and (width != 1 or (chunk[at + 1] != _LETTER_A and chunk[at + 1] != _LETTER_B)):
             return -1
         return at + width + 2
-    if field == _LIQUIDATION:
-        return _find_liquidation(chunk, at, places, row)
     if field == _TWAP_ID and chunk[at] == _N:
         places[row, field] = ABSENT
         return _skip(chunk, at, _NULL)

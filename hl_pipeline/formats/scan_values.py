@@ -124,7 +124,7 @@ def scan_hex(chunk: Bytes, places: Places, values: Bytes, odd: Bools) -> None:
         is_odd = chunk[at] != _QUOTE or chunk[at + 1] != _ZERO or chunk[at + 2] != _X
         at += 3
         for index in range(width):
-            if chunk[at] == _QUOTE or chunk[at + 1] == _QUOTE or is_odd:
+            if is_odd or chunk[at] == _QUOTE or chunk[at + 1] == _QUOTE:
                 is_odd = True
                 break
             value = 0

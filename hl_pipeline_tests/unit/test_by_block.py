@@ -16,6 +16,7 @@ from hl_pipeline.formats import by_block
 from hl_pipeline.formats.by_block import decode_chunk
 from hl_pipeline.formats.decoding import decode
 from hl_pipeline.formats.exact_decode import parse_fill
+from hl_pipeline.formats.fills import OPTIONAL_FIELDS, REGULAR_FIELDS
 from hl_pipeline_tests.profiles import examples
 from hl_pipeline_tests.records.reading import read_record
 from hl_pipeline_tests.strategies import damaged, numbered
@@ -330,6 +331,48 @@ def test_whatever_the_damage_the_fast_way_takes_and_refuses_what_the_exact_way_d
     assert [(bad.line, bad.event, bad.reason) for bad in fast.bad] == [(bad.line, bad.event, bad.reason) for bad in exact.bad]
     assert fast.blocks.numbers.tolist() == exact.blocks.numbers.tolist()
     assert fast.lines == exact.lines
+
+
+_LIQUIDATION = b'{"liquidatedUser":"0x%b","markPx":"1.5","method":"market"}' % (b"a" * 40)
+_VALUES = [
+    b"",
+    b'""',
+    b'"x"',
+    b'"0x"',
+    b'"1.5"',
+    b"5",
+    b"0",
+    b"-1",
+    b"1.5",
+    b"null",
+    b"true",
+    b"{}",
+    b"[]",
+    b'{"a":1}',
+    b'"A"',
+    _LIQUIDATION,
+]
+_VALUES += [_LIQUIDATION.replace(b'"market"', b"1"), _LIQUIDATION.replace(b"}", b',"x":1}'), b'"%b"' % (b"9" * 19), b"9" * 19]
+
+
+@pytest.mark.parametrize("field", [*REGULAR_FIELDS, *OPTIONAL_FIELDS, "liquidation"])
+def test_a_value_of_any_kind_in_any_field_is_taken_as_the_exact_way_takes_it(field: str) -> None:
+    mark = "to be replaced"
+    line = _changed(**{field: mark})
+    chunk = b"".join(line.replace(b'"%b"' % mark.encode(), value) for value in _VALUES)
+    fast, exact = decode_chunk(chunk), by_block._decode_exactly(numbered(chunk))
+    assert fast.fills.equals(exact.fills)
+    assert fast.bad == exact.bad
+
+
+def test_fills_without_values_have_room_however_many_there_are() -> None:
+    fill = b"{" + b",".join(b'"%b":' % name.encode() for name in REGULAR_FIELDS) + b"}"
+    events = b",".join([b'["0x%b",%b]' % (b"a" * 40, fill)] * 5000)
+    line = FIRST[: FIRST.index(b"[[") + 1] + events + b"]}\n"
+    decoded = decode_chunk(BLOCKS[1] + line + BLOCKS[2])
+    [bad] = decoded.bad
+    assert (bad.line, bad.event, bad.text) == (2, None, line[:-1])
+    assert decoded.fills.equals(by_block._decode_exactly(numbered(BLOCKS[1] + line + BLOCKS[2])).fills)
 
 
 def test_the_exact_way_names_what_is_wrong_with_a_fill_that_is_none() -> None:
