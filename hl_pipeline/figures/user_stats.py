@@ -90,7 +90,8 @@ def user_partial(hour: pl.DataFrame) -> pl.DataFrame:
     for column in lists:
         partial = partial.join(column, on="wallet", how="left")
     sources = pl.col("sources").list.eval(pl.element().str.split("/").list.first().unique())
-    return partial.with_columns(sources).select(pl.col(name).cast(dtype) for name, dtype in USER_PARTIAL_SCHEMA.items())
+    partial = partial.with_columns(sources, pl.col("coins", "twap_ids").fill_null([]))
+    return partial.select(pl.col(name).cast(dtype) for name, dtype in USER_PARTIAL_SCHEMA.items())
 
 
 def _list(rows: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
