@@ -59,9 +59,8 @@ User=hl
 StateDirectory=hl
 StateDirectoryMode=0750
 WorkingDirectory={home}
-Environment=HL_HOME={home}{environment}
-# Where the scanners of fills keep their machine code.
-Environment=NUMBA_CACHE_DIR={home}/compiled
+# NUMBA_CACHE_DIR is where the scanners of fills keep their machine code.
+Environment=HL_HOME={home} NUMBA_CACHE_DIR={home}/compiled{environment}
 # HL_* and AWS_* variables, NAME=value a line, as in .env.example; which root alone needs to read.
 EnvironmentFile=-{settings}
 Restart=on-failure
