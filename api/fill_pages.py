@@ -27,7 +27,7 @@ FILLS = read_sql("fills")
 _KEY = ("coin", "wallet", "side", "tid", "oid", "counterparty_oid")
 _POSITION = TypeAdapter(tuple[AwareDatetime, Annotated[int, Field(ge=0, le=MAX_OFFSET)], Text])
 _DIGEST_BYTES = 8
-# A range is read in parts: so many days first, then always so many times as many.
+# A range is read in parts: the first has _FIRST_DAYS days, each later one _GROWTH times as many as the one before.
 _FIRST_DAYS, _GROWTH = 8, 4
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -76,7 +76,7 @@ async def _read_fills(connection: AsyncConnection, values: dict[str, Any], limit
     """At most `limit` fills of the range, and whether there are more.
 
     PostgreSQL plans for the table of every day of the range, though the first days mostly fill a page: for 365 days that takes
-    longer than all else. So it is asked for few days, and for more only if these have too few fills.
+    longer than everything else. So the query begins with a few days, and goes on only while they hold too few fills.
     """
     rows: list[dict[str, Any]] = []
     since, days = values["start"], _FIRST_DAYS

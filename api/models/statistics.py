@@ -10,7 +10,7 @@ from api.models.common import Address, Answer, Coin, Day, Decimal, Fees, Instant
 from api.parameters import CoinSort, Interval, Order, Period, WalletSort
 
 _PeriodStart = Annotated[Day | None, Field(description="Its first day; null: the period is the whole range.")]
-_Days = Annotated[int, Field(description="So many of its days have a row.")]
+_Days = Annotated[int, Field(description="How many of its days have a row.")]
 
 
 class DailyStats(Answer):

@@ -73,8 +73,8 @@ def decode(chunks: Iterable[bytes], decode_chunk: DecodeChunk, threads: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a fast reader made of a chunk: `fills`, with their lines' numbers; its `blocks`, one a line, or none; and of each line
-    whether it was left as `odd`, of which what stands in the others means nothing, and where its newline is.
+    """What a fast reader made of a chunk: `fills` with the numbers of their lines, and `blocks`, one a line or none. For each
+    line, `odd` says that the exact parser must read it (its fills and its block here mean nothing), `ends` where its newline is.
     """
 
     fills: pl.DataFrame

@@ -1,7 +1,7 @@
-"""Compiled scanners of JSON values: columns of numbers and codes from the places where values begin in a chunk's bytes.
+"""Compiled scanners of JSON values: columns of numbers, bytes and texts from the places where values begin in a chunk's bytes.
 
 Each looks at every byte of its values, and marks as odd the row of one that has another form than the known one: an exact parser
-reads that. A place of ABSENT has no value. No scanner leaves a value that a quote, a comma or a brace has been found behind.
+reads that. A place of ABSENT has no value. A quote, comma or brace follows each value, so no scanner reads past the chunk.
 """
 
 # numba compiles these functions, and its decorators have no types.

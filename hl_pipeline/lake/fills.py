@@ -161,9 +161,7 @@ def read_fills(lake: Lake, meta: ObjectMeta | ApiShard) -> pl.DataFrame:
     """
     with _open(lake, meta) as file:
         frame = pl.read_parquet(file, hive_partitioning=False)
-    # What an earlier version of the parser did not write is not known.
-    place = pl.col("line") - 1 if isinstance(meta, ApiShard) else pl.int_range(pl.len())
-    return _as_day(frame, meta, place)
+    return _as_day(frame, meta)
 
 
 def _open(lake: Lake, meta: ObjectMeta | ApiShard) -> BinaryIO:
@@ -172,9 +170,13 @@ def _open(lake: Lake, meta: ObjectMeta | ApiShard) -> BinaryIO:
     return open_rows(lake, raw_path(date.fromisoformat(meta.object_date), meta.hour, meta.source), meta)
 
 
-def _as_day(frame: pl.DataFrame, meta: ObjectMeta | ApiShard, place: pl.Expr) -> pl.DataFrame:
-    ordinal = place.cast(DAY_SCHEMA["ordinal"]).alias("ordinal")
-    return in_fill_schema(frame).with_columns(pl.lit(meta.key).alias("object"), ordinal)
+def _as_day(frame: pl.DataFrame, meta: ObjectMeta | ApiShard, first_row: int = 0) -> pl.DataFrame:
+    """Rows of the file of `meta`, from `first_row` on, with the columns of DAY_SCHEMA."""
+    place = pl.col("line") - 1 if isinstance(meta, ApiShard) else pl.int_range(first_row, first_row + pl.len())
+    # What an earlier version of the parser did not write is not known.
+    return in_fill_schema(frame).with_columns(
+        pl.lit(meta.key).alias("object"), place.cast(DAY_SCHEMA["ordinal"]).alias("ordinal")
+    )
 
 
 class FillsReader:
@@ -184,7 +186,7 @@ class FillsReader:
     """
 
     def __init__(self, lake: Lake, meta: ObjectMeta | ApiShard) -> None:
-        self._lake, self._meta = lake, meta
+        self._meta = meta
         self._file = _open(lake, meta)
         self._parts = deque(sorted(_parts_of(self._file, meta)))
 
@@ -196,11 +198,8 @@ class FillsReader:
     def read(self) -> pl.DataFrame:
         """The next part."""
         part = self._parts.popleft()
-        if isinstance(self._meta, ApiShard):
-            fills = read_fills(self._lake, self._meta)
-        else:
-            rows = pl.scan_parquet(self._file, hive_partitioning=False).slice(part.first_row, part.rows).collect()
-            fills = _as_day(rows, self._meta, pl.int_range(part.first_row, part.first_row + pl.len()))
+        rows = pl.scan_parquet(self._file, hive_partitioning=False).slice(part.first_row, part.rows).collect()
+        fills = _as_day(rows, self._meta, part.first_row)
         times = fills.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last")).cast(pl.Int64).row(0)
         assert times == (part.first_ms, part.last_ms), f"{self._meta.key} has fills of other times than its file says"
         if not self._parts:
