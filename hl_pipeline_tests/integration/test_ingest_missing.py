@@ -88,6 +88,7 @@ def _object_of_noon(tmp_path: Path) -> Path:
     return tmp_path / "sample" / f"hl-mainnet-node-data/node_fills_by_block/hourly/{DAY:%Y%m%d}/12.lz4"
 
 
+@pytest.mark.slow
 def test_a_whole_day_of_which_nothing_is_new_is_left_as_it_is(hl: Hl, world: World) -> None:
     span = ["--from", str(DAY), "--to", str(DAY)]
     assert hl("ingest", *span).returncode == 0

@@ -233,6 +233,7 @@ def test_files_that_somebody_has_are_loaded_and_never_paid_for(
     assert _stored(world) == _expected(made.node_data_dir, FIRST)
 
 
+@pytest.mark.slow
 def test_a_file_is_told_by_what_is_in_it_in_every_format(hl: Hl, world: World, tmp_path: Path) -> None:
     old = write_sample(tmp_path / "old", first_day=date(2025, 6, 10), hours=2, fills_per_hour=60)
     new = write_sample(tmp_path / "new", first_day=date(2025, 11, 3), fills_per_hour=20)

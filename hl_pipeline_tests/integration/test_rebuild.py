@@ -184,6 +184,7 @@ def test_what_a_killed_load_left_goes_when_its_day_is_dropped(bring: Bring, hl: 
     assert _ask(world.database_url, "SELECT relname FROM pg_class WHERE relname LIKE 'fills%2025%'") == []
 
 
+@pytest.mark.slow
 def test_a_lake_of_an_earlier_version_has_unknown_columns_not_none_at_all(bring: Bring, world: World) -> None:
     bring(LAST)
     before = _ask(world.database_url, "SELECT * FROM hl.daily_stats ORDER BY 1, 2")
@@ -234,6 +235,7 @@ def test_only_the_days_that_are_to_be_kept_are_in_hl_fills(bring: Bring, world: 
     assert sum(read_fills_hour(lake, FIRST, hour, NO_FILLS.columns).height for hour in range(24)) == rows[FIRST]
 
 
+@pytest.mark.slow
 def test_a_day_for_which_there_is_no_room_fails_before_anything_is_fetched(
     bring: Bring, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

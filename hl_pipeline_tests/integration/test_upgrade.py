@@ -215,6 +215,7 @@ def test_a_schema_whose_rows_must_be_written_anew_asks_for_hl_upgrade(world: Wor
     assert _ask(world.database_url, _REVISION) == [[newest_revision()]]
 
 
+@pytest.mark.slow
 def test_a_table_that_is_in_use_is_waited_for_a_while_and_then_named(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
