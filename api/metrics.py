@@ -22,6 +22,8 @@ class Metrics:
     requests: Counter
     seconds: Histogram
     pool: Gauge
+    cache_hits: Counter
+    cache_bytes: Gauge
     up: Gauge
     age: Gauge
 
@@ -34,6 +36,8 @@ def make_metrics() -> Metrics:
         Counter("hl_api_requests", "Requests answered", ["route", "method", "status"], registry=registry),
         Histogram("hl_api_request_seconds", "Time to the answer's last byte", ["route"], registry=registry, buckets=_BUCKETS),
         Gauge("hl_api_pool_connections", "Connections to PostgreSQL, and who waits for one", ["pool", "what"], registry=registry),
+        Counter("hl_api_cache_hits", "Answers repeated from memory, the database being unchanged", registry=registry),
+        Gauge("hl_api_cache_bytes", "Size of the answers in memory", registry=registry),
         Gauge("hl_api_database_up", "1: the database answers", registry=registry),
         Gauge("hl_api_last_ingest_age_seconds", "Since an object was last ingested; NaN: never, or unknown", registry=registry),
     )

@@ -43,6 +43,12 @@ class ApiOptions(BaseModel):
     api_export_timeout_seconds: float = Field(
         default=600.0, ge=0.001, le=86_400, description="How long an export may take, its download included."
     )
+    api_cache_mb: float = Field(
+        default=32.0,
+        ge=0,
+        le=10_000,
+        description="Memory of an API worker for answers that it can repeat while the database is unchanged. 0 keeps none.",
+    )
     api_path_prefix: str = Field(
         default="", description="Path before all paths of the REST API, behind a proxy that takes it away or leaves it: /hl."
     )

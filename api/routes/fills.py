@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.answer_cache import CachedRoute
 from api.export import choose_format, export
 from api.fill_pages import FILLS, fills_page, fills_wanted, values_of_export
 from api.models.common import CHANGED, ERRORS, EXPORTS, UNKNOWN_COIN
@@ -14,7 +15,7 @@ from api.parameters import FillsAsked, iso
 from api.range_coverage import Range, describe_range
 from api.responses import respond
 
-router = APIRouter(prefix="/api/v1", tags=["Fills"])
+router = APIRouter(prefix="/api/v1", tags=["Fills"], route_class=CachedRoute)
 
 
 @router.get("/fills", response_model=FillList, responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN, **CHANGED})

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field, TypeAdapter
 
+from api.answer_cache import CachedRoute
 from api.database import read_sql
 from api.export import choose_format, export
 from api.models.common import ERRORS, EXPORTS, UNKNOWN_COIN
@@ -18,7 +19,7 @@ from api.parameters import CandlesAsked, DailyStatsAsked, Text, UserStatsAsked, 
 from api.range_coverage import Range, describe_range
 from api.responses import respond
 
-router = APIRouter(prefix="/api/v1", tags=["Statistics"])
+router = APIRouter(prefix="/api/v1", tags=["Statistics"], route_class=CachedRoute)
 
 _CANDLES = read_sql("candles")
 _CANDLES_BY = read_sql("candles_by")

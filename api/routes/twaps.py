@@ -11,6 +11,7 @@ from psycopg import AsyncConnection, Column
 from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
+from api.answer_cache import CachedRoute
 from api.database import NUMERIC, read_sql, without_zeros
 from api.export import choose_format, export
 from api.fill_pages import fills_page, fills_wanted
@@ -22,7 +23,7 @@ from api.parameters import INT64, Int64, Paged, Parameters, TwapId, TwapsAsked, 
 from api.range_coverage import Range, describe_range, read_coverage
 from api.responses import respond
 
-router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"])
+router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"], route_class=CachedRoute)
 
 _LISTED = read_sql("twaps_listed")
 _ANALYTICS = read_sql("twap_analytics")

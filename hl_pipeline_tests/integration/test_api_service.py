@@ -273,7 +273,7 @@ def test_a_database_without_the_tables_is_said_to_be_not_ready(new_database: New
 
 
 def test_a_migration_under_a_running_api_is_noticed(database_url: str) -> None:
-    with serving(database_url, HL_API_POOL_SIZE="1") as api, connect(database_url, "test") as connection:
+    with serving(database_url, HL_API_POOL_SIZE="1", HL_API_CACHE_MB="0") as api, connect(database_url, "test") as connection:
         add(connection, "twaps", twap_row(1, at("2025-11-03 12:00:00")))
         for _ in range(10):
             api.get(f"{TWAPS}/1")
