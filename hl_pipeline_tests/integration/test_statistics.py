@@ -71,7 +71,7 @@ class Made:
         return self.environment["HL_DATABASE_URL"]
 
 
-@pytest.fixture(scope="module", params=few([pytest.param(kind, id=name) for name, kind in KINDS.items()], 2))
+@pytest.fixture(scope="module", params=few([pytest.param(kind, id=name) for name, kind in KINDS.items()], 1))
 def made(request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return _make(request.param, tmp_path_factory.mktemp("stats"), new_database)
 
