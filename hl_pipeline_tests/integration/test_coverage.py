@@ -422,7 +422,7 @@ def test_the_calendar_shows_every_hour_and_what_lacks(world: World) -> None:
         "2026-03-16  node_fills_by_block  #????? ?????? ?????? ??????  never asked for",
         "2026-03-16  twap_statuses        ?????? ?????? ?????? ??????  never asked for",
         "",
-        "  # there, no block missing",
+        "  # present, no missing blocks",
     ]
     assert _calendar(world, date(2025, 6, 10), date(2025, 6, 10))[1:3] == [
         "2025-06-10  node_trades          -----= ------ ------ ------  unprovable",

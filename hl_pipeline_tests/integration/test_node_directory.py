@@ -115,7 +115,7 @@ def test_a_file_of_the_directory_is_the_same_a_copy_of_it_cannot_be_compared(mad
     _lay_out(made, world, str)
     assert _ingest(world).returncode == 0
     same = _ingest(world, "--local-file", str(world.bucket / key))
-    assert (same.returncode, f"is {key}: the lake has it already" in same.stdout) == (0, True), same.stdout + same.stderr
+    assert (same.returncode, f"is {key}: already in the lake" in same.stdout) == (0, True), same.stdout + same.stderr
     copy = tmp_path / "copy"
     copy.write_bytes((world.bucket / key).read_bytes())
     refused = _ingest(world, "--local-file", str(copy), "--as", key)

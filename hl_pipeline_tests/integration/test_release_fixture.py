@@ -111,8 +111,8 @@ def test_its_days_and_what_is_wrong_with_them_are_told(hl: Hl, release: Release)
     for key in release.expected["failed"]:
         assert f"failed {key[0]}: " in done.stdout
     for day, key in release.expected["superseded"]:
-        assert f"load again {day}: {key} has come anew since" in " ".join(done.stdout.split())
-    assert "1 objects are to be downloaded again" in done.stdout
+        assert f"load again {day}: {key} has changed since it was loaded" in " ".join(done.stdout.split())
+    assert "1 objects are marked to be downloaded again" in done.stdout
     calendar = hl("status", "--from", _DAY, "--to", _DAY)
     assert calendar.returncode == 0, calendar.stderr
     assert "node_fills_by_block  #" in calendar.stdout
