@@ -121,4 +121,4 @@ def test_a_day_that_is_not_loaded_is_said_beside_nothing(tmp_path: Path, environ
 def test_without_any_day_nothing_says_how_to_load_one(tmp_path: Path, environment: dict[str, str], database_url: str) -> None:
     done = run_in_process(tmp_path, {**environment, "HL_DATABASE_URL": database_url}, "show", "fills")
     assert (done.returncode, done.stdout) == (0, "no rows\n")
-    assert "no day is loaded yet: `" in done.stderr
+    assert "no day is loaded yet: run `" in done.stderr

@@ -61,8 +61,8 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
     [
         (["ingest", "--from", "15.3.2026", "--to", "2026-03-16"], {}, "'15.3.2026' is not a day like 2026-03-15"),
         (["ingest", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
-        (["ingest", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days go from 2023-02-26 to"),
-        (["cost", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days go from 2023-02-26 to"),
+        (["ingest", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days must be from 2023-02-26 to"),
+        (["cost", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days must be from 2023-02-26 to"),
         (["cost", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
         (["sample", "--fills-per-hour", "0", "--days", "1"], {}, "--fills-per-hour"),
         (
@@ -86,7 +86,7 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         ([*_ACKNOWLEDGE, "node_fills"], {}, "give either --note TEXT (the reason) or --undo"),
         ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--undo"], {}, "(the reason) or --undo, not both"),
         (["status"], {"HL_PORT": "many"}, "HL_PORT: must be a valid integer"),
-        (["status"], {"HL_PORT": "70000"}, "HL_PORT: must be less than or equal to 65535 (it is '70000')"),
+        (["status"], {"HL_PORT": "70000"}, "HL_PORT: must be less than or equal to 65535 (found '70000')"),
         (["status"], {"HL_DATABASE_URL": "mysql://x"}, "HL_DATABASE_URL: must begin with postgresql://"),
         (["status"], {"HL_BAD_LINES_MAX_SHARE": "2"}, "HL_BAD_LINES_MAX_SHARE"),
         (["status"], {"HL_LAKE_URL": "gs://bucket/lake"}, "HL_LAKE_URL: must be a directory or s3://bucket/prefix"),
@@ -242,9 +242,15 @@ def test_holes_are_shown_acknowledged_and_taken_back(world: World, tmp_path: Pat
     assert none.returncode == 1
     assert "2026-03-15 to 2026-03-15, hour 4: no known holes; see" in none.stderr
     done = run_program(tmp_path, world.environment, *by_block, "--hour", "3", "--note", "the node was down")
-    assert "node_fills_by_block: acknowledged on 1 days, 2026-03-15 to 2026-03-15. Checks follow when" in done.stdout
+    assert (
+        "node_fills_by_block: acknowledged on 1 days, 2026-03-15 to 2026-03-15. To update the checks, materialize the days again"
+        in done.stdout
+    )
     assert hour_three() == "a"
-    assert "taken back on 1 days" in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stdout
+    assert (
+        "acknowledgement removed on 1 days"
+        in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stdout
+    )
     assert hour_three() == "X"
     assert "nothing was acknowledged" in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stderr
 

@@ -80,7 +80,7 @@ def test_each_table_is_rows_of_json_and_of_csv(
     assert names[0] == names[1]
     for one, other in (("--json", "--csv"), ("--csv", "--wide")):
         both = run_in_process(tmp_path, filled.environment, "show", table, one, other)
-        assert (both.returncode, f"error: {one} and {other} are both given" in both.stderr) == (2, True)
+        assert (both.returncode, f"error: {one} and {other} exclude each other: choose one format" in both.stderr) == (2, True)
 
 
 def test_an_empty_list_is_json_and_csv_all_the_same(filled: World, tmp_path: Path) -> None:

@@ -162,13 +162,13 @@ def test_a_path_that_ends_like_a_key_tells_which_object_it_is(path: str, place: 
         ([], "--from and --to must be given, or one of --since, --object-key, --local-file, --dirty"),
         (["--from", "2026-03-15"], "--from and --to must be given"),
         (["--since", "2026-03-15", "--dirty"], "--since and --dirty exclude each other"),
-        (["--since", "yesterday"], "'yesterday' is no time like 2026-03-15T14:00:00Z"),
+        (["--since", "yesterday"], "'yesterday' is not a time like 2026-03-15T14:00:00Z"),
         (["--object-key", "x", "--local-file", "y"], "--object-key and --local-file exclude each other"),
         ([*_SPAN, "--force", "--redownload"], "--force and --redownload exclude each other"),
         (["--since", "2026-03-15", "--force"], "--since and --force exclude each other: it reads no bucket"),
         (["--dirty", "--redownload"], "--dirty and --redownload exclude each other"),
         ([*_SPAN, "--as", _key(9)], "--as KEY needs exactly one --local-file"),
-        ([*_SPAN, "--yes"], "--yes goes with --redownload"),
+        ([*_SPAN, "--yes"], "--yes needs --redownload"),
         (["--dirty", "--from", "2026-03-16", "--to", "2026-03-15"], "--to 2026-03-15 is before --from 2026-03-16"),
     ],
 )
@@ -476,7 +476,7 @@ def test_a_reset_is_told_taken_back_and_loses_nothing_where_the_object_cannot_be
         (["--from", "2026-03-15"], 2, "--to is missing: give both days"),
         ([*_SPAN, "--object-key", _key(1)], 2, "or --object-key, not both"),
         (["--object-key", "x"], 2, "x is no key of a known form"),
-        (["--object-key", _key(9)], 1, f"has no {_key(9)}: nothing to forget"),
+        (["--object-key", _key(9)], 1, f"has no {_key(9)}: nothing to mark"),
     ],
 )
 def test_a_reset_of_what_is_not_there_is_named(words: list[str], code: int, message: str, hl: Hl, world: World) -> None:

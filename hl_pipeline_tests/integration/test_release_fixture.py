@@ -107,7 +107,7 @@ def test_its_days_and_what_is_wrong_with_them_are_told(hl: Hl, release: Release)
     for day, rows, _, state, is_thinned in release.expected["fills_days"]:
         [line] = [line for line in done.stdout.splitlines() if line.startswith(f"  {day}  {state}") and " fills " in line]
         assert f"{rows:,} fills" in line
-        assert ("in the lake alone" in line) == is_thinned
+        assert ("only in the lake" in line) == is_thinned
     for key in release.expected["failed"]:
         assert f"failed {key[0]}: " in done.stdout
     for day, key in release.expected["superseded"]:
