@@ -92,7 +92,7 @@ class Settings(ApiOptions, BaseSettings):
     s3_budget_usd: Decimal | None = Field(
         default=None,
         ge=0,
-        description="Maximum USD that all runs together spend on S3 per UTC month; requests above it are not sent. Unset: no limit.",
+        description="Maximum USD that all runs spend on S3 per UTC month; requests above it are not sent. Unset: no limit.",
     )
     s3_attempts: int = Field(
         default=6, ge=1, le=100, description="Maximum attempts per S3 request on transient failures, including the first."

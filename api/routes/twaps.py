@@ -74,7 +74,7 @@ async def get_twap(request: Request, twap_id: TwapId, _asked: Annotated[Paramete
 
 @router.get("/{twap_id}/analytics", response_model=Analytics, responses={**ERRORS, **NOT_FOUND})
 async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Parameters, Query()]) -> Response:
-    """Return requested, reported and observed sizes of a TWAP, and its slippage against the market (docs/twaps.md)."""
+    """Return requested, reported and observed sizes of a TWAP, and its slippage (docs/twaps.md)."""
     async with request.app.state.pool.connection() as connection:
         _, analytics = await _read_twap(connection, twap_id)
     if analytics is None:
