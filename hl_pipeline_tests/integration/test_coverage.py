@@ -238,7 +238,7 @@ def test_an_edge_that_no_object_crosses_stands_beside_the_day(bucket: Path, worl
     run()
     with connect(world.database_url) as connection:
         rows = connection.execute("SELECT edges FROM hl.fills_days").fetchall()
-    assert rows == [(["no block from 2026-03-16 00:00 on was seen, so the last fills of the day may lack"],)]
+    assert rows == [(["no block from 2026-03-16 00:00 on was found, so the last fills of the day may be missing"],)]
 
 
 @pytest.mark.slow

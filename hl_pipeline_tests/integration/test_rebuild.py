@@ -226,7 +226,7 @@ def test_only_the_days_that_are_to_be_kept_are_in_hl_fills(bring: Bring, world: 
 
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     assert checks["lake_equals_database"].passed
-    assert "taken out of hl.fills by HL_FILLS_KEEP_DAYS" in (checks["lake_equals_database"].description or "")
+    assert "removed from hl.fills by HL_FILLS_KEEP_DAYS" in (checks["lake_equals_database"].description or "")
     assert _ask(world.database_url, _DATES) == [(LAST,)]
     assert dict(_ask(world.database_url, "SELECT date, rows FROM hl.fills_days")) == rows
     assert _ask(world.database_url, "SELECT * FROM hl.user_stats ORDER BY 1, 2") == stats
