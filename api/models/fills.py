@@ -1,4 +1,4 @@
-"""What answers with fills look like. docs/data-model.md says what each column is."""
+"""Response models of fills. docs/data-model.md explains each column."""
 
 from __future__ import annotations
 

@@ -20,10 +20,9 @@ router = APIRouter(prefix="/api/v1", tags=["Fills"], route_class=CachedRoute)
 
 @router.get("/fills", response_model=FillList, responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN, **CHANGED})
 async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) -> Response:
-    """The fills of a wallet, a coin, or of a wallet in a coin, oldest first.
+    """List the fills of a wallet, of a coin, or of a wallet in a coin, oldest first.
 
-    Those of one millisecond are in the order of the source. A coin without a wallet is read through by the day: ask for a short
-    range.
+    Fills of the same millisecond keep the order of the source. A coin without a wallet scans whole days, so use a short range.
     """
     wanted = fills_wanted(request, asked, asked.start, asked.end, wallet=asked.wallet, coin=asked.coin, twap_id=None)
     of = Range(of="fills", start=asked.start, end=asked.end, wallet=asked.wallet, coin=asked.coin)

@@ -93,7 +93,7 @@ def test_importing_the_api_loads_nothing_heavy_and_nothing_of_the_pipeline() -> 
         [
             pytest.param(
                 {"HL_API_DATABASE_URL": "postgresql://u:sec%ret@h/d"},
-                "HL_API_DATABASE_URL Value error, is no URL of a PostgreSQL",
+                "HL_API_DATABASE_URL Value error, is not a PostgreSQL URL",
             ),
             pytest.param({}, "no database: set HL_API_DATABASE_URL or HL_DATABASE_URL"),
             pytest.param({"HL_DATABASE_URL": "mysql://secret"}, "HL_DATABASE_URL Value error, must begin with postgresql://"),
