@@ -1,6 +1,6 @@
 """The data dictionary: every table, and of each column its type, unit, meaning and what it comes from.
 
-The UI shows it (column schema and lineage), docs/data-model.md lists it, and a test holds it against the database and the lake.
+The UI shows it (column schema and lineage), docs/reference/tables.md lists it, and a test holds it against the database and the lake.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ TABLES: dict[str, TableOf] = {
     ),
     "hl.twap_statuses": TableOf(
         "raw_twap_statuses",
-        "Every event of every TWAP, once, by (twap_id, status, time). Definitions: [twaps.md](twaps.md).",
+        "Every event of every TWAP, once, by (twap_id, status, time). Definitions: docs/twaps.md.",
         (
             *(Column(c.name, c.type, c.unit, c.meaning, (c.name,)) for c in STATUS_COLUMNS),
             Column("time", "timestamptz", "UTC, µs", "When the event happened, rounded down.", ("time_ns",)),
@@ -192,7 +192,7 @@ TABLES: dict[str, TableOf] = {
     ),
     "hl.twaps": TableOf(
         "twap_statuses",
-        "One row per TWAP: its statuses and its slices beside each other, and the market meanwhile. Formulas: [twaps.md](twaps.md).",
+        "One row per TWAP: its statuses and its slices beside each other, and the market meanwhile. Formulas: docs/twaps.md.",
         (
             Column("twap_id", "bigint", "", "The TWAP.", ("twap_id", "fills.twap_id")),
             Column("wallet", "text", "", "Its owner.", ("wallet", "fills.wallet")),
@@ -327,7 +327,7 @@ TABLES: dict[str, TableOf] = {
     ),
     "hl.backfill_progress": TableOf(
         None,
-        "How far the info API was asked for a wallet, and whether everything of the window came (docs/backfill.md).",
+        "How far the info API was asked for a wallet, and whether everything of the window came (docs/guides/backfill-wallets.md).",
         (
             Column("wallet", "text", "", "The address, lower case.", "hl.user_stats, or given"),
             Column("shard", "smallint", "", "Its shard, 0 to 255.", "the first byte of sha256 of the address"),

@@ -1,4 +1,4 @@
-"""What answers about the bucket's hours and the days made of them look like. docs/operations.md says what each state is."""
+"""What answers about the bucket's hours and days look like. docs/concepts/complete-days.md says what each state is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers with fills look like. docs/data-model.md says what each column is."""
+"""What answers with fills look like. docs/reference/tables-fills.md says what each column is."""
 
 from __future__ import annotations
 

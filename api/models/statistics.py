@@ -1,4 +1,4 @@
-"""What answers with statistics and candles look like. docs/data-model.md says what each column is."""
+"""What answers with statistics and candles look like. docs/reference/tables-statistics.md says what each column is."""
 
 from __future__ import annotations
 
