@@ -40,12 +40,12 @@ _PAGES = {
     ),
 }
 _INDEX = """The schema is `hl`. Types are PostgreSQL's; the lake has the same as Parquet types. All days are UTC days of the
-event. [Fills, trades and volume](../concepts/fills-and-trades.md) defines the words, and [Stable
-interfaces](../interfaces.md#postgresql) says which tables you can rely on.
+event. [Fills, trades and volume](../concepts/fills-and-trades.md) defines the words, and
+[Stable interfaces](../interfaces.md#postgresql) says which tables you can rely on.
 
-`hl.fills_readable` is `hl.fills` for people: `hash` and `cloid` as `0x…`, the object by its key. `hl.daily_stats_by(period,
-from, to)` and `hl.user_stats_by(period, from, to, wallet)` add up days by `day`, `week`, `month`, `year` or `all`.
-`hl.shard_of(wallet)` is the shard of a wallet.
+`hl.fills_readable` is `hl.fills` for people: `hash` and `cloid` as `0x…`, the object by its key.
+`hl.daily_stats_by(period, from, to)` and `hl.user_stats_by(period, from, to, wallet)` add up days.
+The period is `day`, `week`, `month`, `year` or `all`. `hl.shard_of(wallet)` is the shard of a wallet.
 """
 _LAKE = """# Columns of the lake
 
