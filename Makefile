@@ -46,10 +46,10 @@ lint: setup
 	@$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory docs
 
-# The docs site, in site/; a link or anchor that leads nowhere is an error.
+# The docs site, in site/; a link or anchor that leads nowhere is an error. With --quiet no warning would be one.
 docs: setup
-	@echo "Building the docs"
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Building the docs: a few seconds"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The pages of docs/reference that the code describes.
 reference: setup

@@ -49,7 +49,7 @@ def rest_pages() -> dict[str, str]:
         for tag in _TAGS
     }
     rows = [
-        (f"[`GET {path}`]({_page(own['tags'][0])}.md#{_slug(f'GET {path}')})", own["description"].split("\n\n")[0])
+        (f"[`GET {path}`]({_page(own['tags'][0])}.md{_anchor(path)})", own["description"].split("\n\n")[0])
         for path, own in operations.items()
     ]
     index = f"# REST parameters\n\n{table(('path', 'returns'), rows)}\n\n{_INDEX}\n"
@@ -60,8 +60,9 @@ def _page(tag: str) -> str:
     return f"rest-{tag.lower()}"
 
 
-def _slug(heading: str) -> str:
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+def _anchor(path: str) -> str:
+    """Of the heading `GET path`; that of `GET /` is not the same everywhere."""
+    return "" if path == "/" else "#get-" + re.sub(r"[^\w-]", "", path.lower())
 
 
 def _operation(path: str, operation: Schema, places: dict[str, str]) -> str:
