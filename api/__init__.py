@@ -1,1 +1,1 @@
-"""The REST API: reads PostgreSQL, knows nothing of hl_pipeline."""
+"""The REST API. It only reads PostgreSQL and imports nothing of hl_pipeline."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
+from api.answer_cache import AnswerCache
 from api.database import make_export_pool, make_pool, read_version
 from api.metrics import count_requests, make_metrics
 from api.openapi import serve_openapi
@@ -30,6 +31,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with make_pool(chosen) as app.state.pool, make_export_pool(chosen) as app.state.exports:
+            app.state.answers = _make_cache(chosen, app)
             yield
 
     # Its /docs comes from here, not from a CDN.
@@ -50,6 +52,14 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(answer_head)
     app.add_middleware(serve_below, prefix=chosen.api_path_prefix)
     return app
+
+
+def _make_cache(settings: ApiSettings, app: FastAPI) -> AnswerCache | None:
+    if settings.api_cache_mb == 0:
+        return None
+    cache = AnswerCache(app.state.pool, app.state.metrics, round(settings.api_cache_mb * 1_000_000))
+    app.state.pool.on_connect = cache.clear
+    return cache
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
@@ -47,6 +47,8 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
     """Connections that only read. `refusal`: why it has none to give, where the database's schema is newer than the queries."""
 
     refusal: str | None = None
+    on_connect: Callable[[], None] | None = None
+    """Called for each new connection."""
 
 
 def read_sql(name: str) -> bytes:
@@ -129,6 +131,8 @@ def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: in
     }
 
     async def configure(connection: AsyncConnection) -> None:
+        if pool.on_connect is not None:
+            pool.on_connect()
         pool.refusal = await _find_refusal(connection)
         if pool.refusal:
             raise OperationalError(pool.refusal)

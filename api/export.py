@@ -1,4 +1,4 @@
-"""CSV and Parquet: the rows of a query as a file, sent while it is read, in bounded memory."""
+"""CSV and Parquet exports: stream the rows of a query as a file, in bounded memory."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 COVERAGE_HEADERS = {
     "X-Coverage": "`coverage` of the JSON, without its `hours`.",
-    "X-Coverage-Left-Off": "How many runs of days at the end did not fit into the header; a Parquet file has them.",
-    "X-Info-Api": "`info_api` of the JSON, where it has one.",
+    "X-Coverage-Left-Off": "Number of runs of days that did not fit into the header. Parquet metadata has all runs.",
+    "X-Info-Api": "`info_api` of the JSON, if present.",
 }
-# Servers and proxies take 8 KB of headers in all.
+# Servers and proxies accept 8 KB of headers in total.
 _MOST_COVERAGE_BYTES = 4_000
 _BATCH = 1_000
 _ROW_GROUP = 50_000
@@ -60,10 +60,11 @@ def choose_format(request: Request, asked: Format | None) -> Format:
 async def export(
     request: Request, chosen: Format, name: str, query: bytes, values: dict[str, Any], of: Range | None = None
 ) -> Response:
-    """The rows of `query` as a file `name`, with what is to be said `of` their range in its headers and, in Parquet, in its
-    metadata.
+    """Stream the rows of `query` as a file called `name`. The coverage of its range (`of`) goes into the headers and, in Parquet,
+    into the metadata.
 
-    What goes wrong before the first row is an error as always; later it breaks the transfer, which so never looks complete.
+    An error before the first row is answered like any other. A later error aborts the transfer, so a partial file never looks
+    complete.
     """
     headers = {"Content-Disposition": f'attachment; filename="{re.sub(r"[^0-9A-Za-z_.-]", "_", name)}.{chosen}"'}
     async with AsyncExitStack() as stack:
@@ -82,7 +83,7 @@ async def export(
 
 
 def _as_headers(facts: dict[str, Any]) -> dict[str, str]:
-    """The coverage of a range as COVERAGE_HEADERS: ASCII, cut to what fits a header."""
+    """Return the coverage of a range as COVERAGE_HEADERS: ASCII, cut to the size of a header."""
     if not facts:
         return {}
     runs = [json.dumps({name: value for name, value in run.items() if name != "hours"}) for run in facts["coverage"]]
@@ -95,7 +96,7 @@ def _as_headers(facts: dict[str, Any]) -> dict[str, str]:
 
 
 class _Export(StreamingResponse):
-    """Lets go of its connection when it is sent, broken off, or takes too long."""
+    """Returns its connection to the pool when it is sent, aborted or too slow."""
 
     def __init__(
         self, stack: AsyncExitStack, seconds: float, body: AsyncIterator[str | bytes], headers: dict[str, str], chosen: Format
@@ -108,8 +109,8 @@ class _Export(StreamingResponse):
             async with self._stack, asyncio.timeout(self._seconds):
                 await super().__call__(scope, receive, send)
         except (psycopg.Error, TimeoutError) as error:
-            _log.error("export broken off: %s", str(error).partition("\n")[0] or f"it took longer than {self._seconds:g} s")
-            # What is raised now makes the server close the connection without the end of the file.
+            _log.error("export aborted: %s", str(error).partition("\n")[0] or f"it took longer than {self._seconds:g} s")
+            # Raising here makes the server close the connection without the end of the file.
             raise
 
 
@@ -129,7 +130,7 @@ async def _csv(cursor: _Cursor, rows: list[_Row], columns: list[tuple[str, str]]
 async def _parquet(
     cursor: _Cursor, rows: list[_Row], columns: list[tuple[str, str]], facts: dict[str, Any]
 ) -> AsyncIterator[str | bytes]:
-    # Not at import: it takes half a second and 50 MB, and few ask for it.
+    # Imported here because it takes half a second and 50 MB, and few requests need it.
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -157,14 +158,14 @@ async def _parquet(
 def _arrow_type(name: str, type_name: str) -> pa.DataType:
     import pyarrow as pa
 
-    # In JSON they are texts, since they may be beyond what a JavaScript number holds.
+    # In JSON they are strings, because a JavaScript number may not hold them.
     if name in ("twap_id", "block_time_ns"):
         return pa.int64()
-    # Products of two decimals of ten digits, as a fee in the coin times its px.
+    # Products of two decimals with ten digits, such as a fee in the coin times its px.
     if type_name == "numeric":
         return pa.decimal128(38, 20 if "notional" in name or name == "fees_in_quote" else 10)
     if type_name == "timestamptz":
-        # Fills are of milliseconds, as in the lake.
+        # Fills have milliseconds, as in the lake.
         return pa.timestamp("ms" if name == "time" else "us", "UTC")
     return {"int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "bool": pa.bool_(), "date": pa.date32()}.get(
         type_name, pa.string()

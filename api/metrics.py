@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests by route, the pools, the database."""
+"""Prometheus metrics: requests by route, connection pools, the database."""
 
 from __future__ import annotations
 
@@ -16,31 +16,46 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Of this process alone: with several workers each has its own, and a scrape meets one of them."""
+    """The metrics of this process. With several workers, each has its own, and a scrape reaches one of them."""
 
     registry: CollectorRegistry
     requests: Counter
     seconds: Histogram
     pool: Gauge
+    cache_hits: Counter
+    cache_bytes: Gauge
     up: Gauge
     age: Gauge
 
 
 def make_metrics() -> Metrics:
-    """All metrics, in a registry of their own."""
+    """Create all metrics in a separate registry."""
     registry = CollectorRegistry()
     return Metrics(
         registry,
         Counter("hl_api_requests", "Requests answered", ["route", "method", "status"], registry=registry),
-        Histogram("hl_api_request_seconds", "Time to the answer's last byte", ["route"], registry=registry, buckets=_BUCKETS),
-        Gauge("hl_api_pool_connections", "Connections to PostgreSQL, and who waits for one", ["pool", "what"], registry=registry),
-        Gauge("hl_api_database_up", "1: the database answers", registry=registry),
-        Gauge("hl_api_last_ingest_age_seconds", "Since an object was last ingested; NaN: never, or unknown", registry=registry),
+        Histogram(
+            "hl_api_request_seconds", "Time until the last byte of the response", ["route"], registry=registry, buckets=_BUCKETS
+        ),
+        Gauge(
+            "hl_api_pool_connections",
+            "Connections to PostgreSQL, and requests waiting for one",
+            ["pool", "what"],
+            registry=registry,
+        ),
+        Counter("hl_api_cache_hits", "Answers repeated from memory because the database was unchanged", registry=registry),
+        Gauge("hl_api_cache_bytes", "Size of the answers kept in memory", registry=registry),
+        Gauge("hl_api_database_up", "1 if the database answers", registry=registry),
+        Gauge(
+            "hl_api_last_ingest_age_seconds",
+            "Seconds since an object was last ingested; NaN: never, or unknown",
+            registry=registry,
+        ),
     )
 
 
 def show(metrics: Metrics, pools: list[Pool], *, up: bool, age_seconds: float | None) -> bytes:
-    """All of them as text."""
+    """Return all metrics in Prometheus text format."""
     for pool in pools:
         stats = pool.get_stats()
         for what, name in (("size", "pool_size"), ("available", "pool_available"), ("waiting", "requests_waiting")):
@@ -51,7 +66,7 @@ def show(metrics: Metrics, pools: list[Pool], *, up: bool, age_seconds: float | 
 
 
 def count_requests(app: ASGIApp, metrics: Metrics) -> ASGIApp:
-    """Middleware: `app`, its requests counted and timed by the template of their route."""
+    """Middleware that counts and times the requests of `app` by route template."""
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,11 +84,11 @@ def count_requests(app: ASGIApp, metrics: Metrics) -> ASGIApp:
         try:
             await app(scope, receive, noting)
         except BaseException:
-            # An export that broke off has begun with 200.
+            # An aborted export began with 200.
             status = 500
             raise
         finally:
-            # Templates and known methods alone: what a client makes up is no label.
+            # Only templates and known methods become labels, never text from a client.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             metrics.requests.labels(route, method, str(status)).inc()

@@ -1,4 +1,4 @@
-"""/openapi.json: what FastAPI makes of the routes, with examples out of the database. The page /docs fills these in."""
+"""/openapi.json: FastAPI's schema of the routes, with examples from the database. The page /docs fills them in."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ OPENAPI_PATH = "/openapi.json"
 _EXAMPLES = read_sql("examples")
 _SECONDS = 1.0
 _EXAMPLE_OF = {"wallet": "wallet", "coin": "coin", "asset": "coin", "start": "day", "end": "day", "twap_id": "twap_id"}
-# The page /docs sends every default: an offset beside a cursor, a limit with a file that is to be whole.
+# The page /docs sends every default, such as an offset with a cursor, or a limit with an export.
 _DEFAULTS_NOT_SENT = ("limit", "offset")
 _FIRST_SENTENCE = re.compile(r"[^.:;(\n]+")
 
 
 def serve_openapi(app: FastAPI) -> None:
-    """Answer /openapi.json by `get_openapi`, not by FastAPI's own route."""
+    """Serve /openapi.json with `get_openapi` instead of FastAPI's own route."""
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != OPENAPI_PATH]
     app.add_route(OPENAPI_PATH, get_openapi, include_in_schema=False)
 
 
 async def get_openapi(request: Request) -> Response:
-    """The schema; its examples are what this database has, and those of the code where it has nothing or is away."""
+    """Return the schema with examples from this database. If it is empty or unreachable, the examples are those in the code."""
     schema = request.app.openapi()
     examples = await _read_examples(request.app)
     paths = {
@@ -41,7 +41,7 @@ async def get_openapi(request: Request) -> Response:
 
 
 def _describe(operation: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
-    """The operation with a summary, and its parameters with examples that have an answer."""
+    """Return the operation with a summary, and with parameter examples that return rows."""
     described = dict(operation)
     if first := _FIRST_SENTENCE.match(operation.get("description", "")):
         described["summary"] = first[0].strip()

@@ -1,4 +1,4 @@
-"""What may be asked: the types of parameters, the parameters of each route, and what is said of a wrong one."""
+"""The request parameters: their types, those of each route, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ LAST = datetime(2200, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 DEFAULT_LIMIT, MAX_LIMIT, MAX_OFFSET = 500, 5000, 1_000_000
 INT64 = 2**63
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-# A plus that is not escaped arrives as a space.
+# An unescaped plus arrives as a space.
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)([Zz]|[+ -]\d\d:\d\d)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SPAN = f"from {FIRST:%Y-%m-%d} to {LAST:%Y-%m-%d}"
 
 
 def wrong(name: str, message: str, value: object) -> RequestValidationError:
-    """The error of a query parameter, in FastAPI's form."""
+    """Return the error for a query parameter in FastAPI's format."""
     return RequestValidationError([{"type": "value_error", "loc": ("query", name), "msg": message, "input": value}])
 
 
 async def refuse_repeated(request: Request) -> None:
-    """Dependency: a parameter that is given twice is an error, not its last value. Raises RequestValidationError."""
+    """Dependency that refuses a repeated parameter instead of taking its last value. Raises RequestValidationError."""
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
         if name in seen:
@@ -53,12 +53,12 @@ async def refuse_repeated(request: Request) -> None:
 
 
 def nanoseconds(instant: datetime) -> int:
-    """Since 1970."""
+    """Return the nanoseconds since 1970."""
     return (instant - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def iso(instant: datetime) -> str:
-    """As the API writes times: UTC, no digits of a fraction, 3 or 6."""
+    """Format a time as the API does: UTC, with 0, 3 or 6 fractional digits."""
     digits = "seconds" if instant.microsecond == 0 else "microseconds" if instant.microsecond % 1000 else "milliseconds"
     return instant.replace(tzinfo=None).isoformat(timespec=digits) + "Z"
 
@@ -98,7 +98,7 @@ def _last_instant(value: object) -> datetime:
 
 
 def _instant(text: str, of_day: time) -> datetime:
-    """In UTC, to the microsecond; a day is its moment `of_day`."""
+    """Parse a time in UTC, to the microsecond. For a day, return its time `of_day`."""
     try:
         if _DAY.fullmatch(text):
             instant = datetime.combine(date.fromisoformat(text), of_day, UTC)
@@ -124,7 +124,7 @@ def _not_before_start(end: _Moment, info: ValidationInfo) -> _Moment:
 
 
 def _say_nothing_of_null(schema: dict[str, Any]) -> None:
-    """A parameter can be left out, not be null."""
+    """Remove null from the schema: a parameter can be omitted, but not be null."""
     [kept] = [one for one in schema.pop("anyOf") if one != {"type": "null"}]
     schema.update({**kept, **schema})
 
@@ -134,7 +134,7 @@ _INSTANT_SCHEMA = {
     "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
     "examples": ["2025-11-03", "2025-11-03T12:30:00Z"],
 }
-# In a cursor: whatever a table may hold.
+# In a cursor: any value of a table.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Int64 = Annotated[int, Field(ge=-INT64, le=INT64 - 1)]
 Wallet = Annotated[
@@ -147,48 +147,48 @@ Coin = Annotated[
     Field(
         pattern=r"^[^\x00-\x20\x7f]{1,64}$",
         examples=["SOL"],
-        description="A coin, case matters: `SOL`, spot `PURR/USDC` or `@107`, HIP-3 `xyz:TSLA`, outcome `#1890`.",
+        description="A coin, case-sensitive: `SOL`, spot `PURR/USDC` or `@107`, HIP-3 `xyz:TSLA`, outcome `#1890`.",
     ),
 ]
 Start = Annotated[
     datetime,
     BeforeValidator(_first_instant),
     WithJsonSchema(_INSTANT_SCHEMA),
-    Field(description=f"Its first moment, in it: a day, or an instant (without a zone: UTC), {_SPAN}."),
+    Field(description=f"Start of the range, inclusive: a day or an instant (UTC if it has no zone), {_SPAN}."),
 ]
 End = Annotated[
     datetime,
     BeforeValidator(_last_instant),
     WithJsonSchema(_INSTANT_SCHEMA),
-    Field(description=f"Its last moment, in it: an instant (without a zone: UTC), or a day, all of it, {_SPAN}."),
+    Field(description=f"End of the range, inclusive: an instant (UTC if it has no zone) or a whole day, {_SPAN}."),
     AfterValidator(_not_before_start),
 ]
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date", "examples": ["2025-11-03"]})]
 Limit = Annotated[
     int,
-    Field(ge=1, le=MAX_LIMIT, description=f"At most so many. Without: {DEFAULT_LIMIT}, and a file has the whole range."),
+    Field(ge=1, le=MAX_LIMIT, description=f"Maximum number of rows. Default: {DEFAULT_LIMIT} in JSON, no limit in a file."),
     BeforeValidator(_plain_integer),
 ]
 _Top = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_plain_integer)]
 TwapId = Annotated[
-    int, Path(ge=-INT64, le=INT64 - 1, examples=[1544034], description="Number of a TWAP."), BeforeValidator(_plain_integer)
+    int, Path(ge=-INT64, le=INT64 - 1, examples=[1544034], description="ID of a TWAP."), BeforeValidator(_plain_integer)
 ]
 _Cursor = Annotated[
     str | None,
     _OPTIONAL,
-    Field(description="`next_cursor` of the page before, with the same parameters otherwise. It goes with this path alone."),
+    Field(description="`next_cursor` of the previous page. Only valid for the same path and the same other parameters."),
 ]
 _Format = Annotated[
     Format | None,
     _OPTIONAL,
     Field(
-        description="Goes before the header `Accept`; without either JSON. CSV and Parquet have the whole range unless limited."
+        description="Overrides the header `Accept`. Default: JSON. CSV and Parquet have the whole range unless `limit` is given."
     ),
 ]
 
 
 class Parameters(BaseModel):
-    """None; what is not named is refused."""
+    """No parameters; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -199,7 +199,7 @@ class Paged(Parameters):
 
     @property
     def export_limit(self) -> int | None:
-        """Of a file, which has the whole range unless a limit was asked for."""
+        """The limit of a file, which has the whole range unless `limit` is given."""
         return self.limit if "limit" in self.model_fields_set else None
 
 
@@ -210,7 +210,7 @@ class _Range(Parameters):
 
 class _Days(Parameters):
     start: Annotated[Day, Field(description=f"First day, {_SPAN}.")]
-    end: Annotated[Day, Field(description="Last day, in it."), AfterValidator(_not_before_start)]
+    end: Annotated[Day, Field(description="Last day, inclusive."), AfterValidator(_not_before_start)]
 
 
 class _OfWallet(Parameters):
@@ -222,21 +222,21 @@ class _OfCoin(Parameters):
 
 
 class _PerhapsOfWallet(Parameters):
-    wallet: Annotated[Wallet | None, _OPTIONAL, Field(description="Of this address alone.")] = None
+    wallet: Annotated[Wallet | None, _OPTIONAL, Field(description="Only this address.")] = None
 
 
 class _PerhapsOfCoin(Parameters):
-    coin: Annotated[Coin | None, _OPTIONAL, Field(description="Of this coin alone.", validate_default=True)] = None
+    coin: Annotated[Coin | None, _OPTIONAL, Field(description="Only this coin.", validate_default=True)] = None
 
 
 class TwapsAsked(Paged, _Range, _OfWallet):
-    asset: Annotated[Coin | None, _OPTIONAL, Field(description="TWAPs in this coin alone.")] = None
+    asset: Annotated[Coin | None, _OPTIONAL, Field(description="Only TWAPs in this coin.")] = None
     latest_per_twap: Annotated[
-        bool, BeforeValidator(_plain_boolean), Field(description="False: `raw` has all events of the TWAP in the range.")
+        bool, BeforeValidator(_plain_boolean), Field(description="If false, `raw` has all events of the TWAP in the range.")
     ] = True
     offset: Annotated[
         int,
-        Field(ge=0, le=MAX_OFFSET, description="Leave out so many; `cursor` is faster. Without: 0."),
+        Field(ge=0, le=MAX_OFFSET, description="Number of rows to skip; `cursor` is faster. Default: 0."),
         BeforeValidator(_plain_integer),
     ] = 0
     format: _Format = None
@@ -245,7 +245,7 @@ class TwapsAsked(Paged, _Range, _OfWallet):
     @classmethod
     def _is_not_beside_a_cursor(cls, offset: int, info: ValidationInfo) -> int:
         if offset and info.data.get("cursor") is not None:
-            raise PydanticCustomError("offset", "cannot go with cursor: choose one of them")
+            raise PydanticCustomError("offset", "cannot be combined with cursor: use one of them")
         return offset
 
 
@@ -256,7 +256,7 @@ class FillsAsked(Paged, _Range, _PerhapsOfCoin, _PerhapsOfWallet):
     @classmethod
     def _has_a_wallet_or_a_coin(cls, coin: str | None, info: ValidationInfo) -> str | None:
         if coin is None and info.data.get("wallet", "wrong") is None:
-            raise PydanticCustomError("missing", "at least one of wallet and coin is needed")
+            raise PydanticCustomError("missing", "give a wallet, a coin, or both")
         return coin
 
 
@@ -264,10 +264,12 @@ class _StatsAsked(Paged, _Days):
     period: Annotated[
         Period | None,
         _OPTIONAL,
-        Field(description="Add up the days of each; weeks begin on Monday. Without: `day`, and `all` beside `sort` or `top`."),
+        Field(
+            description="Aggregate the days of each period; weeks begin on Monday. Default: `day`, or `all` with `sort` or `top`."
+        ),
     ] = None
-    order: Annotated[Order | None, _OPTIONAL, Field(description="desc, as without it: the largest first.")] = None
-    top: Annotated[_Top | None, _OPTIONAL, Field(description="Of each period only so many, the first by `sort`.")] = None
+    order: Annotated[Order | None, _OPTIONAL, Field(description="Sort order. Default: `desc`, the largest first.")] = None
+    top: Annotated[_Top | None, _OPTIONAL, Field(description="Maximum number of rows per period, the first by `sort`.")] = None
     format: _Format = None
 
 
@@ -275,7 +277,7 @@ class DailyStatsAsked(_StatsAsked, _PerhapsOfCoin):
     sort: Annotated[
         CoinSort | None,
         _OPTIONAL,
-        Field(description="In each period the coins with the most of it first. Without: by name; beside `top` by notional."),
+        Field(description="Column that sorts the coins of a period, largest first. Default: the name; with `top`, notional."),
     ] = None
 
 
@@ -283,30 +285,32 @@ class UserStatsAsked(_StatsAsked, _PerhapsOfWallet):
     sort: Annotated[
         WalletSort | None,
         _OPTIONAL,
-        Field(description="In each period the wallets with the most of it first. Without: by address; beside `top` by notional."),
+        Field(
+            description="Column that sorts the wallets of a period, largest first. Default: the address; with `top`, notional."
+        ),
     ] = None
 
 
 class CandlesAsked(Paged, _Range, _OfCoin):
     interval: Annotated[
-        Interval, Field(description="How long each is; all begin at midnight (UTC) or a whole number of it on.")
+        Interval, Field(description="Length of a candle. Candles start at multiples of it from midnight (UTC).")
     ] = "1m"
     format: _Format = None
 
 
 class CoverageAsked(Paged, _Days):
-    dataset: Annotated[Dataset | None, _OPTIONAL, Field(description="Of this dataset of the bucket alone.")] = None
-    state: Annotated[HourState | None, _OPTIONAL, Field(description="Hours in this state alone.")] = None
+    dataset: Annotated[Dataset | None, _OPTIONAL, Field(description="Only this dataset of the bucket.")] = None
+    state: Annotated[HourState | None, _OPTIONAL, Field(description="Only hours in this state.")] = None
     is_hole: Annotated[
         bool | None,
         BeforeValidator(_plain_boolean),
         _OPTIONAL,
-        Field(description="True: holes alone, acknowledged or not; false: all others."),
+        Field(description="True: only holes, acknowledged or not. False: only hours without a hole."),
     ] = None
     format: _Format = None
 
 
 class CoverageDaysAsked(Paged, _Days):
-    what: Annotated[Judged | None, _OPTIONAL, Field(description="Days of this table alone.")] = None
-    state: Annotated[DayState | None, _OPTIONAL, Field(description="Days in this state alone.")] = None
+    what: Annotated[Judged | None, _OPTIONAL, Field(description="Only days of this table.")] = None
+    state: Annotated[DayState | None, _OPTIONAL, Field(description="Only days in this state.")] = None
     format: _Format = None

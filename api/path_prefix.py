@@ -1,4 +1,4 @@
-"""The API behind a path prefix, whether the proxy before it takes the prefix away or leaves it."""
+"""Serves the API behind a path prefix, whether or not the proxy strips it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def serve_below(app: ASGIApp, prefix: str) -> ASGIApp:
-    """Middleware: `prefix` (`/hl`, or nothing) stands before every path, as ASGI has it: links and redirects then have it too."""
+    """Middleware that sets `prefix` (`/hl`, or empty) as ASGI root path, so that links and redirects include it."""
 
     async def served(scope: Scope, receive: Receive, send: Send) -> None:
         if prefix and scope["type"] == "http":

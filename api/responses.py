@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.coins import UnknownCoinError
 
 _log = logging.getLogger(__name__)
+JSON = "application/json"
 _RETRY = {"Retry-After": "2"}
 # Pydantic's own messages speak of input, strings and patterns.
 _FIELD_REQUIRED = "Field required"
@@ -28,7 +29,7 @@ _FORMS = {"wallet": "0x and 40 hexadecimal digits", "coin": _COIN_FORM, "asset":
 
 def respond(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """`content` as JSON. Stored JSON within it stays as it is, to the last digit."""
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+    return Response(orjson.dumps(content), status, headers, media_type=JSON)
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""The API's settings: HL_* variables, from the environment and `.env`. Nothing here connects to what a setting names."""
+"""The API's settings: HL_* variables from the environment and `.env`. Nothing here opens a connection."""
 
 from __future__ import annotations
 
@@ -10,41 +10,47 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _PREFIX = "HL_"
 _PATH_PREFIX = re.compile(r"(/[0-9A-Za-z._~-]+)*")
-# `hl` hands its children every setting, and has them read no file again.
+# `hl` passes every setting to its children; they read no file again.
 _RESOLVED = "HL_SETTINGS_RESOLVED"
 
 
 def check_path_prefix(value: str) -> str:
-    """A prefix as it is meant to be: `/hl`, `/a/b`, or nothing. Raises ValueError."""
+    """Normalize a path prefix: `/hl`, `/a/b` or empty. Raises ValueError."""
     value = value.rstrip("/")
     if not _PATH_PREFIX.fullmatch(value):
-        raise ValueError("must begin with a slash and have letters, digits, . _ ~ - alone: /hl")
+        raise ValueError("must begin with a slash and contain only letters, digits, . _ ~ -, like /hl")
     return value
 
 
 class ApiOptions(BaseModel):
-    """What is the API's alone; `hl` has these among its own settings, and hands them to the API that it starts."""
+    """Settings that only the API uses. `hl` has them among its settings and passes them to the API that it starts."""
 
     api_database_url: SecretStr | None = Field(
         default=None,
-        description="PostgreSQL that the API reads, perhaps a replica: postgresql://user:password@host:5432/hl. "
+        description="PostgreSQL that the API reads; it can be a replica: postgresql://user:password@host:5432/hl. "
         "Unset: HL_DATABASE_URL.",
     )
-    api_pool_size: int = Field(default=4, ge=1, le=100, description="Connections to PostgreSQL that an API worker holds.")
+    api_pool_size: int = Field(default=4, ge=1, le=100, description="Connections to PostgreSQL per API worker.")
     api_pool_timeout_seconds: float = Field(
-        default=2.0, gt=0, le=60, description="How long a request waits for a free connection before it is answered with 503."
+        default=2.0, gt=0, le=60, description="Seconds that a request waits for a free connection before it gets 503."
     )
     api_statement_timeout_seconds: float = Field(
-        default=10.0, ge=0.001, le=3600, description="How long a query of a request may take before it is answered with 504."
+        default=10.0, ge=0.001, le=3600, description="Seconds that a query of a request may take before it gets 504."
     )
     api_exports: int = Field(
-        default=2, ge=1, le=100, description="CSV and Parquet exports at a time; each has a connection of its own."
+        default=2, ge=1, le=100, description="Maximum number of concurrent CSV and Parquet exports. Each uses its own connection."
     )
     api_export_timeout_seconds: float = Field(
-        default=600.0, ge=0.001, le=86_400, description="How long an export may take, its download included."
+        default=600.0, ge=0.001, le=86_400, description="Seconds that an export may take, including its download."
+    )
+    api_cache_mb: float = Field(
+        default=32.0,
+        ge=0,
+        le=10_000,
+        description="Megabytes of answers that an API worker keeps and repeats while the database is unchanged. 0 disables it.",
     )
     api_path_prefix: str = Field(
-        default="", description="Path before all paths of the REST API, behind a proxy that takes it away or leaves it: /hl."
+        default="", description="Path prefix of the REST API behind a proxy, whether or not the proxy strips it: /hl."
     )
 
     @field_validator("api_path_prefix")
@@ -54,7 +60,7 @@ class ApiOptions(BaseModel):
 
 
 class ApiSettings(ApiOptions, BaseSettings):
-    """All settings of the API's process, checked."""
+    """All settings of an API process, validated."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", env_ignore_empty=True, frozen=True)
 
@@ -67,7 +73,7 @@ class ApiSettings(ApiOptions, BaseSettings):
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        # Whoever starts without such a URL does without the driver.
+        # Imported here: without a URL, the driver is not needed.
         from psycopg import ProgrammingError
         from psycopg.conninfo import conninfo_to_dict
 
@@ -76,8 +82,8 @@ class ApiSettings(ApiOptions, BaseSettings):
         try:
             conninfo_to_dict(value.get_secret_value())
         except ProgrammingError:
-            # Its text may have the password in it.
-            raise ValueError("is no URL of a PostgreSQL; signs like @ / % in a password are written %40 %2F %25") from None
+            # The driver's text may contain the password.
+            raise ValueError("is not a PostgreSQL URL; write @ / % in a password as %40 %2F %25") from None
         return value
 
     @model_validator(mode="after")
@@ -88,14 +94,14 @@ class ApiSettings(ApiOptions, BaseSettings):
 
     @property
     def url(self) -> str:
-        """The database's URL, password included."""
+        """The database's URL, with the password."""
         url = self.api_database_url or self.database_url
         assert url is not None
         return url.get_secret_value()
 
 
 def read_settings() -> ApiSettings:
-    """The settings of this process. Ends it with what is wrong of them."""
+    """Return the settings of this process. Ends it with a message if a setting is invalid."""
     try:
         return ApiSettings(_env_file=None if _RESOLVED in os.environ else ".env")  # pyright: ignore[reportCallIssue]
     except ValidationError as error:

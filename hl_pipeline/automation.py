@@ -1,4 +1,4 @@
-"""What runs by itself: two sensors that look for new objects, a nightly look at everything, and whether the fills are fresh."""
+"""Automation: two sensors for new objects, the nightly schedule `reconcile`, and the check `fresh`."""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -54,31 +54,31 @@ _OF_STATUSES = [asset.key for asset in (raw_twap_statuses, twap_statuses, twaps,
 _OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twap_statuses, twaps, whole_days)]
 
 
-@asset_check(asset=fills, name=_FRESH, description="The newest hour in hl.fills ended no more than HL_MAX_LAG_HOURS ago.")
+@asset_check(asset=fills, name=_FRESH, description="The newest hour in hl.fills ended at most HL_MAX_LAG_HOURS ago.")
 def fresh(warehouse: WarehouseParam, settings: SettingsParam) -> AssetCheckResult:
-    """Whether fills keep up with the clock."""
+    """Check that the newest fills are recent."""
     with warehouse.connect("hl fresh") as connection:
         return look_at_lag(connection, settings)
 
 
 def look_at_lag(connection: "psycopg.Connection", settings: Settings) -> AssetCheckResult:
-    """The result of the check `fresh`, which is not judged where nothing could have become late."""
+    """Return the result of the check `fresh`. It passes without a verdict if no fills can be late."""
     from hl_pipeline.stages.look_for_days import expects_objects
     from hl_pipeline.warehouse.ledger import read_newest_hour
 
     newest = read_newest_hour(connection)
     if newest is not None and not expects_objects(connection, settings, newest.date()):
         message = (
-            f"Not judged: nothing was added to HL_NODE_DATA_URL, a directory, since it was first read ({settings.node_data_url})."
+            f"Not judged: HL_NODE_DATA_URL is a directory without new objects since it was first read ({settings.node_data_url})."
         )
         return AssetCheckResult(check_name=_FRESH, passed=True, description=message)
     return judge_lag(newest, datetime.now(UTC), settings.max_lag_hours)
 
 
 def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> AssetCheckResult:
-    """The result of the check `fresh`; `newest`: the end of the newest hour in hl.fills."""
+    """Return the result of the check `fresh`. `newest`: the end of the newest hour in hl.fills."""
     if newest is None:
-        return AssetCheckResult(check_name=_FRESH, passed=False, description="No hour of node_fills_by_block is in hl.fills.")
+        return AssetCheckResult(check_name=_FRESH, passed=False, description="hl.fills has no hour of node_fills_by_block.")
     lag = (now - newest).total_seconds() / 3600
     message = f"The newest hour ended {newest:%Y-%m-%d %H:%M} UTC, {lag:.1f} hours ago; HL_MAX_LAG_HOURS is {max_lag_hours:g}."
     return AssetCheckResult(
@@ -87,14 +87,14 @@ def judge_lag(newest: datetime | None, now: datetime, max_lag_hours: float) -> A
 
 
 def build_sensors(settings: Settings, job: "UnresolvedAssetJobDefinition") -> list[SensorDefinition]:
-    """The sensors of both buckets; that of the statuses only where there is a bucket."""
+    """Return the sensors of both buckets. The one for statuses exists only if its bucket is configured."""
 
     @sensor(
         name="node_data_objects",
         job=job,
         minimum_interval_seconds=settings.sensor_seconds,
         default_status=_running(BY_BLOCK.bucket, settings, DefaultSensorStatus),
-        description="A run for each of the last days that has new or changed objects of fills.",
+        description="Launches a run for each recent day with new or changed objects of fills.",
     )
     def node_data_objects(context: SensorEvaluationContext, warehouse: WarehouseParam) -> SensorResult | SkipReason:
         from hl_pipeline.stages.look_for_days import look_for_fills
@@ -107,7 +107,7 @@ def build_sensors(settings: Settings, job: "UnresolvedAssetJobDefinition") -> li
                 return SkipReason(str(error))
             lag = look_at_lag(connection, settings)
         requests = _requests(due, context.instance, "sensor node_data_objects")
-        # Each look would be an event; only a change is one.
+        # Every tick would be logged as an event; log only changes.
         changed = str(lag.passed) != context.cursor
         events = [_evaluation(lag)] if changed else []
         return SensorResult(requests, skip_reason=_nothing(due, requests), cursor=str(lag.passed), asset_events=events)
@@ -117,7 +117,7 @@ def build_sensors(settings: Settings, job: "UnresolvedAssetJobDefinition") -> li
         job=job,
         minimum_interval_seconds=settings.sensor_seconds,
         default_status=_running(TWAP_STATUSES.bucket, settings, DefaultSensorStatus),
-        description="A run of the TWAPs for each of the last days that has new or changed objects of statuses.",
+        description="Launches a run of the TWAP assets for each recent day with new or changed objects of statuses.",
     )
     def twap_data_objects(context: SensorEvaluationContext, warehouse: WarehouseParam) -> SensorResult | SkipReason:
         from hl_pipeline.stages.look_for_days import look_for_statuses
@@ -135,16 +135,16 @@ def build_sensors(settings: Settings, job: "UnresolvedAssetJobDefinition") -> li
 
 
 def build_schedule(settings: Settings, job: "UnresolvedAssetJobDefinition") -> ScheduleDefinition:
-    """The nightly look at everything."""
+    """Return the nightly schedule `reconcile`."""
 
     @schedule(
         name="reconcile",
         job=job,
-        # By default after hour 0 of the next day has come, about 02:02, which has the last fills of the day.
+        # By default after about 02:02, when hour 0 of the next day arrives, which has the last fills of the day.
         cron_schedule=settings.reconcile_cron,
         execution_timezone="UTC",
         default_status=_running(BY_BLOCK.bucket, settings, DefaultScheduleStatus),
-        description="Lists all of both buckets; a run for each known day with new or changed objects, one that failed, or lags.",
+        description="Lists both buckets. Launches a run for each requested day with changed objects, a failed run or old data.",
     )
     def reconcile(context: ScheduleEvaluationContext, warehouse: WarehouseParam) -> list[RunRequest] | SkipReason:
         from hl_pipeline.stages.look_for_days import look_at_everything
@@ -155,19 +155,21 @@ def build_schedule(settings: Settings, job: "UnresolvedAssetJobDefinition") -> S
                 days, of_statuses, of_lake = look_at_everything(connection, settings, failed)
             except BudgetError as error:
                 return SkipReason(str(error))
-        # Asked anew each night: what failed for good yesterday may work today.
+        # A new run key each night: what failed yesterday may succeed today.
         tonight = f"{context.scheduled_execution_time:%Y-%m-%d %H:%M}"
         requests = _requests(days, context.instance, "schedule reconcile", tonight)
         requests += _requests(of_statuses, context.instance, "schedule reconcile", tonight, asset_selection=_OF_STATUSES)
         requests += _requests(of_lake, context.instance, "schedule reconcile", tonight, asset_selection=_OF_LAKE)
-        return requests or SkipReason("every known day is as the buckets are")
+        return requests or SkipReason("every requested day is up to date with the buckets")
 
     return reconcile
 
 
 def find_failed_days(instance: DagsterInstance) -> set[date]:
-    """The days whose last run failed, within a month. One that somebody stopped is not among them, nor one of the lake alone:
-    its day is still noted, or lags. Nor one that did its work and found that something is missing: what comes is seen.
+    """Return the days whose last run within a month failed.
+
+    Not included: runs that a user canceled; runs that read only the lake, because their days are still listed as dirty or
+    outdated; and runs that succeeded but found missing data, because new objects launch a run anyway.
     """
     since = datetime.now(UTC) - _FAILURES_KEPT
     failures = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE], created_after=since))
@@ -186,7 +188,9 @@ def _reads_no_bucket(run: DagsterRun) -> bool:
 
 
 def _requests(due: Iterable[Due], instance: DagsterInstance, started_by: str, suffix: str = "", **given: Any) -> list[RunRequest]:
-    """A run a day, but for days that wait for one already: it will see what is there. Dagster starts none twice with a key."""
+    """Return a run request per day, except for days with a queued run, which will see the new data. Dagster launches a run key
+    only once.
+    """
     return [
         RunRequest(
             run_key=f"{day.day} {day.mark} {suffix}".rstrip(),
@@ -207,7 +211,7 @@ def _waits(instance: DagsterInstance, day: date, started_by: str) -> bool:
 def _nothing(due: list[Due], requests: list[RunRequest]) -> SkipReason | None:
     if requests:
         return None
-    return SkipReason(f"{len(due)} days wait for their run" if due else "nothing has come since the last look")
+    return SkipReason(f"{len(due)} days have a queued run" if due else "no new objects since the last check")
 
 
 def _evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
@@ -230,6 +234,6 @@ def _is_day(partition: str) -> bool:
 
 
 def _running(bucket: BucketName, settings: Settings, status: Any) -> Any:
-    """On from the start, unless HL_SENSORS says no or that would spend money that nobody has set apart."""
+    """Return the default status: running, unless HL_SENSORS is false or the bucket costs money and there is no budget."""
     would_spend = settings_of(bucket, settings).url.startswith("s3://") and settings.s3_budget_usd is None
     return status.RUNNING if settings.sensors and not would_spend else status.STOPPED

@@ -1,4 +1,4 @@
-"""Everything Dagster knows of this project, assembled in one place. Wiring only."""
+"""Assembles all Dagster definitions of this project. Wiring only."""
 
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
@@ -17,17 +17,17 @@ from hl_pipeline.resources import StageResults, Warehouse
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
-"""What is made from the lake's objects, without a bucket."""
+"""The assets derived from the lake's objects, without a bucket."""
 ASSETS = [raw_fills, raw_twap_statuses, *DERIVED]
-"""Those of days."""
+"""All assets partitioned by day."""
 BACKFILL = [raw_api_fills, raw_api_twap_history]
-"""Those of shards of wallets."""
+"""All assets partitioned by shard of wallets."""
 VERDICTS = [whole_days, whole_shards]
-"""The leaves that say whether a day, or a shard, lacks anything."""
+"""The assets that show whether a day or a shard is complete."""
 
 
 def build_resources(settings: Settings, results: StageResults | None = None) -> dict[str, object]:
-    """What the assets work with, as the settings say; `results` is for a caller that reads what the stages return."""
+    """Return the resources of the assets for the settings. `results` is for callers that read the results of the stages."""
     return {
         "warehouse": Warehouse(settings),
         "settings": settings,
@@ -35,31 +35,31 @@ def build_resources(settings: Settings, results: StageResults | None = None) -> 
     }
 
 
-# Whether fills keep up with the clock is no matter of a day.
+# The check `fresh` is not about a single day.
 _OF_DAYS = AssetSelection.assets(*ASSETS, whole_days) - AssetSelection.checks(fresh)
 INGEST_DAYS = define_asset_job(
     "ingest_days",
     _OF_DAYS,
-    description="A day from the buckets: its objects into the lake, its fills and TWAP statuses into lake and PostgreSQL, "
-    "statistics, TWAPs, and whether the day is whole. An object that the lake has is not downloaded again.",
+    description="Ingests a day from the buckets: objects into the lake, fills and TWAP statuses into the lake and PostgreSQL, "
+    "then statistics, TWAPs and the verdict. Objects already in the lake are not downloaded again.",
 )
 REBUILD_DAYS = define_asset_job(
     "rebuild_days",
     AssetSelection.assets(*DERIVED, whole_days) - AssetSelection.checks(fresh),
-    description="A day made again from the lake, as `hl rebuild` does: fills, candles, statistics, TWAPs. Reads no bucket.",
+    description="Rebuilds a day from the lake, like `hl rebuild`: fills, candles, statistics, TWAPs. Reads no bucket.",
 )
 BACKFILL_SHARDS = define_asset_job(
     "backfill_shards",
     AssetSelection.assets(*BACKFILL, whole_shards),
-    description="A shard of wallets from the info API: fills from before the buckets and statuses of TWAPs, into the lake. "
-    "A wallet that was asked to its end is not asked again.",
-    # It takes hours: days go first.
+    description="Backfills a shard of wallets from the info API into the lake: fills from before the buckets and TWAP statuses. "
+    "Finished wallets are not fetched again.",
+    # Low priority: it takes hours, and days should run first.
     tags={"dagster/priority": "-1"},
 )
 
 
 def build_defs(settings: Settings | None = None, results: StageResults | None = None) -> Definitions:
-    """The code location; `hl` gives its settings, and a place for what the stages return."""
+    """Build the code location. `hl` passes its settings, and a place for the results of the stages."""
     settings = settings or Settings()
     return Definitions(
         assets=[*ASSETS, *BACKFILL, *VERDICTS],
@@ -68,7 +68,7 @@ def build_defs(settings: Settings | None = None, results: StageResults | None = 
         sensors=build_sensors(settings, INGEST_DAYS),
         schedules=[build_schedule(settings, INGEST_DAYS), retention_schedule(settings)],
         resources=build_resources(settings, results),
-        # A run is a process already: work in parallel is across runs, and in threads within one.
+        # A run is already a process. Parallel work is across runs, and in threads within a run.
         executor=in_process_executor,
     )
 

@@ -1,4 +1,4 @@
-"""Log events: a name and fields, readable as text in Dagster's run log and as values for a handler (the progress bar)."""
+"""Log events with a name and fields: text in Dagster's run log, and values for handlers such as the progress bar."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class EventRecord(logging.LogRecord):
 
 
 def emit(logger: logging.Logger, event: str, *, level: int = logging.INFO, **fields: object) -> None:
-    """Log `event`, named in the past tense or as what begins, with its fields."""
+    """Log an event with its fields. Its name is in the past tense, or names what begins."""
     text = " ".join(f"{name}={value}" for name, value in fields.items())
     logger.log(level, f"{event} {text}", extra={"event": event, "fields": fields})
 
 
 def is_event(record: logging.LogRecord) -> TypeGuard[EventRecord]:
-    """Whether `emit` made the record."""
+    """Return whether `emit` made the record."""
     return hasattr(record, "event")

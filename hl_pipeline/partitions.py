@@ -1,4 +1,4 @@
-"""The partitions of the assets: one definition of days for all that are of days, since a job or a run cannot mix two; and shards
+"""The partitions of the assets: one daily definition for all daily assets, because a job or a run cannot mix two, and the shards
 of wallets.
 """
 
@@ -8,11 +8,11 @@ from dagster import DailyPartitionsDefinition, StaticPartitionsDefinition
 
 from hl_pipeline.domain.shards import SHARDS as _SHARDS
 
-# With end_offset the current day is there: its objects land while it goes on.
+# end_offset adds the current day, whose objects arrive during the day.
 DAYS = DailyPartitionsDefinition("2023-02-26", end_offset=1)
 SHARDS = StaticPartitionsDefinition(list(_SHARDS))
 
 
 def days_between(first: date, last: date) -> list[date]:
-    """Every day from `first` to `last`, both included."""
+    """Return every day from `first` to `last`, both inclusive."""
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]

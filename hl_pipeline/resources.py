@@ -1,4 +1,4 @@
-"""What the assets work with, as Dagster resources: the settings, the database, and a place for what the stages return."""
+"""The Dagster resources of the assets: the settings, the database, and a place for the results of the stages."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Warehouse:
 
     @contextmanager
     def connect(self, application: str) -> Generator[psycopg.Connection]:
-        """A connection to the migrated database. Raises NoDatabaseError or SchemaError."""
+        """Open a connection to the migrated database. Raises NoDatabaseError or SchemaError."""
         from hl_pipeline.warehouse.connect import NoDatabaseError, connect, find_database_url
 
         try:
-            # Frozen, so it has a hash.
+            # Settings are frozen and therefore hashable.
             connection = connect(_find_migrated(self.settings), application)  # pyright: ignore[reportArgumentType]
         except NoDatabaseError:
-            # Where the embedded server has ended meanwhile, this says what to do.
+            # If the embedded server has stopped meanwhile, this error says what to do.
             find_database_url(self.settings)
             raise
         with connection:
@@ -43,12 +43,12 @@ class Warehouse:
 
 @dataclass(frozen=True, slots=True)
 class StageResults:
-    """What the stages returned in the runs of this process, by asset. `hl ingest` reads it; a launched run leaves it unread."""
+    """The results of the stages that ran in this process, by asset. `hl ingest` reads them; launched runs do not."""
 
     by_asset: dict[str, StageResult] = field(default_factory=dict[str, StageResult])
 
     def of(self, asset: str, kind: type[_Result]) -> _Result:
-        """What the stage of an asset returned. Raises KeyError when it has not run."""
+        """Return the result of an asset's stage. Raises KeyError if it has not run."""
         result = self.by_asset[asset]
         assert isinstance(result, kind)
         return result
@@ -61,7 +61,7 @@ ResultsParam = ResourceParam[StageResults]
 
 @cache
 def _find_migrated(settings: Settings) -> str:
-    """The URL of the database, whose schema is as this version has it. Once: each asset of a run asks for a connection."""
+    """Return the URL of the database after checking its schema. Cached, because each asset of a run connects."""
     from hl_pipeline.warehouse.connect import find_database_url
     from hl_pipeline.warehouse.migrate import ensure_schema
 

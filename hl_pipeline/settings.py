@@ -1,5 +1,7 @@
-"""Every setting: its HL_* variable, type, default, unit and meaning. From, in this order: the command line, the environment,
-`.env`, `hl.toml` (both in the working directory). Nothing here opens or checks what a setting names.
+"""All settings with their HL_* variable, type, default, unit and meaning.
+
+Sources, in order of precedence: the command line, the environment, `.env`, `hl.toml` (both in the working directory). Nothing
+here opens the files or servers that a setting names.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from api.settings import ApiOptions, check_path_prefix
 
 PREFIX = "HL_"
-# Set for the children of `hl`, which hands them every setting: no file is read again, so a demo's never meet a real one's.
+# Set for the children of `hl`, which receive every setting. They read no file, so a demo never picks up real settings.
 RESOLVED = "HL_SETTINGS_RESOLVED"
 NONE = "none"
-"""The value of HL_TWAP_DATA_URL with which no statuses are looked for."""
+"""The value of HL_TWAP_DATA_URL or HL_INFO_URL that disables this source."""
 
 
 class Settings(ApiOptions, BaseSettings):
-    """All settings of one process, checked."""
+    """All settings of one process, validated."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -30,188 +32,194 @@ class Settings(ApiOptions, BaseSettings):
         extra="ignore",
         env_ignore_empty=True,
         frozen=True,
-        # A traceback would show a password.
+        # Otherwise a traceback could show a password.
         hide_input_in_errors=True,
     )
 
     home: Path = Field(
         default=Path(".hl"),
-        description="Directory of this installation: the embedded PostgreSQL, Dagster's files, the log, by default the lake.",
+        description="Directory of this installation: embedded PostgreSQL, Dagster's files, logs and, by default, the lake.",
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="PostgreSQL (16 or newer) for the data: postgresql://user:password@host:5432/hl. Unset: the embedded one.",
+        description="PostgreSQL 16 or newer for the data: postgresql://user:password@host:5432/hl. Unset: embedded PostgreSQL.",
     )
     dagster_database_url: SecretStr | None = Field(
         default=None,
-        description="PostgreSQL for Dagster's runs and events. Unset: database NAME_dagster on the same server as the data.",
+        description="PostgreSQL for Dagster's runs and events. Unset: the database NAME_dagster on the server of the data.",
     )
     lake_url: str | None = Field(
-        default=None, description="The Parquet lake: a directory, or s3://bucket/prefix. Unset: HL_HOME/lake."
+        default=None, description="The Parquet lake: a directory or s3://bucket/prefix. Unset: HL_HOME/lake."
     )
     node_data_url: str = Field(
         default="s3://hl-mainnet-node-data",
-        description="Where fills come from: s3://bucket/prefix (the requester pays) or a directory of the same layout.",
+        description="Source of fills: s3://bucket/prefix (requester pays) or a directory with the same layout.",
     )
     node_data_region: str = Field(default="ap-northeast-1", description="AWS region of HL_NODE_DATA_URL.")
     node_data_requester_pays: bool = Field(
         default=True,
-        description="Whether each request to HL_NODE_DATA_URL says that we pay; false for stores without that.",
+        description="Send the requester-pays header to HL_NODE_DATA_URL. false: for stores without requester pays.",
     )
     twap_data_url: str = Field(
         default="s3://artemis-hyperliquid-data/raw/twap_statuses",
-        description="Where TWAP statuses come from: s3://bucket/prefix (the requester pays), a directory, or none: do without.",
+        description="Source of TWAP statuses: s3://bucket/prefix (requester pays), a directory, or none to disable it.",
     )
     twap_data_region: str = Field(default="us-east-1", description="AWS region of HL_TWAP_DATA_URL.")
     twap_data_requester_pays: bool = Field(
         default=True,
-        description="Whether each request to HL_TWAP_DATA_URL says that we pay; false for stores without that.",
+        description="Send the requester-pays header to HL_TWAP_DATA_URL. false: for stores without requester pays.",
     )
     twap_publish_lag_hours: float = Field(
         default=48.0,
         ge=0,
         le=1_000_000,
-        description="Hours after the end of a day at which its missing TWAP statuses count as a hole, not as yet to come.",
+        description="Grace period in hours after the end of a day. Only afterwards do missing TWAP statuses count as a hole.",
     )
     node_data_price_per_gb: Decimal = Field(
         default=Decimal("0.114"),
         ge=0,
-        description="USD for a GB (10^9 bytes) out of HL_NODE_DATA_URL; 0 within its region.",
+        description="USD per GB (10^9 bytes) downloaded from HL_NODE_DATA_URL; 0 within its region.",
     )
     twap_data_price_per_gb: Decimal = Field(
         default=Decimal("0.09"),
         ge=0,
-        description="USD for a GB (10^9 bytes) out of HL_TWAP_DATA_URL; 0 within its region.",
+        description="USD per GB (10^9 bytes) downloaded from HL_TWAP_DATA_URL; 0 within its region.",
     )
     s3_price_per_1000_lists: Decimal = Field(
-        default=Decimal("0.0047"), ge=0, description="USD for 1,000 LIST requests, each a page of up to 1,000 objects."
+        default=Decimal("0.0047"), ge=0, description="USD per 1,000 LIST requests; each returns up to 1,000 objects."
     )
-    s3_price_per_1000_gets: Decimal = Field(default=Decimal("0.00037"), ge=0, description="USD for 1,000 GET requests.")
+    s3_price_per_1000_gets: Decimal = Field(default=Decimal("0.00037"), ge=0, description="USD per 1,000 GET requests.")
     s3_budget_usd: Decimal | None = Field(
         default=None,
         ge=0,
-        description="USD that all runs may spend on S3 a UTC month: a request that would go over is not made. Unset: none.",
+        description="Maximum USD that all runs spend on S3 per UTC month; requests above it are not sent. Unset: no limit.",
     )
     s3_attempts: int = Field(
-        default=6, ge=1, le=100, description="How often a request to S3 is tried that fails in passing, the first time included."
+        default=6, ge=1, le=100, description="Maximum attempts per S3 request on transient failures, including the first."
     )
     s3_backoff_seconds: float = Field(
         default=1.0,
         ge=0,
         le=60,
-        description="Longest wait before the second attempt, in seconds; doubles with each to 30. A random part of it is waited.",
+        description="Maximum seconds before the second attempt; doubles with each attempt up to 30. The actual wait is random.",
     )
     s3_timeout_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="Seconds without a byte from S3 after which an attempt is given up."
+        default=30.0, gt=0, le=3600, description="Seconds without a byte from S3 after which an attempt fails."
     )
     info_url: str = Field(
         default="https://api.hyperliquid.xyz/info",
-        description="Hyperliquid's info API: fills and TWAPs from before the buckets; none: it is never asked.",
+        description="Hyperliquid's info API, for fills and TWAPs from before the buckets. none: it is never called.",
     )
     info_weight_per_minute: int = Field(
         default=1200,
         ge=120,
         le=1_000_000,
-        description="Weight that all calls to the info API from one address may have in a minute: a full page has 120.",
+        description="Maximum weight of all info API calls from one address per minute; a full page weighs 120.",
     )
     egress: str = Field(
         default="default",
         min_length=1,
         max_length=100,
-        description="Name of the IP address from which this machine calls the info API: those of one name share its weight.",
+        description="Name of this machine's IP address for the info API. Machines with the same name share its weight.",
     )
     info_attempts: int = Field(
         default=10,
         ge=1,
         le=100,
-        description="How often a call to the info API is tried that fails in passing, the first included.",
+        description="Maximum attempts per info API call on transient failures, including the first.",
     )
     info_backoff_seconds: float = Field(
         default=1.0,
         ge=0,
         le=60,
-        description="Longest wait before the second attempt, in seconds; doubles with each to 60. A random part of it is waited.",
+        description="Maximum seconds before the second attempt; doubles with each attempt up to 60. The actual wait is random.",
     )
     info_timeout_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="Seconds in which an answer of the info API must have come as a whole."
+        default=30.0, gt=0, le=3600, description="Seconds within which an info API response must be complete."
     )
     backfill_from: datetime = Field(
         default=datetime(2023, 2, 26, tzinfo=UTC),
-        description="From when on the info API is asked for fills, in UTC: 2023-02-26T00:00:00Z.",
+        description="Start of the backfill from the info API, in UTC: 2023-02-26T00:00:00Z.",
     )
     backfill_to: datetime = Field(
         default=datetime(2025, 5, 26, tzinfo=UTC),
-        description="Up to when, itself not included. The buckets have every fill from 2025-05-25T14:00:00Z on.",
+        description="End of the backfill, exclusive. The buckets have every fill from 2025-05-25T14:00:00Z on.",
     )
     s3_objects_at_once: int = Field(
-        default=4, ge=1, le=64, description="Objects downloaded side by side; those that came are decoded meanwhile, two at once."
+        default=4,
+        ge=1,
+        le=64,
+        description="Objects downloaded in parallel; meanwhile two downloaded objects at a time are decoded.",
     )
     s3_megabytes_per_second: float | None = Field(
         default=None,
         ge=0.1,
-        description="MB (10^6 bytes) a second of the link that the downloads of one asset may take together. Unset: no bound.",
+        description="Maximum MB (10^6 bytes) per second for all downloads of one asset. Unset: no limit.",
     )
     publish_lag_hours: float = Field(
         default=3.0,
         ge=0,
         le=1_000_000,
-        description="Hours after the end of an hour at which its missing object counts as a hole, not as yet to come.",
+        description="Grace period in hours after the end of an hour. Only afterwards does its missing object count as a hole.",
     )
     max_lag_hours: float = Field(
         default=4.0,
         gt=0,
         le=1_000_000,
-        description="Hours that the newest loaded hour of fills may lie back before the check `fresh` fails.",
+        description="Maximum age in hours of the newest loaded hour of fills; above it, the check `fresh` fails.",
     )
     reconcile_cron: str = Field(
         default="30 2 * * *",
-        description="When (cron, UTC) everything is listed and compared, and failed days are asked for again.",
+        description="Schedule (cron, UTC) of `reconcile`, which compares the buckets with the ledger and retries failed days.",
     )
     sensors: bool = Field(
         default=True,
-        description="Whether sensors and the nightly look are on until they are switched in the UI; on S3 only with a budget.",
+        description="Whether sensors and `reconcile` are on until switched in the UI. With S3 sources, they also need a budget.",
     )
     sensor_seconds: int = Field(
-        default=300, ge=5, le=86_400, description="Seconds between two looks of the sensors for new objects in the buckets."
+        default=300, ge=5, le=86_400, description="Seconds between checks of the sensors for new objects."
     )
     bad_lines_max_share: float = Field(
         default=0.0001,
         ge=0,
         le=1,
-        description="Share of an object's lines that may be quarantined before a check fails as an error.",
+        description="Maximum share of an object's lines in quarantine; above it, a check fails with an error.",
     )
     decode_threads: int = Field(
-        default=2, ge=1, le=64, description="Threads that decode each of the two objects in work; each needs about 150 MB."
+        default=2, ge=1, le=64, description="Decoder threads for each of the two objects in progress; each needs about 150 MB."
     )
     swap_wait_seconds: int = Field(
         default=900,
         ge=1,
-        description="How long a reload of a day waits, in tries of half a second, for queries that are reading hl.fills.",
+        description="Seconds that reloading a day waits for queries on hl.fills, in attempts of half a second.",
     )
     fills_keep_days: int | None = Field(
         default=None,
         ge=1,
         le=10_000,
-        description="How many days back from today hl.fills keeps; older ones stay in the lake, and statistics stay. Unset: all.",
+        description="Number of recent days to keep in hl.fills. Older days stay in the lake, with their statistics. Unset: all.",
     )
     disk_reserve_gb: float = Field(
         default=1.0,
         ge=0,
-        description="GB that stay free on the disks of lake and embedded PostgreSQL: a day that needs them fails.",
+        description="GB to keep free on the disks of the lake and embedded PostgreSQL. A day that would need them fails.",
     )
     runs_at_once: int = Field(
-        default=2, ge=1, le=1000, description="Runs in work side by side, the others wait; each needs 0.5 to 1.4 GB."
+        default=2,
+        ge=1,
+        le=1000,
+        description="Maximum concurrent runs; others wait in the queue. Each needs 0.5 to 1.4 GB of memory.",
     )
     runs_keep_days: int | None = Field(
         default=None,
         ge=1,
         le=10_000,
-        description="Days after which an ended run loses the lines of its log; what it made and checked stays. Unset: never.",
+        description="Days to keep the log of a finished run. Its materializations and checks are kept. Unset: for ever.",
     )
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
     path_prefix: str = Field(
-        default="", description="Path before all paths of the Dagster UI, behind a proxy that leaves it: /dagster."
+        default="", description="Path prefix of the Dagster UI behind a proxy that does not strip it: /dagster."
     )
     api_port: int = Field(
         default=8000, ge=1, le=65535, description="Port of the REST API that `hl up` and `hl api` start, on 127.0.0.1."
@@ -233,13 +241,13 @@ class Settings(ApiOptions, BaseSettings):
     @classmethod
     def _is_cron(cls, value: str) -> str:
         if len(value.split()) != 5:
-            raise ValueError("must be minute, hour, day, month, weekday, like 30 2 * * *")
+            raise ValueError("must be a cron schedule (minute, hour, day, month, weekday), like 30 2 * * *")
         return value
 
     @field_validator("lake_url")
     @classmethod
     def _is_a_known_store(cls, value: str | None) -> str | None:
-        """gs://bucket would become a directory called `gs:`."""
+        """Refuse other stores: gs://bucket would become a directory called `gs:`."""
         if value is not None and "://" in value and not value.startswith("s3://"):
             raise ValueError("must be a directory or s3://bucket/prefix")
         return value
@@ -247,13 +255,13 @@ class Settings(ApiOptions, BaseSettings):
     @field_validator("lake_url", "node_data_url", "twap_data_url")
     @classmethod
     def _is_absolute(cls, value: str | None) -> str | None:
-        """A directory keeps its meaning in a process that works elsewhere."""
+        """Make a directory absolute, so that it stays valid in a process with another working directory."""
         return value if value is None or value == NONE or value.startswith("s3://") else str(Path(value).absolute())
 
     @field_validator("backfill_from", "backfill_to")
     @classmethod
     def _is_in_utc(cls, value: datetime) -> datetime:
-        """A time without a zone is in UTC."""
+        """Treat a time without a zone as UTC."""
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
     @field_validator("backfill_to")
@@ -283,10 +291,10 @@ class Settings(ApiOptions, BaseSettings):
 
 
 class DemoSettings(Settings):
-    """The settings of `hl demo`: a home and data of its own, deaf to every variable and file."""
+    """The settings of `hl demo`: a separate home and data. They ignore all variables and files."""
 
     home: Path = Path(".hl-demo")
-    # Nothing comes after the sample's two days; of the days beside them it has the edges alone, which are no whole days.
+    # The sample has two whole days and only the edges of the adjacent days, so there is nothing to look for.
     sensors: bool = False
 
     @classmethod
@@ -301,18 +309,18 @@ class DemoSettings(Settings):
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"
 
 
 def reveal(value: object) -> str:
-    """A setting's value as its variable would have it."""
+    """Return a setting's value as text for its variable, secrets included."""
     if value is None:
         return ""
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
-    """Every setting as its variable, for a child process that is to have just these."""
+    """Return all settings as variables, for a child process that must use exactly these."""
     resolved = {variable(name): reveal(getattr(settings, name)) for name in Settings.model_fields}
     return {**resolved, variable("home"): str(settings.home.absolute()), RESOLVED: "1"}

@@ -1,1 +1,1 @@
-"""What answers look like, for /docs and /openapi.json: a module per group of paths."""
+"""Response models for /docs and /openapi.json, one module per group of paths."""

@@ -1,6 +1,6 @@
-"""What answers of several paths have in common: types of values, lists, errors, how far the data reaches.
+"""Shared response models: value types, lists, errors, coverage.
 
-Decimals are texts: exact, without exponent or trailing zeros.
+Decimals are strings: exact, without exponent or trailing zeros.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ Day = Annotated[str, Field(json_schema_extra={"format": "date"}, examples=["2025
 Address = Annotated[str, Field(pattern=r"^0x[0-9a-f]+$", examples=["0xb90e02bd0033897061b272186d9f16340f153e87"])]
 Hex = Annotated[str, Field(pattern=r"^0x[0-9a-f]*$")]
 Coin = Annotated[str, Field(examples=["SOL"])]
-Side = Annotated[Literal["A", "B"], Field(description="B: buys, A: sells.")]
+Side = Annotated[Literal["A", "B"], Field(description="`B`: buys. `A`: sells.")]
 TwapId = Annotated[str, Field(pattern=r"^-?\d+$", examples=["1544034"])]
-Fees = Annotated[dict[str, Decimal] | None, Field(description="By token; rebates are negative.", examples=[{"USDC": "12.5"}])]
+Fees = Annotated[
+    dict[str, Decimal] | None, Field(description="Fees by token; rebates are negative.", examples=[{"USDC": "12.5"}])
+]
 
 
 class Answer(BaseModel):
@@ -33,7 +35,7 @@ class Problem(Answer):
 
 class UnknownCoin(Problem):
     detail: Annotated[str, Field(examples=["no coin 'btc' was ever seen in the days that are loaded; did you mean BTC?"])]
-    candidates: Annotated[list[str], Field(description="Coins that were seen, the likeliest first.", examples=[["BTC"]])]
+    candidates: Annotated[list[str], Field(description="Similar coins in the database, best match first.", examples=[["BTC"]])]
 
 
 class WrongParameter(Answer):
@@ -48,71 +50,78 @@ class Invalid(Answer):
 
 
 class Hole(Answer):
-    """An hour of the bucket in which something lacks."""
+    """An hour of the bucket with missing data."""
 
     source: Dataset
     object_date: Day
-    object_hour: Annotated[int | None, Field(description="Not there: all objects of the day that have no hour.")] = None
+    object_hour: Annotated[int | None, Field(description="Absent: all objects of the day that have no hour.")] = None
     state: Literal["missing", "failed", "blocks missing", "acknowledged"]
 
 
 class Run(Answer):
-    """Days, both ends in it, of which the same is to be said."""
+    """Consecutive days with the same state; both ends are inclusive."""
 
     from_: Annotated[Day, Field(alias="from")]
     to: Day
     state: Annotated[
         Literal["whole", "unprovable", "partial", "absent"],
-        Field(description="unprovable: all objects are there, but a missing row would not show. partial: some are missing."),
+        Field(
+            description="unprovable: all objects are present, but a missing row could not be detected. partial: some are missing."
+        ),
     ]
-    note: Annotated[str, Field(description="Why, where that is the same for all days of the run.")] = ""
-    holes: Annotated[int, Field(description="Number of hours of the bucket with a hole that nobody has acknowledged.")] = 0
+    note: Annotated[str, Field(description="The reason, if it is the same for all days of the run.")] = ""
+    holes: Annotated[int, Field(description="Number of hours of the bucket with a hole that is not acknowledged.")] = 0
     acknowledged: Annotated[int, Field(description="Number of hours with an acknowledged hole.")] = 0
     hours: Annotated[
-        list[Hole], Field(max_length=24, description="The first of both, what is not acknowledged before what is.")
+        list[Hole], Field(max_length=24, description="The first holes, those not acknowledged before the acknowledged ones.")
     ] = []
 
 
 class Listed(Answer):
-    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; null: this was the last.")]
+    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page. null: this is the last page.")]
     coverage: Annotated[list[Run], Field(description="Which days of the range are in the database, without gaps.")]
 
 
 class Backfill(Answer):
-    """The range for which the info API was asked about a wallet: from `from` up to, but not including, `to`."""
+    """The backfill of a wallet from the info API: its range from `from` (inclusive) to `to` (exclusive), and its state."""
 
     state: Annotated[
         Literal["not asked", "started", "complete", "truncated", "failed"],
-        Field(description="truncated: the API reaches no more of the wallet, older fills may lack."),
+        Field(description="truncated: the wallet has more history than the API returns, so older fills may be missing."),
     ]
     from_: Annotated[Instant | None, Field(alias="from")]
     to: Instant | None
-    oldest: Annotated[Instant | None, Field(description="The oldest fill that came; null: none did.")]
-    note: Annotated[str, Field(description="Why it is truncated, or failed.")] = ""
+    oldest: Annotated[Instant | None, Field(description="The oldest fill that the API returned. null: none.")]
+    note: Annotated[str, Field(description="Why the state is truncated or failed.")] = ""
 
 
-INFO_API = "What the info API was asked for of the wallet, where the range is from before the buckets, or from its window."
+INFO_API = "The backfill of the wallet from the info API, if the range overlaps its window or begins before the buckets."
 OfInfoApi = Annotated[Backfill | None, Field(description=INFO_API)]
 
 
-INVALID: dict[int | str, dict[str, Any]] = {422: {"model": Invalid, "description": "A parameter is wrong: which, and why."}}
+INVALID: dict[int | str, dict[str, Any]] = {
+    422: {"model": Invalid, "description": "A parameter is wrong. The error names it and the reason."}
+}
 ERRORS: dict[int | str, dict[str, Any]] = {
     **INVALID,
-    503: {"model": Problem, "description": "The database is away, not ready, or busy."},
-    504: {"model": Problem, "description": "The query took too long: ask for less."},
+    503: {"model": Problem, "description": "The database is unreachable, not ready or busy."},
+    504: {"model": Problem, "description": "The query took too long. Request a shorter range."},
 }
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such TWAP."}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "The TWAP does not exist."}}
 CHANGED: dict[int | str, dict[str, Any]] = {
-    409: {"model": Problem, "description": "Fills at the cursor were loaded again in another order: from where to ask again."}
+    409: {
+        "model": Problem,
+        "description": "Fills at the cursor were loaded again and changed. The error says where to start again.",
+    }
 }
 UNKNOWN_COIN: dict[int | str, dict[str, Any]] = {
-    404: {"model": UnknownCoin, "description": "No such coin was ever seen: which one was likely meant."}
+    404: {"model": UnknownCoin, "description": "The coin was never seen. The error lists similar coins."}
 }
 EXPORTS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {MEDIA_TYPES["csv"]: {"schema": {"type": "string"}}, MEDIA_TYPES["parquet"]: {"schema": {"type": "string"}}},
         "headers": {
-            name: {"description": f"Of CSV and Parquet: {text}", "schema": {"type": "string"}}
+            name: {"description": f"Only in CSV and Parquet responses: {text}", "schema": {"type": "string"}}
             for name, text in COVERAGE_HEADERS.items()
         },
     }

@@ -1,4 +1,4 @@
-"""What answers about the bucket's hours and days look like. docs/concepts/complete-days.md says what each state is."""
+"""Response models of coverage: hours of the buckets and verdicts on days. docs/concepts/complete-days.md explains each state."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Hour(Answer):
     source: Annotated[Dataset, Field(description="The dataset.")]
     object_date: Annotated[Day, Field(description="Day of the bucket.")]
     object_hour: Annotated[int | None, Field(description="Hour of the bucket; null: all objects of the day that have no hour.")]
-    state: Annotated[HourState, Field(description="As found; acknowledged: a hole that people know of.")]
-    found: Annotated[Found, Field(description="What became of the object, acknowledged or not.")]
-    expected: Annotated[bool, Field(description="Whether it is a hole when the object is not there.")]
+    state: Annotated[HourState, Field(description="The same as `found`, or `acknowledged` for a hole with a note.")]
+    found: Annotated[Found, Field(description="The state of the object, whether or not a hole is acknowledged.")]
+    expected: Annotated[bool, Field(description="Whether a missing object counts as a hole.")]
     is_hole: bool
-    note: Annotated[str | None, Field(description="What people have said of it.")]
-    why: Annotated[str, Field(description="The state in words, of what is not there.")]
+    note: Annotated[str | None, Field(description="The note of the acknowledgement.")]
+    why: Annotated[str, Field(description="The reason in words, if the object is missing or incomplete.")]
     object_key: str | None
     etag: str | None
     rows: int | None
@@ -30,7 +30,7 @@ class Hour(Answer):
     last_block: int | None
     missing_blocks: int
     missing_ranges: Annotated[
-        list[tuple[int, int]], Field(description="Block numbers missing in it or before it: first and last.")
+        list[tuple[int, int]], Field(description="Ranges of block numbers missing in the object or before it: first and last.")
     ]
     fetched_at: Instant | None
     judged_at: Instant
@@ -42,14 +42,14 @@ class RunsOfDays(Answer):
 
 
 class BackfilledWallets(Answer):
-    """How many wallets the info API was asked for, from `from` to `to` (which is not in it), and what became of them."""
+    """Number of wallets backfilled from the info API, by state, from `from` (inclusive) to `to` (exclusive)."""
 
     from_: Annotated[Instant | None, Field(alias="from")]
     to: Instant | None
     complete: int
-    truncated: Annotated[int, Field(description="The API reaches no more of them: older fills may lack.")]
+    truncated: Annotated[int, Field(description="They have more history than the API returns, so older fills may be missing.")]
     failed: int
-    not_asked: Annotated[int, Field(description="Not yet, or not to the end.")]
+    not_asked: Annotated[int, Field(description="Not fetched yet, or not finished.")]
 
 
 class CoverageList(Answer):
@@ -59,34 +59,38 @@ class CoverageList(Answer):
     state: HourState | None
     is_hole: bool | None
     hours: list[Hour]
-    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; null: this was the last.")]
-    days: Annotated[RunsOfDays, Field(description="Which days of the range are in the database, as each list says it.")]
+    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page. null: this is the last page.")]
+    days: Annotated[
+        RunsOfDays, Field(description="Which days of the range are in the database, as in `coverage` of the other lists.")
+    ]
     info_api: Annotated[
         BackfilledWallets | None,
-        Field(description="Of ranges from before the buckets, where wallets are known: all that there can be is theirs."),
+        Field(description="Backfilled wallets, if the range begins before the buckets: no other source has fills of that time."),
     ] = None
 
 
 class JudgedDay(Answer):
-    """A day of hl.fills_days or hl.twap_days, or one that is not there."""
+    """A day of hl.fills_days or hl.twap_days, or a day that is not loaded."""
 
     date: Day
     what: Judged
     state: Annotated[
         DayState,
         Field(
-            description="As judged when it was loaded. not judged: a first version loaded it. not loaded: its objects were asked "
-            "for. never asked for: neither."
+            description="Verdict when the day was loaded. not judged: loaded by an early version. not loaded: its objects were "
+            "requested, but it is not loaded. never asked for: neither."
         ),
     ]
-    explanation: Annotated[str | None, Field(description="The state in words.")]
-    edges: Annotated[list[str] | None, Field(description="Its edges that no object crosses, in words.")]
-    holes: Annotated[int, Field(description="Number of hours that now have a hole that nobody has acknowledged.")]
-    acknowledged: Annotated[int, Field(description="Number of hours that now have an acknowledged hole.")]
+    explanation: Annotated[str | None, Field(description="The reason for the state.")]
+    edges: Annotated[list[str] | None, Field(description="Midnights of the day that no object crosses, in words.")]
+    holes: Annotated[int, Field(description="Current number of hours with a hole that is not acknowledged.")]
+    acknowledged: Annotated[int, Field(description="Current number of hours with an acknowledged hole.")]
     rows: int | None
     duplicates: int | None
     loaded_at: Instant | None
-    thinned_at: Annotated[Instant | None, Field(description="When its fills were taken out of the database: the lake has them.")]
+    thinned_at: Annotated[
+        Instant | None, Field(description="When its fills were removed from the database. The lake keeps them.")
+    ]
 
 
 class DayList(Answer):
@@ -95,4 +99,4 @@ class DayList(Answer):
     what: Judged | None
     state: DayState | None
     days: list[JudgedDay]
-    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; null: this was the last.")]
+    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page. null: this is the last page.")]

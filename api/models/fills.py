@@ -1,4 +1,4 @@
-"""What answers with fills look like. docs/reference/tables-fills.md says what each column is."""
+"""Response models of fills. docs/reference/tables-fills.md explains each column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What /, /healthz answer."""
+"""Response models of / and /healthz."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api.models.common import Answer, Instant
 
 class Health(Answer):
     status: Literal["healthy", "degraded"]
-    database: Annotated[str, Field(examples=["connected"], description="connected, or error: and why.")]
+    database: Annotated[str, Field(examples=["connected"], description="`connected`, or `error:` and the reason.")]
     last_ingested_object: str | None
     last_ingested_at: Instant | None
 

@@ -1,4 +1,4 @@
-"""What answers with statistics and candles look like. docs/reference/tables-statistics.md says what each column is."""
+"""Response models of statistics and candles. docs/reference/tables-statistics.md explains each column."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field
 from api.models.common import Address, Answer, Coin, Day, Decimal, Fees, Instant, Listed, OfInfoApi
 from api.parameters import CoinSort, Interval, Order, Period, WalletSort
 
-_PeriodStart = Annotated[Day | None, Field(description="Its first day; null: the period is the whole range.")]
-_Days = Annotated[int, Field(description="How many of its days have a row.")]
+_PeriodStart = Annotated[Day | None, Field(description="First day of the period. null: the period is the whole range.")]
+_Days = Annotated[int, Field(description="Number of days of the period that have a row.")]
 
 
 class DailyStats(Answer):
@@ -84,7 +84,7 @@ class PeriodOfCoin(Answer):
 
 
 class _Ranked(Listed):
-    """What is said beside rows of periods."""
+    """Fields of a list of periods."""
 
     period: Period | None = None
     order: Order | None = None
@@ -135,11 +135,13 @@ class PeriodOfWallet(Answer):
     taker_fills: int | None
     maker_notional: Decimal | None
     taker_notional: Decimal | None
-    notional: Annotated[Decimal | None, Field(description="Of both.")]
+    notional: Annotated[Decimal | None, Field(description="maker_notional + taker_notional.")]
     closed_pnl: Decimal | None
     closed_pnl_known: int
     fees_known: int
-    fees_in_quote: Annotated[Decimal | None, Field(description="Worth of all fees in USD; null: of some it is not known.")]
+    fees_in_quote: Annotated[
+        Decimal | None, Field(description="All fees in the quote currency. null: the value of some fees is unknown.")
+    ]
     first_fill: Instant
     last_fill: Instant
     fees: Fees
@@ -159,7 +161,7 @@ class Candle(Answer):
     """A row of hl.candles, or several minutes of them added up."""
 
     coin: Coin
-    time: Annotated[Instant, Field(description="Its beginning.")]
+    time: Annotated[Instant, Field(description="Start of the candle.")]
     open: Decimal
     high: Decimal
     low: Decimal

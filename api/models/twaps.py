@@ -1,4 +1,4 @@
-"""What answers about TWAPs look like. docs/twaps.md defines each figure."""
+"""Response models of TWAPs. docs/twaps.md defines each figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.models.common import INFO_API, Address, Answer, Backfill, Coin, Decimal
 
 
 class Analytics(Answer):
-    """The row of hl.twaps: docs/twaps.md defines each figure."""
+    """A row of hl.twaps. docs/twaps.md defines each figure."""
 
     twap_id: TwapId
     wallet: Address
@@ -20,7 +20,9 @@ class Analytics(Answer):
     error: str | None
     verdict: Annotated[str, Field(examples=["match"])]
     started_at: Instant | None
-    begins_at: Annotated[Instant | None, Field(description="null: it has not begun, or no source says when.")]
+    begins_at: Annotated[
+        Instant | None, Field(description="When the TWAP began. null: it has not begun, or no source has the time.")
+    ]
     planned_end: Instant | None
     ended_at: Instant | None
     duration_minutes: int | None
@@ -61,19 +63,21 @@ class Analytics(Answer):
 
 class TwapEvent(Answer):
     wallet: Address
-    ts: Annotated[Instant, Field(description="When it happened; `raw` has it to the nanosecond.")]
+    ts: Annotated[Instant, Field(description="When the event happened. `raw` has nanoseconds.")]
     asset: Coin
     side: Side
     size_requested: Decimal | None
     size_executed: Decimal | None
     notional_executed: Decimal | None
-    status: Annotated[str, Field(examples=["finished"], description="activated, finished, terminated, error, …: an open set.")]
+    status: Annotated[
+        str, Field(examples=["finished"], description="Kind of event: activated, finished, terminated, error, …; an open set.")
+    ]
     error: str | None
     duration_minutes: int | None
     started_at: Annotated[Instant | None, Field(description="When the TWAP was placed.")]
     reduce_only: bool | None
     randomize: bool | None
-    raw: Annotated[dict[str, Any], Field(description="The source's own row.")]
+    raw: Annotated[dict[str, Any], Field(description="The row as the source has it.")]
 
 
 class Twap(Answer):
@@ -88,7 +92,9 @@ class Executed(Answer):
 
 
 class ListedTwap(Answer):
-    """The latest event of a TWAP in the range, else the last one before; without either what its slices tell, `status` null."""
+    """The latest event of a TWAP in the range, otherwise the last one before it. If it has no events, `status` is null and the
+    values come from its slices.
+    """
 
     twap_id: TwapId
     wallet: Address
@@ -98,30 +104,33 @@ class ListedTwap(Answer):
         str | None,
         Field(
             examples=["finished"],
-            description="activated, finished, terminated, error, …: an open set. null: no event of it is known, its slices are.",
+            description="Kind of event: activated, finished, terminated, error, …; an open set. null: only slices are known.",
         ),
     ]
     error: str | None
     duration_minutes: int | None
     started_at: Annotated[Instant | None, Field(description="When the TWAP was placed.")]
-    latest_ts: Annotated[Instant, Field(description="When the event happened; without a status, its last slice.")]
+    latest_ts: Annotated[Instant, Field(description="When the event happened. Without a status: time of the last slice.")]
     size_requested: Decimal | None
-    size_executed: Annotated[Decimal | None, Field(description="As the event says; without a status, of its slices.")]
-    notional_executed: Annotated[Decimal | None, Field(description="As the event says; without a status, of its slices.")]
+    size_executed: Annotated[Decimal | None, Field(description="As reported by the event. Without a status: sum of the slices.")]
+    notional_executed: Annotated[
+        Decimal | None, Field(description="As reported by the event. Without a status: sum of the slices.")
+    ]
     executed: Executed
     reduce_only: bool | None
     randomize: bool | None
     raw: Annotated[
         dict[str, Any] | None,
-        Field(description='The source\'s own row, null without a status; or, asked for, `{"latest": …, "all_rows": […]}`.'),
+        Field(
+            description="The row as the source has it; null without a status. With `latest_per_twap=false`: "
+            '`{"latest": …, "all_rows": […]}`.'
+        ),
     ]
-    analytics: Annotated[Analytics | None, Field(description="null: not made yet.")]
+    analytics: Annotated[Analytics | None, Field(description="null: not computed yet.")]
 
 
 class BackfillOfTwaps(Backfill):
-    statuses_asked_at: Annotated[
-        Instant | None, Field(description="When it was asked for the statuses of its TWAPs; null: not yet.")
-    ]
+    statuses_asked_at: Annotated[Instant | None, Field(description="When the statuses of its TWAPs were fetched. null: not yet.")]
 
 
 class TwapList(Listed):

@@ -1,1 +1,1 @@
-"""A module per path: what each request is answered with. Queries stand in api/sql, what answers look like in api/models."""
+"""Request handlers, one module per group of paths. Queries are in api/sql, response models in api/models."""

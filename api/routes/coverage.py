@@ -1,4 +1,4 @@
-"""/api/v1/coverage: which hours of the bucket are there, and how days were judged by them."""
+"""/api/v1/coverage: which hours of the buckets are loaded, and the verdicts on days."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _DAY_AND_WHAT: TypeAdapter[tuple[date, str]] = TypeAdapter(tuple[date, Text])
 
 @router.get("", response_model=CoverageList, responses={**ERRORS, **EXPORTS})
 async def list_hours(request: Request, asked: Annotated[CoverageAsked, Query()]) -> Response:
-    """What became of the objects of the bucket, by day, dataset and hour; `days` says how the days were judged by them.
+    """List the state of each object of the buckets by day, dataset and hour. `days` has the resulting verdicts.
 
-    An hour that nobody has asked for is not among them: /api/v1/coverage/days names such days.
+    Hours that were never requested are not listed; /api/v1/coverage/days lists such days.
     """
     after_date, after_source, after_hour = read_cursor(request, asked, _DAY_SOURCE_HOUR, (asked.start, "", -2))
     values = {
@@ -57,7 +57,7 @@ async def list_hours(request: Request, asked: Annotated[CoverageAsked, Query()])
 
 @router.get("/days", response_model=DayList, responses={**ERRORS, **EXPORTS})
 async def list_days(request: Request, asked: Annotated[CoverageDaysAsked, Query()]) -> Response:
-    """Each day of the range, of fills and of statuses, as it was judged when it was loaded; also those never asked for."""
+    """List the verdict on each day of the range, for fills and for TWAP statuses. Days that were never requested are included."""
     after_date, after_what = read_cursor(request, asked, _DAY_AND_WHAT, (asked.start, ""))
     values = {"start": after_date, "end": asked.end, "what": asked.what, "state": asked.state, "after_what": after_what}
     chosen = choose_format(request, asked.format)

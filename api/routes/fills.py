@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.answer_cache import CachedRoute
 from api.export import choose_format, export
 from api.fill_pages import FILLS, fills_page, fills_wanted, values_of_export
 from api.models.common import CHANGED, ERRORS, EXPORTS, UNKNOWN_COIN
@@ -14,15 +15,14 @@ from api.parameters import FillsAsked, iso
 from api.range_coverage import Range, describe_range
 from api.responses import respond
 
-router = APIRouter(prefix="/api/v1", tags=["Fills"])
+router = APIRouter(prefix="/api/v1", tags=["Fills"], route_class=CachedRoute)
 
 
 @router.get("/fills", response_model=FillList, responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN, **CHANGED})
 async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) -> Response:
-    """The fills of a wallet, a coin, or of a wallet in a coin, oldest first.
+    """List the fills of a wallet, of a coin, or of a wallet in a coin, oldest first.
 
-    Those of one millisecond are in the order of the source. A coin without a wallet is read through by the day: ask for a short
-    range.
+    Fills of the same millisecond keep the order of the source. A coin without a wallet scans whole days, so use a short range.
     """
     wanted = fills_wanted(request, asked, asked.start, asked.end, wallet=asked.wallet, coin=asked.coin, twap_id=None)
     of = Range(of="fills", start=asked.start, end=asked.end, wallet=asked.wallet, coin=asked.coin)

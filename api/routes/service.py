@@ -26,7 +26,7 @@ _Nothing = Annotated[Parameters, Query()]
 
 @router.get("/", response_model=Service, responses=INVALID)
 async def get_service(request: Request, _asked: _Nothing) -> Response:
-    """What this is, and where to go on."""
+    """Return the name and version of the service, with links."""
     links = {"docs": "/docs", "openapi": "/openapi.json", "health": "/healthz", "metrics": "/metrics"}
     prefix = request.scope.get("root_path", "")
     return respond({"service": "hl-pipeline", "version": read_version(), **{name: prefix + path for name, path in links.items()}})
@@ -34,7 +34,7 @@ async def get_service(request: Request, _asked: _Nothing) -> Response:
 
 @router.get("/healthz", response_model=Health, responses=INVALID)
 async def get_health(request: Request, _asked: _Nothing) -> Response:
-    """Whether the database answers, and what was last ingested. Always 200: the process itself is well."""
+    """Report whether the database answers and what was last ingested. Always 200, because the process itself is healthy."""
     error, last = await _ask(request.app)
     return respond(
         {
@@ -50,7 +50,7 @@ async def get_health(request: Request, _asked: _Nothing) -> Response:
     "/metrics", response_class=Response, responses={**INVALID, 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 )
 async def get_metrics(request: Request, _asked: _Nothing) -> Response:
-    """For Prometheus; of this process alone."""
+    """Return Prometheus metrics of this process."""
     error, last = await _ask(request.app)
     state = request.app.state
     text = show(state.metrics, [state.pool, state.exports], up=error is None, age_seconds=last[2] if last else None)
@@ -58,7 +58,7 @@ async def get_metrics(request: Request, _asked: _Nothing) -> Response:
 
 
 async def _ask(app: FastAPI) -> tuple[str | None, tuple[Any, ...] | None]:
-    """What is wrong of the database, and the object that was last ingested: key, time, age in seconds."""
+    """Return the database's error, if any, and the last ingested object: key, time, age in seconds."""
     try:
         async with asyncio.timeout(2 * _HEALTH_SECONDS), app.state.pool.connection(timeout=_HEALTH_SECONDS) as connection:
             return None, await (await connection.execute(_LAST_INGESTED)).fetchone()

@@ -1,4 +1,4 @@
-"""/api/v1/stats and /api/v1/candles: what was made of the fills."""
+"""/api/v1/stats and /api/v1/candles: data derived from fills."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field, TypeAdapter
 
+from api.answer_cache import CachedRoute
 from api.database import read_sql
 from api.export import choose_format, export
 from api.models.common import ERRORS, EXPORTS, UNKNOWN_COIN
@@ -18,14 +19,14 @@ from api.parameters import CandlesAsked, DailyStatsAsked, Text, UserStatsAsked, 
 from api.range_coverage import Range, describe_range
 from api.responses import respond
 
-router = APIRouter(prefix="/api/v1", tags=["Statistics"])
+router = APIRouter(prefix="/api/v1", tags=["Statistics"], route_class=CachedRoute)
 
 _CANDLES = read_sql("candles")
 _CANDLES_BY = read_sql("candles_by")
 _STEPS = {"5m": "5 minutes", "15m": "15 minutes", "1h": "1 hour", "4h": "4 hours", "1d": "24 hours"}
 _CANDLE: TypeAdapter[tuple[AwareDatetime | None]] = TypeAdapter(tuple[AwareDatetime])
 _DAY_AND_NAME: TypeAdapter[tuple[date, str]] = TypeAdapter(tuple[date, Text])
-# The first day of a period (None: it is `all`), the value of its row, its coin or wallet.
+# The first day of a period (None for `all`), the sort value, and the coin or wallet.
 _Number = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$")]
 _PERIOD_VALUE_NAME: TypeAdapter[tuple[date | None, str | None, str | None]] = TypeAdapter(
     tuple[date | None, _Number | None, Text]
@@ -34,7 +35,7 @@ _PERIOD_VALUE_NAME: TypeAdapter[tuple[date | None, str | None, str | None]] = Ty
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Statistics of each day and coin, or wallet: as they are stored, and added up."""
+    """Statistics per day and coin or wallet: the stored ones and the aggregated ones."""
 
     of: Literal["daily_stats", "user_stats"]
     name: Literal["coin", "wallet"]
@@ -50,22 +51,24 @@ _USERS = _Table("user_stats", "wallet", read_sql("user_stats"), read_sql("user_s
     "/stats/daily",
     response_model=DailyStatsList,
     responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN},
-    summary="What was traded in each coin",
+    summary="Volume and trades per coin",
 )
 async def list_daily_stats(request: Request, asked: Annotated[DailyStatsAsked, Query()]) -> Response:
-    """Volume, prices, fees of each day and coin, by day and coin.
+    """List volume, prices and fees per day and coin, ordered by day and coin.
 
-    With `period`, `sort` or `top` the days of each period are added up, and the coins with the most come first.
+    With `period`, `sort` or `top`, the days of each period are aggregated, and the largest coins come first.
     """
     return await _list_stats(request, asked, _DAILY)
 
 
-@router.get("/stats/users", response_model=UserStatsList, responses={**ERRORS, **EXPORTS}, summary="What each wallet did")
+@router.get(
+    "/stats/users", response_model=UserStatsList, responses={**ERRORS, **EXPORTS}, summary="Volume, pnl and fees per wallet"
+)
 async def list_user_stats(request: Request, asked: Annotated[UserStatsAsked, Query()]) -> Response:
-    """What each wallet did on each day, by day and wallet.
+    """List volume, pnl and fees per day and wallet, ordered by day and wallet.
 
-    With `period`, `sort` or `top` the days of each period are added up, and the wallets with the most come first: those that paid
-    most fees in a week are `sort=fees_in_quote&top=10`.
+    With `period`, `sort` or `top`, the days of each period are aggregated, and the largest wallets come first. For example,
+    `sort=fees_in_quote&top=10` returns the wallets that paid the most fees.
     """
     return await _list_stats(request, asked, _USERS)
 
@@ -74,10 +77,10 @@ async def list_user_stats(request: Request, asked: Annotated[UserStatsAsked, Que
     "/candles",
     response_model=CandleList,
     responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN},
-    summary="The candles of a coin",
+    summary="Candles of a coin",
 )
 async def list_candles(request: Request, asked: Annotated[CandlesAsked, Query()]) -> Response:
-    """A coin's candles that begin in the range, oldest first. One of several minutes is made of all its minutes."""
+    """List the candles of a coin that begin in the range, oldest first. Longer candles are aggregated from one-minute candles."""
     [after] = read_cursor(request, asked, _CANDLE, (None,))
     values: dict[str, Any] = {"coin": asked.coin, "start": asked.start, "end": asked.end, "after": after or "-infinity"}
     query = _CANDLES
@@ -125,12 +128,12 @@ async def _list_stats(request: Request, asked: DailyStatsAsked | UserStatsAsked,
 
 
 def _ranks_by(asked: DailyStatsAsked | UserStatsAsked) -> str | None:
-    """The figure that decides what comes first in a period; None: the name does."""
+    """Return the column that sorts the rows of a period, or None to sort by name."""
     return asked.sort or ("notional" if asked.order or asked.top else None)
 
 
 def _adds_up(asked: DailyStatsAsked | UserStatsAsked) -> bool:
-    """Whether the rows are sums of periods, not those of days as they are stored."""
+    """Return whether the rows are aggregated over periods instead of the stored days."""
     return asked.period not in (None, "day") or _ranks_by(asked) is not None
 
 

@@ -1,4 +1,4 @@
-"""/api/v1/twaps: what became of a wallet's TWAPs, their events, slices and figures."""
+"""/api/v1/twaps: TWAPs of a wallet with their events, slices and analytics."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from psycopg import AsyncConnection, Column
 from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
+from api.answer_cache import CachedRoute
 from api.database import NUMERIC, read_sql, without_zeros
 from api.export import choose_format, export
 from api.fill_pages import fills_page, fills_wanted
@@ -22,7 +23,7 @@ from api.parameters import INT64, Int64, Paged, Parameters, TwapId, TwapsAsked, 
 from api.range_coverage import Range, describe_range, read_coverage
 from api.responses import respond
 
-router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"])
+router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"], route_class=CachedRoute)
 
 _LISTED = read_sql("twaps_listed")
 _ANALYTICS = read_sql("twap_analytics")
@@ -36,7 +37,7 @@ _POSITION: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[Int64, Int64])
 
 @router.get("", response_model=TwapList, responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN})
 async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) -> Response:
-    """A wallet's TWAPs with an event in the range, or a window that overlaps it: the latest event of each, newest first."""
+    """List a wallet's TWAPs that have an event in the range or a window that overlaps it: latest event each, newest first."""
     before_ns, before_id = read_cursor(request, asked, _POSITION, (INT64 - 1, 0))
     values = {
         "wallet": asked.wallet,
@@ -66,7 +67,7 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
 
 @router.get("/{twap_id}", response_model=Twap, responses={**ERRORS, **NOT_FOUND})
 async def get_twap(request: Request, twap_id: TwapId, _asked: Annotated[Parameters, Query()]) -> Response:
-    """All events of a TWAP, newest first."""
+    """List all events of a TWAP, newest first."""
     async with request.app.state.pool.connection() as connection:
         rows, analytics = await _read_twap(connection, twap_id)
     return respond({"twap_id": str(twap_id), "rows": rows, "analytics": analytics})
@@ -74,7 +75,7 @@ async def get_twap(request: Request, twap_id: TwapId, _asked: Annotated[Paramete
 
 @router.get("/{twap_id}/analytics", response_model=Analytics, responses={**ERRORS, **NOT_FOUND})
 async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Parameters, Query()]) -> Response:
-    """What was asked for, reported and executed, and the market meanwhile (docs/twaps.md)."""
+    """Return requested, reported and observed sizes of a TWAP, and its slippage (docs/twaps.md)."""
     async with request.app.state.pool.connection() as connection:
         _, analytics = await _read_twap(connection, twap_id)
     if analytics is None:
@@ -84,7 +85,7 @@ async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Par
 
 @router.get("/{twap_id}/fills", response_model=TwapFillList, responses={**ERRORS, **NOT_FOUND, **CHANGED})
 async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Paged, Query()]) -> Response:
-    """The fills of a TWAP's slices, oldest first; its coverage says which days of the TWAP are not in the database."""
+    """List the fills of a TWAP's slices, oldest first. `coverage` shows which days of the TWAP are not in the database."""
     async with request.app.state.pool.connection() as connection:
         days = await (await connection.execute(_DAYS, {"twap_id": twap_id})).fetchone()
         if days is None or days[0] is None:
@@ -100,11 +101,11 @@ async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Pa
 async def _read_page(
     connection: AsyncConnection, values: dict[str, Any], limit: int
 ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
-    """At most `limit` TWAPs, and the position of the last one if there are more."""
+    """Return at most `limit` TWAPs, and the position of the last one if there are more."""
     cursor = await connection.execute(TWAPS, {**values, "limit": limit + 1})
     columns = cursor.description or []
     names = [column.name for column in columns]
-    # A row has first what is listed, and behind that the row of hl.twaps, if there is one.
+    # A row has the listed columns first, then the row of hl.twaps, if there is one.
     listed = names.index("raw") + 1
     rows = await cursor.fetchall()
     twaps: list[dict[str, Any]] = []
@@ -117,7 +118,7 @@ async def _read_page(
 
 
 async def _read_twap(connection: AsyncConnection, twap_id: int) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Its events and its row of hl.twaps. Raises HTTPException when there is neither."""
+    """Return the events of a TWAP and its row of hl.twaps. Raises HTTPException if there is neither."""
     cursor = connection.cursor(row_factory=dict_row)
     rows = await (await cursor.execute(_TWAP, {"twap_id": twap_id})).fetchall()
     cursor = await connection.execute(_ANALYTICS_OF_ONE, {"twap_id": twap_id})
@@ -129,7 +130,7 @@ async def _read_twap(connection: AsyncConnection, twap_id: int) -> tuple[list[di
 
 
 def _analytics(columns: Sequence[Column], row: Sequence[Any]) -> dict[str, Any]:
-    """A row of hl.twaps as an answer has it: every column, also one that only a newer schema has."""
+    """Convert a row of hl.twaps to a response. It has every column, including columns of a newer schema."""
     analytics = {
         column.name: without_zeros(value) if value is not None and column.type_code == NUMERIC else value
         for column, value in zip(columns, row, strict=True)

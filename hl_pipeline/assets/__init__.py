@@ -1,1 +1,1 @@
-"""Dagster's assets and their checks: each calls a stage and reports what it returned. The work itself stands in stages."""
+"""Dagster assets and checks. Each calls a stage and reports its result; the stages do the work."""

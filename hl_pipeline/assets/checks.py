@@ -1,4 +1,4 @@
-"""What the assets that fetch objects, and the checks of several assets, share. No verdict is reached here."""
+"""Shared by the assets that fetch objects and by the checks of several assets. No verdicts are computed here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def describe_fetched(result: FetchResult[Meta], own: Sequence[Meta]) -> dict[str, int | float]:
-    """The figures of a day that was fetched; `own`: its objects that are in the lake."""
+    """Return the metadata of a fetched day. `own`: the day's objects in the lake."""
     return {
         "objects": len(own),
         "objects_to_fetch": len(result.to_fetch),
@@ -36,7 +36,7 @@ def describe_fetched(result: FetchResult[Meta], own: Sequence[Meta]) -> dict[str
 
 
 def to_result(check: Check) -> AssetCheckResult:
-    """A check of a stage as Dagster shows it."""
+    """Convert a check of a stage to a Dagster result."""
     return AssetCheckResult(
         check_name=check.name,
         passed=check.passed,
@@ -49,5 +49,5 @@ def to_result(check: Check) -> AssetCheckResult:
 
 
 def severity(is_harmless: bool) -> AssetCheckSeverity:
-    """WARN where the day is not at fault, else ERROR."""
+    """Return WARN if the failure is harmless, otherwise ERROR."""
     return AssetCheckSeverity.WARN if is_harmless else AssetCheckSeverity.ERROR

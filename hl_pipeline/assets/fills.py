@@ -1,4 +1,4 @@
-"""`fills`: every fill of a UTC day once, from the objects in the lake to `fills/date=D/` and to hl.fills."""
+"""`fills`: loads every fill of a UTC day once, from the objects in the lake into `fills/date=D/` and hl.fills."""
 
 from datetime import date
 from typing import TYPE_CHECKING
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from hl_pipeline.stages.load_fills import LoadedFills
 
 _CHECKS = {
-    "key_unique": "No fill is there twice by (time, coin, wallet, side, tid), and no repeat that was left out differs from it.",
-    "legs_pair": "No trade has more than two legs, or two on one side; trades of which one leg alone is there are counted.",
-    "lake_equals_database": "fills/date=D/ and hl.fills have the same rows: counts and sums, hour by hour.",
-    "day_is_whole": "The day's objects are all there and its blocks run on over both midnights; or what lacks, and why.",
+    "key_unique": "No two fills have the same (time, coin, wallet, side, tid). No dropped duplicate differs from the kept fill.",
+    "legs_pair": "No trade has more than two legs, or two legs on one side. Trades with a single leg are counted.",
+    "lake_equals_database": "fills/date=D/ and hl.fills have the same rows, compared by counts and sums per hour.",
+    "day_is_whole": "All objects are present and block numbers are contiguous across both midnights; otherwise, what is missing.",
 }
 
 
 @asset(
     partitions_def=DAYS,
-    # raw_api_fills is read too, but is no edge: the UI would warn before each day that not all of its shards are there.
+    # raw_api_fills is also read, but is not a dependency: the UI would warn before each day that some of its shards are missing.
     deps=[raw_fills],
     group_name="ingest",
     kinds={"parquet", "postgres"},
@@ -36,9 +36,8 @@ def fills(
 ) -> MaterializeResult:
     """Every fill once, by UTC day.
 
-    What happened on the day (UTC), each leg a row, none twice, from the best format that has it: in the lake by hour, in
-    PostgreSQL by day. Fills that `raw_api_fills` brought of the day are among them: a shard of wallets may have fills of any day,
-    and `hl.dirty_days` says which days are to be loaded again.
+    One row per leg of a trade, each from the best available format, in the lake by hour and in PostgreSQL by day. Fills of the
+    day from `raw_api_fills` are included. A shard can have fills of any day; `hl.dirty_days` lists the days to load again.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.load_fills import load_fills

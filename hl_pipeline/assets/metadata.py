@@ -1,4 +1,4 @@
-"""What the UI shows of the assets: owners, tables, columns and where these come from, and what a stage returned."""
+"""What the UI shows of the assets: owners, tables, columns with their lineage, and the results of stages."""
 
 import warnings
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from hl_pipeline.domain.checks import StageResult
 from hl_pipeline.partitions import DAYS, SHARDS
 from hl_pipeline.resources import StageResults
 
-_COUNTS = ("", "rows", "trades", "wallets", "coins", "TWAPs", "blocks")  # what a count says in its own words
+_COUNTS = ("", "rows", "trades", "wallets", "coins", "TWAPs", "blocks")  # units that the meaning already names
 OWNERS = ["team:hl-pipeline"]
 
 
 def report(
     results: StageResults, asset: str, made: StageResult, rows: int, figures: Mapping[str, int | float | str | MetadataValue]
 ) -> MaterializeResult:
-    """Show in the UI what a stage returned, and keep it for whoever runs the asset in this process."""
+    """Report the result of a stage to the UI, and keep it for the caller that runs the asset in this process."""
     results.by_asset[asset] = made
     return MaterializeResult(
         metadata={**figures, "dagster/partition_row_count": rows, "seconds": round(made.seconds, 3)},
@@ -38,39 +38,39 @@ def report(
 
 
 def check_of_day(asset: str, name: str, description: str) -> AssetCheckSpec:
-    """A check that has a result for each day: an incomplete day stays red when another one is loaded."""
+    """Return the spec of a check per day, so that an incomplete day stays red when another day is loaded."""
     return _check_of(asset, name, description, DAYS)
 
 
 def check_of_shard(asset: str, name: str, description: str) -> AssetCheckSpec:
-    """The same for each shard."""
+    """Return the spec of a check per shard."""
     return _check_of(asset, name, description, SHARDS)
 
 
 def _check_of(asset: str, name: str, description: str, partitions: PartitionsDefinition) -> AssetCheckSpec:
     with warnings.catch_warnings():
-        # Partitioned checks are in preview in Dagster 1.13, which the lock file pins.
+        # Partitioned checks are a preview feature of Dagster 1.13, which the lock file pins.
         warnings.simplefilter("ignore", PreviewWarning)
         return AssetCheckSpec(name, asset=asset, description=description, partitions_def=partitions)
 
 
 def table_metadata(table: str) -> dict[str, Any]:
-    """The table's name and its columns with units."""
+    """Return the table's name and its columns with units, as metadata."""
     return {"dagster/table_name": table, "dagster/column_schema": _schema(TABLES[table].columns)}
 
 
 def lake_metadata() -> dict[str, Any]:
-    """The columns of raw_fills, which is in the lake alone."""
+    """Return the columns of raw_fills, which is only in the lake, as metadata."""
     return {"dagster/column_schema": _schema(FILL_COLUMNS + LAKE_ONLY)}
 
 
 def status_lake_metadata() -> dict[str, Any]:
-    """The columns of raw_twap_statuses, which is in the lake alone."""
+    """Return the columns of raw_twap_statuses, which is only in the lake, as metadata."""
     return {"dagster/column_schema": _schema(STATUS_COLUMNS + STATUS_LAKE_ONLY)}
 
 
 def column_lineage(table: str) -> dict[str, Any]:
-    """From which columns of the asset above each column comes."""
+    """Return the upstream columns of each column, as metadata."""
     described = TABLES[table]
     assert described.upstream is not None
     deps = {
@@ -82,7 +82,7 @@ def column_lineage(table: str) -> dict[str, Any]:
 
 
 def _column_dep(name: str, upstream: str) -> TableColumnDep:
-    """`name` is a column of the asset `upstream`, or `asset.column` of another one."""
+    """Return the dependency on `name`: a column of the asset `upstream`, or `asset.column` for another asset."""
     asset, _, column = name.rpartition(".")
     return TableColumnDep(asset_key=asset or upstream, column_name=column)
 

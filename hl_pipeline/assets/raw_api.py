@@ -1,5 +1,5 @@
-"""`raw_api_fills`: what the info API has of wallets from before the buckets begin, by shard of wallets, into the lake;
-`raw_api_twap_history`: what it has of their TWAPs.
+"""`raw_api_fills` fetches fills from before the buckets from the info API into the lake, by shard of wallets.
+`raw_api_twap_history` fetches the TWAP statuses of these wallets.
 """
 
 from typing import TYPE_CHECKING
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 _CHECKS = {
     "wallets_answered": "The API answered for every wallet of the shard.",
-    "wallets_complete": "Of every wallet everything of the window came: none has more than the API reaches, all were asked.",
+    "wallets_complete": "Every wallet was fetched, and none has more history in the window than the API returns.",
 }
 _HISTORY_CHECKS = {
     "wallets_answered": "The API answered for every wallet of the shard.",
-    "statuses_have_twaps": "Every status has a TWAP to which it belongs, and could be read.",
+    "statuses_have_twaps": "Every status could be parsed and matched to a TWAP.",
 }
 
 
 class ShardConfig(Config):
-    """Which wallets of the shard are asked."""
+    """Selects the wallets of the shard to fetch."""
 
-    wallets: list[str] = Field(default=[], description="Only these (lower case); none: all that are known.")
-    limit: int = Field(default=0, ge=0, description="At most so many; 0: all.")
-    discover: bool = Field(default=True, description="Whether wallets of hl.user_stats that are not known yet are noted before.")
+    wallets: list[str] = Field(default=[], description="Only these wallets, in lower case. Empty: all known wallets.")
+    limit: int = Field(default=0, ge=0, description="Maximum number of wallets. 0: no limit.")
+    discover: bool = Field(default=True, description="Whether to add new wallets from hl.user_stats first.")
 
     def select(self) -> "WalletSelection":
         from hl_pipeline.stages.fetch_shards import WalletSelection
@@ -53,10 +53,10 @@ def raw_api_fills(
     settings: SettingsParam,
     results: ResultsParam,
 ) -> MaterializeResult:
-    """Fills of wallets before the buckets.
+    """Fills of wallets from before the buckets.
 
-    What the info API has of each wallet of the shard from HL_BACKFILL_FROM to HL_BACKFILL_TO, its TWAPs' slices included, into
-    the lake by the day of the event. A wallet that was asked to its end is not asked again; a run that was killed goes on.
+    Fetches the fills and TWAP slices of each wallet of the shard, from HL_BACKFILL_FROM to HL_BACKFILL_TO, from the info API into
+    the lake, by day of the event. Finished wallets are not fetched again. A killed run continues where it stopped.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.sources.open import open_info_api
@@ -102,8 +102,8 @@ def raw_api_twap_history(
 ) -> MaterializeResult:
     """TWAP statuses of wallets, from the API.
 
-    What the info API still has of the TWAPs of each wallet of the shard, into the lake by the day of the event; times are whole
-    seconds. A status without the id of its TWAP has that of the one that its wallet placed in its coin at its time.
+    Fetches the TWAP statuses that the info API still has for each wallet of the shard into the lake, by day of the event. Times
+    are whole seconds. A status without a TWAP ID is matched to the TWAP with the same wallet, coin and start time.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.sources.open import open_info_api

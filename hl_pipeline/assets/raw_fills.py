@@ -1,6 +1,6 @@
-"""`raw_fills`: the objects of the bucket into the lake, one file each, lossless, none fetched twice.
+"""`raw_fills`: fetches the objects of the bucket into the lake, one lossless file each, none twice.
 
-What becomes of their rows is the matter of `fills`.
+`fills` loads their rows.
 """
 
 from datetime import date
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from hl_pipeline.stages.fetch_day import FetchedFills
 
 _CHECKS = {
-    "hours_present": "Every object that the day wants is in the lake.",
-    "blocks_without_holes": "The block numbers run on, within each object and from one to the next.",
-    "lines_taken": "No object has a greater share of its lines in quarantine than HL_BAD_LINES_MAX_SHARE.",
+    "hours_present": "Every object that the day needs is in the lake.",
+    "blocks_without_holes": "Block numbers are contiguous within each object and from one object to the next.",
+    "lines_taken": "In no object is the share of quarantined lines above HL_BAD_LINES_MAX_SHARE.",
 }
 
 
@@ -36,8 +36,8 @@ def raw_fills(
 ) -> MaterializeResult:
     """Objects of the bucket, as Parquet.
 
-    The fills of the day's hours and of the hour after as the bucket has them, each object a file in the lake, lossless. An
-    object that the lake has is not downloaded again; what cannot be read of one is quarantined beside it.
+    Fetches the objects of the day's hours and of the hour after. Each becomes one lossless file in the lake. Objects already in
+    the lake are not downloaded again. Unreadable lines go to a quarantine file next to it.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.fetch_day import fetch_fills

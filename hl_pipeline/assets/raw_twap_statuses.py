@@ -1,4 +1,4 @@
-"""`raw_twap_statuses`: the objects of TWAP statuses, into the lake."""
+"""`raw_twap_statuses`: fetches the objects of TWAP statuses into the lake."""
 
 from datetime import date
 
@@ -10,9 +10,9 @@ from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
 
 _RAW_CHECKS = {
-    "objects_present": "The day has objects, or all of its hours; none of them could not be had or read.",
-    "lines_taken": "No object has a greater share of its rows in quarantine than HL_BAD_LINES_MAX_SHARE.",
-    "events_near_their_day": "No object has events more than a day from the day in its key.",
+    "objects_present": "The day has its objects or all of its hours, and all of them were fetched and read.",
+    "lines_taken": "In no object is the share of quarantined rows above HL_BAD_LINES_MAX_SHARE.",
+    "events_near_their_day": "No object has events more than a day away from the day in its key.",
 }
 
 
@@ -32,8 +32,8 @@ def raw_twap_statuses(
 ) -> MaterializeResult:
     """TWAP statuses of the bucket, as Parquet.
 
-    The objects with the day, or a day beside it, in their key (events at an edge may stand in the neighbour's), each a file in
-    the lake, lossless. An object that the lake has is not downloaded again; what cannot be read is quarantined beside it.
+    Fetches the objects of the day and of the days before and after, which can have events near midnight. Each becomes one
+    lossless file in the lake. Objects already in the lake are not downloaded again. Unreadable rows go to a quarantine file.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.fetch_day import fetch_statuses

@@ -1,4 +1,4 @@
-"""`candles`, `daily_stats`, `user_stats`: what follows from a day's fills in the lake, each a table of PostgreSQL."""
+"""`candles`, `daily_stats`, `user_stats`: tables in PostgreSQL derived from a day's fills in the lake."""
 
 from datetime import date
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hl_pipeline.stages.derive import DayStatistics
 
 _GROUP = "statistics"
-_ACCOUNTED = "Every fill of the day stands in one of the rows: their counts add up to what was loaded."
+_ACCOUNTED = "Every fill of the day is counted in a row: the counts add up to the number of loaded fills."
 
 
 @asset(
@@ -26,14 +26,14 @@ _ACCOUNTED = "Every fill of the day stands in one of the rows: their counts add 
     kinds={"polars", "postgres"},
     owners=OWNERS,
     metadata=table_metadata("hl.candles") | column_lineage("hl.candles"),
-    check_specs=[check_of_day("candles", "prices_ordered", "low <= open, close <= high, in every candle of the day.")],
+    check_specs=[check_of_day("candles", "prices_ordered", "In every candle of the day, low <= open, close <= high.")],
 )
 def candles(
     context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam, results: ResultsParam
 ) -> MaterializeResult:
     """Candles of one minute, per coin.
 
-    Open, high, low, close, volume and number of trades of each coin and minute (UTC) in which it was traded.
+    Open, high, low, close, volume and number of trades for each coin and minute (UTC) with a trade.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.derive import make_candles_of_day
@@ -58,7 +58,7 @@ def daily_stats(
 ) -> MaterializeResult:
     """Volume and trades per coin and day.
 
-    What was traded in each coin on the day (UTC): a trade counts once, bookings that are no trades are counted apart.
+    What was traded in each coin on the UTC day. Each trade counts once. Fills that are not trades are counted separately.
     """
     import polars as pl
 
@@ -90,7 +90,7 @@ def user_stats(
 ) -> MaterializeResult:
     """Volume, pnl, fees per wallet and day.
 
-    What each wallet did on the day (UTC): volume as maker and as taker, realized pnl, fees by token, TWAPs.
+    What each wallet did on the UTC day: volume as maker and taker, realized pnl, fees by token, TWAPs.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.derive import USER, make_statistics_of_day
@@ -103,7 +103,7 @@ def user_stats(
 
 
 def _describe(made: "DayStatistics", columns: "dict[str, pl.Series]") -> dict[str, int | float | str]:
-    """The sums of columns, for plots, to two digits, without columns that are not known of all rows; the table has exact ones."""
+    """Return sums of columns for plots, rounded to two digits, without columns that have NULLs. The table has exact values."""
     import polars as pl
 
     sums = {name: column.cast(pl.Float64).sum() for name, column in columns.items() if not column.null_count()}

@@ -1,4 +1,4 @@
-"""`twap_statuses`: every event of a day once, into lake and PostgreSQL."""
+"""`twap_statuses`: loads every TWAP event of a day once into the lake and PostgreSQL."""
 
 from datetime import date
 
@@ -10,14 +10,14 @@ from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
 
 _CHECKS = {
-    "key_unique": "No repeat of an event that was left out says other things of it.",
-    "day_is_there": "The day's objects are there; nothing can prove that they lack no row.",
+    "key_unique": "No dropped duplicate contradicts the kept event.",
+    "day_is_there": "The day's objects are present. Their format cannot prove that no row is missing.",
 }
 
 
 @asset(
     partitions_def=DAYS,
-    # raw_api_twap_history is read too, but is no edge, as raw_api_fills is none of fills.
+    # raw_api_twap_history is also read, but is not a dependency, like raw_api_fills for fills.
     deps=[raw_twap_statuses],
     group_name=GROUP,
     kinds={"parquet", "postgres"},
@@ -30,9 +30,8 @@ def twap_statuses(
 ) -> MaterializeResult:
     """Every event of every TWAP, once.
 
-    What became of TWAPs on the day (UTC): begun, finished, terminated, failed; with what was asked for and what they say they
-    have executed. An event that two objects have is there once, with the finest time. What `raw_api_twap_history` brought of the
-    day is among them.
+    TWAPs that were activated, finished, terminated or failed on the UTC day, with requested and reported sizes. An event in two
+    objects is kept once, with the most precise time. Events of the day from `raw_api_twap_history` are included.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.load_statuses import load_statuses_day

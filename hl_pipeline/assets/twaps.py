@@ -1,4 +1,4 @@
-"""`twaps`: one row per TWAP: what was asked for, what was reported, what its slices show, and the market meanwhile."""
+"""`twaps`: one row per TWAP with requested, reported and observed sizes, and the market during its window."""
 
 from datetime import date
 
@@ -12,8 +12,8 @@ from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
 
 _CHECKS = {
-    "fills_are_what_was_reported": "Of each TWAP that ended on the day the slices add up to the size that its last status says.",
-    "slices_have_statuses": "No TWAP has slices on the day and no status at all.",
+    "fills_are_what_was_reported": "For each TWAP that ended on the day, the slices add up to the size in its last status.",
+    "slices_have_statuses": "Every TWAP with slices on the day has a status.",
 }
 
 
@@ -29,10 +29,10 @@ _CHECKS = {
 def twaps(
     context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam, results: ResultsParam
 ) -> MaterializeResult:
-    """One row per TWAP: asked, reported, seen.
+    """One row per TWAP: requested, reported, observed.
 
-    Every TWAP that the day has to do with is made again from all of its days: its statuses and its slices beside each other,
-    its average price against the market's meanwhile, its pace, fees and profit, and a verdict.
+    Recomputes every TWAP whose window overlaps the day, from all of its days: statuses compared with slices, average price
+    against the market, schedule, fees, profit, and a verdict.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.make_twaps import make_twaps_of_day

@@ -1,7 +1,7 @@
-"""`whole_days` and `whole_shards`: leaves that are green only where nothing is missing. Nothing depends on them.
+"""`whole_days` and `whole_shards`: assets without dependents that are green only if nothing is missing.
 
-A check never colours a partition in the UI, nor does a failure after a materialization: only a step that raises without having
-materialized makes it red, and one that yields nothing leaves it grey.
+In the UI, neither a check nor a failure after a materialization colours a partition. A partition is red only if its step raises
+before it materializes, and grey if the step yields nothing.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ RETRY_OF_STEPS_TAG = "dagster/retry_on_asset_or_op_failure"
 
 @asset(
     partitions_def=DAYS,
-    # All that is made of a day: where any of it failed, the day is not green either.
+    # Everything derived from a day: if any of it failed, the day is not green.
     deps=[candles, daily_stats, user_stats, twaps],
     group_name="verdict",
     kinds={"postgres"},
@@ -35,10 +35,10 @@ def whole_days(
 ) -> Iterator[MaterializeResult]:
     """Whether the day is whole.
 
-    Green: the day is whole, or every object is there and nothing can prove more (`unprovable`), or what is missing was
-    acknowledged, or no source has the day. Grey: what is missing is not due yet. Red: something that is due is missing; `View
-    logs` says what, and so does the metadata `explanation` of `fills`. Materialize the day again once the bucket has it, or
-    acknowledge it (`hl acknowledge`) and materialize `whole_days` alone.
+    Green: the day is whole, or all objects are present and nothing can prove more (`unprovable`), or the gap is acknowledged, or
+    no source has the day. Grey: the missing data is not due yet. Red: data that is due is missing; `View logs` and the metadata
+    `explanation` of `fills` show what. Materialize the day again when the bucket has the data. Or acknowledge the gap
+    (`hl acknowledge`) and materialize only `whole_days`.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.judge import judge_loaded_day
@@ -58,17 +58,18 @@ def whole_days(
 @asset(
     partitions_def=SHARDS,
     deps=[raw_api_fills, raw_api_twap_history],
-    # Beside what it judges: it has nothing to do with days.
+    # In the group of the assets it judges, not with the assets of days.
     group_name="backfill",
     kinds={"postgres"},
     owners=OWNERS,
     output_required=False,
 )
 def whole_shards(context: AssetExecutionContext, warehouse: WarehouseParam, results: ResultsParam) -> Iterator[MaterializeResult]:
-    """Whether every wallet of the shard was asked.
+    """Whether every wallet of the shard was fetched.
 
-    Green: the info API answered for every wallet (of `truncated` ones it has more than it gives). Grey: some were not asked yet.
-    Red: a wallet failed; `View logs` names it and says why. Materialize the shard again: only what failed is asked again.
+    Green: the info API answered for every wallet (`truncated` wallets have more history than it returns). Grey: some wallets are
+    not fetched yet. Red: a wallet failed; `View logs` shows which and why. Materialize the shard again: only failed wallets are
+    fetched again.
     """
     from hl_pipeline.stages.judge_shards import judge_shard
 
@@ -88,8 +89,8 @@ def _describe(state: str, explanation: str, seconds: float) -> MaterializeResult
 
 
 def _fail(context: AssetExecutionContext, reason: str) -> NoReturn:
-    """Fail without a materialization, for good: another attempt would find the same. A run whose process dies is still tried
-    again.
+    """Fail without a materialization and without retries, because a retry would have the same result. A run whose process dies is
+    still retried.
     """
     context.instance.add_run_tags(context.run.run_id, {VERDICT_TAG: "incomplete", RETRY_OF_STEPS_TAG: "false"})
     raise Failure(reason, allow_retries=False)

@@ -1,4 +1,4 @@
-"""`hl acknowledge`: holes that are known and cannot be mended."""
+"""`hl acknowledge`: marks holes that cannot be filled, so that their checks only warn."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ def acknowledge(
     first: FromDay,
     last: ToDay,
     demo: Demo = False,
-    hour: Annotated[int | None, typer.Option(help="Hour of the object, 0 to 23. Without: whatever lacks of the day.")] = None,
-    note: Annotated[str, typer.Option(help="Why, for those who come after you.")] = "",
-    undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
+    hour: Annotated[
+        int | None, typer.Option(help="Hour of the object, 0 to 23. Default: every gap in the day, including future ones.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="The reason, for whoever reads it later.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Remove the acknowledgement.")] = False,
 ) -> None:
-    """Say of holes that they are known and cannot be mended: their checks warn, no more. No day is called whole by it."""
+    """Acknowledge holes that cannot be filled. Their checks then warn instead of failing. The day stays incomplete."""
     from hl_pipeline.warehouse.coverage import acknowledge_holes, undo_acknowledge
 
     check_order(first, last)
@@ -42,7 +44,7 @@ def acknowledge(
     if hour is not None and not 0 <= hour <= 23:
         fail(f"--hour is {hour}, must be 0 to 23 (UTC, of the object)", code=ExitCode.USAGE)
     if undo == bool(note.strip()):
-        fail("--note TEXT (why it is known) or --undo must be given, not both", code=ExitCode.USAGE)
+        fail("give either --note TEXT (the reason) or --undo, not both", code=ExitCode.USAGE)
     holes = f"{source} {first} to {last}" + ("" if hour is None else f", hour {hour}")
     with open_existing(load_settings(demo)) as url, connect(url, "hl acknowledge") as connection:
         if undo:
@@ -50,12 +52,12 @@ def acknowledge(
         else:
             days = acknowledge_holes(connection, source, first, last, hour, note.strip())
     if not days:
-        what = "nothing was acknowledged" if undo else "nothing that is known there is a hole"
+        what = "nothing was acknowledged" if undo else "no known holes"
         fail(f"{holes}: {what}; see `{program()} status --from {first} --to {last}`")
     others = (last - first).days + 1 - len(days)
-    left = f"; of {others} other days there is {'no note' if undo else 'no hole'}" if others else ""
+    left = f"; {others} other days have {'no note' if undo else 'no hole'}" if others else ""
     console.print(
-        f"{source}: {'taken back' if undo else 'acknowledged'} on {len(days)} days, {days[0]} to {days[-1]}{left}. "
-        f"Checks follow when the days are materialized again: `{program()} ingest --from {days[0]} --to {days[-1]}`",
+        f"{source}: {'acknowledgement removed' if undo else 'acknowledged'} on {len(days)} days, {days[0]} to {days[-1]}{left}. "
+        f"To update the checks, materialize the days again: `{program()} ingest --from {days[0]} --to {days[-1]}`",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""`hl backup` and `hl restore`: what the lake cannot give back, kept and put back."""
+"""`hl backup` and `hl restore`: save and restore what cannot be rebuilt from the lake."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def backup(
-    directory: Annotated[Path, typer.Argument(help="Where the backup's own directory is made: hl-backup-TIME.")],
+    directory: Annotated[Path, typer.Argument(help="Parent directory. The backup is written to hl-backup-TIME in it.")],
     everything: Annotated[
-        bool, typer.Option("--all", help="With fills, candles, statistics and TWAPs, which `hl rebuild` makes again otherwise.")
+        bool, typer.Option("--all", help="Include fills, candles, statistics and TWAPs, which `hl rebuild` can also rebuild.")
     ] = False,
     demo: Demo = False,
 ) -> None:
-    """Back up what the lake cannot give back: the ledger of money and objects, acknowledgements, how far wallets were asked,
-    and Dagster's history. It may run beside `hl up`. The lake is not in it.
+    """Back up what cannot be rebuilt from the lake: the ledgers of requests and objects, acknowledgements, backfill progress
+    and Dagster's history. It can run while `hl up` runs. The lake is not part of the backup.
     """
     from importlib.metadata import version
 
@@ -40,10 +40,12 @@ def backup(
 
 def restore(
     directory: Annotated[Path, typer.Argument(metavar="BACKUP", help="A directory made by `hl backup`.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the rows of an installation that has some.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the rows of an installation that is not empty.")
+    ] = False,
     demo: Demo = False,
 ) -> None:
-    """Put a backup back into an empty installation. Afterwards `hl rebuild` makes from the lake what is not in it."""
+    """Restore a backup into an empty installation. Afterwards, `hl rebuild` rebuilds the rest from the lake."""
     from hl_pipeline.stages.backup import check_target, read_manifest, restore_backup
     from hl_pipeline.warehouse.connect import ensure_database
 
@@ -59,7 +61,7 @@ def restore(
     console.print(f"restored, as of {manifest.made_at}: {_describe(manifest)}", highlight=False)
     if manifest.days and not manifest.everything:
         console.print(
-            f"next: `{program()} rebuild` makes fills, candles, statistics and TWAPs of every day in the lake. "
+            f"next: run `{program()} rebuild` to rebuild fills, candles, statistics and TWAPs from the lake. "
             f"When the backup was made, {len(manifest.days)} days were loaded: {manifest.days[0]} to {manifest.days[-1]}",
             highlight=False,
         )
@@ -77,7 +79,7 @@ def _open_databases(settings: Settings) -> Generator[Databases]:
 
 @contextmanager
 def _saying_errors() -> Generator[None]:
-    """Say in one line what can be mended."""
+    """End the command with a one-line message for errors that the user can fix."""
     import psycopg
 
     from hl_pipeline.stages.backup import BackupError
@@ -101,7 +103,7 @@ def _describe(manifest: Manifest) -> str:
     counts = manifest.data
     parts = [
         f"schema {manifest.schema}",
-        f"{counts.get('hl.s3_requests', 0):,} requests of S3",
+        f"{counts.get('hl.s3_requests', 0):,} S3 requests",
         f"{counts.get('hl.s3_ingest_log', 0):,} objects",
         f"{counts.get('hl.acknowledged', 0):,} acknowledgements",
         f"{counts.get('hl.backfill_progress', 0):,} wallets",

@@ -1,4 +1,4 @@
-"""`hl completion`: what a shell has to read so that Tab completes commands and options."""
+"""`hl completion`: prints the script that makes a shell complete commands and options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-# Typer's own options would guess the shell from the process that called.
+# Typer's own options would guess the shell from the parent process.
 from typer.completion import completion_init, get_completion_script  # pyright: ignore[reportPrivateImportUsage]
 
 _PROGRAM = "hl"
@@ -16,21 +16,21 @@ _ASKS_FOR_COMPLETION = "_HL_COMPLETE"
 
 
 class Shell(Enum):
-    """Those that there is a script for."""
+    """The supported shells."""
 
     BASH = "bash"
     ZSH = "zsh"
     FISH = "fish"
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="Which one you use.")]) -> None:
-    """Print the completion of a shell. In ~/.bashrc or ~/.zshrc: eval "$(hl completion bash)", or zsh; in
+def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
+    """Print the completion script of a shell. In ~/.bashrc or ~/.zshrc: eval "$(hl completion bash)", or zsh. In
     ~/.config/fish/config.fish: hl completion fish | source.
     """
     typer.echo(get_completion_script(prog_name=_PROGRAM, complete_var=_ASKS_FOR_COMPLETION, shell=shell.value))
 
 
 def prepare_completion() -> None:
-    """Where it is the shell that asks: Typer's own words for each shell."""
+    """Register Typer's completion classes, which answer when the shell asks for completions."""
     if _ASKS_FOR_COMPLETION in os.environ:
         completion_init()

@@ -1,4 +1,4 @@
-"""`hl cost`: the bill of days before anything is downloaded. How it is drawn up is the matter of `stages.cost`."""
+"""`hl cost`: prints the cost estimate for a range of days. `stages.cost` computes it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
-    """What it costs to ingest days, by listings alone: objects, GiB, dollars, disk, less what the lake has. Downloads nothing."""
+    """Estimate the cost of ingesting days from bucket listings: objects, GiB, dollars and disk. Objects already in the lake cost
+    nothing. Nothing is downloaded.
+    """
     from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.stages.cost import draw_up_bill
     from hl_pipeline.warehouse.ledger import read_reset
@@ -68,13 +70,13 @@ def _print_bill(bill: Bill, settings: Settings, spent: Spent) -> None:
     for name in ("node_data_url", "twap_data_url"):
         place = getattr(settings, name)
         if not place.startswith("s3://"):
-            why = "nothing is asked for" if place == NONE else "a directory costs nothing"
+            why = "nothing is requested" if place == NONE else "a directory costs nothing"
             console.print(f"free         {variable(name)} is {place}: {why}", highlight=False)
-    elsewhere = "" if settings.database_url is None else " in the database of HL_DATABASE_URL, whose disk is not looked at"
+    elsewhere = "" if settings.database_url is None else " in the database of HL_DATABASE_URL (its disk is not checked)"
     console.print(f"lake         about {bill.disk.lake / 1e9:,.1f} GB more in {settings.lake}", highlight=False)
     console.print(f"hl.fills     about {(bill.disk.database or 0) / 1e9:,.1f} GB more{elsewhere}", highlight=False)
     for disk in bill.disks:
-        free = f"{max(disk.free, 0) / 1e9:,.1f} GB free beside the {settings.disk_reserve_gb:g} GB of HL_DISK_RESERVE_GB"
+        free = f"{max(disk.free, 0) / 1e9:,.1f} GB free above the {settings.disk_reserve_gb:g} GB of HL_DISK_RESERVE_GB"
         console.print(f"disk         {disk.path}: about {disk.needed / 1e9:,.1f} GB needed, {free}", highlight=False)
     budget = settings.s3_budget_usd
     left = None if budget is None else max(budget - spent.dollars, Decimal(0))

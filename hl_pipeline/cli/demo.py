@@ -1,4 +1,4 @@
-"""`hl demo` and `hl sample`: made-up trades, to see it work."""
+"""`hl demo` and `hl sample`: generate made-up trades and load them."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def demo(
     first: Annotated[
         date | None,
         typer.Option(
-            "--first-day", parser=parse_day, metavar="DAY", help="First of the two days; else the last two that are over."
+            "--first-day", parser=parse_day, metavar="DAY", help="First of the two days. Default: the last two complete days."
         ),
     ] = None,
 ) -> None:
-    """See it work: a small sample bucket, its days through Dagster into lake and database, in a home of its own."""
+    """Generate a small sample bucket and load its two days through Dagster into a separate lake and database."""
     from hl_pipeline.ops.run_days import Outcome, worst
 
     settings = load_settings(demo=True)
@@ -51,14 +51,14 @@ def demo(
         done = run_days(days, settings, command="hl demo")
         _print_demo_summary(url, done)
     console.print(
-        f"\nOpen the UI on it: [bold]{program()} up --demo[/]   Look at figures: [bold]{program()} show daily-stats --demo[/]"
+        f"\nOpen the UI on it: [bold]{program()} up --demo[/]   Look at the data: [bold]{program()} show daily-stats --demo[/]"
     )
     outcome = worst(day.outcome for day in done)
     raise typer.Exit(ExitCode.FAILED if outcome == Outcome.FAILED else ExitCode.WHOLE)
 
 
 def _make_sample(settings: Settings, first: date | None) -> list[date]:
-    """The days of the sample bucket, which is made unless it is there; `first`: the first of them, where that matters."""
+    """Return the days of the sample bucket, creating it first if needed. `first`: the requested first day, or None."""
     from hl_pipeline.domain.datasets import BY_BLOCK
     from hl_pipeline.domain.due_days import last_due_day
     from hl_pipeline.sample.generate import write_sample
@@ -66,12 +66,15 @@ def _make_sample(settings: Settings, first: date | None) -> list[date]:
 
     if days := days_of_sample(Path(settings.node_data_url)):
         if first not in (None, days[0]):
-            fail(f"the demo in {settings.home} has {days[0]} to {days[-1]}; remove it to choose others", code=ExitCode.USAGE)
+            fail(
+                f"the demo in {settings.home} has {days[0]} to {days[-1]}; remove the directory to choose other days",
+                code=ExitCode.USAGE,
+            )
         return days
     last_day = last_due_day(datetime.now(UTC), settings_of(BY_BLOCK.bucket, settings).publish_lag)
     first = first or last_day - timedelta(days=_DAYS - 1)
     days = check_days(first, first + timedelta(days=_DAYS - 1))
-    # Under another name until it is whole: one that was interrupted is made anew.
+    # A temporary name until it is complete: an interrupted one is generated again.
     unfinished = settings.home / "sample.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -88,17 +91,19 @@ def _make_sample(settings: Settings, first: date | None) -> list[date]:
 
 
 def sample(
-    fills_per_hour: Annotated[int, typer.Option(min=1, help="About so many.")],
+    fills_per_hour: Annotated[int, typer.Option(min=1, help="Approximate number of fills per hour.")],
     days: Annotated[int, typer.Option(min=1, max=366)],
     first: Annotated[date, typer.Option("--from", parser=parse_day, metavar="DAY", help="First day.")] = _FIRST_OF_SAMPLE,
-    out: Annotated[Path, typer.Option(help="Directory to write; it must not be there yet.")] = Path("sample"),
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
+    out: Annotated[Path, typer.Option(help="Directory to create; it must not exist.")] = Path("sample"),
+    seed: Annotated[int, typer.Option(help="Random seed: the same seed gives the same bytes.")] = 1,
 ) -> None:
-    """Make sample buckets of realistic fills and TWAP statuses, with a record of the truth; to use them set what is shown."""
+    """Generate sample buckets of realistic fills and TWAP statuses, with a record of the true values. The settings that point to
+    them are printed at the end.
+    """
     from hl_pipeline.sample.generate import write_sample
 
     if out.exists():
-        fail(f"{out} is there already; choose another with --out, or remove it", code=ExitCode.USAGE)
+        fail(f"{out} already exists; choose another directory with --out, or remove it", code=ExitCode.USAGE)
     try:
         with console.status("writing") as shown:
             made = write_sample(
@@ -112,7 +117,7 @@ def sample(
     except ValueError as error:
         fail(str(error), code=ExitCode.USAGE)
     console.print(f"{made.fills:,} fills in {made.objects} objects, {made.bytes / 1e6:,.1f} MB; truth in {made.truth_dir}")
-    # A home of its own: made-up fills never stand among real ones.
+    # A separate home keeps made-up fills apart from real ones.
     places = {"HL_HOME": out / ".hl", "HL_NODE_DATA_URL": made.node_data_dir, "HL_TWAP_DATA_URL": made.twap_data_dir}
     for name, place in places.items():
         typer.echo(f"export {name}={shlex.quote(str(place.absolute()))}")

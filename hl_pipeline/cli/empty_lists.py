@@ -1,4 +1,4 @@
-"""Why a command shows no row: a coin that was never seen, or days that are not there. The REST API says the same."""
+"""Explains an empty result: a coin that was never seen, or days that are not loaded. The REST API gives the same reasons."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ANY_DAY = "SELECT min(date), max(date), count(*) FROM hl.fills_days"
 def explain_nothing(
     connection: psycopg.Connection, of: str, first: date | None, last: date | None, *, coin: str | None, wallet: str | None
 ) -> None:
-    """Say on standard error what is not there of the days; end the command for a coin that was never seen.
+    """Print on standard error which days are not loaded. End the command if the coin was never seen.
 
-    `of`: what was looked for, as api.range_coverage has it.
+    `of`: the kind of rows requested, as in api.range_coverage.
     """
-    # Only here: most commands find something.
+    # Imported here because most commands find rows.
     from api.coins import ALL_SEEN, IS_SEEN, SeenCoin, UnknownCoinError, likely_coins
     from api.database import read_sql
 
@@ -32,7 +32,7 @@ def explain_nothing(
         fail(str(UnknownCoinError(coin, likely_coins(coin, seen))), code=ExitCode.USAGE)
     loaded_first, loaded_last, days = connection.execute(_ANY_DAY).fetchall()[0]
     if not days:
-        errors.print(f"no day is loaded yet: `{program()} ingest` loads some")
+        errors.print(f"no day is loaded yet: run `{program()} ingest`")
         return
     if first is None and last is None:
         return

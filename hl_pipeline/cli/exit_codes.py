@@ -1,4 +1,4 @@
-"""The exit codes of `hl`, all of them."""
+"""All exit codes of `hl`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """What a program that started `hl` may rely on."""
+    """The exit codes, which scripts may rely on."""
 
     WHOLE = 0
-    """It did what it was asked for; of days and wallets: all are whole."""
+    """Done. All days and wallets are complete."""
 
     FAILED = 1
-    """Nothing, or not all, could be done: a day or a wallet failed, the database or a bucket is out of reach, …"""
+    """Failed, wholly or in part: for example, a day failed, or the database or a bucket cannot be reached."""
 
     USAGE = 2
-    """A wrong option, or a setting that cannot be. Nothing was done."""
+    """A wrong option, argument or setting. Nothing was done."""
 
     INCOMPLETE = 3
-    """Loaded, but something is missing in a day, or of a wallet."""
+    """Loaded, but a day or a wallet is incomplete."""
 
     INTERRUPTED = 130
-    """Ctrl-C, as shells have it: 128 and the number of SIGINT. The same again goes on."""
+    """Interrupted by Ctrl-C: 128 plus the number of SIGINT, as in shells. The same command continues."""
 
     @classmethod
     def of(cls, outcome: Outcome) -> ExitCode:

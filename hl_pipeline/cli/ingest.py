@@ -1,4 +1,4 @@
-"""`hl ingest`: the ways of saying which days and from where, and a line for each day that is done."""
+"""`hl ingest`: selects days and their source, and prints one line per finished day."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _WITH_REDOWNLOAD = ("--object-key",)
 
 
 def parse_moment(text: str) -> datetime:
-    """A time as it is typed: UTC unless it has a zone. Raises BadParameter."""
+    """Parse a time typed by the user; without a zone it is UTC. Raises BadParameter."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time like 2026-03-15T14:00:00Z (UTC), and no day like 2026-03-15") from None
+        raise typer.BadParameter(f"{text!r} is not a time like 2026-03-15T14:00:00Z (UTC) or a day like 2026-03-15") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -55,33 +55,36 @@ def ingest(
     last: LastDay = None,
     since: Annotated[
         datetime | None,
-        typer.Option(parser=parse_moment, metavar="TIME", help="Days of the objects that the buckets got at this time or later."),
+        typer.Option(
+            parser=parse_moment, metavar="TIME", help="Days whose objects were added to the buckets at this time or later."
+        ),
     ] = None,
     object_keys: ObjectKeys = None,
     local_files: Annotated[
         list[Path] | None,
-        typer.Option("--local-file", metavar="PATH", help="An object that you have as a file: into the lake. Repeatable."),
+        typer.Option("--local-file", metavar="PATH", help="Take this copy of an object into the lake. Repeatable."),
     ] = None,
     key_of_file: Annotated[
-        str | None, typer.Option("--as", metavar="KEY", help="Which object the file is, where it does not tell.")
+        str | None, typer.Option("--as", metavar="KEY", help="Object key of the file, if its path does not show it.")
     ] = None,
-    dirty: Annotated[bool, typer.Option("--dirty", help="The days that hl.dirty_days has.")] = False,
+    dirty: Annotated[bool, typer.Option("--dirty", help="The days listed in hl.dirty_days.")] = False,
     missing: Annotated[
         bool,
-        typer.Option("--missing", help="With --from, --to: skip days of which nothing is missing. No bucket is asked of them."),
+        typer.Option("--missing", help="With --from and --to: skip complete days, without listing their buckets."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Load again from the lake, no bucket is read; a local file replaces its object.")
+        bool, typer.Option("--force", help="Load again from the lake; no bucket is read. A local file replaces its object.")
     ] = False,
     redownload: Annotated[
-        bool, typer.Option("--redownload", help="Download again what the lake has; says what it costs, and asks.")
+        bool, typer.Option("--redownload", help="Download objects again that are in the lake, after showing the cost and asking.")
     ] = False,
     yes: Yes = False,
     demo: Demo = False,
 ) -> None:
-    """Materialize days without a UI: those from --from to --to, or as the other options say (then --from and --to bound them).
-    What the lake has is not downloaded again, and a whole day of which nothing is new is left as it is. Exit code 0: all whole;
-    3: loaded, but a day is incomplete; 1: a day failed.
+    """Materialize days without the UI: from --from to --to, or the days that another option selects within these bounds.
+
+    Objects already in the lake are not downloaded again. Whole days with nothing new are skipped. Exit code 0: all days are
+    whole. 3: loaded, but a day is incomplete. 1: a day failed.
     """
     from hl_pipeline.warehouse.dirty_days import read_dirty
 
@@ -89,9 +92,9 @@ def ingest(
     given = [way for way, is_given in ways.items() if is_given]
     _check_ways(given, first, last, force=force, redownload=redownload, missing=missing)
     if key_of_file is not None and len(local_files or []) != 1:
-        fail("--as KEY says which object the one --local-file is", code=ExitCode.USAGE)
+        fail("--as KEY needs exactly one --local-file: it is the object key of that file", code=ExitCode.USAGE)
     if yes and not redownload:
-        fail("--yes goes with --redownload: nothing else asks", code=ExitCode.USAGE)
+        fail("--yes needs --redownload: no other option asks for confirmation", code=ExitCode.USAGE)
     span = check_days(first, last) if first and last and not any(ways.values()) else None
     settings = load_settings(demo)
     with open_installation(settings) as url, connect(url, "hl ingest") as connection:
@@ -125,39 +128,39 @@ def ingest(
 
 
 def _check_ways(given: list[str], first: date | None, last: date | None, *, force: bool, redownload: bool, missing: bool) -> None:
-    """What excludes each other, and what lacks, is a wrong call."""
+    """End the command if options exclude each other or are missing."""
     check_order(first, last)
     if missing and (given or force or redownload):
-        fail("--missing goes with --from and --to alone", code=ExitCode.USAGE)
+        fail("--missing can be combined only with --from and --to", code=ExitCode.USAGE)
     if len(given) > 1:
-        fail(f"{given[0]} and {given[1]} exclude each other: each says which days", code=ExitCode.USAGE)
+        fail(f"{given[0]} and {given[1]} exclude each other: each selects the days", code=ExitCode.USAGE)
     if not given and (first is None or last is None):
         fail(f"--from and --to must be given, or one of {', '.join(_WAYS)}", code=ExitCode.USAGE)
     if force and redownload:
         fail("--force and --redownload exclude each other: --force reads no bucket", code=ExitCode.USAGE)
     for option, is_given, goes_with, why in (
         ("--force", force, _WITH_FORCE, "it reads no bucket"),
-        ("--redownload", redownload, _WITH_REDOWNLOAD, "it is for objects that the lake has"),
+        ("--redownload", redownload, _WITH_REDOWNLOAD, "it is for objects in the lake"),
     ):
         if is_given and given and given[0] not in goes_with:
             fail(
-                f"{given[0]} and {option} exclude each other: {why}. It goes with --from, --to, {', '.join(goes_with)}",
+                f"{given[0]} and {option} exclude each other: {why}. Use it with --from and --to, or with {', '.join(goes_with)}",
                 code=ExitCode.USAGE,
             )
 
 
 def _skip_finished(days: list[date], settings: Settings, connection: psycopg.Connection) -> list[date]:
-    """The days of which something is missing, or was when they were loaded."""
+    """Return the days that are incomplete, or were when they were loaded."""
     from hl_pipeline.stages.unchanged_days import find_finished_days
 
     finished = find_finished_days(days, settings, connection)
     if finished:
-        console.print(f"skipped, since nothing of them is missing: {_count(finished)}", highlight=False)
+        console.print(f"skipped, because nothing is missing: {_count(finished)}", highlight=False)
     return [day for day in days if day not in finished]
 
 
 def _skip_unchanged(days: list[date], settings: Settings, connection: psycopg.Connection) -> list[date]:
-    """The days of which something is missing or the buckets have something new: making the others again would change nothing."""
+    """Return the days that are incomplete or have new objects. Loading the others again would change nothing."""
     with loading():
         from hl_pipeline.domain.errors import BucketError
         from hl_pipeline.stages.unchanged_days import find_unchanged_days
@@ -166,10 +169,10 @@ def _skip_unchanged(days: list[date], settings: Settings, connection: psycopg.Co
         with showing_listings():
             unchanged = find_unchanged_days(days, settings, connection) if days else []
     except BucketError:
-        # Each day says what is wrong when its turn comes.
+        # Each day reports the error when it runs.
         return days
     if unchanged:
-        again = f"`{program()} rebuild --from {unchanged[0]} --to {unchanged[-1]}` makes them again all the same"
+        again = f"to rebuild them anyway: `{program()} rebuild --from {unchanged[0]} --to {unchanged[-1]}`"
         console.print(f"nothing new, and nothing missing: {_count(unchanged)} ({again})", highlight=False)
     return [day for day in days if day not in unchanged]
 
@@ -213,7 +216,7 @@ def _take_local_files(
     *,
     replace: bool,
 ) -> list[date]:
-    """The days of the files, which are in the lake then; nothing of any is when one of them cannot be taken."""
+    """Take the files into the lake and return their days. If one file is refused, none is taken."""
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.find_objects import NoSuchObjectError, place_of_given
     from hl_pipeline.stages.local_files import LocalFileError, fetch_local_file, identify, refuse_conflicts
@@ -228,7 +231,7 @@ def _take_local_files(
     for file in files:
         meta, is_new = fetch_local_file(file, lake, connection, settings.decode_threads)
         bad = f", {meta.bad_lines:,} bad lines" if meta.bad_lines else ""
-        what = f"{meta.rows:,} rows{bad}" if is_new else "the lake has it already"
+        what = f"{meta.rows:,} rows{bad}" if is_new else "already in the lake"
         console.print(f"{file.path} is {meta.key}: {what}", highlight=False)
     return _days_of([file.place for file in files], connection, first, last)
 
@@ -236,8 +239,9 @@ def _take_local_files(
 def _part_days_begun(
     days: Sequence[date], settings: Settings, connection: psycopg.Connection
 ) -> tuple[list[date], list[date], list[date]]:
-    """Noted days that were begun, others that the lake has something of, and those that nothing has anything of. What the info
-    API gave is no reason to pay for a bucket's objects of its day.
+    """Split dirty days into those requested before, others with data in the lake, and days without any data.
+
+    Fills from the info API are no reason to pay for the bucket's objects of their days.
     """
     from hl_pipeline.warehouse.ledger import days_begun
 
@@ -245,14 +249,14 @@ def _part_days_begun(
     of_lake, left_out = _keep_days_in_lake([day for day in days if day not in begun], settings)
     if of_lake:
         console.print(
-            f"from the lake alone, since nobody has asked for their objects: {_count(of_lake)} (--from, --to ask for them)",
+            f"loaded only from the lake, because their objects were never requested: {_count(of_lake)} (use --from, --to)",
             highlight=False,
         )
     return [day for day in days if day in begun], of_lake, left_out
 
 
 def _keep_days_in_lake(days: Sequence[date], settings: Settings) -> tuple[list[date], list[date]]:
-    """The days that the lake has something of, and the others, which are told."""
+    """Split days into those with data in the lake and the others, which are printed."""
     from hl_pipeline.stages.rebuild import days_in_lake
 
     if not days:
@@ -260,14 +264,14 @@ def _keep_days_in_lake(days: Sequence[date], settings: Settings) -> tuple[list[d
     in_lake = set(days_in_lake(open_existing_lake(settings), min(days), max(days)))
     left_out = [day for day in days if day not in in_lake]
     if left_out:
-        console.print(f"left out, since the lake has nothing of them: {_count(left_out)}", highlight=False)
+        console.print(f"skipped, because the lake has no data for them: {_count(left_out)}", highlight=False)
     return [day for day in days if day in in_lake], left_out
 
 
 def _reset_to_redownload(
     days: list[date], keys: list[str] | None, settings: Settings, connection: psycopg.Connection, *, yes: bool
 ) -> None:
-    """Say what it costs, ask, and note that the objects are to be downloaded again."""
+    """Print the cost, ask for confirmation, and mark the objects to be downloaded again."""
     from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.cost import draw_up_bill
@@ -280,13 +284,13 @@ def _reset_to_redownload(
             bill = draw_up_bill(days, settings, read_reset(connection) | {(meta.dataset, meta.key) for meta in there})
     except BucketError as error:
         fail(str(error))
-    # What the bucket has no more stays as it is.
+    # Objects that are no longer in the bucket stay unchanged.
     there = [meta for meta in there if (meta.dataset, meta.key) in bill.listed]
     objects = sum(item.to_download.objects for item in bill.costs)
     size = sum(item.to_download.bytes for item in bill.costs)
     console.print(
         f"{_count(days)}: {objects:,} objects to download, {size / 2**30:,.3f} GiB, ${bill.dollars:,.4f}; "
-        f"{len(there):,} of them are in the lake, and are replaced",
+        f"{len(there):,} of them replace objects in the lake",
         highlight=False,
     )
     spent = read_spent(connection).dollars
@@ -299,7 +303,7 @@ def _reset_to_redownload(
 
 
 def run_days(days: list[date], settings: Settings, *, from_lake: bool = False, command: str = "hl ingest") -> list[IngestedDay]:
-    """As `ops.run_days.ingest_days`, with a bar, and a line for each day when it is done."""
+    """Run `ops.run_days.ingest_days` with a progress bar, and print a line for each finished day."""
     with loading():
         from hl_pipeline.ops.run_days import ingest_days
 
@@ -330,8 +334,10 @@ def _run(
         done += run_days(of_lake, settings, from_lake=True) if of_lake else []
         code = ExitCode.of(worst(day.outcome for day in done))
     except (RunInterruptedError, KeyboardInterrupt):
-        again = "run the same without --redownload to go on: it downloads what has not come yet" if redownload else None
-        fail(f"interrupted; {again or 'run the same again to go on'}", code=ExitCode.INTERRUPTED)
+        again = (
+            "to continue, run the same command without --redownload: it downloads the remaining objects" if redownload else None
+        )
+        fail(f"interrupted; {again or 'run the same command to continue'}", code=ExitCode.INTERRUPTED)
     raise typer.Exit(ExitCode.INCOMPLETE if left_out and code == ExitCode.WHOLE else code)
 
 

@@ -1,5 +1,6 @@
-"""`hl`, the command line: its commands, and how errors that people can mend are said. Each command has its module,
-which imports at its top only what `hl --help` needs: the rest when the command runs.
+"""The `hl` command line: registers the commands and prints errors that users can fix as one line.
+
+Each command has a module. It imports at the top only what `hl --help` needs, and the rest when the command runs.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Hyperliquid's trading history in a Parquet lake and PostgreSQL: complete, exact, counted once.",
+    help="Hyperliquid's trading history in a Parquet lake and PostgreSQL: complete, exact, each fill once.",
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         from importlib.metadata import version
 
         typer.echo(version("hl-pipeline"))
@@ -50,21 +51,21 @@ def _options(
     context: typer.Context,
     demo: Demo = False,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it, and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if demo:
-        # It may stand before the command or after it.
+        # --demo is accepted before the command and after it.
         context.default_map = _with_demo(context.command)
 
 
 def _with_demo(command: object) -> dict[str, object]:
-    """What a command and those within it take for granted where --demo stands before them."""
+    """Return defaults that set --demo for a command and its subcommands."""
     commands: dict[str, object] = getattr(command, "commands", {})
     return {"demo": True, **{name: _with_demo(inner) for name, inner in commands.items()}}
 
 
-# In the order in which the help shows them.
+# The help lists them in this order.
 for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledge, backup, restore, upgrade, status):
     app.command()(command)
 app.command("url")(print_url)
@@ -75,18 +76,18 @@ app.add_typer(reset_app, name="reset")
 
 
 def main() -> None:
-    """The entry point: errors that people can mend are said in one line."""
+    """Run the program; errors that users can fix are printed as one line."""
     sys.unraisablehook = deliver_again
-    # At its end Python would look through all that Dagster has loaded for what to free: a second of CPU.
+    # Without this, Python's final garbage collection scans everything Dagster loaded: a second of CPU.
     atexit.register(gc.freeze)
     prepare_completion()
     try:
-        # Typer would draw boxes around what it finds wrong of an option.
+        # In standalone mode Typer prints errors in boxes.
         sys.exit(app(standalone_mode=False))
     except TyperException as error:
-        # Without arguments the help is printed, and nothing is wrong.
+        # Without arguments the help is printed, which is no error.
         if message := error.format_message():
-            errors.print(f"[red]error:[/] {escape(_in_our_words(message))}; --help shows what there is")
+            errors.print(f"[red]error:[/] {escape(_in_our_words(message))}; --help lists the commands and options")
         sys.exit(error.exit_code)
     except Abort:
         errors.print("[red]error:[/] aborted")
@@ -97,8 +98,8 @@ def main() -> None:
 
 
 def _print_bad_settings(error: ValueError) -> None:
-    """Say what is wrong with which setting. Raises `error` when it is about something else."""
-    # Only here: `--help` checks no setting.
+    """Print each invalid setting with the reason. Raises `error` again if it is not about settings."""
+    # Imported here because `--help` checks no settings.
     from pydantic import ValidationError
 
     from hl_pipeline.settings import variable
@@ -109,9 +110,9 @@ def _print_bad_settings(error: ValueError) -> None:
     for item in error.errors():
         name = variable(".".join(map(str, item["loc"])))
         given = hide_password(item["input"]) if isinstance(item["input"], str) else item["input"]
-        errors.print(f"[red]error:[/] {name}: {_in_our_words(item['msg'])} (it is {given!r}); see .env.example")
+        errors.print(f"[red]error:[/] {name}: {_in_our_words(item['msg'])} (found {given!r}); see .env.example")
 
 
 def _in_our_words(message: str) -> str:
-    """Pydantic's messages begin as ours do."""
+    """Rewrite the beginning of pydantic's messages in our style."""
     return message.replace("Input should be", "must be").replace("Value error, ", "")

@@ -1,4 +1,4 @@
-"""Rows for a person, or for a program: a table, JSON or CSV. What the rows are is the matter of each command."""
+"""Prints rows as a table, JSON or CSV. The commands choose the rows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from hl_pipeline.cli.terminal import console, errors, fail, wide
 if TYPE_CHECKING:
     from hl_pipeline.warehouse.show_queries import Rows
 
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON: decimals are texts, times UTC, null is unknown.")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="As CSV, with a head; an empty field is unknown.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: decimals as strings, times in UTC, null for unknown.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header; an empty field is unknown.")]
 
 
-Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide the table becomes.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, even if the table is too wide.")]
 
 _MOST_COLUMNS = 100
 _LONGEST_CELL = 50
@@ -32,7 +32,7 @@ _BETWEEN = 2  # columns between two cells
 
 
 class Output(Enum):
-    """How rows are printed. A table has the columns that fit into a terminal, a wide one has them all."""
+    """Output format of rows. A table has the columns that fit into a terminal; a wide table has all columns."""
 
     TABLE = "table"
     WIDE = "wide"
@@ -41,43 +41,44 @@ class Output(Enum):
 
 
 def choose_output(as_json: bool, as_csv: bool, is_wide: bool = False) -> Output:
-    """What --json, --csv and --wide ask for; one of them at most."""
-    asked = [(as_json, "--json", Output.JSON), (as_csv, "--csv", Output.CSV), (is_wide, "--wide", Output.WIDE)]
-    given = [(option, output) for is_given, option, output in asked if is_given]
+    """Return the format chosen by --json, --csv or --wide. Ends the command if two are given."""
+    formats = [(as_json, "--json", Output.JSON), (as_csv, "--csv", Output.CSV), (is_wide, "--wide", Output.WIDE)]
+    given = [(option, output) for is_given, option, output in formats if is_given]
     if len(given) > 1:
-        fail(f"{given[0][0]} and {given[1][0]} are both given: choose one of them", code=ExitCode.USAGE)
+        fail(f"{given[0][0]} and {given[1][0]} exclude each other: choose one format", code=ExitCode.USAGE)
     return given[0][1] if given else Output.TABLE
 
 
-def print_rows(found: Rows, output: Output, first: Sequence[str] = ()) -> None:
-    """Print them on standard output; a table without rows says so. Where not all columns fit, the `first` are the most important
-    ones, and it says how many others there are. No value is cut.
+def print_rows(result: Rows, output: Output, first: Sequence[str] = ()) -> None:
+    """Print rows on standard output, or a message if a table has no rows.
+
+    If not all columns fit, the columns in `first` take precedence and the number of hidden ones is printed. Values are never cut.
     """
     if output == Output.JSON:
-        print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
+        print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])
     elif output == Output.CSV:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(found.columns)
-        writer.writerows([_as_field(value) for value in row] for row in found.rows)
-    elif found.rows:
-        cells = [["" if value is None else _as_cell(value) for value in row] for row in found.rows]
-        shown = range(len(found.columns)) if output == Output.WIDE else _choose_columns(found.columns, cells, first)
+        writer.writerow(result.columns)
+        writer.writerows([_as_field(value) for value in row] for row in result.rows)
+    elif result.rows:
+        cells = [["" if value is None else _as_cell(value) for value in row] for row in result.rows]
+        shown = range(len(result.columns)) if output == Output.WIDE else _choose_columns(result.columns, cells, first)
         from rich.table import Table
 
         table = Table(box=None, header_style="bold", padding=(0, _BETWEEN, 0, 0), pad_edge=False)
         for n in shown:
-            table.add_column(found.columns[n], overflow="fold", max_width=None if output == Output.WIDE else _LONGEST_CELL)
+            table.add_column(result.columns[n], overflow="fold", max_width=None if output == Output.WIDE else _LONGEST_CELL)
         for row in cells:
             table.add_row(*(row[n] for n in shown))
         wide.print(table, highlight=False)
-        if others := len(found.columns) - len(shown):
+        if others := len(result.columns) - len(shown):
             errors.print(f"[dim]{others} more columns: --wide, --csv or --json[/]")
     else:
-        console.print("nothing there", highlight=False)
+        console.print("no rows", highlight=False)
 
 
 def _choose_columns(names: Sequence[str], cells: Sequence[Sequence[str]], first: Sequence[str]) -> list[int]:
-    """The numbers of the columns that fit, in their order: chosen first are the `first`, then the others from the left."""
+    """Return the indexes of the columns that fit, in table order. Columns in `first` are chosen before the others."""
     from rich.cells import cell_len
 
     widths = [min(max(cell_len(name), *(cell_len(row[n]) for row in cells)), _LONGEST_CELL) for n, name in enumerate(names)]
@@ -91,7 +92,7 @@ def _choose_columns(names: Sequence[str], cells: Sequence[Sequence[str]], first:
 
 
 def print_json(content: object) -> None:
-    """Print it as JSON, values as the REST API writes them."""
+    """Print content as JSON, with values formatted as in the REST API."""
     typer.echo(json.dumps(_as_json(content), indent=2, ensure_ascii=False))
 
 
@@ -113,7 +114,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _as_field(value: Any) -> Any:
-    """As the CSV of the REST API has it."""
+    """Format a value as in the CSV of the REST API."""
     known = _as_json(value)
     if isinstance(known, bool):
         return str(known).lower()
@@ -131,5 +132,5 @@ def _as_cell(value: object) -> str:
 
 
 def _plain(number: Decimal) -> str:
-    """No exponent, no trailing zeros."""
+    """Format a number without exponent or trailing zeros."""
     return f"{number.normalize():f}" if number else "0"

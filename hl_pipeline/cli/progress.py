@@ -1,4 +1,4 @@
-"""How far a command is, on a terminal: the pipeline's log events, turned into a bar that moves or a line that changes."""
+"""Shows the progress of a command on a terminal: turns the pipeline's log events into a bar or a status line."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ from rich.progress import (
 from hl_pipeline.cli.terminal import console
 from hl_pipeline.events import is_event
 
-_SHARE_OF_RAW, _SHARE_OF_LOAD, _SHARE_OF_TABLE = 0.42, 0.33, 0.05  # of a day's time: decoding, loading, each derived table
+_SHARE_OF_RAW, _SHARE_OF_LOAD, _SHARE_OF_TABLE = (
+    0.42,
+    0.33,
+    0.05,
+)  # shares of a day's duration: decoding, loading, each derived table
 _SECONDS_BETWEEN_LINES = 15.0
 Show = Callable[[str, dict[str, Any]], None]
 
 
 @contextmanager
 def showing_listings() -> Generator[None]:
-    """How far the listings of buckets and of the lake are."""
+    """Show the progress of listing buckets and the lake."""
     with console.status("listing") as status:
 
         def show(event: str, fields: dict[str, Any]) -> None:
             if event == "page_listed":
                 status.update(escape(f"listing {fields['prefix']}: {fields['objects']:,} objects"))
             elif event == "lake_day_read":
-                status.update(f"what the lake has: {fields['day']}")
+                status.update(f"reading the lake: {fields['day']}")
 
         with _following(show, logging.DEBUG):
             yield
@@ -46,7 +50,7 @@ def showing_listings() -> Generator[None]:
 
 @contextmanager
 def showing_days(total: int) -> Generator[DaysBar]:
-    """How far so many days are."""
+    """Show a bar for `total` days."""
     with _progress(TaskProgressColumn(), TimeRemainingColumn(), _message()) as progress:
         bar = DaysBar(progress, total)
         with _following(bar.show, logging.INFO):
@@ -54,16 +58,16 @@ def showing_days(total: int) -> Generator[DaysBar]:
 
 
 @contextmanager
-def showing_wallets(total: int, asked: str) -> Generator[WalletsBar]:
-    """How far so many wallets are; `asked`: who is asked for them, and how long that may take, in words."""
+def showing_wallets(total: int, message: str) -> Generator[WalletsBar]:
+    """Show a bar for `total` wallets. `message` is the first message: which API is called, and how long it may take."""
     with _progress(MofNCompleteColumn(), _message(), TimeRemainingColumn()) as progress:
-        bar = WalletsBar(progress, total, asked)
+        bar = WalletsBar(progress, total, message)
         with _following(bar.show, logging.INFO):
             yield bar
 
 
 class DaysBar:
-    """Each day is 1, its bytes and its rows are shares of it."""
+    """A bar in days; bytes and rows move it within a day."""
 
     def __init__(self, progress: Progress, days: int) -> None:
         self._progress = progress
@@ -107,13 +111,14 @@ class DaysBar:
 
 
 class WalletsBar:
-    """Each wallet is 1; what came of all, and its weight, stands beside. Failing calls are also printed as lines, now and then: a
-    bar is not seen in a file or a pipe.
+    """A bar in wallets, with the fills and weight so far.
+
+    Failed calls are also printed as lines, at most one each 15 seconds, because a file or a pipe shows no bar.
     """
 
-    def __init__(self, progress: Progress, wallets: int, asked: str) -> None:
+    def __init__(self, progress: Progress, wallets: int, message: str) -> None:
         self._progress = progress
-        self._task = progress.add_task("", total=wallets, message=escape(asked))
+        self._task = progress.add_task("", total=wallets, message=escape(message))
         self._fills = self._weight = 0
         self._printed_at = -_SECONDS_BETWEEN_LINES
 
@@ -129,7 +134,7 @@ class WalletsBar:
             self._weight += fields["weight"]
         elif event == "info_call_failed":
             attempt = (
-                f"attempt {fields['attempt']} of {fields['attempts']} failed, the next one is in {fields['wait_seconds']:.0f} s"
+                f"attempt {fields['attempt']} of {fields['attempts']} failed, next attempt in {fields['wait_seconds']:.0f} s"
             )
             self._progress.update(self._task, message=escape(f"{attempt}: {fields['call']}"))
             if time.monotonic() - self._printed_at >= _SECONDS_BETWEEN_LINES:
@@ -155,7 +160,7 @@ def _message() -> TextColumn:
 
 
 class _EventHandler(logging.Handler):
-    """Gives events, and no other line of the log, to a function."""
+    """Passes log events, and no other log lines, to a function."""
 
     def __init__(self, show: Show) -> None:
         super().__init__()

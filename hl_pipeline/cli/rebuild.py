@@ -1,4 +1,4 @@
-"""`hl rebuild` and `hl drop`: the database made again from the lake, and days taken out of it."""
+"""`hl rebuild` and `hl drop`: rebuild the database from the lake, and remove days from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hl_pipeline.cli.terminal import (
 
 
 def rebuild(first: FirstDay = None, last: LastDay = None, demo: Demo = False) -> None:
-    """Make the database again from the lake: fills, candles and statistics of every day that it has. The bucket is not read."""
+    """Rebuild the database from the lake: fills, candles, statistics and TWAPs of every day in it. No bucket is read."""
     from hl_pipeline.ops.run_days import worst
     from hl_pipeline.ops.run_in_process import RunInterruptedError
     from hl_pipeline.stages.rebuild import days_in_lake, days_left_alone, record_objects
@@ -41,17 +41,17 @@ def rebuild(first: FirstDay = None, last: LastDay = None, demo: Demo = False) ->
         in_lake = days_in_lake(lake)
         days = [day for day in in_lake if (first or day) <= day <= (last or day)]
         if not days:
-            fail(f"the lake ({settings.lake}) has no fills{' of those days' if first or last else ''}; see HL_LAKE_URL")
+            fail(f"the lake ({settings.lake}) has no fills{' for those days' if first or last else ''}; check HL_LAKE_URL")
         with connect(url, "hl rebuild") as connection:
             record_objects(connection, lake)
             left = days_left_alone(connection, in_lake)
         try:
             done = run_days(days, settings, from_lake=True, command="hl rebuild")
         except (RunInterruptedError, KeyboardInterrupt):
-            fail("interrupted; run the same again to go on", code=ExitCode.INTERRUPTED)
+            fail("interrupted; run the same command to continue", code=ExitCode.INTERRUPTED)
     if left:
         console.print(
-            f"{len(left)} days are in the database but not in the lake, and stay as they were: {left[0]} …", highlight=False
+            f"{len(left)} days are in the database but not in the lake, and were left unchanged: {left[0]} …", highlight=False
         )
     raise typer.Exit(ExitCode.of(worst(day.outcome for day in done)))
 
@@ -59,10 +59,10 @@ def rebuild(first: FirstDay = None, last: LastDay = None, demo: Demo = False) ->
 def drop(
     first: FromDay,
     last: ToDay,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     demo: Demo = False,
 ) -> None:
-    """Take days out of hl.fills to free disk. The lake, candles and statistics keep them; `hl rebuild` brings them back."""
+    """Remove days from hl.fills to free disk space. The lake, candles and statistics keep them; `hl rebuild` restores them."""
     from hl_pipeline.stages.rebuild import days_in_lake
     from hl_pipeline.warehouse.fills_days import list_kept_days
     from hl_pipeline.warehouse.fills_partitions import DayInUseError, thin_day
@@ -84,11 +84,11 @@ def drop(
         megabytes = measure_fills(connection, days) / 1e6
         console.print(f"{len(days)} days, {days[0]} to {days[-1]}, {megabytes:,.1f} MB in hl.fills", highlight=False)
         if not yes:
-            typer.confirm("Take them out of hl.fills? The lake, candles and statistics keep them", abort=True)
+            typer.confirm("Remove them from hl.fills? The lake, candles and statistics keep them", abort=True)
         for day in days:
             try:
                 with lock_fills_day(connection, day):
                     thin_day(connection, day, settings.swap_wait_seconds)
             except DayInUseError as error:
-                fail(f"{error}. Dropped before it: {days.index(day)} days")
-    console.print(f"dropped; `{program()} rebuild --from {days[0]} --to {days[-1]}` brings them back", highlight=False)
+                fail(f"{error}. {days.index(day)} days were dropped before this one")
+    console.print(f"dropped; `{program()} rebuild --from {days[0]} --to {days[-1]}` restores them", highlight=False)

@@ -1,4 +1,4 @@
-"""`hl show`: tables of what is in the database. The queries are the matter of `warehouse.show_queries`."""
+"""`hl show`: prints tables of the database. `warehouse.show_queries` has the queries."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from hl_pipeline.cli.terminal import (
 )
 from hl_pipeline.warehouse.show_queries import CHECKPOINTS, DAILY_STATS, FILLS, TWAPS, USER_STATS, read_rows
 
-show_app = typer.Typer(no_args_is_help=True, help="Look at what is in the database.")
+show_app = typer.Typer(no_args_is_help=True, help="Show rows of the database.")
 
-# So far back from the last day it looks unless it is told: a year of every wallet takes a while to add up.
+# The default range before the last loaded day: adding up a year of every wallet takes a while.
 _DAYS_BACK = {"day": 6, "week": 27, "month": 91, "year": 730}
 _PERIODS = ("day", "week", "month", "year", "all")
 _VERDICTS = (
@@ -36,7 +36,7 @@ _VERDICTS = (
     *("status_missing", "unreported", "conflict"),
 )
 
-# What matters most of a table that is too wide for a terminal; of the others its first columns do.
+# The most important columns of tables that are too wide for a terminal. Other tables show their first columns.
 _FIRST: dict[str, tuple[str, ...]] = {
     FILLS: ("time", "coin", "side", "px", "sz", "wallet"),
     USER_STATS: ("period_start", "wallet", "maker_notional", "taker_notional", "fills"),
@@ -51,12 +51,12 @@ def show_fills(
     day: Annotated[date | None, typer.Option(parser=parse_day, metavar="DAY", help="Only this day (UTC).")] = None,
     wallet: Annotated[str | None, typer.Option(help="Only this address.")] = None,
     coin: Annotated[str | None, typer.Option(help="Only this coin, like BTC, @107 or xyz:TSLA.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     is_wide: Wide = False,
 ) -> None:
-    """The newest fills."""
+    """Show the newest fills."""
     output = choose_output(as_json, as_csv, is_wide)
     parameters = {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit}
     if _show(demo, FILLS, parameters, output, "fills", (day, day)) == limit or output in (Output.JSON, Output.CSV):
@@ -67,7 +67,7 @@ def show_fills(
         thinned = read_thinned_days(connection, day)
     if thinned:
         console.print(
-            f"[yellow]{len(thinned)} days are in the lake alone[/] ({thinned[0]} …): `{program()} rebuild` brings them back"
+            f"[yellow]{len(thinned)} days are only in the lake[/] ({thinned[0]} …): `{program()} rebuild` restores them"
         )
 
 
@@ -78,12 +78,12 @@ def show_daily_stats(
     first: FirstDay = None,
     last: LastDay = None,
     coin: Annotated[str | None, typer.Option(help="Only this coin, like BTC, @107 or xyz:TSLA.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     is_wide: Wide = False,
 ) -> None:
-    """What was traded in each coin: the newest periods first, in each the coins with the most notional."""
+    """Show volume and trades per coin: newest period first, then by notional."""
     _check_period(period)
     check_order(first, last)
     back = None if last or coin else _DAYS_BACK.get(period)
@@ -98,12 +98,12 @@ def show_user_stats(
     first: FirstDay = None,
     last: LastDay = None,
     wallet: Annotated[str | None, typer.Option(help="Only this address.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     is_wide: Wide = False,
 ) -> None:
-    """What each wallet did: the newest periods first, in each the wallets with the most notional."""
+    """Show volume, pnl and fees per wallet: newest period first, then by notional."""
     _check_period(period)
     check_order(first, last)
     back = None if last or _check_wallet(wallet) else _DAYS_BACK.get(period)
@@ -118,13 +118,13 @@ def show_twaps(
     last: LastDay = None,
     wallet: Annotated[str | None, typer.Option(help="Only this address.")] = None,
     coin: Annotated[str | None, typer.Option(help="Only this coin, like BTC, @107 or xyz:TSLA.")] = None,
-    verdict: Annotated[str | None, typer.Option(help="Only these: match, missing_fills, running, failed, …")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    verdict: Annotated[str | None, typer.Option(help="Only this verdict: match, missing_fills, running, failed, …")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     is_wide: Wide = False,
 ) -> None:
-    """TWAPs that begin in a span of days, the newest first: asked, reported and seen, and how they did against the market."""
+    """Show TWAPs that begin in a range of days, newest first: requested, reported and observed sizes, and slippage."""
     check_order(first, last)
     if verdict is not None and verdict not in _VERDICTS:
         fail(f"--verdict is {verdict!r}, must be one of {', '.join(_VERDICTS)}", code=ExitCode.USAGE)
@@ -140,7 +140,7 @@ def show_checkpoints(
     as_csv: AsCsv = False,
     is_wide: Wide = False,
 ) -> None:
-    """The ledger: the newest objects, what they held, when they were fetched and loaded, and errors."""
+    """Show the object ledger, newest first: contents, fetch and load times, and errors."""
     _show(demo, CHECKPOINTS, {"limit": limit}, choose_output(as_json, as_csv, is_wide), "fills")
 
 
@@ -152,13 +152,13 @@ def _show(
     of: str,
     span: tuple[date | None, date | None] = (None, None),
 ) -> int:
-    """Print what the query gives, and why that is nothing; how many rows it is."""
+    """Print the rows of a query, or the reason why there are none. Returns the number of rows."""
     with open_existing(load_settings(demo)) as url, connect(url, "hl show") as connection:
-        found = read_rows(connection, query, parameters)
-        if not found.rows:
+        result = read_rows(connection, query, parameters)
+        if not result.rows:
             explain_nothing(connection, of, *span, coin=parameters.get("coin"), wallet=parameters.get("wallet"))
-    print_rows(found, output, _FIRST.get(query, ()))
-    return len(found.rows)
+    print_rows(result, output, _FIRST.get(query, ()))
+    return len(result.rows)
 
 
 def _check_period(period: str) -> None:

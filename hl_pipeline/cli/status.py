@@ -1,4 +1,4 @@
-"""`hl status` and `hl url`: what is there, what can be reached, and settings. Queries: `warehouse.status_queries`."""
+"""`hl status` and `hl url`: loaded days, missing data, connections and settings. `warehouse.status_queries` has the queries."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What the database has and lacks."""
+class _Contents:
+    """What `hl status` reads from the database."""
 
     server_version: str
     days: list[FillsDayStatus]
@@ -60,49 +60,49 @@ def status(
     first: FirstDay = None,
     last: LastDay = None,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="The days, or with --from and --to their hours, as CSV.")] = False,
-    every_setting: Annotated[bool, typer.Option("--settings", help="Also the settings that are at their default.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the days as CSV; with --from and --to, their hours.")] = False,
+    every_setting: Annotated[bool, typer.Option("--settings", help="Also show settings with default values.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="End with 3 where something of the loaded days lacks that nobody has acknowledged.")
+        bool, typer.Option("--check", help="Exit with 3 if a loaded day has a gap that is not acknowledged.")
     ] = False,
 ) -> None:
-    """Which days are there, and what lacks of them and why; whether database and lake can be reached; the settings that you
-    changed (secrets hidden). With --from and --to: what is there of those days, hour by hour, and what lacks.
+    """Show loaded days and what is missing in them, whether the database and the lake can be reached, and changed settings
+    (secrets hidden). With --from and --to: show these days hour by hour.
     """
     output = choose_output(as_json, as_csv)
     settings = load_settings(demo)
     if first is not None or last is not None:
         if check:
-            fail("--check is of all days that are loaded: leave out --from and --to", code=ExitCode.USAGE)
+            fail("--check covers all loaded days: leave out --from and --to", code=ExitCode.USAGE)
         _print_span(settings, first, last, output)
         return
     try:
         with open_existing(settings) as url, connect(url, "hl status") as connection:
-            found = _read(connection)
+            contents = _read(connection)
     except typer.Exit:
-        # They may be what is wrong.
+        # Printed on failure too: a setting may be the cause.
         if output == Output.TABLE:
             _print_settings(settings, every=every_setting)
         raise
     match output:
         case Output.TABLE:
-            _print_found(found, settings, url)
+            _print_contents(contents, settings, url)
             _print_settings(settings, every=every_setting)
         case Output.JSON:
             from hl_pipeline.settings import Settings, variable
             from hl_pipeline.warehouse.urls import hide_password
 
             shown = {variable(name): _show_setting(settings, name) for name in Settings.model_fields}
-            print_json({"settings": shown, "database": hide_password(url), **asdict(found, dict_factory=_without_holes)})
+            print_json({"settings": shown, "database": hide_password(url), **asdict(contents, dict_factory=_drop_holes)})
         case Output.CSV:
-            print_rows(_list_days(found), output)
-    if check and (faults := _find_faults(found)):
+            print_rows(_list_days(contents), output)
+    if check and (faults := _find_faults(contents)):
         for fault in faults:
-            errors.print(f"[red]lacking:[/] {escape(fault)}")
+            errors.print(f"[red]missing:[/] {escape(fault)}")
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-def _read(connection: psycopg.Connection) -> _Found:
+def _read(connection: psycopg.Connection) -> _Contents:
     from hl_pipeline.warehouse.dirty_days import read_dirty
     from hl_pipeline.warehouse.ledger import read_reset
     from hl_pipeline.warehouse.outdated_days import read_outdated_days
@@ -116,7 +116,7 @@ def _read(connection: psycopg.Connection) -> _Found:
         read_status_days,
     )
 
-    return _Found(
+    return _Contents(
         server_version=connection.info.parameter_status("server_version") or "",
         days=read_fills_days(connection),
         statuses=read_status_days(connection),
@@ -131,30 +131,30 @@ def _read(connection: psycopg.Connection) -> _Found:
     )
 
 
-def _find_faults(found: _Found) -> list[str]:
-    """What lacks, a line each. A hole that was acknowledged is none, nor what is not due yet."""
+def _find_faults(contents: _Contents) -> list[str]:
+    """List what is missing, one line each, except acknowledged holes and data that is not due yet."""
     faults = [
         f"{day.date}: {kind} {day.state or 'not judged'}"
-        for kind, days in (("fills", found.days), ("twap_statuses", found.statuses))
+        for kind, days in (("fills", contents.days), ("twap_statuses", contents.statuses))
         for day in days
-        if day.state is None or (day.state == "incomplete" and (day.date, kind) in found.holes)
+        if day.state is None or (day.state == "incomplete" and (day.date, kind) in contents.holes)
     ]
-    faults += [f"{day.date}: statistics or TWAPs are not of these fills" for day in found.days if day.lacks_statistics]
-    faults += [f"{day.date}: hl.twaps is not of these statuses" for day in found.statuses if day.lacks_twaps]
-    faults += [f"{day}: to be loaded again: {reason}" for day, reason in found.load_again.items()]
-    faults += [f"{day}: {key} has come anew since" for day, key in found.changed_since]
-    return faults + [f"{key}: {error}" for key, error in found.failed]
+    faults += [f"{day.date}: statistics or TWAPs are older than its fills" for day in contents.days if day.lacks_statistics]
+    faults += [f"{day.date}: hl.twaps is older than its statuses" for day in contents.statuses if day.lacks_twaps]
+    faults += [f"{day}: must be loaded again: {reason}" for day, reason in contents.load_again.items()]
+    faults += [f"{day}: {key} has changed since it was loaded" for day, key in contents.changed_since]
+    return faults + [f"{key}: {error}" for key, error in contents.failed]
 
 
-def _list_days(found: _Found) -> Rows:
-    """A row each day of fills, and of statuses."""
+def _list_days(contents: _Contents) -> Rows:
+    """Return a row for each day of fills and of statuses."""
     from hl_pipeline.warehouse.show_queries import Rows
 
     fills = [
         (day.date, "fills", day.state, day.rows, day.duplicates, day.loaded_at, day.is_thinned, day.explanation)
-        for day in found.days
+        for day in contents.days
     ]
-    statuses = [(day.date, "twap_statuses", day.state, day.rows, None, None, None, day.explanation) for day in found.statuses]
+    statuses = [(day.date, "twap_statuses", day.state, day.rows, None, None, None, day.explanation) for day in contents.statuses]
     return Rows(
         ["date", "what", "state", "rows", "duplicates", "loaded_at", "is_thinned", "explanation"],
         sorted([*fills, *statuses], key=_by_day),
@@ -165,7 +165,7 @@ def _by_day(row: tuple[Any, ...]) -> tuple[date, str]:
     return row[0], row[1]
 
 
-def _without_holes(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+def _drop_holes(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in fields if name != "holes"}
 
 
@@ -189,56 +189,56 @@ def _print_settings(settings: Settings, *, every: bool) -> None:
     for name in known if every else changed:
         shown = _show_setting(settings, name)
         table.add_row(f"  {variable(name)}", "[dim]unset[/]" if shown is None else escape(shown))
-    others = "" if every else f"; the others are at their default (`{program()} status --settings` shows all)"
+    others = "" if every else f"; the others have default values (`{program()} status --settings` shows all)"
     console.print(f"settings  {len(changed)} changed{others}", highlight=False)
     if table.row_count:
         wide.print(table, highlight=False)
 
 
-def _print_found(found: _Found, settings: Settings, url: str) -> None:
+def _print_contents(contents: _Contents, settings: Settings, url: str) -> None:
     from hl_pipeline.warehouse.urls import hide_password
 
-    spent = found.spent
-    console.print(f"days      {len(found.days)}, {sum(day.rows for day in found.days):,} fills")
-    for day in found.days:
-        place = "  [dim]in the lake alone[/]" if day.is_thinned else ""
-        place += "  [yellow]statistics or TWAPs are not of these fills: run again[/]" if day.lacks_statistics else ""
+    spent = contents.spent
+    console.print(f"days      {len(contents.days)}, {sum(day.rows for day in contents.days):,} fills")
+    for day in contents.days:
+        place = "  [dim]only in the lake[/]" if day.is_thinned else ""
+        place += "  [yellow]statistics or TWAPs are older than the fills: load the day again[/]" if day.lacks_statistics else ""
         loaded = f"{day.duplicates} duplicates dropped  loaded {day.loaded_at:%Y-%m-%d %H:%M}"
         console.print(f"  {day.date}  {day.state or '':<10}  {day.rows:>12,} fills  {loaded}{place}", highlight=False)
         if day.state in ("incomplete", "pending") and day.explanation:
             console.print(f"              {escape(day.explanation)}", highlight=False)
-    console.print(f"statuses  {len(found.statuses)} days, {sum(day.rows for day in found.statuses):,} events of TWAPs")
-    for day in found.statuses:
-        place = "  [yellow]hl.twaps is not of these: run again[/]" if day.lacks_twaps else ""
+    console.print(f"statuses  {len(contents.statuses)} days, {sum(day.rows for day in contents.statuses):,} TWAP events")
+    for day in contents.statuses:
+        place = "  [yellow]hl.twaps is older than the statuses: load the day again[/]" if day.lacks_twaps else ""
         console.print(f"  {day.date}  {day.state:<10}  {day.rows:>12,} events{place}", highlight=False)
         if day.state in ("incomplete", "pending"):
             console.print(f"              {escape(day.explanation)}", highlight=False)
-    if found.wallets:
-        states = ", ".join(f"{count:,} {state}" for state, count in found.wallets.items())
-        console.print(f"wallets   asked of the info API: {states}", highlight=False)
-    _print_to_do(found)
+    if contents.wallets:
+        states = ", ".join(f"{count:,} {state}" for state, count in contents.wallets.items())
+        console.print(f"wallets   backfilled from the info API: {states}", highlight=False)
+    _print_to_do(contents)
     if spent.requests or settings.s3_budget_usd is not None:
         budget = "" if settings.s3_budget_usd is None else f" of ${settings.s3_budget_usd:,}"
         console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {spent.requests:,} requests", highlight=False)
-    console.print(f"database  {hide_password(url)}: PostgreSQL {found.server_version}")
+    console.print(f"database  {hide_password(url)}: PostgreSQL {contents.server_version}")
     console.print(f"lake      {_describe_lake(settings)}")
 
 
-def _print_to_do(found: _Found) -> None:
-    """What is to be loaded, downloaded or made again, and what failed."""
+def _print_to_do(contents: _Contents) -> None:
+    """Print the days to load again, the objects to download again, outdated days and failures."""
     from hl_pipeline.warehouse.outdated_days import count_by_reason
 
-    for day, reason in found.load_again.items():
+    for day, reason in contents.load_again.items():
         console.print(f"  [yellow]load again[/] {day}: {escape(reason)} (`{program()} ingest --dirty`)", highlight=False)
-    if again := len(found.download_again):
+    if again := len(contents.download_again):
         console.print(
-            f"  [yellow]{again} objects are to be downloaded again[/] (`{program()} reset checkpoint`)", highlight=False
+            f"  [yellow]{again} objects are marked to be downloaded again[/] (`{program()} reset checkpoint`)", highlight=False
         )
-    for day, key in found.changed_since:
-        console.print(f"  [yellow]load again[/] {day}: {escape(key)} has come anew since", highlight=False)
-    for key, error in found.failed:
+    for day, key in contents.changed_since:
+        console.print(f"  [yellow]load again[/] {day}: {escape(key)} has changed since it was loaded", highlight=False)
+    for key, error in contents.failed:
         console.print(f"  [red]failed[/] {escape(key)}: {escape(error)}", highlight=False)
-    for reason, days in count_by_reason(found.outdated).items():
+    for reason, days in count_by_reason(contents.outdated).items():
         console.print(
             f"  [yellow]made by an earlier version[/] {len(days)} days, {days[0]} to {days[-1]}: {escape(reason)} "
             f"(`{program()} upgrade`)",
@@ -248,9 +248,9 @@ def _print_to_do(found: _Found) -> None:
 
 def print_url(
     demo: Demo = False,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Of sessions that can change nothing.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Print a URL for read-only sessions.")] = False,
 ) -> None:
-    """The URL of the running database, for psql and other clients."""
+    """Print the URL of the running database, for psql and other clients."""
     from hl_pipeline.warehouse.connect import NoDatabaseError, find_database_url, find_read_only_url
 
     settings = load_settings(demo)
@@ -267,7 +267,7 @@ def _print_span(settings: Settings, first: date | None, last: date | None, outpu
     from hl_pipeline.warehouse.status_queries import CoveredHour, read_hours
 
     if first is None or last is None:
-        fail(f"{'--from' if first is None else '--to'} lacks: both days are needed", code=ExitCode.USAGE)
+        fail(f"{'--from' if first is None else '--to'} is missing: give both days", code=ExitCode.USAGE)
     check_order(first, last)
     with open_existing(settings) as url, connect(url, "hl status") as connection:
         if output != Output.TABLE:
@@ -281,8 +281,8 @@ def _print_span(settings: Settings, first: date | None, last: date | None, outpu
 
 def _describe_lake(settings: Settings) -> str:
     if not settings.lake.startswith("s3://"):
-        return f"{settings.lake}: {'reachable' if Path(settings.lake).is_dir() else 'not made yet'}"
-    # With Arrow, which a directory does not need.
+        return f"{settings.lake}: {'reachable' if Path(settings.lake).is_dir() else 'not created yet'}"
+    # Imports Arrow, which a directory does not need.
     from hl_pipeline.lake.store import open_lake
 
     try:

@@ -1,4 +1,4 @@
-"""What the commands of `hl` share: their options, settings, an installation that is up, a connection, errors in one line."""
+"""Shared by the commands of `hl`: common options, settings, opening an installation, connecting, one-line errors."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from hl_pipeline.settings import Settings
 
 console = Console(soft_wrap=True)
-# As wide as a table needs: a terminal breaks its lines, a file or a pipe keeps them whole.
+# Wide enough for any table: a terminal wraps the lines, a file or a pipe keeps them intact.
 wide = Console(width=10_000)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
-Demo = Annotated[bool, typer.Option("--demo", help="The demo's own home (.hl-demo) and settings instead of yours.")]
+Demo = Annotated[bool, typer.Option("--demo", help="Use the demo's home (.hl-demo) and settings instead of yours.")]
 
 
 def parse_prefix(text: str) -> str:
-    """A path prefix as it is typed. Raises BadParameter."""
+    """Parse a path prefix typed by the user. Raises BadParameter."""
     from hl_pipeline.settings import check_path_prefix
 
     try:
@@ -44,7 +44,7 @@ def parse_prefix(text: str) -> str:
 
 
 def parse_day(text: str | date) -> date:
-    """A day as it is typed. Raises BadParameter."""
+    """Parse a day typed by the user. Raises BadParameter."""
     if isinstance(text, date):  # a default
         return text
     try:
@@ -54,13 +54,15 @@ def parse_day(text: str | date) -> date:
 
 
 FromDay = Annotated[date, typer.Option("--from", parser=parse_day, metavar="DAY", help="First day (UTC), like 2026-03-15.")]
-FirstDay = Annotated[date | None, typer.Option("--from", parser=parse_day, metavar="DAY", help="From this day on (UTC).")]
-LastDay = Annotated[date | None, typer.Option("--to", parser=parse_day, metavar="DAY", help="Up to this day, included.")]
-ToDay = Annotated[date, typer.Option("--to", parser=parse_day, metavar="DAY", help="Last day (UTC), itself included.")]
+FirstDay = Annotated[
+    date | None, typer.Option("--from", parser=parse_day, metavar="DAY", help="First day (UTC), like 2026-03-15.")
+]
+LastDay = Annotated[date | None, typer.Option("--to", parser=parse_day, metavar="DAY", help="Last day (UTC), inclusive.")]
+ToDay = Annotated[date, typer.Option("--to", parser=parse_day, metavar="DAY", help="Last day (UTC), inclusive.")]
 
 
 def load_settings(demo: bool = False) -> Settings:
-    """The user's settings, or those of the demo."""
+    """Return the user's settings, or the demo's."""
     from hl_pipeline.settings import NONE, DemoSettings, Settings
 
     if not demo:
@@ -81,7 +83,7 @@ def load_settings(demo: bool = False) -> Settings:
 
 
 def days_of_sample(bucket: Path) -> list[date]:
-    """The days that a sample bucket was made for. After the last of them it has the first hour of the next one alone."""
+    """Return the days of a sample bucket. Of the day after the last, it has only the first hour."""
     return sorted({date.fromisoformat(path.name) for path in bucket.glob("*/hourly/*")})[:-1]
 
 
@@ -91,7 +93,7 @@ def _sample_of(settings: Settings) -> Path:
 
 @contextmanager
 def serving_info(settings: Settings) -> Generator[Settings]:
-    """The settings. Those of a demo name an info API of its own, made from its sample, which is there until the block ends."""
+    """Yield the settings. For a demo, serve an info API from its sample until the block ends, and point the settings to it."""
     from hl_pipeline.settings import DemoSettings
 
     if not isinstance(settings, DemoSettings) or not _sample_of(settings).is_dir():
@@ -104,7 +106,7 @@ def serving_info(settings: Settings) -> Generator[Settings]:
 
 
 def _warn_of_unknown_settings() -> None:
-    """A mistyped name would be passed over in silence."""
+    """Warn of unknown HL_* variables: a mistyped name would otherwise be ignored silently."""
     from dotenv import dotenv_values
 
     from hl_pipeline.settings import PREFIX, RESOLVED, Settings, variable
@@ -112,13 +114,13 @@ def _warn_of_unknown_settings() -> None:
     ours = {variable(name) for name in Settings.model_fields} | {RESOLVED}
     given = {*os.environ, *dotenv_values(".env")}
     for name in sorted(name for name in given if name.startswith(PREFIX) and name not in ours):
-        errors.print(f"[yellow]warning:[/] {name} is no setting of ours; see .env.example")
+        errors.print(f"[yellow]warning:[/] {name} is not a setting; see .env.example for all names")
 
 
 @contextmanager
 def loading() -> Generator[None]:
-    """For imports of much: the search for garbage would look again and again through all that they make, a fifth of their time.
-    What they have made it leaves alone afterwards.
+    """Pause the garbage collector during large imports, where it takes a fifth of the time. It ignores the imported objects
+    afterwards.
     """
     before = len(sys.modules)
     gc.disable()
@@ -131,7 +133,7 @@ def loading() -> Generator[None]:
 
 
 def deliver_again(lost: sys.UnraisableHookArgs) -> None:
-    """For sys.unraisablehook: an interruption that meets the garbage collector is lost, so it comes anew."""
+    """Hook for sys.unraisablehook: raises Ctrl-C again if it arrived, and was lost, during garbage collection."""
     if isinstance(lost.exc_value, Exception | None):
         sys.__unraisablehook__(lost)
     else:
@@ -140,7 +142,10 @@ def deliver_again(lost: sys.UnraisableHookArgs) -> None:
 
 @contextmanager
 def open_installation(settings: Settings, *, migrated: bool = True) -> Generator[str]:
-    """The database's URL of an installation that is up, its schema too unless not `migrated`; errors are said in one line."""
+    """Start the installation if needed and yield its database URL. The schema is migrated if `migrated`.
+
+    Errors end the command with a one-line message.
+    """
     from hl_pipeline.ops.installation import hold_installation
     from hl_pipeline.warehouse.connect import NoDatabaseError
     from hl_pipeline.warehouse.embedded import EmbeddedServerError
@@ -162,21 +167,21 @@ def open_installation(settings: Settings, *, migrated: bool = True) -> Generator
 
 @contextmanager
 def open_existing(settings: Settings, *, migrated: bool = True) -> Generator[str]:
-    """As `open_installation`, but nothing is made where nothing was: looking at an installation must not begin one."""
+    """Like `open_installation`, but ends the command if there is no installation: a read must not create one."""
     check_existing(settings)
     with open_installation(settings, migrated=migrated) as url:
         yield url
 
 
 def connect(url: str, application: str) -> psycopg.Connection:
-    """As `warehouse.connect.connect`, whose driver is loaded by the commands alone that connect."""
+    """Call `warehouse.connect.connect`. Imported here, so that only commands that connect load the driver."""
     from hl_pipeline.warehouse import connect as warehouse
 
     return warehouse.connect(url, application)
 
 
 def check_existing(settings: Settings) -> None:
-    """End the command where there is no installation, with a hint at the demo where there is one."""
+    """End the command if there is no installation; the message mentions the demo if there is one."""
     from hl_pipeline.settings import DemoSettings
 
     if settings.database_url is not None or (settings.home / "postgres").is_dir():
@@ -190,7 +195,7 @@ def check_existing(settings: Settings) -> None:
 
 
 def check_demo(settings: Settings) -> None:
-    """End the command where a demo is meant that was not made."""
+    """End the command if it needs a demo that does not exist."""
     from hl_pipeline.settings import DemoSettings
 
     if isinstance(settings, DemoSettings) and not _sample_of(settings).is_dir():
@@ -198,36 +203,36 @@ def check_demo(settings: Settings) -> None:
 
 
 def check_order(first: date | None, last: date | None) -> None:
-    """End the command where `last` is before `first`."""
+    """End the command if `last` is before `first`."""
     if first is not None and last is not None and last < first:
         fail(f"--to {last} is before --from {first}", code=ExitCode.USAGE)
 
 
 def check_days(first: date, last: date) -> list[date]:
-    """The days from `first` to `last`, which must be days that there can be something of."""
+    """Return the days from `first` to `last`. Ends the command if a day is outside the partitions."""
     with loading():
         from hl_pipeline.partitions import DAYS, days_between
 
     check_order(first, last)
     keys = DAYS.get_partition_keys()
     if str(first) < keys[0] or str(last) > keys[-1]:
-        fail(f"days go from {keys[0]} to {keys[-1]} (UTC); asked for {first} to {last}", code=ExitCode.USAGE)
+        fail(f"days must be from {keys[0]} to {keys[-1]} (UTC); found {first} to {last}", code=ExitCode.USAGE)
     return days_between(first, last)
 
 
 def program() -> str:
-    """How to call this program from here, on the installation that it was called on."""
+    """Return the command that calls this program again on the same installation."""
     program = Path(sys.argv[0]).absolute()
     called = str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "hl"
     return f"{called} --demo" if "--demo" in sys.argv[1:] else called
 
 
 def open_existing_lake(settings: Settings) -> Lake:
-    """The lake, which must be there already."""
+    """Open the lake. Ends the command if it does not exist."""
     from hl_pipeline.lake.store import open_lake
 
     if not settings.lake.startswith("s3://") and not Path(settings.lake).is_dir():
-        fail(f"there is no lake in {settings.lake}; see HL_LAKE_URL")
+        fail(f"there is no lake in {settings.lake}; check HL_LAKE_URL")
     return open_lake(settings.lake)
 
 

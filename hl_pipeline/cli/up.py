@@ -1,4 +1,4 @@
-"""`hl up` and `hl api`: what runs until Ctrl-C. How services are started and stopped is the matter of `ops.services`."""
+"""`hl up` and `hl api`: run services until Ctrl-C. `ops.services` starts and stops them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,19 @@ if TYPE_CHECKING:
 
 def up(
     demo: Demo = False,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the UI.")] = None,
-    api_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the REST API.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the UI.")] = None,
+    api_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the REST API.")] = None,
     path_prefix: Annotated[
-        str | None, typer.Option(parser=parse_prefix, metavar="PATH", help="Of the UI, behind a proxy that leaves it: /dagster.")
+        str | None,
+        typer.Option(
+            parser=parse_prefix,
+            metavar="PATH",
+            help="Path prefix of the UI behind a proxy that does not strip it, like /dagster.",
+        ),
     ] = None,
     api_path_prefix: Annotated[
-        str | None, typer.Option(parser=parse_prefix, metavar="PATH", help="Of the REST API, behind a proxy: /hl.")
+        str | None,
+        typer.Option(parser=parse_prefix, metavar="PATH", help="Path prefix of the REST API behind a proxy, like /hl."),
     ] = None,
     first: Annotated[
         date | None,
@@ -40,17 +46,19 @@ def up(
             "--backfill-from",
             parser=parse_day,
             metavar="DAY",
-            help="Once up, ask for the days from this one on that lack.",
+            help="After the start, launch a backfill of the missing days from this one on.",
         ),
     ] = None,
     last: Annotated[
         date | None,
-        typer.Option("--backfill-to", parser=parse_day, metavar="DAY", help="The last of them, itself included; else yesterday."),
+        typer.Option(
+            "--backfill-to", parser=parse_day, metavar="DAY", help="Last day of the backfill, inclusive. Default: yesterday."
+        ),
     ] = None,
 ) -> None:
     """Start PostgreSQL (unless HL_DATABASE_URL is set), the Dagster UI, its daemon and the REST API; Ctrl-C stops them.
 
-    With --backfill-from they are also filled: one backfill of the days that are not loaded, none of those that wait already.
+    With --backfill-from, also launch one backfill of the days that are neither loaded nor queued.
     """
     from hl_pipeline.ops.database_watch import DatabaseWatch
     from hl_pipeline.ops.services import Address, AlreadyUpError, give_api_its_database, run_services
@@ -76,10 +84,10 @@ def up(
 
 def api(
     demo: Demo = False,
-    host: Annotated[str, typer.Option(help="Address to listen on: it asks nobody who they are.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on. The API has no authentication.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
     path_prefix: Annotated[
-        str | None, typer.Option(parser=parse_prefix, metavar="PATH", help="Before all its paths, behind a proxy: /hl.")
+        str | None, typer.Option(parser=parse_prefix, metavar="PATH", help="Path prefix behind a proxy, like /hl.")
     ] = None,
 ) -> None:
     """Start PostgreSQL (unless HL_DATABASE_URL is set) and the REST API alone; Ctrl-C stops them."""
@@ -98,13 +106,13 @@ def api(
 
 
 def _with_prefixes(settings: Settings, ui: str | None, api: str | None) -> Settings:
-    """The settings with the prefixes that were given as options."""
+    """Return the settings with the path prefixes given as options."""
     given = {"path_prefix": ui, "api_path_prefix": api}
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 def _days_to_fill(first: date | None, last: date | None) -> list[date]:
-    """The days of --backfill-from and --backfill-to; none without them. To the last day that is over, unless it is said."""
+    """Return the days of --backfill-from and --backfill-to (default: the last complete day), or none without them."""
     if first is None:
         if last is not None:
             fail("--backfill-to needs --backfill-from, the first day", code=ExitCode.USAGE)
@@ -115,7 +123,7 @@ def _days_to_fill(first: date | None, last: date | None) -> list[date]:
 
 
 def _backfill_request(database_url: str, days: list[date]) -> Callable[[str], str] | None:
-    """What asks the webserver at an address for `days`, and says what came of it."""
+    """Return a function that launches a backfill of `days` at a webserver's address and describes the result."""
     from hl_pipeline.ops.launch_backfill import request_backfill
 
     return (lambda webserver: request_backfill(webserver, database_url, days).describe()) if days else None

@@ -1,5 +1,6 @@
-"""`hl upgrade`: an installation of an earlier version becomes one of this: schema, Dagster's tables, days made again. It says all
-of it before, and how long it takes.
+"""`hl upgrade`: upgrades an installation of an earlier version: schema, Dagster's tables, and days that must be rebuilt.
+
+It prints the plan and an estimate of the time first.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ _ROWS_REWRITTEN_A_SECOND = 30_000
 _ROWS_MADE_A_SECOND = 40_000
 _SECONDS_A_DAY = 3.5
 _FIRST_RELEASE = "0010"
-"""The schema of 0.1.0: of days that are older than that nothing is said before it is migrated."""
+"""The schema of 0.1.0. Outdated days of older schemas are only reported after the migration."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is to be done: migrations, Dagster's revision (as it is, as it should be), days; the lake lacks the `lost` ones."""
+    """The work to do: migrations, Dagster's revision (current, required) and days; the `lost` days are not in the lake."""
 
     revision: str | None
     migrations: list[Migration]
@@ -53,7 +54,7 @@ class _Plan:
 
     @property
     def seconds(self) -> float:
-        """An estimate."""
+        """Estimated duration."""
         rewritten = self.rows * sum(len(one.rewrites) for one in self.migrations) / _ROWS_REWRITTEN_A_SECOND
         return rewritten + _SECONDS_A_DAY * len(self.days) + sum(day.rows for day in self.days) / _ROWS_MADE_A_SECOND
 
@@ -65,20 +66,19 @@ def upgrade(
             metavar="REVISION", help="Undo the migrations after this one (0010), for an earlier version of hl-pipeline."
         ),
     ] = None,
-    schema_only: Annotated[bool, typer.Option("--schema-only", help="Leave the days as they are.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is to be done, and do nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    schema_only: Annotated[bool, typer.Option("--schema-only", help="Do not rebuild days.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     demo: Demo = False,
 ) -> None:
-    """Bring an installation of an earlier version up to this one: its schema, Dagster's tables, and days that lack what this
-    version writes, made again from the lake. It first says what it will do and how long that takes. Interrupted, the same command
-    goes on.
+    """Upgrade an installation of an earlier version: its schema, Dagster's tables and outdated days, which are rebuilt from the
+    lake. The plan and the estimated time are printed first. After an interruption, the same command continues.
     """
     settings = load_settings(demo)
     with open_existing(settings, migrated=False) as url:
         if to is not None:
             if schema_only:
-                fail("--to and --schema-only exclude each other: --to makes no day again", code=ExitCode.USAGE)
+                fail("--to and --schema-only exclude each other: --to never rebuilds days", code=ExitCode.USAGE)
             _downgrade(url, to, settings, dry_run=dry_run, yes=yes)
             return
         plan = _make_plan(url, settings, schema_only=schema_only)
@@ -93,7 +93,7 @@ def upgrade(
 
 @contextmanager
 def _not_up(settings: Settings) -> Generator[None]:
-    """Keep `hl up` from running meanwhile: its runs would meet a schema that changes."""
+    """Prevent `hl up` from running meanwhile: its runs would fail on a changing schema."""
     from hl_pipeline.ops.services import AlreadyUpError, only_one
 
     with ExitStack() as stack:
@@ -138,22 +138,22 @@ def _print_plan(plan: _Plan) -> None:
     if not plan.has_work and not plan.lost:
         console.print(f"nothing to do: the schema is at migration {plan.revision}, as this version needs it", highlight=False)
     for one in plan.migrations:
-        rewriting = "".join(f" [yellow](writes every row of {table} anew)[/]" for table in one.rewrites) if plan.rows else ""
+        rewriting = "".join(f" [yellow](rewrites every row of {table})[/]" for table in one.rewrites) if plan.rows else ""
         console.print(f"migration {one.revision}  {escape(one.summary)}{rewriting}", highlight=False)
     if plan.is_dagster_old:
         console.print(f"Dagster's tables: from revision {plan.dagster[0]} to {plan.dagster[1]}", highlight=False)
     if plan.days:
         fills = sum(day.rows for day in plan.days)
-        console.print(f"{_span(plan.days)} to be made again from the lake, {fills:,} fills; no bucket is read:", highlight=False)
+        console.print(f"{_span(plan.days)} to rebuild from the lake, {fills:,} fills; no bucket is read:", highlight=False)
         for reason, days in count_by_reason(plan.days).items():
             console.print(f"  {len(days):>5}  {escape(reason)}", highlight=False)
     if plan.lost:
         again = "load them from the buckets (`hl ingest --from DAY --to DAY`)"
         console.print(
-            f"[yellow]{_span(plan.lost)} cannot be made again[/], since the lake has nothing of them: {again}", highlight=False
+            f"[yellow]{_span(plan.lost)} cannot be rebuilt[/], because the lake has no data for them: {again}", highlight=False
         )
     if plan.has_work:
-        console.print(f"estimated time: {_describe_time(plan.seconds)}, by figures measured on two cores", highlight=False)
+        console.print(f"estimated time: {_describe_time(plan.seconds)}, based on measurements with two cores", highlight=False)
 
 
 def _span(days: Sequence[OutdatedDay]) -> str:
@@ -185,15 +185,18 @@ def _carry_out(plan: _Plan, url: str, settings: Settings) -> None:
             console.print(f"Dagster's tables are at revision {plan.dagster[1]}", highlight=False)
         outcomes = _make_days_again([day.date for day in plan.days], url, settings)
     except (RunInterruptedError, KeyboardInterrupt):
-        fail("interrupted; run the same again to go on", code=ExitCode.INTERRUPTED)
+        fail("interrupted; run the same command to continue", code=ExitCode.INTERRUPTED)
     failed = [day for day, outcome in outcomes.items() if outcome == Outcome.FAILED]
     if failed:
-        fail(f"{len(failed)} days could not be made again ({failed[0]}, …): run the same again, or see why in the Dagster UI")
+        fail(
+            f"{len(failed)} days could not be rebuilt ({failed[0]}, …): "
+            "run the same command again, or see the reason in the Dagster UI"
+        )
     console.print("done", highlight=False)
 
 
 def _make_days_again(days: list[date], url: str, settings: Settings) -> dict[date, object]:
-    """What came of each day. Days that were in the lake alone are so afterwards."""
+    """Rebuild days and return the outcome of each. Days that were only in the lake are removed from hl.fills again."""
     from hl_pipeline.warehouse.fills_partitions import DayInUseError, thin_day
     from hl_pipeline.warehouse.locks import lock_fills_day
     from hl_pipeline.warehouse.status_queries import read_thinned_days
@@ -220,28 +223,29 @@ def _downgrade(url: str, to: str, settings: Settings, *, dry_run: bool, yes: boo
 
     known = [one.revision for one in list_migrations()]
     if to not in known:
-        fail(f"--to {to} is no migration of this version: it has {known[0]} to {known[-1]}", code=ExitCode.USAGE)
+        fail(f"--to is {to!r}, must be a migration of this version, {known[0]} to {known[-1]}", code=ExitCode.USAGE)
     with connect(url, "hl upgrade") as connection:
         revision = read_revision(connection)
     undone = [one for one in reversed(list_migrations()) if to < one.revision <= (revision or "")]
     if not undone:
-        fail(f"the schema is at migration {revision}: --to only undoes migrations; without it `hl upgrade` goes up")
+        fail(f"the schema is at migration {revision}: --to only undoes migrations; leave it out to upgrade")
     for one in undone:
         console.print(f"undo {one.revision}  {escape(one.summary)}", highlight=False)
     console.print(
-        "What these migrations added to the schema is dropped, with its data. The lake keeps everything.", highlight=False
+        "Everything that these migrations added to the schema is dropped, with its data. The lake keeps everything.",
+        highlight=False,
     )
     if dry_run:
         return
     if not yes:
-        typer.confirm("Stop everything that uses the database. Undo them now?", abort=True)
+        typer.confirm("Stop everything that uses the database. Undo these migrations now?", abort=True)
     try:
         with _not_up(settings):
             migrate(url, to, down=True)
     except SchemaError as error:
         fail(str(error))
     console.print(
-        f"the schema is at migration {to}: go on with the earlier version. Any command of this one, `{program()} upgrade` too, "
-        "brings it up again",
+        f"the schema is at migration {to}: continue with the earlier version. Any command of this version, including "
+        f"`{program()} upgrade`, migrates it again",
         highlight=False,
     )

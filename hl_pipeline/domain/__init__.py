@@ -1,1 +1,1 @@
-"""Records that travel, and the rules on them: completeness, deduplication, due days, object keys. No I/O."""
+"""Records shared by all layers, and pure rules on them: completeness, deduplication, due days, object keys. No I/O."""

@@ -1,4 +1,4 @@
-"""What the sources may spend, as protocols: `warehouse` implements them, `stages` hand them to `sources`."""
+"""Protocols for the budgets of the sources. `warehouse` implements them; `stages` pass them to `sources`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Literal, Protocol
 
 
 class WeightBudget(Protocol):
-    """What all callers from one address may use together."""
+    """The weight that all callers from one address share."""
 
     def begin(self, most_weight: int, most_seconds: float) -> int:
-        """Wait for room for a call of at most that weight, that takes no longer than that; its number."""
+        """Wait until a call with at most this weight and duration is allowed. Returns the call's number."""
         ...
 
     def end(self, call: int, weight: int) -> None:
-        """What the call weighed."""
+        """Record the actual weight of a call."""
         ...
 
     def pause(self, seconds: float) -> None:
-        """Let nobody begin for so long."""
+        """Block all new calls for this many seconds."""
         ...
 
 
@@ -25,12 +25,12 @@ Method = Literal["LIST", "GET"]
 
 
 class Meter(Protocol):
-    """Who pays. Every request, retries and broken ones too, is announced before it is made, and reported after."""
+    """Meters spending. Every request, including retries and failures, is announced before it is sent and reported after."""
 
     def begin(self, method: Method, bucket: str, key: str, expected_bytes: int) -> int:
-        """Allow a request whose body will have so many bytes; its number. Raises BudgetError when there is no money for it."""
+        """Reserve money for a request with this many bytes. Returns its number. Raises BudgetError if the budget is exceeded."""
         ...
 
     def end(self, request: int, status: int | None, received_bytes: int, error: str | None) -> None:
-        """What came of it: the HTTP status (None: no answer) and the bytes of the body."""
+        """Record the result: HTTP status (None: no response), bytes of the body and error."""
         ...

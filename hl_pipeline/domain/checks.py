@@ -1,4 +1,4 @@
-"""A check of what a stage has made, as a value: decided without Dagster, shown by `assets.checks`, read by the command line."""
+"""The result of a check as a plain value, without Dagster. `assets.checks` shows it; the command line reads it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Figure = int | float | str | list[int] | list[dict[str, str | int]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Whether a check passed, and in words why; `is_harmless`: a failure is a warning, not an error; `metadata`: its figures."""
+    """Whether a check passed, with a description. `is_harmless`: a failure is a warning, not an error."""
 
     name: str
     passed: bool
@@ -21,7 +21,7 @@ class Check:
 
 
 class StageResult(Protocol):
-    """What every stage returns, beside its own figures."""
+    """What every stage returns in addition to its own values."""
 
     @property
     def seconds(self) -> float: ...

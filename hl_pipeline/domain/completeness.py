@@ -1,9 +1,9 @@
-"""Which objects make up a day, and whether the day is whole: pure verdicts over what the lake and the ledger know.
+"""Decides which objects a day needs and whether it is whole, from the lake and the ledger. Pure.
 
-Hours are cut by the node's local time, so a day's last fills stand in the first object of the next day: a day wants the objects
-of its 24 hours and the one after. While what they hold does not reach over an edge of the day, up to three more objects are
-wanted on that side. Each source is judged by itself; a day is as good as the worst of what it needs. What is said of an hour
-does not depend on the day that asks: two days share the hour between them.
+The node's local time decides the hour of an object, so a day's last fills are in the first object of the next day. A day
+therefore needs the objects of its 24 hours and of the hour after. If their contents do not reach over a midnight of the day, up
+to three more objects are needed on that side. Each source is judged separately, and the worst verdict counts. The state of an
+hour does not depend on the day that needs it: two days share the hour between them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hl_pipeline.domain.records import ObjectMeta
 
 MORE_HOURS = 3
 _NEAR = MORE_HOURS * HOUR
-# The chain makes 12 to 14 blocks a second: a day that is seen from here on may lack a few blocks, and nothing shows that it does.
+# The chain makes 12 to 14 blocks per second. If the first block is later than this, some blocks may be missing undetectably.
 _AT_MIDNIGHT = timedelta(seconds=1)
 
 
@@ -28,28 +28,28 @@ Hour = tuple[str, date, int]
 """A place in the bucket: the source, and date and hour of the object."""
 
 Errors = Mapping[Hour, str]
-"""Why the object of an hour could not be had."""
+"""The error of each object that could not be fetched, by hour."""
 
 FoundHours = Mapping[datetime, ObjectMeta]
-"""The objects of one source that the lake has, by hour."""
+"""The objects of one source in the lake, by hour."""
 
 Acknowledged = Mapping[tuple[str, date, int | None], str]
-"""What people know of holes and can do nothing about: their note by source, date and hour of the object; None: all its hours."""
+"""Notes of acknowledged holes by source, date and hour of the object. Hour None: all hours of the date."""
 
 NOTHING: Acknowledged = MappingProxyType({})
 
 State = Literal["present", "not due", "missing", "failed"]
 Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
-"""What hl.coverage says of an hour. unprovable: it is present, of a format that cannot show whether a row is missing."""
+"""The states of an hour in hl.coverage. unprovable: present, but its format cannot prove that no row is missing."""
 DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source"]
-"""whole: proven by block numbers; unprovable: every object is present, and nothing can prove more (a format without block
-numbers, or a source that begins at the day's midnight); pending: what is missing is not due yet; incomplete: an object, blocks or
-an edge of the day are missing."""
+"""whole: proven by block numbers. unprovable: all objects are present, but nothing proves more (no block numbers, or the source
+begins at the day's midnight). pending: the missing objects are not due yet. incomplete: objects, blocks or an edge are missing.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """Block numbers that are missing, from `first` to `last`, within the object of `hour` or before it."""
+    """Missing block numbers from `first` to `last`, within the object of `hour` or before it."""
 
     first: int
     last: int
@@ -59,8 +59,8 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class HourState:
-    """What became of one object: `why` says more of what is not present, `holes` are the blocks missing in it or before it,
-    `note` is set when people have acknowledged what is wrong with it.
+    """The state of one object. `why`: the reason if it is not present. `holes`: blocks missing in it or before it. `note`: set if
+    the hole is acknowledged.
     """
 
     source: Dataset
@@ -73,7 +73,7 @@ class HourState:
 
     @property
     def expected(self) -> bool:
-        """Whether it is a hole when the object is missing."""
+        """Whether a missing object is a hole."""
         return is_needed(self.source, self.hour)
 
     @property
@@ -91,8 +91,8 @@ class HourState:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An edge of the day that no object crosses, in words. `hour`: of the object that should have; `follows`: that object is
-    missing, so that nothing is wrong but this; `note` as of an hour.
+    """A midnight of the day that no object crosses. `hour`: of the object that should cross it. `follows`: that object is
+    missing, so this is no separate fault. `note`: as in HourState.
     """
 
     hour: datetime
@@ -103,11 +103,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class DayVerdict:
-    """Whether a day is whole: its sources, their hours, the holes in the block numbers, and the edges that are not reached.
+    """Whether a day is whole: its sources, their hours, holes in the block numbers, and edges that no object crosses.
 
-    `hours`: those the day needs or has; `coverage`: all that was looked at, also the neighbouring hours of which the lake has
-    objects, since what is said of these may have changed with it; `unproven`: what nothing can prove of the day's first moments,
-    in words; `of_api_fills`: what the day has from the info API, in words.
+    `hours`: those that the day needs or has. `coverage`: all judged hours, including neighbours in the lake, whose state may have
+    changed with this day. `unproven`: a message if the start of the day cannot be proven complete. `of_api_fills`: a message
+    about fills from the info API.
     """
 
     day: date
@@ -136,17 +136,17 @@ class DayVerdict:
 
     @property
     def is_harmless(self) -> bool:
-        """Nothing is known to be wrong that nobody has acknowledged, though the day may not be proven whole."""
+        """Whether every known gap is acknowledged or not due. The day may still not be proven whole."""
         return self.hours_are_harmless and self.holes_are_harmless and all(e.follows or e.note is not None for e in self.edges)
 
     @property
     def hours_are_harmless(self) -> bool:
-        """Every missing object is not due yet, or acknowledged."""
+        """Whether every missing object is acknowledged or not due yet."""
         return all(hour.state in ("present", "not due") or hour.note is not None for hour in self.hours)
 
     @property
     def holes_are_harmless(self) -> bool:
-        """Every hole in the block numbers is acknowledged."""
+        """Whether every hole in the block numbers is acknowledged."""
         notes = {hour.hour: hour.note for hour in self.hours if hour.source.has_blocks}
         return all(notes[hole.hour] is not None for hole in self.holes)
 
@@ -156,7 +156,7 @@ class DayVerdict:
 
     @property
     def source_names(self) -> str:
-        """The datasets that the day has objects of, or should have."""
+        """The datasets with objects of the day, present or missing."""
         return " + ".join(dict.fromkeys(hour.source.name for hour in self.hours)) or "none"
 
     @property
@@ -169,7 +169,7 @@ class DayVerdict:
         )
 
     def explain(self) -> str:
-        """One sentence or a few for people."""
+        """Describe the verdict in one or more sentences."""
         return self._explain_objects() + self.of_api_fills
 
     def _explain_objects(self) -> str:
@@ -178,10 +178,10 @@ class DayVerdict:
         if self.state == "whole":
             return f"Whole: {len(self.hours)} objects, no block missing."
         if self.state == "unprovable":
-            present = f"All {len(self.hours)} objects are there ({self.source_names})"
+            present = f"All {len(self.hours)} objects are present ({self.source_names})"
             if self._has_all_blocks:
                 return f"{present}, no block missing between them. {self.unproven}"
-            return f"{present}; without block numbers nothing can prove them complete."
+            return f"{present}, but without block numbers they cannot be proven complete."
         sentences: list[str] = []
         for state in ("missing", "failed", "not due"):
             hours = [h for h in self.hours if h.state == state]
@@ -201,8 +201,9 @@ class DayVerdict:
 
 
 def extra_hours(day: date, source: Dataset, found: FoundHours) -> list[datetime]:
-    """The hours beyond `wanted_hours` whose objects are wanted because what their neighbours in `found` hold does not reach
-    over an edge of the day. Call again with what has come of them.
+    """Return the hours beyond `wanted_hours` that are needed because the objects in `found` do not cross a midnight of the day.
+
+    Call again after fetching them.
     """
     start, end = start_of(day), start_of(day) + timedelta(days=1)
     hours: list[datetime] = []
@@ -228,8 +229,8 @@ def judge_day(
     acknowledged: Acknowledged = NOTHING,
     datasets: Sequence[Dataset] = FILL_DATASETS,
 ) -> DayVerdict:
-    """Judge a day by the objects in the lake (`metas`, of the days around it too), the errors by hour, the time it is, and the
-    holes that are acknowledged. `datasets`: the hourly ones that have the day together, each beginning where the one before ends.
+    """Judge a day by its objects in the lake (`metas`, including adjacent days), errors by hour, the current time and
+    acknowledged holes. `datasets`: the hourly datasets, oldest first, each beginning where the previous one ends.
     """
     sources = [source for source in datasets if wanted_hours(day, source)]
     found = {source.name: {hour_of(meta): meta for meta in metas if meta.source == source.name} for source in sources}
@@ -260,7 +261,7 @@ def judge_day(
             unproven.append(doubt)
             own = [state for state in own if state.hour >= start_of(day) or state.meta is not None]
         hours += [state for state in own if state.state not in ("missing", "not due") or state.expected]
-        # Before its first object nothing of the day is missing: that one begins before midnight, or an edge tells.
+        # Blocks before the first object are not of this day: the object begins before midnight, or an edge is reported.
         first = present[used[0]].first_block if used[0] in present else None
         holes += [hole for state in own for hole in state.holes if hole.hour > used[0] or first is None or hole.first > first]
         edges += [edge for edge in _find_edges(day, source, own, acknowledged) if not (doubt and edge.hour == start_of(day))]
@@ -270,7 +271,7 @@ def judge_day(
 
 
 def find_note(acknowledged: Acknowledged, source: str, object_date: date, hour: int | None) -> str | None:
-    """What people have noted of an hour, or of all the hours of its day."""
+    """Return the note of an acknowledged hour, or of its whole day."""
     return acknowledged.get((source, object_date, hour), acknowledged.get((source, object_date, None)))
 
 
@@ -281,7 +282,7 @@ def _state_of(
     if failed is not None:
         return "failed", failed
     if meta is not None and not (meta.blocks if source.has_blocks else meta.rows):
-        return "failed", f"{meta.key}: the object is there but has no {'blocks' if source.has_blocks else 'fills'}"
+        return "failed", f"{meta.key}: the object exists but has no {'blocks' if source.has_blocks else 'fills'}"
     if meta is not None and (strays := _find_strays(meta)):
         return "failed", strays
     if meta is not None:
@@ -292,20 +293,18 @@ def _state_of(
 
 
 def _find_strays(meta: ObjectMeta) -> str:
-    """Fills so far from the object's hour that no day would look for them there."""
+    """Describe fills so far from the object's hour that no day would find them, or return an empty string."""
     if meta.first_time_ms is None or meta.last_time_ms is None:
         return ""
     hour = hour_of(meta)
     first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (meta.first_time_ms, meta.last_time_ms))
     if hour - (MORE_HOURS + 1) * HOUR <= first and last <= hour + (MORE_HOURS + 2) * HOUR:
         return ""
-    return (
-        f"{meta.key}: has fills from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, far from its own hour: look at the object"
-    )
+    return f"{meta.key}: has fills from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, far from its hour; check the object"
 
 
 def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
-    """Block numbers missing within the objects, and between those of hours that follow each other, that no object near has."""
+    """Return block numbers missing within objects, or between objects of consecutive hours, that no nearby object has."""
     filled = {hour_of(meta): meta for meta in metas if meta.first_block is not None}
     holes: list[Hole] = []
     for hour, meta in filled.items():
@@ -320,7 +319,7 @@ def find_holes(metas: Sequence[ObjectMeta]) -> list[Hole]:
 
 
 def _block_runs(meta: ObjectMeta) -> list[tuple[int, int]]:
-    """The runs of block numbers that an object has, first and last."""
+    """Return the runs of block numbers in an object, each with first and last."""
     assert meta.first_block is not None
     assert meta.last_block is not None
     starts = [meta.first_block, *(last + 1 for _, last in meta.missing_blocks)]
@@ -329,7 +328,7 @@ def _block_runs(meta: ObjectMeta) -> list[tuple[int, int]]:
 
 
 def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What is left of `first` to `last` without the runs."""
+    """Return the parts of `first` to `last` outside the runs."""
     left = [(first, last)] if first <= last else []
     for start, end in runs:
         if start <= last and end >= first:
@@ -339,8 +338,10 @@ def _without(first: int, last: int, runs: Iterable[tuple[int, int]]) -> list[tup
 
 
 def _find_unproven_start(day: date, source: Dataset, own: list[HourState]) -> str:
-    """What to say of a source that begins at the day's midnight, as a node's directory or a mirror may: the hour before it would
-    only have shown that no block lies between. Empty where that hour is there, failed or is not due, or the day is seen too late.
+    """Describe what is unproven about a source that begins at the day's midnight, such as a node's directory or a mirror. Only
+    the previous hour could prove that no block is missing between.
+
+    Returns an empty string if that hour is present, failed or not due, or if the first block is well after midnight.
     """
     start = start_of(day)
     before = [state for state in own if state.hour < start]
@@ -349,8 +350,8 @@ def _find_unproven_start(day: date, source: Dataset, own: list[HourState]) -> st
         return ""
     first = f"{datetime.fromtimestamp(min(firsts) / 10**9, UTC):%H:%M:%S.%f}"
     return (
-        f"{source.name} has no object of {show_hours([before[0].hour])}, and the first {_unit(source)} is of {first}: "
-        "nothing can prove that none lies before it."
+        f"{source.name} has no object for {show_hours([before[0].hour])}, and the first {_unit(source)} is at {first}, "
+        "so an earlier one on this day cannot be ruled out."
     )
 
 
@@ -365,11 +366,11 @@ def _find_edges(day: date, source: Dataset, own: list[HourState], acknowledged: 
     firsts = [first for state in own if state.meta is not None and (first := first_ns(state.meta)) is not None]
     lasts = [last for state in own if state.meta is not None and (last := last_ns(state.meta)) is not None]
     if firsts and start > source.first and is_needed(source, start) and _reaches(min(firsts), start):
-        message = f"no {what} before {start:%Y-%m-%d %H:%M} was seen, so the first fills of the day may lack"
+        message = f"no {what} before {start:%Y-%m-%d %H:%M} was found, so the first fills of the day may be missing"
         follows = any(state.state != "present" for state in own if state.hour <= start)
         edges.append(Edge(start, message, follows, find_note(acknowledged, source.name, day, 0)))
     if lasts and (source.last is None or end <= source.last) and is_needed(source, end) and not _reaches(max(lasts), end):
-        message = f"no {what} from {end:%Y-%m-%d %H:%M} on was seen, so the last fills of the day may lack"
+        message = f"no {what} from {end:%Y-%m-%d %H:%M} on was found, so the last fills of the day may be missing"
         follows = any(state.state != "present" for state in own if state.hour >= end)
         edges.append(Edge(end, message, follows, find_note(acknowledged, source.name, end.date(), 0)))
     return edges
@@ -383,34 +384,36 @@ def _find_seam(
     hours: Sequence[HourState],
     acknowledged: Acknowledged,
 ) -> list[Edge]:
-    """On the day on which `better` begins: whether the source before it reaches to there."""
+    """On the day when `better` begins, check that the previous source reaches its start."""
     before, after = found[poorer.name], found[better.name]
     last = max((ns for meta in before.values() if (ns := last_ns(meta)) is not None), default=None)
     first = first_ns(after[better.first]) if better.first in after else None
-    # Fills are known to the ms, blocks to the ns.
+    # Fills have milliseconds, blocks have nanoseconds.
     if better.first.date() != day or last is None or first is None or last // 10**6 >= first // 10**6:
         return []
-    message = f"the older format ends at {_show_ns(last)} and {better.name} begins at {_show_ns(first)}: the fills between lack"
+    message = (
+        f"the older format ends at {_show_ns(last)} and {better.name} begins at {_show_ns(first)}; the fills between are missing"
+    )
     follows = any(state.state != "present" for state in hours if state.hour == better.first)
     return [Edge(better.first, message, follows, find_note(acknowledged, better.name, day, better.first.hour))]
 
 
 def first_ns(meta: ObjectMeta) -> int | None:
-    """The first moment that an object tells of: of its blocks, or where it has none, of its fills; ns since 1970."""
+    """Return the earliest time in an object, of its blocks or, without blocks, of its fills, in ns since 1970."""
     if meta.first_block_time_ns is not None or meta.first_time_ms is None:
         return meta.first_block_time_ns
     return meta.first_time_ms * 1_000_000
 
 
 def last_ns(meta: ObjectMeta) -> int | None:
-    """The last moment that an object tells of, as `first_ns`."""
+    """Return the latest time in an object, as `first_ns`."""
     if meta.last_block_time_ns is not None or meta.last_time_ms is None:
         return meta.last_block_time_ns
     return meta.last_time_ms * 1_000_000
 
 
 def overlapping(day: date, metas: Iterable[ObjectMeta]) -> list[ObjectMeta]:
-    """The objects that have fills of `day`, in the order of their hours."""
+    """Return the objects with fills of `day`, ordered by hour."""
     first = int(start_of(day).timestamp() * 1000)
     last = first + 86_400_000
     with_fills = [
@@ -423,7 +426,7 @@ def overlapping(day: date, metas: Iterable[ObjectMeta]) -> list[ObjectMeta]:
 
 
 def hour_of(meta: ObjectMeta) -> datetime:
-    """The hour of the bucket that an object is named after, in UTC."""
+    """Return the hour in an object's key, in UTC."""
     return start_of(date.fromisoformat(meta.object_date)) + HOUR * meta.hour
 
 
@@ -436,7 +439,7 @@ def _show_ns(time_ns: int) -> str:
 
 
 def show_hours(hours: Sequence[datetime]) -> str:
-    """`2026-03-15 00-04 h, 2026-03-15 07 h`."""
+    """Format hours like `2026-03-15 00-04 h, 2026-03-15 07 h`."""
     runs: list[list[datetime]] = []
     for hour in hours:
         if runs and hour - runs[-1][-1] == HOUR and hour.date() == runs[-1][-1].date():

@@ -1,5 +1,5 @@
-"""The datasets: where the objects of each are, which hours or days it has, what it can prove. No I/O, and no settings: what a
-bucket is called and asks is the matter of `sources.open`; formats and lake files of `stages.raw_tables`.
+"""The datasets: where their objects are, which hours or days they have, what they can prove. No I/O and no settings:
+`sources.open` knows the buckets' names and prices, `stages.raw_tables` the formats and lake files.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ RawTable = Literal["raw_fills", "raw_twap_statuses"]
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset of a bucket. `first` and `last` are the first and the last hour (UTC, by object) that it has; `last` is None
-    while it goes on.
+    """A dataset of a bucket. `first` and `last` are its first and last hour (UTC, by object); `last` is None while it continues.
 
-    Keys are `<name>/hourly/YYYYMMDD/H.lz4` where `is_hourly`; else they have a day in any of several forms, and the dataset is
-    the only one of its bucket. After `needed_until` a better dataset has every fill: an object that is missing there is no hole.
-    Without block numbers (`has_blocks`) nothing can prove that an object is complete. `object_id_millions` are the millions of
-    its object_ids in the ledger, for ever (None: its objects have none). The info API's shards have 4 to about 19, so the next
-    one is 20.
+    If `is_hourly`, keys are `<name>/hourly/YYYYMMDD/H.lz4`. Otherwise they contain a day in one of several forms, and the dataset
+    is the only one in its bucket. After `needed_until`, a better dataset has every fill, so a missing object is not a hole.
+    Without block numbers (`has_blocks`), nothing can prove an object complete. `object_id_millions`: the millions of its
+    object_ids in the ledger, which never change (None: no object_ids). Shards of the info API use 4 to about 19, so the next
+    dataset gets 20.
     """
 
     name: str
@@ -48,7 +47,7 @@ NODE_TRADES = Dataset(
     is_hourly=True,
     raw_table="raw_fills",
     first=datetime(2025, 3, 22, 0, tzinfo=UTC),
-    # Listings end on 2025-06-21, but a real object of 2025-06-24 is known: look as long as node_fills goes on.
+    # Listings end on 2025-06-21, but a real object of 2025-06-24 exists: request objects as long as node_fills continues.
     last=datetime(2025, 7, 27, 8, tzinfo=UTC),
     needed_until=datetime(2025, 5, 25, 14, tzinfo=UTC),
     has_blocks=False,
@@ -84,7 +83,7 @@ TWAP_STATUSES = Dataset(
     bucket="twap_data",
     is_hourly=False,
     raw_table="raw_twap_statuses",
-    # The first day that the bucket is known to have.
+    # The first known day in the bucket.
     first=datetime(2025, 8, 17, tzinfo=UTC),
     last=None,
     needed_until=None,
@@ -93,31 +92,31 @@ TWAP_STATUSES = Dataset(
 )
 
 DATASETS = (NODE_TRADES, NODE_FILLS, BY_BLOCK, TWAP_STATUSES)
-"""All of them, those of a table of the lake from the poorest to the best."""
+"""All datasets; those of one lake table are ordered from worst to best."""
 
 FILL_DATASETS = tuple(dataset for dataset in DATASETS if dataset.raw_table == "raw_fills")
-"""The datasets of fills. Each begins where the one before is about to end."""
+"""The datasets of fills. Each begins shortly before the previous one ends."""
 
 BY_NAME = {dataset.name: dataset for dataset in DATASETS}
 
 API_FILLS = "api_fills"
-"""What the fills from the info API are called beside the datasets."""
+"""The name of fills from the info API where dataset names are used."""
 
 API_TWAP_HISTORY = "api_twap_history"
 
 
 def datasets_of(raw_table: RawTable) -> list[Dataset]:
-    """The datasets whose objects stand in a table of the lake."""
+    """Return the datasets whose objects are in a table of the lake."""
     return [dataset for dataset in DATASETS if dataset.raw_table == raw_table]
 
 
 def start_of(day: date) -> datetime:
-    """The first moment of a day, in UTC."""
+    """Return midnight at the start of a day, in UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def wanted_hours(day: date, dataset: Dataset) -> list[datetime]:
-    """The hours whose objects a day wants in any case; none when the dataset does not have the day."""
+    """Return the hours whose objects a day always needs; none if the dataset does not have the day."""
     start = start_of(day)
     if dataset.first >= start + 24 * HOUR:
         return []
@@ -126,10 +125,10 @@ def wanted_hours(day: date, dataset: Dataset) -> list[datetime]:
 
 
 def is_needed(dataset: Dataset, hour: datetime) -> bool:
-    """Whether it is a hole when the dataset's object of that hour is not there."""
+    """Return whether a missing object of that hour is a hole."""
     return dataset.first <= hour and (dataset.needed_until is None or hour <= dataset.needed_until)
 
 
 def days_around(day: date) -> list[date]:
-    """The days in whose objects events of `day` may stand: at an edge of the day, or where days are cut in another zone."""
+    """Return the days whose objects may have events of `day`: near midnight, or if objects follow another time zone."""
     return [day + timedelta(days=step) for step in (-1, 0, 1)]

@@ -1,7 +1,7 @@
-"""Keep each fill once, from the best source that has it, in the order of the sources. Pure: frames in, frames out.
+"""Keeps each fill once, from its best source, in the order of the sources. Pure: frames in, frames out.
 
-FILL_KEY identifies a fill with a tid. `node_trades` has no tid: LEG_KEY identifies its legs among themselves, and they are
-matched with better sources as a multiset on MATCH_KEY (what both sides know).
+FILL_KEY identifies a fill with a tid. `node_trades` has no tid: LEG_KEY identifies its legs, which are matched with better
+sources as a multiset on MATCH_KEY, the columns that both have.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from hl_pipeline.domain.object_keys import object_id_of_key
 from hl_pipeline.formats.fills import FILL_KEY, FILL_SCHEMA
 
 SOURCE_RANKS = ("node_fills_by_block", "node_fills", "api_fills", "node_trades")
-"""The best first: what one knows of a fill, the next may not."""
+"""The sources, best first: a later one may lack columns of an earlier one."""
 
 LEG_KEY = ("time", "coin", "wallet", "side", "oid", "counterparty_oid")
 MATCH_KEY = ("time", "coin", "wallet", "side", "oid", "start_position", "px", "sz")
 _MATCH_WITHOUT_START = tuple(name for name in MATCH_KEY if name != "start_position")
 _PLACE = ("object", "block_number", "block_time_ns", "local_time_ns", "line")
-# Of fills that the source's order does not tell apart: those whose ordinal is not known.
+# Decides the order of fills without a known ordinal, which the source's order does not distinguish.
 _TIES = ("coin", "wallet", "side", "tid", "oid", "counterparty_oid")
 _COMPARED = [name for name in FILL_SCHEMA if name not in (*_PLACE, "extra")]
 
 
 @dataclass(frozen=True, slots=True)
 class Deduplicated:
-    """Each fill once, in the order of the sources (`sort_fills`); `duplicates`: the rows dropped; `conflicts`: those of them that
-    differ from the row that was kept of their fill.
+    """Each fill once, in the order of the sources (`sort_fills`). `duplicates`: number of dropped rows. `conflicts`: number of
+    dropped rows that differ from the kept row.
     """
 
     fills: pl.DataFrame
@@ -39,11 +39,11 @@ class Deduplicated:
 
 
 def deduplicate(fills: pl.DataFrame) -> Deduplicated:
-    """Keep one row of each fill in `fills` (DAY_SCHEMA, all rows of the moments that they are of): that of the best source, there
-    of the earliest object, there the first. So the order of the rows does not matter.
+    """Keep one row of each fill in `fills` (DAY_SCHEMA, with all rows of their times): from the best source, then the earliest
+    object, then the first row. The result does not depend on the order of the rows.
 
-    A leg of `node_trades` that no better source has stays; if a better source has the other leg of its trade, it takes that
-    one's tid, since both legs share it.
+    A leg of `node_trades` stays if no better source has it. If a better source has the other leg of the trade, the leg takes its
+    tid, because both legs share it.
     """
     ranks = {key: SOURCE_RANKS.index(key.partition("/")[0]) for key in fills["object"].unique()}
     if not fills["tid"].null_count() and may_repeat(fills, FILL_KEY).is_unique().all():
@@ -68,20 +68,20 @@ def deduplicate(fills: pl.DataFrame) -> Deduplicated:
 
 
 def may_repeat(fills: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """`columns` of the rows that could be of one fill: those whose tid and side another row has too, and those without a tid.
+    """Return `columns` of the rows that may repeat a fill: those that share tid and side with another row, and those without tid.
 
-    They are few, and found by one integer each; whole keys take five times as long.
+    They are few, and one integer finds them; comparing whole keys takes five times as long.
     """
-    # Of a product that does not fit 64 bits a part is left: a few rows more, at worst.
+    # If the product overflows 64 bits, at worst a few more rows are returned.
     return fills.select(columns).filter((pl.col("tid") * 2 + (pl.col("side") == "B")).is_duplicated() | pl.col("tid").is_null())
 
 
 def _match_legs(legs: pl.DataFrame, unique: pl.DataFrame) -> pl.DataFrame:
-    """Of the legs (numbered by `leg`) that `unique` has too: `leg`, and the `tid` that it has there.
+    """Return `leg` and `tid` of the legs (numbered by `leg`) that are also in `unique`.
 
-    A leg that is like no other matches its own fill, and with it the tid of its trade, which tells two alike ones apart; those of
-    which nothing more is known are taken as often as they occur. What is left is matched without the start_position: a source
-    with another one, or none, still means the same leg.
+    A distinct leg matches its fill, and so the tid of its trade, which distinguishes identical legs of different trades. Legs
+    that remain identical are matched by count. The rest is matched without start_position, because a source with a different
+    value, or none, still means the same leg.
     """
     matches = [pl.DataFrame(schema={"leg": legs.schema["leg"], "tid": unique.schema["tid"]})]
     for key in (MATCH_KEY, _MATCH_WITHOUT_START):
@@ -104,7 +104,7 @@ def _match_legs(legs: pl.DataFrame, unique: pl.DataFrame) -> pl.DataFrame:
 
 
 def _count_conflicts(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str]) -> int:
-    """How many rows differ from the one kept of their key: in anything within a source, in what both know across two."""
+    """Count rows that differ from the kept row of their key: in any column within a source, in shared columns across sources."""
     if rows.height == kept.height:
         return 0
     repeated = rows.filter(pl.struct(key).is_duplicated())
@@ -117,14 +117,16 @@ def _count_conflicts(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str])
 
 
 def _differing(rows: pl.DataFrame, kept: pl.DataFrame, key: Sequence[str], names: Sequence[str]) -> pl.DataFrame:
-    """The rows that differ from the one kept of their key, in columns that both know."""
+    """Return the rows that differ from the kept row of their key in columns that both have."""
     pairs = rows.join(kept, on=key, suffix="_kept", nulls_equal=True)
     return pairs.filter(pl.any_horizontal(*((pl.col(name) != pl.col(f"{name}_kept")).fill_null(value=False) for name in names)))
 
 
 def sort_fills(fills: pl.DataFrame) -> pl.DataFrame:
-    """`fills` (DAY_SCHEMA) by time, block_number, object_id and ordinal, what is unknown last: as the sources had them, and those
-    of the info API, which knows no blocks, after those of the buckets. hl.fills is read in the same order.
+    """Sort `fills` (DAY_SCHEMA) by time, block_number, object_id and ordinal, with NULLs last.
+
+    This is the order of the sources; fills of the info API, which have no blocks, follow those of the buckets. Queries on
+    hl.fills use the same order.
     """
     return _sort(fills, [pl.col("time"), pl.col("block_number"), _object_id(fills), pl.col("ordinal")])
 
@@ -135,7 +137,7 @@ def _object_id(fills: pl.DataFrame) -> pl.Expr:
 
 
 def _sort(fills: pl.DataFrame, keys: Sequence[pl.Expr]) -> pl.DataFrame:
-    """`fills` by integers, the last of which is the ordinal. Nearly always they stand so already, which costs little to see."""
+    """Sort `fills` by integer keys, the last of which is the ordinal. They are almost always sorted, which is cheap to check."""
     if not fills["ordinal"].null_count() and _is_sorted(fills.select(key.cast(pl.Int64) for key in keys)):
         return fills
     return fills.sort(*keys, *_TIES, nulls_last=True)
@@ -144,7 +146,7 @@ def _sort(fills: pl.DataFrame, keys: Sequence[pl.Expr]) -> pl.DataFrame:
 def _is_sorted(keys: pl.DataFrame) -> bool:
     tied = np.ones(max(keys.height - 1, 0), bool)
     for key in keys.get_columns():
-        # An unknown one is the last.
+        # NULL sorts last.
         step = np.diff(key.fill_null(2**62).to_numpy())
         if (step[tied] < 0).any():
             return False

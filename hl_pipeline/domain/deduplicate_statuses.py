@@ -1,4 +1,4 @@
-"""Keep each event of a TWAP once: which of several rows of it stays. Pure."""
+"""Keeps each TWAP event once: decides which of several rows stays. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class DeduplicatedStatuses:
-    """The events (STATUS_SCHEMA) in order of time, how many rows repeated one, and how many of these differ from it."""
+    """The events (STATUS_SCHEMA) ordered by time, the number of dropped duplicates, and how many of these differ."""
 
     statuses: pl.DataFrame
     duplicates: int
@@ -29,9 +29,9 @@ class DeduplicatedStatuses:
 
 
 def deduplicate_statuses(events: pl.DataFrame) -> DeduplicatedStatuses:
-    """One row for each (twap_id, status, time) of `events` (`lake.twaps.read_status_object`), the one with the finest time.
+    """Keep one row for each (twap_id, status, time) of `events` (`lake.twaps.read_status_object`), with the most precise time.
 
-    A row whose time is that of a finer one rounded down to its own unit is the same event.
+    A row is the same event if its time is a more precise one rounded down to its unit.
     """
     kept: list[Row] = []
     seen: dict[tuple[int, str, int, int], Row] = {}

@@ -1,5 +1,5 @@
-"""Which days are to be fetched (again), now that the buckets are listed: pure decisions. What is present is the ledger's to tell,
-so a tick that was lost, a run that failed and a daemon that was away lose nothing.
+"""Decides from listings which days to fetch, or fetch again. Pure. The ledger shows what is present, so a lost tick, a failed run
+or a stopped daemon loses nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from hl_pipeline.domain.wanted_objects import Listing, wanted_objects
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An object as the ledger has it: the ETag with which it is in the lake (None: it could not be had), and from when to when
-    its rows go (None: it has none).
-    """
+    """An object in the ledger: its ETag in the lake (None: fetching failed) and the time range of its rows (None: no rows)."""
 
     etag: str | None
     first_time: datetime | None
@@ -34,12 +32,12 @@ class Taken:
 
 
 Loaded = Mapping[date, Mapping[str, str]]
-"""The days that are loaded: by key the ETag of each object that they were made of."""
+"""The loaded days, each with the ETags of its objects by key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A day to run: why, in a few words, and a mark that is the same as long as the bucket has the same objects of it."""
+    """A day to run, with the reason, and a mark that changes only when its objects in the bucket change."""
 
     day: date
     why: str
@@ -47,14 +45,13 @@ class Due:
 
 
 def last_due_day(now: datetime, lag: timedelta, hours_after: int = 1) -> date:
-    """The last day of which every object is due: the one of the hour after its end too, or `hours_after` hours after it."""
+    """Return the last day whose objects are all due, including those of `hours_after` hours after its end."""
     return (now - lag - timedelta(hours=hours_after)).date() - timedelta(days=1)
 
 
 def find_due_days(days: Iterable[date], listings: Mapping[str, Listing], taken: Mapping[str, Taken], loaded: Loaded) -> list[Due]:
-    """The days that have an object which is new, has changed, could not be had, or came to the lake with another day, by the
-    listings of the datasets that are loaded together. Where objects are not hourly, those of a neighbour count as far as it is
-    known that they have events of the day.
+    """Return the days with an object that is new, has changed, failed, or was fetched with another day, by the listings of the
+    datasets that are loaded together. Objects of adjacent days that are not hourly count only if they have events of the day.
     """
     due: list[Due | None] = []
     for day in sorted(days):
@@ -85,5 +82,5 @@ def _judge(
 
 
 def _is_behind(day: date, key: str, taken: Taken, loaded: Mapping[str, str]) -> bool:
-    """Whether the day is missing what the lake has of the object, or has what an older form of it had."""
+    """Return whether the day is loaded without the object, or from an older version of it."""
     return (taken.reaches_into(day) or key in loaded) and loaded.get(key) != taken.etag

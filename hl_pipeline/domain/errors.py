@@ -1,4 +1,4 @@
-"""Errors that cross layers: a layer raises them, another one handles them."""
+"""Errors that one layer raises and another handles."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ class BucketError(RuntimeError):
 
 
 class BucketDeniedError(BucketError):
-    """The bucket refuses us: nothing of it can be read until that is mended."""
+    """The bucket denies access: nothing can be read from it until this is fixed."""
 
 
 class LakeLacksError(RuntimeError):
-    """The lake no longer has what a day was loaded from. The message names it, and says how to load what there is anyway."""
+    """The lake no longer has objects that a day was loaded from. The message names them and says how to load the day anyway."""
 
 
 class BudgetError(BucketError):
-    """A request was not made: there is no money for it. Nothing more can be fetched until there is."""
+    """A request was not sent because it would exceed the budget. Nothing can be fetched until the budget is raised."""

@@ -1,4 +1,4 @@
-"""The checks of a day's objects, decided from the verdict and from what the lake knows of each. Pure."""
+"""The checks of a day's objects, from the verdict and the objects' metadata in the lake. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAMES_SHOWN = 3
 
 
 def check_hours(verdict: DayVerdict, ignored: Sequence[IgnoredObject] = ()) -> Check:
-    """Every object that the day wants is in the lake. What was `ignored` among its objects is counted and named."""
+    """Check that every object that the day needs is in the lake. Ignored objects are counted and named."""
     missing = [state for state in verdict.hours if state.state != "present"]
     objects: list[dict[str, str | int]] = [
         {
@@ -26,7 +26,7 @@ def check_hours(verdict: DayVerdict, ignored: Sequence[IgnoredObject] = ()) -> C
         }
         for state in missing
     ]
-    found = verdict.explain() if missing or not verdict.hours else f"All {len(verdict.hours)} objects are there."
+    found = verdict.explain() if missing or not verdict.hours else f"All {len(verdict.hours)} objects are present."
     return Check(
         "hours_present",
         not missing,
@@ -37,11 +37,11 @@ def check_hours(verdict: DayVerdict, ignored: Sequence[IgnoredObject] = ()) -> C
 
 
 def check_holes(verdict: DayVerdict) -> Check:
-    """No block number is missing, within an object or from one to the next."""
+    """Check that no block number is missing within an object or between objects."""
     missing = sum(state.state != "present" for state in verdict.hours)
     acknowledged = ", all acknowledged" if verdict.holes_are_harmless else ""
     problem = f"{verdict.missing_blocks} blocks missing in {len(verdict.holes)} holes{acknowledged}."
-    none = "No block missing" + (f" within the objects that are there; {missing} are not." if missing else ".")
+    none = "No block missing" + (f" within the present objects; {missing} objects are missing." if missing else ".")
     holes: list[dict[str, str | int]] = [
         {"first": hole.first, "last": hole.last, "where": hole.where} for hole in verdict.holes[:_HOLES_SHOWN]
     ]
@@ -55,7 +55,7 @@ def check_holes(verdict: DayVerdict) -> Check:
 
 
 def check_bad_lines(metas: Sequence[StoredObject], max_share: float) -> Check:
-    """No object has more than `max_share` of its lines in quarantine."""
+    """Check that no object has more than `max_share` of its lines in quarantine."""
     bad = [meta for meta in metas if meta.bad_lines]
     count = sum(meta.bad_lines for meta in bad)
     objects: list[dict[str, str | int]] = [{"key": m.key, "bad_lines": m.bad_lines, "lines": m.lines} for m in bad]
@@ -68,25 +68,25 @@ def check_bad_lines(metas: Sequence[StoredObject], max_share: float) -> Check:
 
 
 def check_presence(name: str, verdict: StatusVerdict, ignored: Sequence[IgnoredObject] = ()) -> Check:
-    """The objects of a day of statuses are there; that nothing can prove them complete, or no source has them, is no fault."""
+    """Check that the objects of a day of statuses are present. Unprovable days and days without a source also pass."""
     found = verdict.explanation + describe_ignored(ignored)
     return Check(name, verdict.state in ("unprovable", "no source"), found, verdict.is_harmless, _list_ignored(ignored))
 
 
 def check_strays(objects: Sequence[StatusObject]) -> Check:
-    """No object has events far from the day in its key."""
+    """Check that no object has events far from the day in its key."""
     strays = find_strays(objects)
     everything_near = "Every event is within a day of the day in its object's key."
     return Check("events_near_their_day", not strays, ". ".join(strays[:3]) or everything_near, True, {"objects": len(strays)})
 
 
 def describe_ignored(ignored: Sequence[IgnoredObject]) -> str:
-    """What was not taken, counted, its first names and the reasons, as one more sentence; nothing of nothing."""
+    """Describe ignored objects in a sentence: their number, reasons and first names. Empty if there are none."""
     if not ignored:
         return ""
     names = ", ".join(found.key for found in ignored[:_NAMES_SHOWN]) + (", ..." if len(ignored) > _NAMES_SHOWN else "")
     reasons = "; ".join(sorted({found.reason for found in ignored}))
-    return f" {len(ignored)} {'file is' if len(ignored) == 1 else 'files are'} not taken ({reasons}): {names}."
+    return f" {len(ignored)} {'file is' if len(ignored) == 1 else 'files are'} ignored ({reasons}): {names}."
 
 
 def _list_ignored(ignored: Sequence[IgnoredObject]) -> dict[str, Figure]:
@@ -95,5 +95,5 @@ def _list_ignored(ignored: Sequence[IgnoredObject]) -> dict[str, Figure]:
 
 
 def _list(name: str, items: list[dict[str, str | int]]) -> dict[str, Figure]:
-    """The entry of a list; none of an empty one."""
+    """Return the metadata entry of a list; no entry if it is empty."""
     return {name: items} if items else {}

@@ -1,4 +1,4 @@
-"""The checks of a day of fills, decided from what was counted and judged. Pure."""
+"""The checks of a day of fills, from counts and the verdict. Pure."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from hl_pipeline.domain.tallies import HourTally, HourTotals
 
 
 def check_key(tally: HourTally, duplicates: int, conflicts: int) -> Check:
-    """No fill is there twice, and no duplicate that was dropped differs from the row that was kept."""
+    """Check that each fill is stored once and no dropped duplicate differs from the kept row."""
     is_unique = tally.repeated == conflicts == 0
-    problem = f"{tally.repeated} rows repeat a fill, {conflicts} repeats that were left out say other things of it."
+    problem = f"{tally.repeated} rows repeat a fill; {conflicts} dropped duplicates differ from the kept fill."
     return Check(
         "key_unique",
         is_unique,
-        "Every fill is there once." if is_unique else problem,
+        "Every fill is stored once." if is_unique else problem,
         metadata={"repeated": tally.repeated, "duplicates_dropped": duplicates, "conflicts": conflicts},
     )
 
 
 def check_legs(tally: HourTally) -> Check:
-    """No trade has more than two legs, or two on one side."""
+    """Check that no trade has more than two legs, or two legs on one side."""
     return Check(
         "legs_pair",
         tally.not_a_pair == 0,
-        f"{tally.trades} trades: {tally.single_legs} with one leg, {tally.not_a_pair} with legs that are no pair.",
+        f"{tally.trades} trades: {tally.single_legs} with one leg, {tally.not_a_pair} with legs that do not form a pair.",
         metadata={"trades": tally.trades, "trades_with_one_leg": tally.single_legs, "not_a_pair": tally.not_a_pair},
     )
 
@@ -34,19 +34,19 @@ def check_legs(tally: HourTally) -> Check:
 def check_lake_equals_database(
     lake: Mapping[int, HourTotals], database: Mapping[int, HourTotals], verified_rows: int = 0, *, is_thinned: bool = False
 ) -> Check:
-    """Lake and database have the same rows, hour by hour; a thinned day has none in the database.
+    """Check that the lake and the database have the same rows in each hour. A thinned day has no rows in the database.
 
-    `verified_rows`: rows of the hours that were equal at an earlier check, and have not been loaded since.
+    `verified_rows`: rows of hours that were equal in an earlier check and were not loaded since.
     """
     expected: Mapping[int, HourTotals] = dict[int, HourTotals]() if is_thinned else lake
     differing = sorted(hour for hour in expected.keys() | database.keys() if expected.get(hour) != database.get(hour))
     equal = (
-        "In the lake alone: taken out of hl.fills by HL_FILLS_KEEP_DAYS or hl drop." if is_thinned else "The same rows in both."
+        "Only in the lake: removed from hl.fills by HL_FILLS_KEEP_DAYS or hl drop." if is_thinned else "The same rows in both."
     )
     return Check(
         "lake_equals_database",
         not differing,
-        f"Hours that differ: {differing}; materialize fills of this day again." if differing else equal,
+        f"Hours that differ: {differing}. Materialize fills of this day again." if differing else equal,
         metadata={
             "rows_in_lake": verified_rows + sum(totals.rows for totals in lake.values()),
             "rows_in_database": verified_rows + sum(totals.rows for totals in database.values()),
@@ -56,7 +56,7 @@ def check_lake_equals_database(
 
 
 def check_whole(verdict: DayVerdict) -> Check:
-    """Nothing of the day is missing."""
+    """Check that the day is whole."""
     return Check(
         "day_is_whole",
         verdict.is_whole,

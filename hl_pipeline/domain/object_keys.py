@@ -1,4 +1,4 @@
-"""Which object a key names, and which days objects touch: pure. What days want of a listing: `wanted_objects`."""
+"""Parses object keys and finds the days that objects affect. Pure. `wanted_objects` selects objects from listings."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ KEY_FORMS = (
     "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4, .gz, .jsonl, .json or nothing), or of TWAP "
     "statuses a key with its day, like 2025/11/03/part-0.parquet, date=2025-11-03/part-0.parquet or hourly/20251103/9.lz4"
 )
-"""What keys look like, for those who gave another."""
+"""The accepted forms of keys, for error messages."""
 
 _HOURLY = "|".join(dataset.name for dataset in DATASETS if dataset.is_hourly)
 _HOURLY_PATH = re.compile(rf"(?:.*/)?({_HOURLY})/hourly/(\d{{8}})/(\d{{1,2}})(?:\.(?:jsonl|json|ndjson))?(\.lz4|\.gz)?", re.ASCII)
-# Its keys do not say of which dataset they are.
+# Its keys do not contain the dataset.
 [_BY_DAY] = [dataset.name for dataset in DATASETS if not dataset.is_hourly]
 _BY_DAY_PATH = re.compile(rf"(?:.*/)?{_BY_DAY}/(.+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an object stands: its dataset, the day in its key, its hour (None: the key has none), and the key."""
+    """The place of an object: its dataset, the day and hour in its key (hour None: none in the key), and the key."""
 
     dataset: str
     object_date: date
@@ -48,7 +48,7 @@ class Place:
 
 
 def place_of_key(key: str) -> Place | None:
-    """Where the object with that key stands; None when objects of no dataset are named so."""
+    """Parse an object key. Returns None if no dataset has such keys."""
     if (match := _HOURLY_PATH.fullmatch(key)) and key.startswith(match[1]):
         return _hourly_place(match[1], match[2], int(match[3]), key)
     day = day_in_key(key)
@@ -59,8 +59,8 @@ def place_of_key(key: str) -> Place | None:
 
 
 def place_in_path(path: str) -> Place | None:
-    """The object that a file is by its path, which ends like a key (of statuses: after a directory twap_statuses); a file that
-    is not compressed any more stands for the object `H.lz4`. None when the path does not tell.
+    """Identify the object of a file by its path, which ends like a key (for statuses: after a directory twap_statuses). An
+    uncompressed file counts as the object `H.lz4`. Returns None if the path does not identify an object.
     """
     if match := _HOURLY_PATH.fullmatch(path):
         name, day, hour, codec = match.groups()
@@ -71,13 +71,14 @@ def place_in_path(path: str) -> Place | None:
 
 
 def place_of_hour(dataset: str, hour: datetime) -> Place:
-    """The object of an hour of an hourly dataset, as the bucket names it."""
+    """Return the place of an hour of an hourly dataset, with its key in the bucket."""
     return Place(dataset, hour.date(), hour.hour, f"{dataset}/hourly/{hour:%Y%m%d}/{hour.hour}.lz4")
 
 
 def object_id_of(dataset: str, object_date: date, hour: int | None) -> int | None:
-    """The object_id of an hour of a dataset, whatever its object is called there: the dataset's millions and the hours since
-    2023. It must be the same whenever and wherever the object is recorded. None: objects of the dataset have no number.
+    """Return the object_id of an hour of a dataset: the dataset's millions plus the hours since 2023, whatever the key.
+
+    It must be the same whenever and wherever the object is recorded. None: objects of the dataset have no ID.
     """
     millions = BY_NAME[dataset].object_id_millions
     if millions is None:
@@ -87,23 +88,23 @@ def object_id_of(dataset: str, object_date: date, hour: int | None) -> int | Non
 
 
 def shard_object_id(day: date, shard: str) -> int:
-    """The object_id of what the lake has of a day from the info API, of a shard of wallets: from four million on."""
+    """Return the object_id of a shard's fills of a day from the info API, from four million on."""
     return FIRST_SHARD_ID + (day - _FIRST_HOUR).days * 256 + int(shard, 16)
 
 
 def object_id_of_key(key: str) -> int:
-    """The object_id of an object of fills, or of a shard, by its key. Raises ValueError for the key of anything else."""
+    """Return the object_id for the key of an object of fills or of a shard. Raises ValueError for other keys."""
     if (of_shard := shard_of_key(key)) is not None:
         return shard_object_id(of_shard[1], f"{of_shard[2]:02x}")
     place = place_of_key(key)
     number = None if place is None else object_id_of(place.dataset, place.object_date, place.hour)
     if number is None:
-        raise ValueError(f"{key}: no object of fills has such a key")
+        raise ValueError(f"{key}: not the key of an object of fills")
     return number
 
 
 def lock_name(place: Place) -> str:
-    """What the lock on an object is called: a key that begins with its dataset, whatever the bucket."""
+    """Return the name of the lock on an object: a key that begins with its dataset."""
     return place.key if BY_NAME[place.dataset].is_hourly else f"{place.dataset} {place.key}"
 
 
@@ -116,7 +117,7 @@ def _hourly_place(dataset: str, day: str, hour: int, key: str) -> Place | None:
 
 
 def days_that_want(place: Place) -> list[date]:
-    """The days that want the object, its own among them. Empty when its dataset has no such hour."""
+    """Return the days that need the object, including its own. Empty if its dataset does not have the hour."""
     dataset = BY_NAME[place.dataset]
     if not dataset.is_hourly:
         return days_around(place.object_date)
@@ -128,9 +129,9 @@ def days_that_want(place: Place) -> list[date]:
 def choose_days(
     places: Iterable[Place], begun: AbstractSet[date], first: date | None, last: date | None, newest: date
 ) -> list[date]:
-    """The days from `first` to `last` that the objects touch, none after `newest`: the day in an object's key, and a neighbour
-    that wants the object too where that was begun before. One that was not would be fetched as a whole for the few rows of it
-    that stand in its neighbour's object, and takes this object when somebody asks for it.
+    """Return the days from `first` to `last`, up to `newest`, that the objects affect: the day in each key, and an adjacent day
+    that needs the object if it was requested before. Any other adjacent day would be fetched completely for a few rows; it takes
+    the object when it is requested.
     """
     touched = {day for place in places for day in days_that_want(place) if day == place.object_date or day in begun}
     return sorted(day for day in touched if (first or day) <= day <= min(last or newest, newest))
@@ -149,7 +150,7 @@ def days_to_list(dataset: Dataset, first: date | None, last: date | None, newest
     return (low, high) if low <= high else None
 
 
-# The layout of TWAP statuses is not documented: every form that is told of, or usual.
+# The layout of TWAP statuses is not documented, so all reported and usual forms are accepted.
 _DAY_IN_KEY = re.compile(
     r"date=(\d{4})-(\d\d)-(\d\d)|year=(\d{4})/month=(\d\d?)/day=(\d\d?)|(?<!\d)(\d{4})/(\d\d)/(\d\d)(?!\d)"
     r"|(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)|(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)",
@@ -160,13 +161,13 @@ _HOUR_OF_LINES = re.compile(r"(?:.*/)?(\d{1,2})(?:\.jsonl|\.json|\.ndjson)?(?:\.
 
 
 def hour_in_name(key: str) -> int | None:
-    """The hour that the name of an object of lines is, if it is one."""
+    """Return the hour if an object of lines is named by one."""
     match = _HOUR_OF_LINES.fullmatch(key)
     return int(match[1]) if match and int(match[1]) <= 23 else None
 
 
 def day_in_key(key: str) -> date | None:
-    """The first day (2023 to 2199) that stands in a key."""
+    """Return the first day (2023 to 2199) in a key."""
     for match in _DAY_IN_KEY.finditer(key):
         year, month, day = (int(part) for part in match.groups() if part)
         with suppress(ValueError):
@@ -177,6 +178,6 @@ def day_in_key(key: str) -> date | None:
 
 
 def shard_of_key(key: str) -> tuple[str, date, int] | None:
-    """Source, day and number of the shard by the key of its file; None: it is the key of something else."""
+    """Return source, day and shard number from the key of a shard's file, or None for other keys."""
     place = re.fullmatch(rf"{API_FILLS}/date=(\d{{4}}-\d\d-\d\d)/shard=([0-9a-f]{{2}})\.parquet", key)
     return None if place is None else (API_FILLS, date.fromisoformat(place[1]), int(place[2], 16))

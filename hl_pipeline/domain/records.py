@@ -1,4 +1,4 @@
-"""The records that travel between layers: objects of a bucket, files of the lake, pages of the info API. No I/O."""
+"""Records shared between layers: objects of a bucket, files of the lake, pages of the info API. No I/O."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from hl_pipeline.formats.fills import BadLine
 
 ObjectVersion = tuple[str, str, int]
-"""An object as it was read: its key, its ETag, the version of the parser."""
+"""The version of an object as it was read: key, ETag, parser version."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """What is known of a source object that is in the lake. Times of blocks in ns, of fills in ms, since 1970 UTC."""
+    """Metadata of a source object in the lake. Block times in ns, fill times in ms, since 1970 UTC."""
 
     key: str
     etag: str
@@ -54,20 +54,20 @@ class ObjectMeta:
 
 @dataclass(frozen=True, slots=True)
 class HourOfFills:
-    """What is known of an hour of fills in the lake: an `id` that no other file ever has, and the objects it was made of."""
+    """Metadata of an hour of fills in the lake: an `id` that is unique for ever, and its source objects."""
 
     id: str
     objects: frozenset[ObjectVersion]
 
 
 def version_of(meta: ObjectMeta | ApiShard) -> ObjectVersion:
-    """Key, ETag and parser: an object whose version is the same gives the same rows."""
+    """Return key, ETag and parser version. Objects with the same version have the same rows."""
     return meta.key, meta.etag, meta.parser
 
 
 @dataclass(frozen=True, slots=True)
 class ApiShard:
-    """What is known of a shard's fills of a day that are in the lake. `etag` is a digest of its rows."""
+    """Metadata of a shard's fills of a day in the lake. `etag` is a digest of its rows."""
 
     key: str
     etag: str
@@ -87,7 +87,7 @@ class ApiShard:
 
 @dataclass(frozen=True, slots=True)
 class StatusObject:
-    """What is known of an object of statuses that is in the lake. `unit_ns`: the coarsest unit of which its times are whole."""
+    """Metadata of an object of statuses in the lake. `unit_ns`: the coarsest unit that its times are multiples of."""
 
     key: str
     etag: str
@@ -110,12 +110,12 @@ class StatusObject:
 
 
 StoredObject = ObjectMeta | StatusObject
-"""A source object that is in the lake, of whatever dataset."""
+"""A source object in the lake, of any dataset."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
-    """One object of a bucket as it is listed: `size` in bytes, `modified` in UTC."""
+    """A listed object of a bucket. `size` in bytes, `modified` in UTC."""
 
     key: str
     etag: str
@@ -132,13 +132,13 @@ class SourceObject:
 
     @property
     def hour(self) -> int | None:
-        """The hour of an object of lines that is named by one."""
+        """The hour, if an object of lines is named by one."""
         return hour_in_name(self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoredObject:
-    """An object of a bucket that is not taken, and why in words."""
+    """An ignored object of a bucket, with the reason."""
 
     key: str
     reason: str
@@ -149,10 +149,10 @@ HistoryKind = Literal["fills", "twap_slices"]
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """What an answer brought that was not there before: `fills` (FILL_SCHEMA, in the API's order; `line` counts items of the
-    walk), and `bad` items. `next_ms` is from where the next page is asked for, None after the last one.
+    """The new items of a page: `fills` (FILL_SCHEMA, in API order; `line` counts the items of all pages) and `bad` items.
+    `next_ms`: where the next page starts, None after the last one.
 
-    `crowded_ms` is a millisecond of which a whole page came: were there more, they could not be had.
+    `crowded_ms`: a millisecond that filled a whole page. If it had more fills, they cannot be fetched.
     """
 
     fills: pl.DataFrame
@@ -165,7 +165,7 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class WalletVerdict:
-    """Whether everything of a wallet in the window came, and if not, why; `oldest_ms` is the oldest fill that did."""
+    """Whether a wallet is complete in the window and, if not, why. `oldest_ms`: its oldest fetched fill."""
 
     state: Literal["complete", "truncated"]
     fills: int

@@ -1,4 +1,4 @@
-"""Shards of wallets: 256, by the first byte of sha256 of the lower-case address. hl.shard_of says the same in PostgreSQL."""
+"""The 256 shards of wallets, by the first byte of sha256 of the lower-case address. hl.shard_of does the same in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ SHARDS = tuple(f"{number:02x}" for number in range(256))
 
 
 def shard_of(wallet: str) -> str:
-    """The shard of a wallet, two hex digits."""
+    """Return the shard of a wallet as two hex digits."""
     return hashlib.sha256(wallet.lower().encode()).hexdigest()[:2]

@@ -1,4 +1,4 @@
-"""Whether the statuses of a day's TWAPs are all present, as far as anything can show it: nothing numbers them. Pure."""
+"""Judges whether the TWAP statuses of a day are complete. They have no numbers, so nothing can prove it. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hl_pipeline.domain.datasets import HOUR, TWAP_STATUSES, start_of
 from hl_pipeline.domain.records import StatusObject
 
 StatusDayState = Literal["unprovable", "pending", "incomplete", "no source"]
-"""unprovable: objects are present, and nothing can show that no row is missing; pending: what is missing is not due yet."""
+"""unprovable: objects are present, but nothing proves that no row is missing. pending: the missing objects are not due yet."""
 
 
 StatusErrors = Mapping[tuple[str, int | None], str]
-"""Why objects could not be had, by key and hour (None: the key has none)."""
+"""The errors of objects that could not be fetched, by key and hour (None: no hour in the key)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatusHour:
-    """What became of the objects of an hour, or (`hour` is None) of those that have a day alone in their key. `why` and `note` as
-    in coverage.HourState.
+    """The state of the objects of an hour or, if `hour` is None, of those with only a day in their key. `why` and `note`: as in
+    completeness.HourState.
     """
 
     hour: int | None
@@ -34,7 +34,7 @@ class StatusHour:
 
 @dataclass(frozen=True, slots=True)
 class StatusVerdict:
-    """How a day of statuses was judged, in words for people, and hour by hour; `is_harmless`: what is wrong is acknowledged."""
+    """The verdict on a day of statuses, with explanation and hours. `is_harmless`: every gap is acknowledged or not due."""
 
     state: StatusDayState
     explanation: str
@@ -52,8 +52,8 @@ def judge_status_day(
     is_wanted: bool = True,
     acknowledged: Acknowledged = NOTHING,
 ) -> StatusVerdict:
-    """Judge a day by the objects in the lake (`objects`, of the next day too), why others could not be had, the time it is, and
-    what is acknowledged; `is_wanted` is false where no source is set.
+    """Judge a day by its objects in the lake (`objects`, including the next day), the errors, the current time and acknowledged
+    holes. `is_wanted`: false if no source is configured.
     """
     own = [meta for meta in objects if meta.object_date == str(day)]
     due = start_of(day) + timedelta(days=1) + lag
@@ -67,14 +67,14 @@ def judge_status_day(
         notes.append(find_note(acknowledged, TWAP_STATUSES.name, day + timedelta(days=1), 0))
     if not errors and not missing:
         rows = sum(meta.rows for meta in own)
-        message = f"{len(own)} objects with {rows} rows; nothing can prove them complete."
+        message = f"{len(own)} objects with {rows} rows; they cannot be proven complete."
         return StatusVerdict("unprovable", message, hours, is_harmless=True)
     if not errors and now < due:
         return StatusVerdict("pending", f"{missing}; due at {due:%Y-%m-%d %H:%M} UTC.", hours, is_harmless=True)
     message = f"{missing}."
     if errors:
         first = "; ".join(f"{key}: {error}" for (key, _), error in sorted(errors.items(), key=lambda item: item[0][0])[:3])
-        message = f"{len(errors)} objects could not be had: {first}."
+        message = f"{len(errors)} objects failed: {first}."
     is_harmless = all(note is not None for note in notes)
     if known := list(dict.fromkeys(note for note in notes if note is not None)):
         message += f" {'Acknowledged' if is_harmless else 'Acknowledged in part'}: {'; '.join(known)}."
@@ -84,7 +84,7 @@ def judge_status_day(
 def _judge_hours(
     day: date, own: Sequence[StatusObject], errors: StatusErrors, now: datetime, due: datetime, acknowledged: Acknowledged
 ) -> list[StatusHour]:
-    """Every hour, where the objects are one an hour; and the day (None) where objects have no hour, or there is none."""
+    """Judge every hour if there is one object per hour, and the day (None) if objects have no hour or there are none."""
     hours = {meta.hour for meta in own} | {hour for _, hour in errors}
     if _is_hourly(own):
         hours |= set(range(24))
@@ -104,29 +104,29 @@ def _judge_hours(
 
 
 def _describe_missing(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> str:
-    """What is known to be missing: any object at all or, where there is one an hour (cut by the node's own time), some hours."""
+    """Describe what is missing: all objects or, if there is one per hour (by the node's own time), some hours."""
     if not own:
         return "No object of statuses has this day in its key"
     hours = {meta.hour for meta in own if meta.hour is not None}
     missing = [start_of(day) + hour * HOUR for hour in range(24) if _is_hourly(own) and hour not in hours]
     if _misses_next(day, own, objects):
         missing.append(start_of(day + timedelta(days=1)))
-    return f"{len(missing)} of 25 hourly objects of statuses lack: {show_hours(missing)}" if missing else ""
+    return f"{len(missing)} of 25 hourly objects of statuses are missing: {show_hours(missing)}" if missing else ""
 
 
 def _is_hourly(own: Sequence[StatusObject]) -> bool:
-    """Whether a day has an object an hour. Beside another layout, hour 0 alone has the last events of the day before."""
+    """Return whether a day has one object per hour. Hour 0 alone, beside another layout, has the previous day's last events."""
     hours = {meta.hour for meta in own if meta.hour is not None}
     return bool(hours) and not (hours == {0} and len(own) > 1)
 
 
 def _misses_next(day: date, own: Sequence[StatusObject], objects: Sequence[StatusObject]) -> bool:
-    """Whether the last events of a day of hourly objects may be missing: they stand in the next day's first."""
+    """Return whether the last events of a day with hourly objects may be missing: they are in the next day's first object."""
     return _is_hourly(own) and not any(meta.object_date == str(day + timedelta(days=1)) for meta in objects)
 
 
 def find_strays(objects: Sequence[StatusObject]) -> list[str]:
-    """Objects with events more than a day from the day in their key, where nobody would look for them, in words."""
+    """Describe objects with events more than a day away from the day in their key, which no other day would read."""
     messages: list[str] = []
     for meta in objects:
         if meta.first_time_ns is None or meta.last_time_ns is None:

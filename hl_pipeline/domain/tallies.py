@@ -1,4 +1,4 @@
-"""Counts and sums of an hour of fills: what lake and database are compared by, and what was counted in hours that were equal."""
+"""Counts and sums of an hour of fills, for comparing the lake with the database and for the checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class HourTotals:
-    """Rows, the sum of sz (below SUMMED_BELOW) and of oid, and the rows with a TWAP, of one hour."""
+    """Totals of an hour: rows, sum of sz (below SUMMED_BELOW), sum of oid, and rows with a TWAP."""
 
     rows: int
     sz: Decimal
@@ -19,8 +19,8 @@ class HourTotals:
 
 @dataclass(frozen=True, slots=True)
 class HourTally:
-    """What was counted in the lake's fills of an hour: rows, those of them that repeat a fill, trades, trades that have one leg
-    only, and those whose legs are not a pair.
+    """Counts of an hour of fills in the lake: rows, rows that repeat a fill, trades, trades with a single leg, and trades whose
+    legs do not form a pair.
     """
 
     rows: int
@@ -31,5 +31,5 @@ class HourTally:
 
 
 def sum_tallies(tallies: Collection[HourTally]) -> HourTally:
-    """The counts of several hours together."""
+    """Add up the counts of several hours."""
     return HourTally(*(sum(getattr(tally, field.name) for tally in tallies) for field in fields(HourTally)))

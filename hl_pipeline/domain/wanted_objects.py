@@ -1,4 +1,4 @@
-"""Which of a bucket's listed objects days want, whatever the dataset: pure."""
+"""Selects the listed objects that days need, for every dataset. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hl_pipeline.domain.object_keys import Place, place_of_hour
 from hl_pipeline.domain.records import SourceObject
 
 Listing = Mapping[date, Sequence[SourceObject]]
-"""The objects of a dataset that its bucket has, by the day in their key; of an hourly one at most one an hour."""
+"""The listed objects of a dataset by the day in their key; of an hourly dataset, at most one per hour."""
 
 Wanted = dict[Place, SourceObject | None]
-"""What is wanted of a dataset, each object once, in order. None: the hour is wanted, and its object is not listed."""
+"""The needed objects of a dataset, each once, in order. None: the hour is needed, but its object is not listed."""
 
 
 def wanted_dates(dataset: Dataset, days: Iterable[date]) -> list[date]:
-    """The days, in order, in whose objects the events of `days` can stand; none when the dataset is known to have none of them.
-    Of one that is not hourly nobody knows which it has.
+    """Return the days, in order, whose objects can have events of `days`; none if the dataset does not cover them. Datasets that
+    are not hourly can have any day.
     """
     if dataset.is_hourly:
         return sorted({hour.date() for day in days for hour in wanted_hours(day, dataset)})
@@ -26,7 +26,7 @@ def wanted_dates(dataset: Dataset, days: Iterable[date]) -> list[date]:
 
 
 def wanted_objects(dataset: Dataset, days: Iterable[date], listing: Listing) -> Wanted:
-    """What `days` want of a dataset."""
+    """Return the objects of a dataset that `days` need."""
     if dataset.is_hourly:
         return objects_of_hours(dataset, sorted({hour for day in days for hour in wanted_hours(day, dataset)}), listing)
     dates = wanted_dates(dataset, days)
@@ -34,7 +34,7 @@ def wanted_objects(dataset: Dataset, days: Iterable[date], listing: Listing) -> 
 
 
 def objects_of_hours(dataset: Dataset, hours: Iterable[datetime], listing: Listing) -> Wanted:
-    """The objects of some hours of an hourly dataset."""
+    """Return the objects of the given hours of an hourly dataset."""
     wanted: Wanted = {}
     by_hour: dict[date, dict[int | None, SourceObject]] = {}
     for hour in hours:

@@ -1,4 +1,4 @@
-"""The verdict of a day as a whole: its fills, its TWAP statuses, and what was counted while they were loaded. Pure."""
+"""The overall verdict on a day: its fills, its TWAP statuses, and the counts of its checks. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hl_pipeline.domain.completeness import DayVerdict
 from hl_pipeline.domain.status_completeness import StatusVerdict
 
 VERDICT_TAG = "hl/verdict"
-"""The tag of a run that did all its work and then failed, since something is missing."""
+"""The tag of a run that did all its work and then failed because data is missing."""
 
 WholeDayState = Literal["whole", "unprovable", "acknowledged", "no source", "pending", "not loaded", "incomplete"]
-"""acknowledged: somebody has acknowledged everything that is missing; pending: what is missing is not due yet; not loaded: the
-database does not have what the lake has of the day; incomplete: something that is due is missing, or a count is wrong. The others
-as of fills (completeness.DayState).
+"""acknowledged: all missing data is acknowledged. pending: the missing data is not due yet. not loaded: the database does not
+have all of the day's data in the lake. incomplete: data that is due is missing, or a count is wrong. Others:
+completeness.DayState.
 """
 
 _GOOD = ("whole", "unprovable", "acknowledged", "no source")
@@ -24,7 +24,7 @@ _GOOD = ("whole", "unprovable", "acknowledged", "no source")
 
 @dataclass(frozen=True, slots=True)
 class WholeDay:
-    """The state of a day, and why, in words; `seconds`: how long judging took."""
+    """The state of a day with an explanation. `seconds`: how long judging took."""
 
     state: WholeDayState
     explanation: str
@@ -33,17 +33,17 @@ class WholeDay:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing more is to be done about the day."""
+        """Whether the day needs no further action."""
         return self.state in _GOOD
 
     @property
     def is_hole(self) -> bool:
-        """Whether something is missing or wrong now, and nobody has acknowledged it."""
+        """Whether due data is missing or wrong and not acknowledged."""
         return self.state == "incomplete"
 
 
 def judge_whole_day(fills: DayVerdict, statuses: StatusVerdict, doubts: Sequence[str]) -> WholeDay:
-    """Judge a day by the verdicts on its fills and statuses; `doubts`: what the counts of its rows say against it."""
+    """Judge a day by the verdicts on its fills and statuses. `doubts`: failed checks of its counts, in words."""
     explanation = " ".join([fills.explain(), f"TWAP statuses: {statuses.explanation}", *doubts])
     return WholeDay(_state_of(fills, statuses, has_doubts=bool(doubts)), explanation)
 

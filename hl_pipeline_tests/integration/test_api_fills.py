@@ -145,7 +145,7 @@ def test_fills_are_found_by_wallet_by_coin_and_by_both(api: Api, rows: psycopg.C
         assert [(fill["coin"], fill["wallet"]) for fill in found["fills"]] == [(coin, WALLET), (coin, OTHER)]
         [fill] = api.get(FILLS, wallet=OTHER.upper().replace("X", "x"), coin=coin, **NOVEMBER)["fills"]
         assert (fill["coin"], fill["wallet"]) == (coin, OTHER)
-    assert api.refuses(FILLS, **NOVEMBER) == {"coin": "at least one of wallet and coin is needed"}
+    assert api.refuses(FILLS, **NOVEMBER) == {"coin": "give a wallet, a coin, or both"}
 
 
 def test_pages_are_the_whole_list_whatever_ties(api: Api, rows: psycopg.Connection) -> None:

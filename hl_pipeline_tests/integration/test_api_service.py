@@ -93,7 +93,7 @@ def test_importing_the_api_loads_nothing_heavy_and_nothing_of_the_pipeline() -> 
         [
             pytest.param(
                 {"HL_API_DATABASE_URL": "postgresql://u:sec%ret@h/d"},
-                "HL_API_DATABASE_URL Value error, is no URL of a PostgreSQL",
+                "HL_API_DATABASE_URL Value error, is not a PostgreSQL URL",
             ),
             pytest.param({}, "no database: set HL_API_DATABASE_URL or HL_DATABASE_URL"),
             pytest.param({"HL_DATABASE_URL": "mysql://secret"}, "HL_DATABASE_URL Value error, must begin with postgresql://"),
@@ -273,7 +273,7 @@ def test_a_database_without_the_tables_is_said_to_be_not_ready(new_database: New
 
 
 def test_a_migration_under_a_running_api_is_noticed(database_url: str) -> None:
-    with serving(database_url, HL_API_POOL_SIZE="1") as api, connect(database_url, "test") as connection:
+    with serving(database_url, HL_API_POOL_SIZE="1", HL_API_CACHE_MB="0") as api, connect(database_url, "test") as connection:
         add(connection, "twaps", twap_row(1, at("2025-11-03 12:00:00")))
         for _ in range(10):
             api.get(f"{TWAPS}/1")

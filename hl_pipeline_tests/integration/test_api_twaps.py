@@ -339,7 +339,7 @@ def test_a_cursor_goes_with_its_own_list_alone(api: Api, rows: psycopg.Connectio
     for forged in ("", "x", "äöü", cursor[:-2], cursor[:12] + "A" + cursor[13:], cursor + "AAAA", "AAAA" * 50, "=" * 8):
         assert api.refuses(PATH, **NOVEMBER, cursor=forged) == {"cursor": wrong}
     assert api.refuses("/api/v1/fills", **NOVEMBER, cursor=cursor) == {"cursor": wrong}
-    assert api.refuses(PATH, **NOVEMBER, cursor=cursor, offset=1) == {"offset": "cannot go with cursor: choose one of them"}
+    assert api.refuses(PATH, **NOVEMBER, cursor=cursor, offset=1) == {"offset": "cannot be combined with cursor: use one of them"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,7 @@ def test_a_file_has_the_twaps_without_statuses_too(api: Api, rows: psycopg.Conne
     assert (row["status"], row["size_executed"], row["raw"]) == ("", "1.5", '{"latest": null, "all_rows": []}')
 
 
+@pytest.mark.slow
 def test_without_a_source_of_statuses_each_wallet_has_the_twaps_of_its_slices(
     new_database: NewDatabase, instance: DagsterInstance, tmp_path: Path
 ) -> None:

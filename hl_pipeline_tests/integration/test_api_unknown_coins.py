@@ -109,7 +109,7 @@ def test_the_command_line_says_the_same(table: str, tmp_path: Path, environment:
 
 def test_a_day_that_is_not_loaded_is_said_beside_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
     done = run_in_process(tmp_path, environment, "show", "fills", "--day", "2025-09-05")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing there\n", "2025-09-05: absent: not loaded\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no rows\n", "2025-09-05: absent: not loaded\n")
     span = ["--from", "2025-09-01", "--to", "2025-09-04"]
     done = run_in_process(tmp_path, environment, "show", "user-stats", *span, "--json")
     assert done.stdout == "[]\n"
@@ -120,5 +120,5 @@ def test_a_day_that_is_not_loaded_is_said_beside_nothing(tmp_path: Path, environ
 
 def test_without_any_day_nothing_says_how_to_load_one(tmp_path: Path, environment: dict[str, str], database_url: str) -> None:
     done = run_in_process(tmp_path, {**environment, "HL_DATABASE_URL": database_url}, "show", "fills")
-    assert (done.returncode, done.stdout) == (0, "nothing there\n")
-    assert "no day is loaded yet: `" in done.stderr
+    assert (done.returncode, done.stdout) == (0, "no rows\n")
+    assert "no day is loaded yet: run `" in done.stderr

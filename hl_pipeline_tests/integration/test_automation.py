@@ -122,7 +122,7 @@ def test_new_objects_are_one_run_a_day_and_nothing_is_one_once_they_are_loaded(
     done = _tick(instance)
     assert _asked(done) == []
     assert done.skip_reason is not None
-    assert done.skip_reason.skip_message == "nothing has come since the last look"
+    assert done.skip_reason.skip_message == "no new objects since the last check"
     assert _reconcile(instance) == []
 
     _publish(made, world, YESTERDAY, 3, 5, 4)
@@ -329,6 +329,6 @@ def test_a_directory_that_nothing_is_added_to_is_not_judged_for_its_lag(
         os.utime(world.bucket / _SOURCE / f"{OLDER:%Y%m%d}" / "6.lz4")
         grown = look_at_lag(connection, Settings())
     assert still.passed
-    assert "Not judged: nothing was added to HL_NODE_DATA_URL, a directory, since it was first read" in str(still.description)
+    assert "Not judged: HL_NODE_DATA_URL is a directory without new objects since it was first read" in str(still.description)
     assert not grown.passed
     assert "HL_MAX_LAG_HOURS is 4" in str(grown.description)

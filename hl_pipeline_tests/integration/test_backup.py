@@ -131,8 +131,8 @@ def test_what_the_lake_cannot_give_back_comes_back_in_an_empty_server(
     done = hl("restore", str(made), HL_DATABASE_URL=lost, HL_HOME=str(home))
 
     assert done.returncode == 0, done.stderr
-    assert "50 requests of S3, 2 objects, 1 acknowledgements, 1 wallets, 30 runs" in done.stdout
-    assert "hl rebuild` makes fills, candles, statistics and TWAPs of every day in the lake" in done.stdout
+    assert "50 S3 requests, 2 objects, 1 acknowledgements, 1 wallets, 30 runs" in done.stdout
+    assert "hl rebuild` to rebuild fills, candles, statistics and TWAPs from the lake" in done.stdout
     assert "1 days were loaded: 2026-03-15 to 2026-03-15" in done.stdout
     for table in set(_KEPT) - {"s3_ingest_log", "dirty_days"}:
         assert _rows(lost, f"hl.{table}") == before[table], table

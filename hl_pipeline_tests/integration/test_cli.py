@@ -61,17 +61,21 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
     [
         (["ingest", "--from", "15.3.2026", "--to", "2026-03-16"], {}, "'15.3.2026' is not a day like 2026-03-15"),
         (["ingest", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
-        (["ingest", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days go from 2023-02-26 to"),
-        (["cost", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days go from 2023-02-26 to"),
+        (["ingest", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days must be from 2023-02-26 to"),
+        (["cost", "--from", "2023-01-01", "--to", "2023-03-01"], {}, "days must be from 2023-02-26 to"),
         (["cost", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
         (["sample", "--fills-per-hour", "0", "--days", "1"], {}, "--fills-per-hour"),
-        (["sample", "--fills-per-hour", "5", "--days", "1", "--out", "."], {}, "is there already; choose another with --out"),
+        (
+            ["sample", "--fills-per-hour", "5", "--days", "1", "--out", "."],
+            {},
+            "already exists; choose another directory with --out",
+        ),
         (["sample", "--fills-per-hour", "5", "--days", "1", "--from", "2025-01-01"], {}, "2025-03-22"),
         (["show", "fills", "--limit", "0"], {}, "--limit"),
         (["show", "fills", "--wallet", "0x12"], {}, "--wallet is '0x12', must be 0x and 40 hex digits"),
         (["show", "daily-stats", "--period", "decade"], {}, "must be one of day, week, month, year, all"),
         (["drop", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
-        (["status", "--from", "2026-03-15"], {}, "--to lacks: both days are needed"),
+        (["status", "--from", "2026-03-15"], {}, "--to is missing: give both days"),
         (["status", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
         (
             [*_ACKNOWLEDGE, "fills", "--note", "x"],
@@ -79,10 +83,10 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
             "--source is 'fills', must be one of node_trades, node_fills, node_fills_by_block, twap_statuses",
         ),
         ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--hour", "24"], {}, "--hour is 24, must be 0 to 23"),
-        ([*_ACKNOWLEDGE, "node_fills"], {}, "--note TEXT (why it is known) or --undo must be given"),
-        ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--undo"], {}, "or --undo must be given, not both"),
+        ([*_ACKNOWLEDGE, "node_fills"], {}, "give either --note TEXT (the reason) or --undo"),
+        ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--undo"], {}, "(the reason) or --undo, not both"),
         (["status"], {"HL_PORT": "many"}, "HL_PORT: must be a valid integer"),
-        (["status"], {"HL_PORT": "70000"}, "HL_PORT: must be less than or equal to 65535 (it is '70000')"),
+        (["status"], {"HL_PORT": "70000"}, "HL_PORT: must be less than or equal to 65535 (found '70000')"),
         (["status"], {"HL_DATABASE_URL": "mysql://x"}, "HL_DATABASE_URL: must begin with postgresql://"),
         (["status"], {"HL_BAD_LINES_MAX_SHARE": "2"}, "HL_BAD_LINES_MAX_SHARE"),
         (["status"], {"HL_LAKE_URL": "gs://bucket/lake"}, "HL_LAKE_URL: must be a directory or s3://bucket/prefix"),
@@ -236,11 +240,17 @@ def test_holes_are_shown_acknowledged_and_taken_back(world: World, tmp_path: Pat
     by_block = [*_ACKNOWLEDGE, "node_fills_by_block"]
     none = run_in_process(tmp_path, world.environment, *by_block, "--hour", "4", "--note", "the node was down")
     assert none.returncode == 1
-    assert "2026-03-15 to 2026-03-15, hour 4: nothing that is known there is a hole; see" in none.stderr
+    assert "2026-03-15 to 2026-03-15, hour 4: no known holes; see" in none.stderr
     done = run_program(tmp_path, world.environment, *by_block, "--hour", "3", "--note", "the node was down")
-    assert "node_fills_by_block: acknowledged on 1 days, 2026-03-15 to 2026-03-15. Checks follow when" in done.stdout
+    assert (
+        "node_fills_by_block: acknowledged on 1 days, 2026-03-15 to 2026-03-15. To update the checks, materialize the days again"
+        in done.stdout
+    )
     assert hour_three() == "a"
-    assert "taken back on 1 days" in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stdout
+    assert (
+        "acknowledgement removed on 1 days"
+        in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stdout
+    )
     assert hour_three() == "X"
     assert "nothing was acknowledged" in run_in_process(tmp_path, world.environment, *by_block, "--hour", "3", "--undo").stderr
 
@@ -263,13 +273,16 @@ def test_a_mistyped_setting_is_told(world: World, tmp_path: Path) -> None:
     done = run_in_process(tmp_path, {**world.environment, "HL_FILLS_KEEPDAYS": "9"}, "status")
     assert done.returncode == 0
     for name in ("HL_FILLS_KEEPDAYS", "HL_PORTT"):
-        assert f"warning: {name} is no setting of ours; see .env.example" in done.stderr
+        assert f"warning: {name} is not a setting; see .env.example" in done.stderr
 
 
 def test_statistics_that_are_not_of_the_days_fills_are_told(world: World, tmp_path: Path) -> None:
     with connect(world.database_url) as connection:
         connection.execute("INSERT INTO hl.fills_days (date, rows, duplicates, state) VALUES ('2026-03-15', 5, 0, 'whole')")
-    assert "statistics or TWAPs are not of these fills: run again" in run_in_process(tmp_path, world.environment, "status").stdout
+    assert (
+        "statistics or TWAPs are older than the fills: load the day again"
+        in run_in_process(tmp_path, world.environment, "status").stdout
+    )
 
 
 @pytest.mark.slow
@@ -287,7 +300,7 @@ def test_ctrl_c_stops_at_once_and_the_same_again_goes_on(world: World, tmp_path:
         ingest.send_signal(signal.SIGINT)
         said, _ = ingest.communicate(timeout=60)
     assert ingest.returncode == 130, said
-    assert "interrupted; run the same again to go on" in said
+    assert "interrupted; run the same command to continue" in said
     assert not list(lake.glob("raw_fills/object_date=2026-03-16/hour=1*"))
     again = run_program(tmp_path, environment, "ingest", "--from", "2026-03-15", "--to", "2026-03-16")
     assert again.returncode == 0, again.stdout
@@ -311,7 +324,7 @@ def test_ctrl_c_while_a_day_is_copied_is_an_interrupt_and_no_failure(world: Worl
         ingest.send_signal(signal.SIGINT)
         said, _ = ingest.communicate(timeout=60)
         assert ingest.returncode == 130, said
-        assert "interrupted; run the same again to go on" in said
+        assert "interrupted; run the same command to continue" in said
         assert connection.execute("SELECT count(*) FROM hl.fills").fetchone() == (0,)
 
 
@@ -368,7 +381,7 @@ def test_the_demo_works_and_neither_sees_nor_touches_a_real_installation(
     assert "days      2, " in shown.stdout
     refused = run_in_process(tmp_path, environment, "demo", "--first-day", "2025-09-01")
     assert refused.returncode == 2
-    assert f"has {last - timedelta(days=1)} to {last}; remove it to choose others" in refused.stderr
+    assert f"has {last - timedelta(days=1)} to {last}; remove the directory to choose other days" in refused.stderr
 
 
 def test_a_child_gets_every_setting_and_reads_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -54,11 +54,11 @@ def test_the_shards_of_all_workers_are_all_shards_once() -> None:
     [
         (lambda: choose_shards(["100"], None, None), "--shard is '100', must be two hex digits, 00 to ff"),
         (lambda: choose_shards([], 3, 2), "--worker is 3, must be 1 to 2"),
-        (lambda: choose_shards([], 1, None), "--worker I and --of N belong together"),
-        (lambda: choose_shards(["00"], 1, 2), "one of them chooses the shards"),
+        (lambda: choose_shards([], 1, None), "--worker I and --of N must be given together"),
+        (lambda: choose_shards(["00"], 1, 2), "--shard and --worker exclude each other: each chooses the shards"),
         (lambda: read_wallets(["0x12"], None), "--wallet is '0x12', must be 0x and 40 hex digits"),
         (lambda: read_wallets([], "nothing.txt"), "--wallets nothing.txt: [Errno 2]"),
-        (lambda: read_wallets([], "-"), "--wallets -: has no wallet"),
+        (lambda: read_wallets([], "-"), "--wallets -: no wallet in it"),
     ],
 )
 def test_bad_input_is_named(ask: Callable[[], object], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,18 +94,18 @@ def test_the_command_asks_for_what_it_is_told_and_says_how_it_stands(
         listed = f"{wallets[5]}\n\n{real.wallet.upper().replace('0X', '0x')}\n"
         of_file = _backfill(world, "--wallets", "-", stdin=listed, run=run_program, variables=asked)
         assert of_file.returncode == 0, of_file.stdout + of_file.stderr
-        assert "2 wallets: 2 complete, 0 truncated, 0 failed, 0 not asked yet; 2,000 fills" in of_file.stdout
+        assert "2 wallets: 2 complete, 0 truncated, 0 failed, 0 not fetched yet; 2,000 fills" in of_file.stdout
         assert {call.question["user"] for call in info.log} == {wallets[5], real.wallet}
         limited = _backfill(world, "--all", "--limit", "1", "--wallet", wallets[4], "--wallet", wallets[0], variables=asked)
         assert limited.returncode == 3, limited.stdout + limited.stderr
-        assert "2 wallets: 1 complete, 0 truncated, 0 failed, 1 not asked yet; 0 fills" in limited.stdout
+        assert "2 wallets: 1 complete, 0 truncated, 0 failed, 1 not fetched yet; 0 fills" in limited.stdout
         rest = _backfill(world, "--all", variables=asked)
         assert rest.returncode == 1, rest.stdout + rest.stderr
         assert f"{shard_of(wallets[3])}  failed " in rest.stdout
-        assert "7 wallets: 6 complete, 0 truncated, 1 failed, 0 not asked yet; 2,000 fills" in rest.stdout
+        assert "7 wallets: 6 complete, 0 truncated, 1 failed, 0 not fetched yet; 2,000 fills" in rest.stdout
         status = run_in_process(Path.cwd(), world.environment, "status")
         assert status.returncode == 0
-        assert "wallets   asked of the info API: 6 complete, 1 failed" in status.stdout
+        assert "wallets   backfilled from the info API: 6 complete, 1 failed" in status.stdout
         # Each question about each wallet once, with a page more of the real one; the refused one's slices are not asked for.
         asked_for = [(call.question["user"], call.question["type"]) for call in info.log]
         assert len(asked_for) == len({*asked_for}) + 1 == 3 * 7 - 1 + 1
@@ -124,7 +124,7 @@ def test_an_api_that_does_not_answer_is_named_with_the_attempt_and_the_next_one(
     done = _backfill(world, "--wallet", wallet, variables=given)
     assert done.returncode == 1
     said = " ".join(done.stdout.split())
-    assert f"attempt 1 of 3 failed, the next one is in 0 s: {wallet}: userFillsByTime from " in said
+    assert f"attempt 1 of 3 failed, next attempt in 0 s: {wallet}: userFillsByTime from " in said
     assert "Connection refused" in said
 
 

@@ -80,7 +80,7 @@ def test_each_table_is_rows_of_json_and_of_csv(
     assert names[0] == names[1]
     for one, other in (("--json", "--csv"), ("--csv", "--wide")):
         both = run_in_process(tmp_path, filled.environment, "show", table, one, other)
-        assert (both.returncode, f"error: {one} and {other} are both given" in both.stderr) == (2, True)
+        assert (both.returncode, f"error: {one} and {other} exclude each other: choose one format" in both.stderr) == (2, True)
 
 
 def test_an_empty_list_is_json_and_csv_all_the_same(filled: World, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_check_ends_with_3_until_what_lacks_is_there_or_acknowledged(world: Wo
         add(connection, "fills_days", {"date": "2025-11-03", "state": "incomplete", **made})
         add(connection, "coverage", {"object_date": "2025-11-04", "object_hour": 0, "found": "missing"})
         hole = _status(world, tmp_path, "--check", "--json")
-        assert (hole.returncode, hole.stderr) == (3, "lacking: 2025-11-03: fills incomplete\n")
+        assert (hole.returncode, hole.stderr) == (3, "missing: 2025-11-03: fills incomplete\n")
         assert json.loads(hole.stdout)["days"][2]["state"] == "incomplete"
         connection.execute("UPDATE hl.coverage SET note = 'known'")
         assert _status(world, tmp_path, "--check").returncode == 0
@@ -204,13 +204,13 @@ def test_a_check_ends_with_3_until_what_lacks_is_there_or_acknowledged(world: Wo
         lacking = _status(world, tmp_path, "--check")
     assert lacking.returncode == 3
     assert lacking.stderr.splitlines() == [
-        "lacking: 2025-11-01: statistics or TWAPs are not of these fills",
-        "lacking: 2025-11-01: hl.twaps is not of these statuses",
-        "lacking: 2025-11-09: to be loaded again: a shard",
-        "lacking: 9.lz4: AccessDenied",
+        "missing: 2025-11-01: statistics or TWAPs are older than its fills",
+        "missing: 2025-11-01: hl.twaps is older than its statuses",
+        "missing: 2025-11-09: must be loaded again: a shard",
+        "missing: 9.lz4: AccessDenied",
     ]
     both = _status(world, tmp_path, "--check", "--from", "2025-11-01", "--to", "2025-11-02")
-    assert (both.returncode, "--check is of all days that are loaded" in both.stderr) == (2, True)
+    assert (both.returncode, "--check covers all loaded days" in both.stderr) == (2, True)
 
 
 def test_status_says_what_is_there_first_and_why_a_day_is_not_whole(world: World, tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_a_directory_costs_nothing_and_no_statuses_are_no_cost(
     shown = _run()
     assert "to download  $0.0000" in shown
     assert f"HL_NODE_DATA_URL is {made.node_data_dir}: a directory costs nothing" in shown
-    assert "HL_TWAP_DATA_URL is none: nothing is asked for" in shown
+    assert "HL_TWAP_DATA_URL is none: nothing is requested" in shown
     [row] = [line.split() for line in shown.splitlines() if line.startswith(" twap_statuses")]
     assert row[1] == "0"
     assert not list(Path(world.settings.lake).rglob("*.parquet"))

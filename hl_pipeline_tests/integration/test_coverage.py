@@ -238,7 +238,7 @@ def test_an_edge_that_no_object_crosses_stands_beside_the_day(bucket: Path, worl
     run()
     with connect(world.database_url) as connection:
         rows = connection.execute("SELECT edges FROM hl.fills_days").fetchall()
-    assert rows == [(["no block from 2026-03-16 00:00 on was seen, so the last fills of the day may lack"],)]
+    assert rows == [(["no block from 2026-03-16 00:00 on was found, so the last fills of the day may be missing"],)]
 
 
 @pytest.mark.slow
@@ -422,7 +422,7 @@ def test_the_calendar_shows_every_hour_and_what_lacks(world: World) -> None:
         "2026-03-16  node_fills_by_block  #????? ?????? ?????? ??????  never asked for",
         "2026-03-16  twap_statuses        ?????? ?????? ?????? ??????  never asked for",
         "",
-        "  # there, no block missing",
+        "  # present, no missing blocks",
     ]
     assert _calendar(world, date(2025, 6, 10), date(2025, 6, 10))[1:3] == [
         "2025-06-10  node_trades          -----= ------ ------ ------  unprovable",

@@ -82,6 +82,7 @@ def test_the_dictionary_has_the_columns_of_the_database_and_their_types(connecti
     assert {row[0] for row in tables} == set(TABLES)
 
 
+@pytest.mark.slow
 def test_the_dictionary_has_the_columns_of_the_lake(loaded: Loaded) -> None:
     raw = pq.read_schema(next((loaded.lake / "raw_fills/object_date=2026-03-15").glob("*.parquet")))
     fills = pq.read_schema(loaded.lake / "fills/date=2026-03-15/hour=13.parquet")

@@ -285,7 +285,7 @@ def test_an_empty_object_is_there_but_is_no_hour(content: bytes, bucket: Path, m
     result = materialized()
     assert result.success
     assert _failed(result) == {"hours_present", "day_is_whole"}
-    assert "the object is there but has no blocks" in (_checks(result)["day_is_whole"].description or "")
+    assert "the object exists but has no blocks" in (_checks(result)["day_is_whole"].description or "")
 
 
 def test_a_missing_hour_is_an_error_that_names_it_and_the_rest_is_loaded(
@@ -358,7 +358,7 @@ def test_a_repeat_of_a_fill_that_says_other_things_of_it_is_told(bucket: Path, m
     _put(after, [line.replace(b'"px":"', b'"px":"9', 1), *_lines(after)])
     check = _checks(materialized())["key_unique"]
     assert (check.passed, check.metadata["conflicts"].value) == (False, 1)
-    assert "1 repeats that were left out say other things" in (check.description or "")
+    assert "1 dropped duplicates differ from the kept fill" in (check.description or "")
 
 
 @pytest.mark.slow
@@ -383,7 +383,9 @@ def test_a_lake_that_lost_its_objects_does_not_empty_the_database(
     monkeypatch.setenv("HL_LAKE_URL", str(tmp_path / "another"))
     (tmp_path / "nothing").mkdir()
     monkeypatch.setenv("HL_NODE_DATA_URL", str(tmp_path / "nothing"))
-    with pytest.raises(LakeLacksError, match=r"lacks 25 objects that hl.fills has rows of .* Is HL_LAKE_URL right"):
+    with pytest.raises(
+        LakeLacksError, match=r"25 objects with rows in hl.fills are missing from the lake .* Check that HL_LAKE_URL is right"
+    ):
         materialized()
     assert _stored(world) == before
     assert bucket.is_dir()
@@ -467,7 +469,7 @@ def test_rows_that_went_from_the_database_are_missed_by_the_check_against_the_la
         )
         check = check_lake_equals_database(totals, read_totals(connection, DAY))
     assert not check.passed
-    assert check.description == "Hours that differ: [13]; materialize fills of this day again."
+    assert check.description == "Hours that differ: [13]. Materialize fills of this day again."
     assert bucket.is_dir()
 
 

@@ -74,6 +74,7 @@ def test_a_killed_holder_holds_nothing_and_the_next_goes_on_with_its_server(home
     assert running_url(home) is None
 
 
+@pytest.mark.slow
 def test_after_a_crash_of_the_server_it_starts_again_with_what_was_committed(home: Path) -> None:
     with hold(home) as url:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -83,6 +84,7 @@ def test_after_a_crash_of_the_server_it_starts_again_with_what_was_committed(hom
         assert connection.execute("SELECT a FROM kept").fetchone() == (5,)
 
 
+@pytest.mark.slow
 def test_it_is_not_stopped_while_someone_is_connected(home: Path) -> None:
     with hold(home) as url:
         connection = psycopg.connect(url)

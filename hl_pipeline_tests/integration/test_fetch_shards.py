@@ -286,6 +286,7 @@ def test_fewer_fills_than_the_warehouse_has_of_the_window_are_not_called_complet
     assert reason == ("10 fills came, but 11 of the window are known from elsewhere",)
 
 
+@pytest.mark.slow
 def test_an_api_that_answers_for_nobody_is_not_asked_for_everybody(asks: Asks, connection: psycopg.Connection) -> None:
     users = _of_shard("7e", [1] * 40)
     add_wallets(connection, [user.wallet for user in users])
@@ -377,6 +378,7 @@ def _ms_of(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
+@pytest.mark.slow
 def test_statuses_of_the_api_are_events_of_their_day_with_the_id_of_their_twap(
     world: World, connection: psycopg.Connection, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

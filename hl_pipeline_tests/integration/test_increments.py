@@ -217,6 +217,7 @@ def test_killed_in_an_increment_the_next_one_ends_with_the_same_rows(
     _assert_same(_contents(place), at_once)
 
 
+@pytest.mark.slow
 def test_what_a_killed_increment_left_of_an_object_that_is_rewritten_then_goes(
     made: Sample, new_place: NewPlace, at_once: Contents
 ) -> None:

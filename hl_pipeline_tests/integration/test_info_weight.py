@@ -204,6 +204,7 @@ def _take_all_and_wait(database_url: str, window: float, seconds: float, full: A
     weight.begin(120, seconds)
 
 
+@pytest.mark.slow
 def test_what_killed_processes_had_set_apart_and_their_turn_come_back(database_url: str, connection: psycopg.Connection) -> None:
     context = multiprocessing.get_context("forkserver")
     full = context.Event()

@@ -37,7 +37,7 @@ def test_a_whole_day_is_skipped_and_the_others_are_loaded(hl: Hl) -> None:
     again = hl("ingest", "--from", str(DAY), "--to", str(NEXT), "--missing")
 
     skipped, *lines = again.stdout.splitlines()
-    assert skipped == f"skipped, since nothing of them is missing: 1 day, {DAY}"
+    assert skipped == f"skipped, because nothing is missing:  1 day, {DAY}"
     assert [line.split()[:2] for line in lines] == [[str(NEXT), "incomplete"]]
     assert again.returncode == 3
     # The other day is incomplete still, so it is not skipped the next time; where all are skipped there is nothing to do.
@@ -49,7 +49,7 @@ def test_missing_goes_with_a_span_of_days_alone(hl: Hl, other: str) -> None:
     done = hl("ingest", "--from", str(DAY), "--to", str(DAY), "--missing", other)
 
     assert done.returncode == 2
-    assert "--missing goes with --from and --to alone" in done.stderr
+    assert "--missing can be combined only with --from and --to" in done.stderr
 
 
 @pytest.mark.slow
@@ -88,6 +88,7 @@ def _object_of_noon(tmp_path: Path) -> Path:
     return tmp_path / "sample" / f"hl-mainnet-node-data/node_fills_by_block/hourly/{DAY:%Y%m%d}/12.lz4"
 
 
+@pytest.mark.slow
 def test_a_whole_day_of_which_nothing_is_new_is_left_as_it_is(hl: Hl, world: World) -> None:
     span = ["--from", str(DAY), "--to", str(DAY)]
     assert hl("ingest", *span).returncode == 0
@@ -97,7 +98,7 @@ def test_a_whole_day_of_which_nothing_is_new_is_left_as_it_is(hl: Hl, world: Wor
 
     assert again.returncode == 0
     assert again.stdout.splitlines() == [
-        f"nothing new, and nothing missing: 1 day, {DAY} (`hl rebuild --from {DAY} --to {DAY}` makes them again all the same)",
+        f"nothing new, and nothing missing: 1 day, {DAY} (to rebuild them anyway: `hl rebuild --from {DAY} --to {DAY}`)",
         "nothing to do",
     ]
     by_time, by_key = (

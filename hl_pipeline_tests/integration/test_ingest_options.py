@@ -162,13 +162,13 @@ def test_a_path_that_ends_like_a_key_tells_which_object_it_is(path: str, place: 
         ([], "--from and --to must be given, or one of --since, --object-key, --local-file, --dirty"),
         (["--from", "2026-03-15"], "--from and --to must be given"),
         (["--since", "2026-03-15", "--dirty"], "--since and --dirty exclude each other"),
-        (["--since", "yesterday"], "'yesterday' is no time like 2026-03-15T14:00:00Z"),
+        (["--since", "yesterday"], "'yesterday' is not a time like 2026-03-15T14:00:00Z"),
         (["--object-key", "x", "--local-file", "y"], "--object-key and --local-file exclude each other"),
         ([*_SPAN, "--force", "--redownload"], "--force and --redownload exclude each other"),
         (["--since", "2026-03-15", "--force"], "--since and --force exclude each other: it reads no bucket"),
         (["--dirty", "--redownload"], "--dirty and --redownload exclude each other"),
-        ([*_SPAN, "--as", _key(9)], "--as KEY says which object the one --local-file is"),
-        ([*_SPAN, "--yes"], "--yes goes with --redownload"),
+        ([*_SPAN, "--as", _key(9)], "--as KEY needs exactly one --local-file"),
+        ([*_SPAN, "--yes"], "--yes needs --redownload"),
         (["--dirty", "--from", "2026-03-16", "--to", "2026-03-15"], "--to 2026-03-15 is before --from 2026-03-16"),
     ],
 )
@@ -233,6 +233,7 @@ def test_files_that_somebody_has_are_loaded_and_never_paid_for(
     assert _stored(world) == _expected(made.node_data_dir, FIRST)
 
 
+@pytest.mark.slow
 def test_a_file_is_told_by_what_is_in_it_in_every_format(hl: Hl, world: World, tmp_path: Path) -> None:
     old = write_sample(tmp_path / "old", first_day=date(2025, 6, 10), hours=2, fills_per_hour=60)
     new = write_sample(tmp_path / "new", first_day=date(2025, 11, 3), fills_per_hour=20)
@@ -316,7 +317,7 @@ def test_other_content_of_an_object_is_refused_unless_it_is_forced(hl: Hl, world
 
     done = hl("ingest", "--local-file", str(other), *two, "--force")
 
-    assert (done.exit_code, f"is {_key(2)}: the lake has it already" in done.stdout) == (3, True)
+    assert (done.exit_code, f"is {_key(2)}: already in the lake" in done.stdout) == (3, True)
     rest = [fill for fill in there if fill["object"] == _key(2)]
     assert _stored(world) == in_order(_expected(tmp_path, FIRST) + rest)
     twice = hl("ingest", "--local-file", str(other), *one, "--force")
@@ -349,7 +350,7 @@ def test_dirty_days_are_loaded_and_a_note_goes_only_with_a_load_that_began_after
     connection.execute("DELETE FROM hl.fills WHERE side = 'B'")
     note_dirty(connection, [FIRST], "somebody took rows away")
     done = hl("ingest", "--dirty", "--force", HL_NODE_DATA_URL="s3://nobody-may-ask-here")
-    assert "left out, since the lake has nothing of them: 1 day, 2026-03-16" in done.stdout
+    assert "skipped, because the lake has no data for them:  1 day, 2026-03-16" in done.stdout
     assert (done.exit_code, _days(done)) == (3, [str(FIRST)])
     assert _stored(world) == expected
     assert list(read_dirty(connection)) == [SECOND]
@@ -448,14 +449,14 @@ def test_a_reset_is_told_taken_back_and_loses_nothing_where_the_object_cannot_be
     first_time = _gets(world)
     reset = ["reset", "checkpoint", "--object-key", _key(1), "--object-key", _key(2)]
     no = hl(*reset, answer="n\n")
-    assert (no.exit_code, "2 objects, 0.000 GiB: to download them again will cost $0.0000" in no.stdout) == (1, True)
+    assert (no.exit_code, "2 objects, 0.000 GiB: downloading them again will cost $0.0000" in no.stdout) == (1, True)
     assert hl(*reset, "--yes").exit_code == 0
     assert "nothing to do" in hl(*reset, "--yes").stdout
-    assert "2 objects are to be downloaded again" in hl("status").stdout
+    assert "2 objects are marked to be downloaded again" in hl("status").stdout
     cost = [line.split() for line in hl("cost", *_SPAN).stdout.splitlines()]
     [by_block] = [words for words in cost if words[:1] == ["node_fills_by_block"]]
     assert (by_block[3], by_block[5]) == ("2", "2"), "in the lake, to download"
-    assert "taken back of 1 objects" in hl("reset", "checkpoint", "--object-key", _key(1), "--undo").stdout
+    assert "mark removed from 1 objects" in hl("reset", "checkpoint", "--object-key", _key(1), "--undo").stdout
 
     # It is gone: its rows stay, also when the day is loaded again.
     s3.client().delete_object(Bucket=bucket, Key=_key(2))
@@ -472,11 +473,11 @@ def test_a_reset_is_told_taken_back_and_loses_nothing_where_the_object_cannot_be
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "--from and --to, or --object-key, must be given, not both"),
-        (["--from", "2026-03-15"], 2, "--to lacks: both days are needed"),
-        ([*_SPAN, "--object-key", _key(1)], 2, "must be given, not both"),
+        ([], 2, "give either --from and --to, or --object-key, not both"),
+        (["--from", "2026-03-15"], 2, "--to is missing: give both days"),
+        ([*_SPAN, "--object-key", _key(1)], 2, "or --object-key, not both"),
         (["--object-key", "x"], 2, "x is no key of a known form"),
-        (["--object-key", _key(9)], 1, f"has no {_key(9)}: nothing to forget"),
+        (["--object-key", _key(9)], 1, f"has no {_key(9)}: nothing to mark"),
     ],
 )
 def test_a_reset_of_what_is_not_there_is_named(words: list[str], code: int, message: str, hl: Hl, world: World) -> None:

@@ -100,9 +100,9 @@ def test_the_first_day_of_a_directory_that_begins_at_midnight_wants_no_hour_befo
     done = _ingest(world)
     assert (done.returncode, "unprovable" in done.stdout) == (3, True), done.stdout + done.stderr
     said = " ".join(done.stdout.split())
-    assert "All 25 objects are there (node_fills_by_block), no block missing between them. " in said
+    assert "All 25 objects are present (node_fills_by_block), no block missing between them. " in said
     assert (
-        "node_fills_by_block has no object of 2026-03-14 23 h, and the first block is of 00:00:00.010000: nothing can prove"
+        "node_fills_by_block has no object for 2026-03-14 23 h, and the first block is at 00:00:00.010000, so an earlier one"
         in said
     )
     # Without the blocks of before, fills stand further up in their object.
@@ -115,7 +115,7 @@ def test_a_file_of_the_directory_is_the_same_a_copy_of_it_cannot_be_compared(mad
     _lay_out(made, world, str)
     assert _ingest(world).returncode == 0
     same = _ingest(world, "--local-file", str(world.bucket / key))
-    assert (same.returncode, f"is {key}: the lake has it already" in same.stdout) == (0, True), same.stdout + same.stderr
+    assert (same.returncode, f"is {key}: already in the lake" in same.stdout) == (0, True), same.stdout + same.stderr
     copy = tmp_path / "copy"
     copy.write_bytes((world.bucket / key).read_bytes())
     refused = _ingest(world, "--local-file", str(copy), "--as", key)
@@ -133,7 +133,7 @@ def test_files_that_are_not_understood_are_counted_and_named(made: Path, world: 
     assert "2 of 25 objects missing: " in said
     prefix = f"node_fills_by_block/hourly/{DAY:%Y%m%d}"
     names = f"{prefix}/3.zst, {prefix}/4.zst."
-    assert f"2 files are not taken (not named like an hour (9.lz4, 9.gz, 9.jsonl, 9.json or 9)): {names}" in said
+    assert f"2 files are ignored (not named like an hour (9.lz4, 9.gz, 9.jsonl, 9.json or 9)): {names}" in said
 
 
 @pytest.mark.slow
@@ -148,6 +148,6 @@ def test_statuses_with_a_mark_or_beside_other_files_lose_nothing(world: World, t
     environment = world.environment | {"HL_TWAP_DATA_URL": str(statuses.parent.parent)}
     done = run_in_process(Path.cwd(), environment, "ingest", "--from", str(DAY), "--to", str(DAY))
     said = " ".join(done.stdout.split())
-    assert f"1 file is not taken (neither Parquet nor JSON lines by its name): hourly/{DAY:%Y%m%d}/10.avro." in said
+    assert f"1 file is ignored (neither Parquet nor JSON lines by its name): hourly/{DAY:%Y%m%d}/10.avro." in said
     with psycopg.connect(world.database_url) as connection:
         assert connection.execute("SELECT twap_id, time_ns % 10 FROM hl.twap_statuses").fetchall() == [(7, 1)]

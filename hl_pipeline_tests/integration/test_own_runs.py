@@ -81,7 +81,7 @@ def test_terminate_in_the_ui_ends_hl_ingest_as_ctrl_c_does(world: World, tmp_pat
         assert instance.run_coordinator.cancel_run(run.run_id)
 
         assert ingest.process.wait(30) == 130, ingest.output
-        assert "interrupted; run the same again to go on" in ingest.output
+        assert "interrupted; run the same command to continue" in ingest.output
         assert _only_run(instance).status == DagsterRunStatus.CANCELED
         # Once more has nothing to end.
         assert not instance.run_coordinator.cancel_run(run.run_id)

@@ -107,12 +107,12 @@ def test_its_days_and_what_is_wrong_with_them_are_told(hl: Hl, release: Release)
     for day, rows, _, state, is_thinned in release.expected["fills_days"]:
         [line] = [line for line in done.stdout.splitlines() if line.startswith(f"  {day}  {state}") and " fills " in line]
         assert f"{rows:,} fills" in line
-        assert ("in the lake alone" in line) == is_thinned
+        assert ("only in the lake" in line) == is_thinned
     for key in release.expected["failed"]:
         assert f"failed {key[0]}: " in done.stdout
     for day, key in release.expected["superseded"]:
-        assert f"load again {day}: {key} has come anew since" in " ".join(done.stdout.split())
-    assert "1 objects are to be downloaded again" in done.stdout
+        assert f"load again {day}: {key} has changed since it was loaded" in " ".join(done.stdout.split())
+    assert "1 objects are marked to be downloaded again" in done.stdout
     calendar = hl("status", "--from", _DAY, "--to", _DAY)
     assert calendar.returncode == 0, calendar.stderr
     assert "node_fills_by_block  #" in calendar.stdout

@@ -112,6 +112,7 @@ def test_runs_through_any_faults_end_with_the_rows_of_a_run_without(
     assert len(taken) == len(set(taken)) == 25
 
 
+@pytest.mark.slow
 def test_a_bad_object_stops_no_other_and_its_error_is_in_the_ledger_until_fixed(
     flaky: FlakyS3, made: Path, world: World, run: Run
 ) -> None:

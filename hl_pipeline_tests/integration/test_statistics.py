@@ -71,7 +71,7 @@ class Made:
         return self.environment["HL_DATABASE_URL"]
 
 
-@pytest.fixture(scope="module", params=few([pytest.param(kind, id=name) for name, kind in KINDS.items()], 2))
+@pytest.fixture(scope="module", params=few([pytest.param(kind, id=name) for name, kind in KINDS.items()], 1))
 def made(request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return _make(request.param, tmp_path_factory.mktemp("stats"), new_database)
 
@@ -186,6 +186,7 @@ def _sorted(fills: Iterable[Row]) -> list[Row]:
     return sorted(fills, key=lambda fill: (*(fill[name] for name in key), fill["tid"] or 0, fill["counterparty_oid"] or 0))
 
 
+@pytest.mark.slow
 def test_a_day_that_lacks_an_hour_has_the_figures_of_the_others_and_is_not_complete(by_block: Made, world: World) -> None:
     lost = "node_fills_by_block/hourly/20260315/7.lz4"
     (_copied(by_block, world) / lost).unlink()
@@ -241,6 +242,7 @@ def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(by_bloc
     assert counted.items() <= naive_statistics.daily_stats(by_block.legs)["BTC"].items()
 
 
+@pytest.mark.slow
 def test_fills_that_lack_fields_or_say_odd_things_are_counted_as_what_they_say(by_block: Made, world: World) -> None:
     random = Random(5)
 

@@ -112,7 +112,7 @@ def _meta(key: str = "date=2025-11-03/a.parquet", **changed: object) -> StatusOb
 
 def test_a_day_with_an_object_is_there_and_unprovable() -> None:
     judged = judge_status_day(DAY, [_meta()], {}, NOW, LAG)
-    assert (judged.state, judged.explanation) == ("unprovable", "1 objects with 7 rows; nothing can prove them complete.")
+    assert (judged.state, judged.explanation) == ("unprovable", "1 objects with 7 rows; they cannot be proven complete.")
 
 
 def test_a_day_without_an_object_is_pending_until_the_lag_and_then_incomplete() -> None:
@@ -141,7 +141,7 @@ def test_with_hourly_objects_every_hour_and_the_first_of_the_next_day_are_wanted
     assert judge_status_day(DAY, [*hours, first_of_next], {}, NOW, LAG).state == "unprovable"
     judged = judge_status_day(DAY, hours[:5] + hours[6:], {}, NOW, LAG)
     assert judged.state == "incomplete"
-    assert judged.explanation == "2 of 25 hourly objects of statuses lack: 2025-11-03 05 h, 2025-11-04 00 h."
+    assert judged.explanation == "2 of 25 hourly objects of statuses are missing: 2025-11-03 05 h, 2025-11-04 00 h."
 
 
 def test_beside_an_object_of_the_day_hour_0_is_but_the_end_of_the_day_before() -> None:
@@ -155,7 +155,7 @@ def test_beside_an_object_of_the_day_hour_0_is_but_the_end_of_the_day_before() -
 def test_an_object_that_could_not_be_had_makes_the_day_incomplete_by_name() -> None:
     judged = judge_status_day(DAY, [_meta()], {("date=2025-11-03/b.parquet", None): "truncated"}, NOW, LAG)
     assert judged.state == "incomplete"
-    assert judged.explanation == "1 objects could not be had: date=2025-11-03/b.parquet: truncated."
+    assert judged.explanation == "1 objects failed: date=2025-11-03/b.parquet: truncated."
 
 
 def test_events_far_from_the_day_in_the_key_are_told() -> None:

@@ -81,14 +81,14 @@ def test_what_it_will_do_is_said_and_nothing_is_done_with_dry_run_or_without_a_y
         assert done.returncode == code, done.stderr
         for one in list_migrations()[list_migrations().index(_migration("0010")) + 1 :]:
             assert f"migration {one.revision} {one.summary}" in _words(done)
-        assert "7 days, 2024-11-03 to 2025-09-03, to be made again from the lake" in _words(done)
+        assert "7 days, 2024-11-03 to 2025-09-03, to rebuild from the lake" in _words(done)
         # Three days have a TWAP that never began; five have rows of S3 in hl.fills; five have wallets with fees.
         assert re.search(r" 3 hl.twaps .* 5 hl.fills .* 5 hl.user_stats .*fees_in_quote", _words(done)), done.stdout
         assert "estimated time: about" in done.stdout
     without = run_in_process(
         old.directory, {**old.environment, "HL_LAKE_URL": str(old.directory / "empty")}, "upgrade", "--dry-run"
     )
-    assert "7 days, 2024-11-03 to 2025-09-03, cannot be made again, since the lake has nothing of them" in _words(without)
+    assert "7 days, 2024-11-03 to 2025-09-03, cannot be rebuilt, because the lake has no data for them" in _words(without)
     assert _ask(old.database, _REVISION) == [["0010"]]
 
 
@@ -211,10 +211,11 @@ def test_a_schema_whose_rows_must_be_written_anew_asks_for_hl_upgrade(world: Wor
     assert _ask(world.database_url, _REVISION) == [["0001"]]
     done = hl("upgrade", "--schema-only", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "(writes every row of hl.fills anew)" in done.stdout
+    assert "(rewrites every row of hl.fills)" in done.stdout
     assert _ask(world.database_url, _REVISION) == [[newest_revision()]]
 
 
+@pytest.mark.slow
 def test_a_table_that_is_in_use_is_waited_for_a_while_and_then_named(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +264,7 @@ def test_migrations_are_undone_for_an_earlier_version(world: World, tmp_path: Pa
 
     wrong = hl("upgrade", "--to", "10")
     assert (wrong.returncode, wrong.stderr.strip()) == (
-        2, f"error: --to 10 is no migration of this version: it has 0001 to {newest_revision()}",
+        2, f"error: --to is '10', must be a migration of this version, 0001 to {newest_revision()}",
     )  # fmt: skip
     assert hl("upgrade", "--to", newest_revision(), "--yes").returncode == 1
     assert hl("upgrade", "--to", "0010", stdin="n\n").returncode == 1

@@ -167,6 +167,7 @@ def test_objects_that_the_lake_alone_has_do_not_make_a_day_green(bucket: Path, r
     assert _colour(instance) == "green"
 
 
+@pytest.mark.slow
 def test_rows_unlike_those_of_the_lake_make_a_day_red(bucket: Path, world: World, run: Run, instance: DagsterInstance) -> None:
     del bucket
     run()

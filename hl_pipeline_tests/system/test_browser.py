@@ -193,7 +193,7 @@ def _materialize_a_day(ui: Clicked) -> None:
     ui.wait("ingest_days", "backfill_shards", "rebuild_days")
     ui.picture("jobs")
     ui.page.click("ingest_days")
-    ui.wait("An object that the lake has is not downloaded again.")
+    ui.wait("Objects already in the lake are not downloaded again.")
     ui.settle()
     _choose_days(ui, str(day), "1 partition")
     ui.picture("day-chosen")
@@ -217,7 +217,7 @@ def _materialize_a_day(ui: Clicked) -> None:
 def _backfill_three_days(ui: Clicked) -> None:
     whole, incomplete, other = ui.days[1:]
     ui.open(f"{_JOBS}/ingest_days")
-    ui.wait("An object that the lake has is not downloaded again.")
+    ui.wait("Objects already in the lake are not downloaded again.")
     ui.settle()
     _choose_days(ui, f"[{whole}...{other}]", "3 partitions")
     ui.picture("backfill-chosen")
@@ -256,7 +256,7 @@ def _backfill_three_days(ui: Clicked) -> None:
 
 def _launch_a_shard(ui: Clicked) -> None:
     ui.open(f"{_JOBS}/backfill_shards")
-    ui.wait("A wallet that was asked to its end is not asked again.")
+    ui.wait("Finished wallets are not fetched again.")
     ui.settle()
     ui.page.click("Materialize")
     ui.wait("Partition selection")
@@ -292,7 +292,7 @@ def _switch_a_sensor(ui: Clicked) -> None:
     ui.wait(_SENSOR, "reconcile", "thin_runs_nightly", "twap_data_objects")
     ui.picture("sensors")
     ui.page.click(_SENSOR)
-    ui.wait("A run for each of the last days that has new or changed objects of fills.")
+    ui.wait("Launches a run for each recent day with new or changed objects of fills.")
     ui.settle()
     assert _sensor_state(ui) == "STOPPED"
     ui.click_on(_SWITCH)

@@ -99,7 +99,7 @@ def test_days_that_cannot_be_asked_for_are_refused_before_anything_starts(tmp_pa
     answers = {
         ("--backfill-to", "2025-09-01"): "--backfill-to needs --backfill-from",
         ("--backfill-from", "2025-09-02", "--backfill-to", "2025-09-01"): "is before --backfill-from",
-        ("--backfill-from", "2020-01-01"): "days go from 2023-02-26 to",
+        ("--backfill-from", "2020-01-01"): "days must be from 2023-02-26 to",
         ("--backfill-from", "2025-02-30"): "is not a day like",
     }
     for options, said in answers.items():

@@ -90,7 +90,9 @@ def test_a_day_of_a_format_without_block_numbers_is_never_called_whole() -> None
     day = date(2025, 7, 1)
     judged = judge_day(day, _old_day(NODE_FILLS, day), {}, NOW, LAG)
     assert (judged.state, judged.is_harmless) == ("unprovable", True)
-    assert judged.explain() == "All 25 objects are there (node_fills); without block numbers nothing can prove them complete."
+    assert (
+        judged.explain() == "All 25 objects are present (node_fills), but without block numbers they cannot be proven complete."
+    )
     judged = judge_day(day, _old_day(NODE_FILLS, day)[:-1], {}, NOW, LAG)
     assert (judged.state, judged.is_harmless) == ("incomplete", False)
     assert "1 of 25 objects missing: 2025-07-02 00 h (no such object in node_fills)" in judged.explain()
@@ -263,7 +265,7 @@ def test_an_object_without_blocks_is_no_hour() -> None:
     )
     judged = _judge(metas)
     assert not judged.is_whole
-    assert "the object is there but has no blocks" in judged.explain()
+    assert "the object exists but has no blocks" in judged.explain()
 
 
 def test_missing_blocks_are_found_in_and_between_objects_not_across_a_missing_hour() -> None:

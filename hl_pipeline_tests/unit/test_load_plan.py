@@ -86,13 +86,13 @@ TWO_LOADED = replace(
 )
 WITH_SHARD = replace(TWO_LOADED, shards=[SHARD], api_wallets=["0xa", "0xb"])
 LOST_FROM_DATABASE = (
-    "2026-03-15: the lake (/lake) lacks {count} objects that hl.fills has rows of ({first}, ...). "
-    "Is HL_LAKE_URL right, and mounted? To load what is there all the same: "
-    "DELETE FROM hl.fills_day_objects WHERE date = '2026-03-15', run again"
+    "2026-03-15: {count} objects with rows in hl.fills are missing from the lake /lake ({first}, ...). "
+    "Check that HL_LAKE_URL is right and mounted. To load the day without them: "
+    "DELETE FROM hl.fills_day_objects WHERE date = '2026-03-15', then run again"
 )
 LOST_FROM_LAKE = (
-    "2026-03-15: /lake/{table} lacks {count} objects that /lake/fills/date=2026-03-15 has rows of ({first}, ...). "
-    "Is the lake whole? To load what is there all the same, delete fills/date=2026-03-15 in it, run again"
+    "2026-03-15: {count} objects with rows in /lake/fills/date=2026-03-15 are missing from /lake/{table} ({first}, ...). "
+    "Check that the lake is complete. To load the day without them, delete fills/date=2026-03-15 in it and run again"
 )
 
 
