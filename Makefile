@@ -10,7 +10,7 @@ SYSTEM_PACKAGES := chromium systemd
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint quick types all-types unit test all-tests test-system reliability bench bench-full bench-start units pictures
+.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability bench bench-full bench-start units pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -44,6 +44,16 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
+	@$(MAKE) --no-print-directory docs
+
+# The docs site, in site/; a link or anchor that leads nowhere is an error. With --quiet no warning would be one.
+docs: setup
+	@echo "Building the docs: a few seconds"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The pages of docs/reference that the code describes.
+reference: setup
+	$(BIN)/python -m hl_pipeline_tests.tools.write_reference
 
 # Within a minute, before each commit: the checks, but no types in the tests, and beside them the unit tests.
 quick: setup

@@ -1,6 +1,6 @@
 """The data dictionary: all tables and, for each column, its type, unit, meaning and source.
 
-The UI shows it (column schema and lineage), docs/data-model.md lists it, and a test compares it with the database and the lake.
+The UI shows it (column schema and lineage), docs/reference/tables.md lists it, and a test compares it with the database and the lake.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ TABLES: dict[str, TableOf] = {
     ),
     "hl.twap_statuses": TableOf(
         "raw_twap_statuses",
-        "Every event of every TWAP once. Key: (twap_id, status, time). Definitions: [twaps.md](twaps.md).",
+        "Every event of every TWAP once. Key: (twap_id, status, time). Definitions: docs/twaps.md.",
         (
             *(Column(c.name, c.type, c.unit, c.meaning, (c.name,)) for c in STATUS_COLUMNS),
             Column("time", "timestamptz", "UTC, µs", "Time of the event, rounded down.", ("time_ns",)),
@@ -192,7 +192,7 @@ TABLES: dict[str, TableOf] = {
     ),
     "hl.twaps": TableOf(
         "twap_statuses",
-        "One row per TWAP: statuses, slices and the market during its window. Formulas: [twaps.md](twaps.md).",
+        "One row per TWAP: statuses, slices and the market during its window. Formulas: docs/twaps.md.",
         (
             Column("twap_id", "bigint", "", "The TWAP.", ("twap_id", "fills.twap_id")),
             Column("wallet", "text", "", "Address of the owner.", ("wallet", "fills.wallet")),
@@ -327,7 +327,7 @@ TABLES: dict[str, TableOf] = {
     ),
     "hl.backfill_progress": TableOf(
         None,
-        "Backfill progress per wallet, and whether its window is complete (docs/backfill.md).",
+        "Backfill progress per wallet, and whether its window is complete (docs/guides/backfill-wallets.md).",
         (
             Column("wallet", "text", "", "Address, in lower case.", "hl.user_stats or user"),
             Column("shard", "smallint", "", "Shard, 0 to 255.", "the first byte of sha256 of the address"),

@@ -1,4 +1,4 @@
-"""Response models of coverage: hours of the buckets and verdicts on days. docs/operations.md explains each state."""
+"""Response models of coverage: hours of the buckets and verdicts on days. docs/concepts/complete-days.md explains each state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Response models of fills. docs/data-model.md explains each column."""
+"""Response models of fills. docs/reference/tables-fills.md explains each column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Response models of statistics and candles. docs/data-model.md explains each column."""
+"""Response models of statistics and candles. docs/reference/tables-statistics.md explains each column."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hl_pipeline.warehouse.migrate import Migration
     from hl_pipeline.warehouse.outdated_days import OutdatedDay
 
-# Measured on two cores (docs/operations.md).
+# Measured on two cores (docs/guides/upgrade.md).
 _ROWS_REWRITTEN_A_SECOND = 30_000
 _ROWS_MADE_A_SECOND = 40_000
 _SECONDS_A_DAY = 3.5

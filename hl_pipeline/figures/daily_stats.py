@@ -1,6 +1,6 @@
 """What happened in each coin on a day: partial figures of each hour, merged. Pure.
 
-A change of what a partial holds is a new `lake_partials.PARTIALS_VERSION`. `docs/data-model.md` says what each column means.
+A change of what a partial holds is a new `lake_partials.PARTIALS_VERSION`. Columns: `docs/reference/tables-statistics.md`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether the disks have space for a day before it is begun: a full disk stops PostgreSQL for everybody.
 
-Measured on generated fills (the README's benchmark): an object of 126 bytes a fill becomes 46 bytes in each of the lake's two
+Measured on generated fills (docs/performance.md): an object of 126 bytes a fill becomes 46 bytes in each of the lake's two
 tables, and 295 in hl.fills with its indexes. What is not on a disk of this machine (S3, another server) is not looked at.
 """
 

@@ -1,4 +1,4 @@
-"""Each example of docs/api.md is what the API answers, on the real records and a few rows beside them."""
+"""Each example of docs/rest/ is what the API answers, on the real records and a few rows beside them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from psycopg.types.json import Json
 
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.documents import blocks, pages
 from hl_pipeline_tests.processes import PROJECT
 from hl_pipeline_tests.servers.api import Api, add, at, ns, real_status_row, real_statuses, serving, twap_row
 
-DOCUMENT = PROJECT / "docs" / "api.md"
+DOCUMENTS = sorted((PROJECT / "docs" / "rest").glob("*.md"))
+TEXT = "\n".join(document.read_text() for document in DOCUMENTS)
 EXAMPLE = re.compile(r"```sh\ncurl '(\S+)'\n```\n+```(json|csv)\n(.*?)```", re.DOTALL)
 HOST = "http://127.0.0.1:8000"
+_REQUEST = re.compile(rf"'{re.escape(HOST)}(/[^']+)'")
+_EXAMPLES = {url for url, _, _ in EXAMPLE.findall(TEXT)}
+_WALLET = "0x9d097697e5b82a52f6b82c16c148a753bbf5c8ae"
 _EPOCH = at("1970-01-01 00:00")
 _MADE = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at"), at("2026-03-17 00:00"))
 # The figures of TWAP 2018017: what it was asked for and reported is real, what its slices and the market show is not.
@@ -171,7 +176,7 @@ def api(new_database: NewDatabase, samples: Path) -> Generator[Api]:
         yield api
 
 
-@pytest.mark.parametrize(("url", "language", "answer"), EXAMPLE.findall(DOCUMENT.read_text()))
+@pytest.mark.parametrize(("url", "language", "answer"), EXAMPLE.findall(TEXT))
 def test_each_example_is_what_the_api_answers(api: Api, url: str, language: str, answer: str) -> None:
     response = api.ask(url.removeprefix(HOST))
     assert (response.json() if language == "json" else response.text.replace("\r\n", "\n")) == (
@@ -180,7 +185,31 @@ def test_each_example_is_what_the_api_answers(api: Api, url: str, language: str,
 
 
 def test_each_path_is_named_and_no_answer_stands_without_its_request(api: Api) -> None:
-    document = DOCUMENT.read_text()
     for path in api.get("/openapi.json")["paths"]:
-        assert f"`GET {path}`" in document, path
-    assert len(EXAMPLE.findall(document)) == document.count("```json") + document.count("```csv")
+        assert f"`GET {path}`" in TEXT, path
+    assert len(EXAMPLE.findall(TEXT)) == TEXT.count("```json") + TEXT.count("```csv")
+
+
+@pytest.mark.parametrize("url", sorted(set(_REQUEST.findall("\n".join(page.read_text() for page in pages())))))
+def test_each_request_of_any_page_is_one_that_the_api_takes(api: Api, url: str) -> None:
+    """Those of wallets and coins that are not here may find nothing, but none is refused."""
+    assert api.ask(url.removeprefix(HOST)).status_code in ((200, 404, 422) if HOST + url in _EXAMPLES else (200, 404)), url
+
+
+def test_the_loop_over_pages_gives_every_fill_once(api: Api) -> None:
+    [code] = [block.text for block in blocks("python") if "def fills" in block.text]
+    names: dict[str, Any] = {}
+    exec(code.replace(HOST, api.url), names)
+    found = list(names["fills"](wallet=_WALLET, start="2026-03-15", end="2026-03-15", limit=1))
+    assert [fill["ordinal"] for fill in found] == [1357, 1371]
+
+
+def test_a_parquet_file_has_its_coverage_as_the_page_reads_it(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = [block.text for block in blocks("python") if 'metadata[b"coverage"]' in block.text]
+    [name] = re.findall(r'"(fills-[\w-]+\.parquet)"', code)
+    asked = f"/api/v1/fills?wallet={_WALLET}&start=2026-03-15&end=2026-03-15&format=parquet"
+    (tmp_path / name).write_bytes(api.ask(asked).content)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert [run["state"] for run in names["coverage"]] == ["whole"]

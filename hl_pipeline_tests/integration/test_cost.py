@@ -246,7 +246,7 @@ def test_what_is_left_costs_what_is_then_spent_to_the_byte(made: Sample, paid: W
         said = metadata[asset]
         assert (said["objects_to_fetch"], said["bytes_to_fetch"]) == (len(of_day), sum(of_day.values()))
         assert (said["objects_fetched"], said["bytes_fetched"]) == (len(of_day), sum(of_day.values()))
-    # By the README's benchmark 92 bytes a fill in the lake and 295 in the database, of 126 in the bucket.
+    # By the benchmark (docs/performance.md) 92 bytes a fill in the lake and 295 in the database, of 126 in the bucket.
     assert metadata["raw_fills"]["disk_bytes_expected"] == pytest.approx(sum(of_fills.values()) / 126 * 387, rel=0.1)
     before = _gets(paid)
     assert float(before) == pytest.approx(sum(float(str(of["dollars_expected"])) for of in metadata.values()), rel=1e-12)

@@ -1,4 +1,4 @@
-"""What docs/operations.md says about several machines: what a run prints goes to S3."""
+"""What docs/guides/many-machines.md says: what a run prints goes to S3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def test_what_a_run_prints_is_in_the_bucket(s3: S3Server, tmp_path: Path, monkey
         monkeypatch.setenv(name, value)
     s3.ours.add("my-logs")
     s3.client().create_bucket(Bucket="my-logs", CreateBucketConfiguration={"LocationConstraint": REGION})
-    [block] = re.findall(r"```yaml\n(compute_logs:.*?)```", (PROJECT / "docs" / "operations.md").read_text(), flags=re.DOTALL)
+    [block] = re.findall(
+        r"```yaml\n(compute_logs:.*?)```", (PROJECT / "docs" / "guides" / "many-machines.md").read_text(), flags=re.DOTALL
+    )
     (tmp_path / "dagster.yaml").write_text(block)
 
     @asset

@@ -1,4 +1,4 @@
-"""docs/recipes.md is true: each of its steps runs as it stands there, and gives what the generator's own record says."""
+"""docs/guides/recipes.md is true: each of its steps runs as it stands there, and gives what the generator's own record says."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from hl_pipeline_tests.servers.api import Api, serving
 
 pytestmark = pytest.mark.slow
 
-DOCUMENT = PROJECT / "docs" / "recipes.md"
+DOCUMENT = PROJECT / "docs" / "guides" / "recipes.md"
 DAYS = [date(2026, 3, 9) + timedelta(days=n) for n in range(7)]
 _LOST = "node_fills_by_block/hourly/20260311/13.lz4"
 _TASKS = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), flags=re.DOTALL | re.MULTILINE)
-_STEP = re.compile(r"```(sh|python|sql duckdb)\n(.*?)```", re.DOTALL)
+_STEP = re.compile(r"```(sh|python|sql)\n(.*?)```", re.DOTALL)
 _WALLET, _TWAP, _API = "0x" + "0" * 40, "1670761", "http://127.0.0.1:8000"
 Row = dict[str, Any]
 
@@ -65,7 +65,7 @@ class Installation:
 
     def query(self, task: str) -> list[Row]:
         [(language, query)] = self.steps(task)
-        assert language == "sql duckdb"
+        assert language == "sql"
         with chdir(self.directory), duckdb.connect() as connection:
             # Whoever asks has a time zone; the answer has none but UTC.
             connection.execute("SET timezone = 'Asia/Tokyo'")

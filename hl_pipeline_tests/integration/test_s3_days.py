@@ -265,10 +265,10 @@ def test_a_directory_costs_nothing(made: Path, world: World, run: Run, monkeypat
     assert _ledger(world) == []
 
 
-def test_the_queries_about_money_in_the_operations_document_run(flaky: FlakyS3, world: World, run: Run) -> None:
+def test_the_queries_about_money_of_the_documents_run(flaky: FlakyS3, world: World, run: Run) -> None:
     flaky.faults.append(Fault("500", key="/3.lz4"))
     run()
-    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "estimate-cost.md").read_text()
     [block] = [block for block in re.findall(r"```sql\n(.*?)```", text, flags=re.DOTALL) if "hl.s3_requests" in block]
     with connect(world.database_url) as connection:
         by_month, failed = (connection.execute(query.encode()).fetchall() for query in block.strip().rstrip(";").split(";"))

@@ -1,4 +1,4 @@
-"""How many connections to PostgreSQL `hl up` needs: as many as docs/operations.md says, under load. A backup runs beside it."""
+"""`hl up` needs as many connections to PostgreSQL as docs/operations/connections.md says, under load. A backup runs beside it."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class _Meter:
 
 
 def _stated() -> dict[str, int]:
-    """The bounds of the table in docs/operations.md, with the default settings."""
-    text = (PROJECT / "docs" / "operations.md").read_text()
-    [section] = re.findall(r"^### How many connections\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL)
+    """The bounds of the table in docs/operations/connections.md, with the default settings."""
+    text = (PROJECT / "docs" / "operations" / "connections.md").read_text()
+    [section] = re.findall(r"^## How many connections\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
     return {
         name.strip(): int(most) for name, most in re.findall(r"^\| ([^|]+?) \| [^|]+ \| (\d+) \| \d+ \|$", section, re.MULTILINE)
     }

@@ -18,7 +18,8 @@ _HOME = "/var/lib/hl"
 _SETTINGS = "/etc/hl-pipeline/hl.env"
 _PORTS = (3000, 8000)
 
-# What the program does without; what was tried stands in docs/operations.md. PostgreSQL compiles: no MemoryDenyWriteExecute=.
+# What the program does without; docs/guides/run-as-a-service.md says what was tried.
+# PostgreSQL compiles: no MemoryDenyWriteExecute=.
 _HARDENING = """
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -45,7 +46,7 @@ UMask=0027
 _UNIT = """# Written by `make units`; change it with a drop-in (`systemctl edit {name}`).
 [Unit]
 Description={description}
-Documentation=file:{code}/docs/operations.md
+Documentation=file:{code}/docs/guides/run-as-a-service.md
 After=network-online.target{after}
 Wants=network-online.target
 {conflicts}StartLimitIntervalSec=15min

@@ -1,16 +1,30 @@
-"""What the documents name is there."""
+"""What README.md and docs/ name exists, their pages stay short, and what is generated is what the code says."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+import pytest
+
+from hl_pipeline_tests.documents import DOCS, README, anchors, blocks_of, links, long_sentences, name_of, pages, paragraphs
+from hl_pipeline_tests.processes import PROJECT
+from hl_pipeline_tests.tools.write_reference import REFERENCE, reference_pages
+
+# Pages from before the limit of words, and what is generated from the code's own texts.
+_LONG_SENTENCES_ALLOWED = (
+    "docs/reference/",
+    "docs/performance.md",
+    "docs/testing.md",
+    "docs/faults.md",
+    "docs/traps.md",
+)
 
 
 def test_every_test_named_by_a_trap_exists_and_every_trap_that_applies_names_one() -> None:
-    text = (PROJECT / "docs" / "traps.md").read_text()
+    text = (DOCS / "traps.md").read_text()
     there = _names_of_tests()
     rows = [line for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
     assert {int(line.split("|")[1]) for line in rows} == set(range(1, 15))
@@ -21,7 +35,7 @@ def test_every_test_named_by_a_trap_exists_and_every_trap_that_applies_names_one
 
 
 def test_every_kind_of_fault_names_tests_and_all_of_them_exist() -> None:
-    text = (PROJECT / "docs" / "faults.md").read_text()
+    text = (DOCS / "faults.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|") and not line.startswith(("|---", "| kind of fault |"))]
     assert len(rows) > 20
     for row in rows:
@@ -31,15 +45,62 @@ def test_every_kind_of_fault_names_tests_and_all_of_them_exist() -> None:
 
 
 def test_every_test_that_the_page_about_tests_names_exists() -> None:
-    named = re.findall(r"`((?:unit|integration|system)/test_\w+\.py)`", (PROJECT / "docs" / "testing.md").read_text())
+    named = re.findall(r"`((?:unit|integration|system)/test_\w+\.py)`", (DOCS / "testing.md").read_text())
     assert named
     assert [name for name in named if not (PROJECT / "hl_pipeline_tests" / name).exists()] == []
 
 
-def test_the_links_of_the_documents_lead_to_files() -> None:
-    for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
-            assert (document.parent / link).exists(), (document.name, link)
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_the_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
+    for target, anchor in links(page):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), f"{target}#{anchor}"
+
+
+def test_the_readme_has_at_most_120_lines_and_each_page_250() -> None:
+    lengths = {name_of(page): len(page.read_text().splitlines()) for page in pages()}
+    assert lengths.pop("README.md") <= 120
+    assert {name: length for name, length in lengths.items() if length > 250} == {}
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_a_paragraph_has_at_most_four_lines(page: Path) -> None:
+    assert [paragraph for paragraph in paragraphs(page) if len(paragraph.splitlines()) > 4] == []
+
+
+def test_no_sentence_has_more_than_25_words() -> None:
+    found = {name_of(page): long_sentences(page) for page in pages()}
+    assert {name: long for name, long in found.items() if long and not name.startswith(_LONG_SENTENCES_ALLOWED)} == {}
+
+
+def test_the_readme_names_the_command_of_the_gate() -> None:
+    assert "make test" in README.read_text()
+
+
+def test_every_page_that_the_repository_names_exists() -> None:
+    named = subprocess.run(
+        ["git", "grep", "-hoE", r"\bdocs/[a-z0-9_/-]+\.md\b"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    assert [name for name in sorted(set(named.split())) if not (PROJECT / name).exists()] == []
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """A page differs: run `make reference`."""
+    for name, text in reference_pages().items():
+        assert (REFERENCE / name).read_text() == text, name
+
+
+def test_each_page_of_docs_is_in_the_navigation() -> None:
+    navigation = (PROJECT / "mkdocs.yml").read_text()
+    assert [page for page in pages() if page != README and str(page.relative_to(DOCS)) not in navigation] == []
+
+
+def test_every_block_of_code_names_its_language() -> None:
+    """One word: MkDocs takes no more."""
+    known = {"sh", "bash", "sql", "duckdb", "python", "json", "csv", "yaml", "text"}
+    assert [str(block) for page in pages() for block in blocks_of(page) if block.language not in known] == []
 
 
 @cache
