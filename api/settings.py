@@ -50,7 +50,7 @@ class ApiOptions(BaseModel):
         description="Megabytes of answers that an API worker keeps and repeats while the database is unchanged. 0 disables it.",
     )
     api_path_prefix: str = Field(
-        default="", description="Path prefix of the REST API behind a proxy, whether or not the proxy strips it: /hl."
+        default="", description="Path prefix of the REST API behind a proxy, whether or not the proxy strips it, like /hl."
     )
 
     @field_validator("api_path_prefix")

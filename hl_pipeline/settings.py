@@ -46,7 +46,7 @@ class Settings(ApiOptions, BaseSettings):
     )
     dagster_database_url: SecretStr | None = Field(
         default=None,
-        description="PostgreSQL for Dagster's runs and events. Unset: the database NAME_dagster on the server of the data.",
+        description="PostgreSQL for Dagster's runs and events. Unset: NAME_dagster on the data's server, next to database NAME.",
     )
     lake_url: str | None = Field(
         default=None, description="The Parquet lake: a directory or s3://bucket/prefix. Unset: HL_HOME/lake."
@@ -101,26 +101,26 @@ class Settings(ApiOptions, BaseSettings):
         default=1.0,
         ge=0,
         le=60,
-        description="Maximum seconds before the second attempt; doubles with each attempt up to 30. The actual wait is random.",
+        description="Maximum seconds before the second attempt; doubles with each attempt, up to 30. The actual wait is random.",
     )
     s3_timeout_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="Seconds without a byte from S3 after which an attempt fails."
     )
     info_url: str = Field(
         default="https://api.hyperliquid.xyz/info",
-        description="Hyperliquid's info API, for fills and TWAPs from before the buckets. none: it is never called.",
+        description="URL of Hyperliquid's info API, for fills and TWAPs from before the buckets. none: it is never called.",
     )
     info_weight_per_minute: int = Field(
         default=1200,
         ge=120,
         le=1_000_000,
-        description="Maximum weight of all info API calls from one address per minute; a full page weighs 120.",
+        description="Maximum rate-limit weight per minute of info API calls from one IP address; a full page weighs 120.",
     )
     egress: str = Field(
         default="default",
         min_length=1,
         max_length=100,
-        description="Name of this machine's IP address for the info API. Machines with the same name share its weight.",
+        description="Name for this machine's public IP address. Machines with the same name share one weight limit.",
     )
     info_attempts: int = Field(
         default=10,
@@ -132,14 +132,14 @@ class Settings(ApiOptions, BaseSettings):
         default=1.0,
         ge=0,
         le=60,
-        description="Maximum seconds before the second attempt; doubles with each attempt up to 60. The actual wait is random.",
+        description="Maximum seconds before the second attempt; doubles with each attempt, up to 60. The actual wait is random.",
     )
     info_timeout_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="Seconds within which an info API response must be complete."
     )
     backfill_from: datetime = Field(
         default=datetime(2023, 2, 26, tzinfo=UTC),
-        description="Start of the backfill from the info API, in UTC: 2023-02-26T00:00:00Z.",
+        description="Start of the backfill from the info API, in UTC, like 2023-02-26T00:00:00Z.",
     )
     backfill_to: datetime = Field(
         default=datetime(2025, 5, 26, tzinfo=UTC),
@@ -174,10 +174,10 @@ class Settings(ApiOptions, BaseSettings):
     )
     sensors: bool = Field(
         default=True,
-        description="Whether sensors and `reconcile` are on until switched in the UI. With S3 sources, they also need a budget.",
+        description="Whether sensors and `reconcile` are on until the UI switches them. S3 sources also need HL_S3_BUDGET_USD.",
     )
     sensor_seconds: int = Field(
-        default=300, ge=5, le=86_400, description="Seconds between checks of the sensors for new objects."
+        default=300, ge=5, le=86_400, description="Seconds between two checks of a sensor for new objects."
     )
     bad_lines_max_share: float = Field(
         default=0.0001,
@@ -191,7 +191,7 @@ class Settings(ApiOptions, BaseSettings):
     swap_wait_seconds: int = Field(
         default=900,
         ge=1,
-        description="Seconds that reloading a day waits for queries on hl.fills, in attempts of half a second.",
+        description="Maximum seconds that reloading a day waits for queries on hl.fills to end; tries for 0.5 s at a time.",
     )
     fills_keep_days: int | None = Field(
         default=None,
@@ -202,7 +202,7 @@ class Settings(ApiOptions, BaseSettings):
     disk_reserve_gb: float = Field(
         default=1.0,
         ge=0,
-        description="GB to keep free on the disks of the lake and embedded PostgreSQL. A day that would need them fails.",
+        description="GB to keep free on the disks of the lake and embedded PostgreSQL. A day that would use them fails.",
     )
     runs_at_once: int = Field(
         default=2,
@@ -214,12 +214,12 @@ class Settings(ApiOptions, BaseSettings):
         default=None,
         ge=1,
         le=10_000,
-        description="Days to keep the log of a finished run. Its materializations and checks are kept. Unset: for ever.",
+        description="Days to keep the log of a finished run. Its materializations and checks are kept. Unset: forever.",
     )
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
     path_prefix: str = Field(
-        default="", description="Path prefix of the Dagster UI behind a proxy that does not strip it: /dagster."
+        default="", description="Path prefix of the Dagster UI behind a proxy that does not strip it, like /dagster."
     )
     api_port: int = Field(
         default=8000, ge=1, le=65535, description="Port of the REST API that `hl up` and `hl api` start, on 127.0.0.1."
