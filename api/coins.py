@@ -44,7 +44,7 @@ class UnknownCoinError(Exception):
 
     def __init__(self, asked: str, candidates: list[str]) -> None:
         meant = f"did you mean {' or '.join(candidates)}?" if candidates else _SPELLING
-        super().__init__(f"no coin {asked!r} was ever seen in the days that are loaded; {meant}")
+        super().__init__(f"no coin {asked!r} is in the loaded days; {meant}")
         self.candidates = candidates
 
 

@@ -36,7 +36,7 @@ def read_cursor(request: Request, asked: Paged, kind: TypeAdapter[Position], fir
             return kind.validate_json(position, strict=True)
     except (binascii.Error, UnicodeEncodeError, ValidationError):
         pass
-    raise wrong("cursor", "is no next_cursor of this path with these parameters", asked.cursor)
+    raise wrong("cursor", "is not a next_cursor of this path with these parameters", asked.cursor)
 
 
 def make_cursor(request: Request, asked: Paged, position: tuple[Any, ...]) -> str:

@@ -68,7 +68,9 @@ def _say(request: Request, error: dict[str, Any]) -> dict[str, Any]:
     if kind == "extra_forbidden":
         operation = request.app.openapi()["paths"][request.scope["route"].path]["get"]
         known = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
-        message = f"is no parameter of this path; there are: {', '.join(known)}" if known else "this path has no parameters"
+        message = (
+            f"is not a parameter of this path; its parameters are: {', '.join(known)}" if known else "this path has no parameters"
+        )
     elif kind == "string_pattern_mismatch":
         message = f"must be {_FORMS.get(name, limits['pattern'])}"
     elif kind == "missing" and message == _FIELD_REQUIRED:

@@ -30,7 +30,7 @@ def acknowledge(
     last: ToDay,
     demo: Demo = False,
     hour: Annotated[
-        int | None, typer.Option(help="Hour of the object, 0 to 23. Default: every gap in the day, including future ones.")
+        int | None, typer.Option(help="Hour of the object, 0 to 23. Default: every hole in the day, including future ones.")
     ] = None,
     note: Annotated[str, typer.Option(help="The reason, for whoever reads it later.")] = "",
     undo: Annotated[bool, typer.Option("--undo", help="Remove the acknowledgement.")] = False,
@@ -40,9 +40,9 @@ def acknowledge(
 
     check_order(first, last)
     if source not in _DATASETS:
-        fail(f"--source is {source!r}, must be one of {', '.join(_DATASETS)}", code=ExitCode.USAGE)
+        fail(f"--source is {source!r}; it must be one of {', '.join(_DATASETS)}", code=ExitCode.USAGE)
     if hour is not None and not 0 <= hour <= 23:
-        fail(f"--hour is {hour}, must be 0 to 23 (UTC, of the object)", code=ExitCode.USAGE)
+        fail(f"--hour is {hour}; it must be 0 to 23 (UTC, of the object)", code=ExitCode.USAGE)
     if undo == bool(note.strip()):
         fail("give either --note TEXT (the reason) or --undo, not both", code=ExitCode.USAGE)
     holes = f"{source} {first} to {last}" + ("" if hour is None else f", hour {hour}")

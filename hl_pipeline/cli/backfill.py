@@ -73,13 +73,13 @@ def choose_shards(named: Sequence[str], worker: int | None, of: int | None) -> l
     if (worker is None) != (of is None):
         raise BadWalletsError("--worker I and --of N must be given together")
     if bad := [name for name in named if name.lower() not in SHARDS]:
-        raise BadWalletsError(f"--shard is {bad[0]!r}, must be two hex digits, 00 to ff")
+        raise BadWalletsError(f"--shard is {bad[0]!r}; it must be two hex digits, 00 to ff")
     if named:
         return sorted({name.lower() for name in named})
     if worker is None or of is None:
         return list(SHARDS)
     if worker > of:
-        raise BadWalletsError(f"--worker is {worker}, must be 1 to {of}, the value of --of")
+        raise BadWalletsError(f"--worker is {worker}; it must be 1 to {of}, the value of --of")
     return list(SHARDS[worker - 1 :: of])
 
 
@@ -88,7 +88,7 @@ def read_wallets(named: Sequence[str], file: str | None) -> list[str] | None:
     if not named and file is None:
         return None
     if bad := [name for name in named if not _ADDRESS.fullmatch(name)]:
-        raise BadWalletsError(f"--wallet is {bad[0]!r}, must be 0x and 40 hex digits")
+        raise BadWalletsError(f"--wallet is {bad[0]!r}; it must be 0x and 40 hex digits")
     chosen = [*named]
     if file is not None:
         try:

@@ -26,7 +26,7 @@ GLYPHS = {
     "missing": ("X", "red", "missing"),
     "failed": ("E", "red", "failed"),
     "blocks missing": ("B", "red", "present, but blocks are missing in it or before it"),
-    "acknowledged": ("a", "yellow", "an acknowledged hole"),
+    "acknowledged": ("a", "yellow", "acknowledged hole"),
     "never asked for": ("?", "dim", "never asked for"),
     "none": ("-", "dim", "not in the dataset, or not needed"),
 }

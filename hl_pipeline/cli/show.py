@@ -127,7 +127,7 @@ def show_twaps(
     """Show TWAPs that begin in a range of days, newest first: requested, reported and observed sizes, and slippage."""
     check_order(first, last)
     if verdict is not None and verdict not in _VERDICTS:
-        fail(f"--verdict is {verdict!r}, must be one of {', '.join(_VERDICTS)}", code=ExitCode.USAGE)
+        fail(f"--verdict is {verdict!r}; it must be one of {', '.join(_VERDICTS)}", code=ExitCode.USAGE)
     parameters = {"first": first, "last": last, "wallet": _check_wallet(wallet), "coin": coin, "verdict": verdict, "limit": limit}
     _show(demo, TWAPS, parameters, choose_output(as_json, as_csv, is_wide), "twaps", (first, last))
 
@@ -163,10 +163,10 @@ def _show(
 
 def _check_period(period: str) -> None:
     if period not in _PERIODS:
-        fail(f"--period is {period!r}, must be one of {', '.join(_PERIODS)}", code=ExitCode.USAGE)
+        fail(f"--period is {period!r}; it must be one of {', '.join(_PERIODS)}", code=ExitCode.USAGE)
 
 
 def _check_wallet(wallet: str | None) -> str | None:
     if wallet is not None and not re.fullmatch(r"0x[0-9a-fA-F]{40}", wallet):
-        fail(f"--wallet is {wallet!r}, must be 0x and 40 hex digits", code=ExitCode.USAGE)
+        fail(f"--wallet is {wallet!r}; it must be 0x and 40 hex digits", code=ExitCode.USAGE)
     return wallet

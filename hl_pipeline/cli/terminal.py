@@ -216,7 +216,7 @@ def check_days(first: date, last: date) -> list[date]:
     check_order(first, last)
     keys = DAYS.get_partition_keys()
     if str(first) < keys[0] or str(last) > keys[-1]:
-        fail(f"days must be from {keys[0]} to {keys[-1]} (UTC); found {first} to {last}", code=ExitCode.USAGE)
+        fail(f"days must be from {keys[0]} to {keys[-1]} (UTC); given: {first} to {last}", code=ExitCode.USAGE)
     return days_between(first, last)
 
 

@@ -25,7 +25,7 @@ FIRST_SHARD_ID = 4_000_000
 """The object_ids of shards begin here. A multiple of 256: the last byte of such a number is the shard."""
 
 KEY_FORMS = (
-    "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4, .gz, .jsonl, .json or nothing), or of TWAP "
+    "node_fills_by_block/hourly/20260315/9.lz4 (or node_fills, node_trades; .lz4, .gz, .jsonl, .json or no extension); for TWAP "
     "statuses a key with its day, like 2025/11/03/part-0.parquet, date=2025-11-03/part-0.parquet or hourly/20251103/9.lz4"
 )
 """The accepted forms of keys, for error messages."""

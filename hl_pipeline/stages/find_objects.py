@@ -60,7 +60,7 @@ def place_of_given(key: str, settings: Settings) -> Place:
         bare = bare.removeprefix(f"{settings_of(bucket, settings).url.rstrip('/')}/")
     place = place_of_key(bare)
     if place is None:
-        raise NoSuchObjectError(f"{key} is no key of a known form; known are {KEY_FORMS}")
+        raise NoSuchObjectError(f"{key} is not an object key of a known form. Known forms: {KEY_FORMS}")
     if not days_that_want(place):
         raise NoSuchObjectError(f"{key}: {_describe_span(place.dataset)}")
     return place

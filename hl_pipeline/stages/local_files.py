@@ -66,7 +66,7 @@ def identify(path: Path, given: Place | None, threads: int) -> LocalFile:
         place = given or place_in_path(path.absolute().as_posix())
         dataset = _sniff_dataset(path, codec) or (place.dataset if place else None)
         if dataset is None:
-            raise LocalFileError(f"{path}: what is in it is not known. Accepted is {ACCEPTED}")
+            raise LocalFileError(f"{path}: its content is not recognized. Expected: {ACCEPTED}")
         if place is not None and place.dataset != dataset:
             raise LocalFileError(f"{path}: it holds {dataset}, not {place.dataset} as {place.key} says; see --as")
         if BY_NAME[dataset].is_hourly:
@@ -74,7 +74,7 @@ def identify(path: Path, given: Place | None, threads: int) -> LocalFile:
         else:
             place = _check_day(path, codec, place, threads)
     except OSError as error:
-        raise LocalFileError(f"{path}: {error.strerror or error}. Accepted is {ACCEPTED}") from error
+        raise LocalFileError(f"{path}: {error.strerror or error}. Expected: {ACCEPTED}") from error
     except UnreadableObjectError as error:
         raise LocalFileError(f"{path}: {error}") from error
     if not days_that_want(place):
@@ -179,7 +179,7 @@ def _check_hour(path: Path, codec: str, dataset: str, place: Place | None, threa
                 spans.append((times.min(), times.max()))  # type: ignore[arg-type]
                 hours.update(dict(times.dt.truncate("1h").value_counts().iter_rows()))
     if not hours:
-        raise LocalFileError(f"{path}: no fill of {dataset} can be read in it. Accepted is {ACCEPTED}")
+        raise LocalFileError(f"{path}: no fill of {dataset} can be read in it. Expected: {ACCEPTED}")
     first, last = min(low for low, _ in spans), max(high for _, high in spans)
     found = place or place_of_hour(dataset, hours.most_common(1)[0][0])
     assert found.hour is not None
@@ -191,7 +191,7 @@ def _check_hour(path: Path, codec: str, dataset: str, place: Place | None, threa
         )
         raise LocalFileError(
             f"{path}: it has fills from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}, and {which}. "
-            f"Accepted is {ACCEPTED}; --as KEY says which object it is"
+            f"Expected: {ACCEPTED}; --as KEY says which object it is"
         )
     return found
 
@@ -202,12 +202,12 @@ def _check_day(path: Path, codec: str, place: Place | None, threads: int) -> Pla
         parts = [part.statuses["time_ns"] for part in STATUS_FORMAT.decode(stream, codec, threads)]
     times = pl.concat(parts) if parts else pl.Series("time_ns", [], pl.Int64)
     if times.is_empty():
-        raise LocalFileError(f"{path}: no TWAP status can be read in it. Accepted is {ACCEPTED}")
+        raise LocalFileError(f"{path}: no TWAP status can be read in it. Expected: {ACCEPTED}")
     days = Counter(dict(pl.from_epoch(times, "ns").dt.date().value_counts().iter_rows()))
     day = place.object_date if place else days.most_common(1)[0][0]
     if any(abs((other - day).days) > 1 for other in days):
         raise LocalFileError(
             f"{path}: it has statuses from {min(days)} to {max(days)}, and an object is of one day"
-            f"{f' ({place.key}: {day})' if place else ''}. Accepted is {ACCEPTED}; --as KEY says which object it is"
+            f"{f' ({place.key}: {day})' if place else ''}. Expected: {ACCEPTED}; --as KEY says which object it is"
         )
     return place or Place(TWAP_STATUSES.name, day, None, f"date={day}/{path.name}")

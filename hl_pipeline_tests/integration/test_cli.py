@@ -72,7 +72,7 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         ),
         (["sample", "--fills-per-hour", "5", "--days", "1", "--from", "2025-01-01"], {}, "2025-03-22"),
         (["show", "fills", "--limit", "0"], {}, "--limit"),
-        (["show", "fills", "--wallet", "0x12"], {}, "--wallet is '0x12', must be 0x and 40 hex digits"),
+        (["show", "fills", "--wallet", "0x12"], {}, "--wallet is '0x12'; it must be 0x and 40 hex digits"),
         (["show", "daily-stats", "--period", "decade"], {}, "must be one of day, week, month, year, all"),
         (["drop", "--from", "2026-03-16", "--to", "2026-03-15"], {}, "--to 2026-03-15 is before --from 2026-03-16"),
         (["status", "--from", "2026-03-15"], {}, "--to is missing: give both days"),
@@ -80,9 +80,9 @@ def test_every_command_says_what_it_does(tmp_path: Path, users_environment: dict
         (
             [*_ACKNOWLEDGE, "fills", "--note", "x"],
             {},
-            "--source is 'fills', must be one of node_trades, node_fills, node_fills_by_block, twap_statuses",
+            "--source is 'fills'; it must be one of node_trades, node_fills, node_fills_by_block, twap_statuses",
         ),
-        ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--hour", "24"], {}, "--hour is 24, must be 0 to 23"),
+        ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--hour", "24"], {}, "--hour is 24; it must be 0 to 23"),
         ([*_ACKNOWLEDGE, "node_fills"], {}, "give either --note TEXT (the reason) or --undo"),
         ([*_ACKNOWLEDGE, "node_fills", "--note", "x", "--undo"], {}, "(the reason) or --undo, not both"),
         (["status"], {"HL_PORT": "many"}, "HL_PORT: must be a valid integer"),
@@ -104,7 +104,7 @@ def test_bad_input_is_named_and_changes_nothing(
 
 def test_bad_options_and_settings_end_the_program_with_2(tmp_path: Path, users_environment: dict[str, str]) -> None:
     option = run_program(tmp_path, users_environment, "show", "fills", "--wallet", "0x12")
-    assert (option.returncode, "--wallet is '0x12', must be 0x and 40 hex digits" in option.stderr) == (2, True)
+    assert (option.returncode, "--wallet is '0x12'; it must be 0x and 40 hex digits" in option.stderr) == (2, True)
     setting = run_program(tmp_path, {**users_environment, "HL_PORT": "many"}, "status")
     assert (setting.returncode, "HL_PORT: must be a valid integer" in setting.stderr) == (2, True)
     assert "Traceback" not in option.stderr + setting.stderr
@@ -220,7 +220,7 @@ def test_days_are_ingested_shown_and_a_secret_is_never_shown(world: World, tmp_p
     failed = run_in_process(tmp_path, environment, "show", "twaps", "--verdict", "failed", "--limit", "1000")
     assert {int(line.split()[0]) for line in failed.stdout.splitlines()[1:]} == set(kinds["error_at_once"])
     wrong = run_in_process(tmp_path, environment, "show", "twaps", "--verdict", "fine")
-    assert (wrong.returncode, "--verdict is 'fine', must be one of match, missing_fills" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "--verdict is 'fine'; it must be one of match, missing_fills" in wrong.stderr) == (2, True)
 
 
 def test_holes_are_shown_acknowledged_and_taken_back(world: World, tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_the_demo_works_and_neither_sees_nor_touches_a_real_installation(
     assert done.returncode == 0, done.stdout + done.stderr
     days = [line.split()[:2] for line in done.stdout.splitlines() if line.split()[1:2] == ["whole"]]
     assert days == [[str(last - timedelta(days=1)), "whole"], [str(last), "whole"]]
-    assert "most traded: HYPE" in done.stdout
+    assert "most traded, by notional in the coin's quote: HYPE" in done.stdout
     assert "up --demo" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".hl-demo"]
     shown = run_program(tmp_path, environment, "status", "--demo")

@@ -52,11 +52,11 @@ def test_the_shards_of_all_workers_are_all_shards_once() -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: choose_shards(["100"], None, None), "--shard is '100', must be two hex digits, 00 to ff"),
-        (lambda: choose_shards([], 3, 2), "--worker is 3, must be 1 to 2"),
+        (lambda: choose_shards(["100"], None, None), "--shard is '100'; it must be two hex digits, 00 to ff"),
+        (lambda: choose_shards([], 3, 2), "--worker is 3; it must be 1 to 2"),
         (lambda: choose_shards([], 1, None), "--worker I and --of N must be given together"),
         (lambda: choose_shards(["00"], 1, 2), "--shard and --worker exclude each other: each chooses the shards"),
-        (lambda: read_wallets(["0x12"], None), "--wallet is '0x12', must be 0x and 40 hex digits"),
+        (lambda: read_wallets(["0x12"], None), "--wallet is '0x12'; it must be 0x and 40 hex digits"),
         (lambda: read_wallets([], "nothing.txt"), "--wallets nothing.txt: [Errno 2]"),
         (lambda: read_wallets([], "-"), "--wallets -: no wallet in it"),
     ],

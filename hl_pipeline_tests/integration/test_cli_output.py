@@ -139,7 +139,7 @@ def test_the_version_is_that_of_the_package(tmp_path: Path, world: World) -> Non
         (["show", "fills", "--nothing"], "No such option: --nothing"),
         (["cost", "--from", "2026-03-15"], "Missing option '--to'."),
         (["nothing"], "No such command 'nothing'."),
-        (["show", "daily-stats", "--period", "decade"], "--period is 'decade', must be one of day, week, month, year, all"),
+        (["show", "daily-stats", "--period", "decade"], "--period is 'decade'; it must be one of day, week, month, year, all"),
     ],
 )
 def test_every_wrong_option_is_one_line_that_begins_alike(arguments: list[str], said: str, tmp_path: Path, world: World) -> None:

@@ -183,7 +183,10 @@ def test_options_that_exclude_each_other_are_named(words: list[str], message: st
 def test_an_object_key_takes_its_day_and_since_those_of_what_came_after(hl: Hl, world: World) -> None:
     for key, message in (
         (_key(9), f"{_key(9)} is not in {world.bucket}; the objects of that day there: {_key(0)}, {_key(1)}, {_key(2)}"),
-        ("fills/9.lz4", "fills/9.lz4 is no key of a known form; known are node_fills_by_block/hourly/20260315/9.lz4"),
+        (
+            "fills/9.lz4",
+            "fills/9.lz4 is not an object key of a known form. Known forms: node_fills_by_block/hourly/20260315/9.lz4",
+        ),
         ("node_fills/hourly/20260315/9.lz4", "node_fills has hours from 2025-05-25 14 h to 2025-07-27 08 h"),
     ):
         wrong = hl("ingest", "--object-key", key)
@@ -283,9 +286,9 @@ def test_a_file_that_cannot_be_an_object_is_refused_by_name_and_changes_nothing(
     good = ["--local-file", str(_object(world.bucket, 0))]
     for words, message in (
         (["both"], "it has fills from 2026-03-15 01:00"),
-        (["both"], "these are several hours. Accepted is one object of a bucket as it was downloaded"),
-        (["empty"], "what is in it is not known"),
-        (["text"], "what is in it is not known"),
+        (["both"], "these are several hours. Expected: one object of a bucket as it was downloaded"),
+        (["empty"], "its content is not recognized"),
+        (["text"], "its content is not recognized"),
         (["broken"], "truncated: the lz4 stream ends within a frame"),
         (["nowhere"], "No such file"),
         (["."], "Is a directory"),
@@ -476,7 +479,7 @@ def test_a_reset_is_told_taken_back_and_loses_nothing_where_the_object_cannot_be
         ([], 2, "give either --from and --to, or --object-key, not both"),
         (["--from", "2026-03-15"], 2, "--to is missing: give both days"),
         ([*_SPAN, "--object-key", _key(1)], 2, "or --object-key, not both"),
-        (["--object-key", "x"], 2, "x is no key of a known form"),
+        (["--object-key", "x"], 2, "x is not an object key of a known form"),
         (["--object-key", _key(9)], 1, f"has no {_key(9)}: nothing to mark"),
     ],
 )

@@ -264,7 +264,7 @@ def test_migrations_are_undone_for_an_earlier_version(world: World, tmp_path: Pa
 
     wrong = hl("upgrade", "--to", "10")
     assert (wrong.returncode, wrong.stderr.strip()) == (
-        2, f"error: --to is '10', must be a migration of this version, 0001 to {newest_revision()}",
+        2, f"error: --to is '10'; it must be a migration of this version, 0001 to {newest_revision()}",
     )  # fmt: skip
     assert hl("upgrade", "--to", newest_revision(), "--yes").returncode == 1
     assert hl("upgrade", "--to", "0010", stdin="n\n").returncode == 1
