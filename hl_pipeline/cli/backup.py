@@ -23,8 +23,10 @@ def backup(
     ] = False,
     demo: Demo = False,
 ) -> None:
-    """Back up what cannot be rebuilt from the lake: the ledgers of requests and objects, acknowledgements, backfill progress
-    and Dagster's history. It can run while `hl up` runs. The lake is not part of the backup.
+    """Back up what cannot be rebuilt from the lake.
+
+    These are the ledgers of requests and objects, acknowledgements, backfill progress and Dagster's history.
+    It can run while `hl up` runs. The lake is not part of the backup.
     """
     from importlib.metadata import version
 

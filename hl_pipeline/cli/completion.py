@@ -24,8 +24,10 @@ class Shell(Enum):
 
 
 def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
-    """Print the completion script of a shell. In ~/.bashrc or ~/.zshrc: eval "$(hl completion bash)", or zsh. In
-    ~/.config/fish/config.fish: hl completion fish | source.
+    """Print the script that lets a shell complete commands and options.
+
+    In ~/.bashrc: eval "$(hl completion bash)". In ~/.zshrc: eval "$(hl completion zsh)".
+    In ~/.config/fish/config.fish: hl completion fish | source.
     """
     typer.echo(get_completion_script(prog_name=_PROGRAM, complete_var=_ASKS_FOR_COMPLETION, shell=shell.value))
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 
 def cost(first: FromDay, last: ToDay, demo: Demo = False) -> None:
-    """Estimate the cost of ingesting days from bucket listings: objects, GiB, dollars and disk. Objects already in the lake cost
-    nothing. Nothing is downloaded.
+    """Estimate from bucket listings what ingesting days costs: objects, GiB, dollars and disk. Nothing is downloaded.
+
+    Objects already in the lake cost nothing.
     """
     from hl_pipeline.domain.errors import BucketError
     from hl_pipeline.stages.cost import draw_up_bill

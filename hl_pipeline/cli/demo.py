@@ -38,7 +38,10 @@ def demo(
     first: Annotated[
         date | None,
         typer.Option(
-            "--first-day", parser=parse_day, metavar="DAY", help="First of the two days. Default: the last two complete days."
+            "--first-day",
+            parser=parse_day,
+            metavar="DAY",
+            help="First of the two days. Default: the two latest days that are fully due.",
         ),
     ] = None,
 ) -> None:
@@ -92,13 +95,14 @@ def _make_sample(settings: Settings, first: date | None) -> list[date]:
 
 def sample(
     fills_per_hour: Annotated[int, typer.Option(min=1, help="Approximate number of fills per hour.")],
-    days: Annotated[int, typer.Option(min=1, max=366)],
+    days: Annotated[int, typer.Option(min=1, max=366, help="Number of days.")],
     first: Annotated[date, typer.Option("--from", parser=parse_day, metavar="DAY", help="First day.")] = _FIRST_OF_SAMPLE,
     out: Annotated[Path, typer.Option(help="Directory to create; it must not exist.")] = Path("sample"),
     seed: Annotated[int, typer.Option(help="Random seed: the same seed gives the same bytes.")] = 1,
 ) -> None:
-    """Generate sample buckets of realistic fills and TWAP statuses, with a record of the true values. The settings that point to
-    them are printed at the end.
+    """Generate sample buckets of realistic fills and TWAP statuses, with a record of the true values.
+
+    The settings that point to them are printed at the end.
     """
     from hl_pipeline.sample.generate import write_sample
 
@@ -136,4 +140,4 @@ def _print_demo_summary(url: str, days: list[IngestedDay]) -> None:
     with connect(url, "hl demo") as connection:
         busiest = read_busiest_coins(connection, _BUSIEST)
     coins = ", ".join(f"{coin} {notional:,.0f} in {trades:,} trades" for coin, trades, notional in busiest)
-    console.print(f"most traded: {coins}", highlight=False)
+    console.print(f"most traded, by notional in the coin's quote: {coins}", highlight=False)

@@ -62,29 +62,32 @@ def ingest(
     object_keys: ObjectKeys = None,
     local_files: Annotated[
         list[Path] | None,
-        typer.Option("--local-file", metavar="PATH", help="Take this copy of an object into the lake. Repeatable."),
+        typer.Option("--local-file", metavar="PATH", help="Load this file, a copy of an object of the bucket. Repeatable."),
     ] = None,
     key_of_file: Annotated[
-        str | None, typer.Option("--as", metavar="KEY", help="Object key of the file, if its path does not show it.")
+        str | None, typer.Option("--as", metavar="KEY", help="Object key of the local file, if its path does not show it.")
     ] = None,
     dirty: Annotated[bool, typer.Option("--dirty", help="The days listed in hl.dirty_days.")] = False,
     missing: Annotated[
         bool,
-        typer.Option("--missing", help="With --from and --to: skip complete days, without listing their buckets."),
+        typer.Option("--missing", help="With --from and --to: skip days that lack nothing, without listing their objects."),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Load again from the lake; no bucket is read. A local file replaces its object.")
     ] = False,
     redownload: Annotated[
-        bool, typer.Option("--redownload", help="Download objects again that are in the lake, after showing the cost and asking.")
+        bool,
+        typer.Option(
+            "--redownload", help="Download objects again although the lake has them, after showing the cost and asking."
+        ),
     ] = False,
     yes: Yes = False,
     demo: Demo = False,
 ) -> None:
-    """Materialize days without the UI: from --from to --to, or the days that another option selects within these bounds.
+    """Load days without the UI: from --from to --to, or the days that another option selects within these bounds.
 
-    Objects already in the lake are not downloaded again. Whole days with nothing new are skipped. Exit code 0: all days are
-    whole. 3: loaded, but a day is incomplete. 1: a day failed.
+    Objects already in the lake are not downloaded again. Whole days with nothing new are skipped.
+    Exit code 0: all days are whole. 3: loaded, but a day is incomplete. 1: a day failed.
     """
     from hl_pipeline.warehouse.dirty_days import read_dirty
 

@@ -66,8 +66,9 @@ def status(
         bool, typer.Option("--check", help="Exit with 3 if a loaded day has a gap that is not acknowledged.")
     ] = False,
 ) -> None:
-    """Show loaded days and what is missing in them, whether the database and the lake can be reached, and changed settings
-    (secrets hidden). With --from and --to: show these days hour by hour.
+    """Show loaded days, what is missing in them, and whether the database and the lake can be reached.
+
+    It also shows changed settings, with secrets hidden. With --from and --to: show these days hour by hour.
     """
     output = choose_output(as_json, as_csv)
     settings = load_settings(demo)
@@ -219,7 +220,8 @@ def _print_contents(contents: _Contents, settings: Settings, url: str) -> None:
     _print_to_do(contents)
     if spent.requests or settings.s3_budget_usd is not None:
         budget = "" if settings.s3_budget_usd is None else f" of ${settings.s3_budget_usd:,}"
-        console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {spent.requests:,} requests", highlight=False)
+        requests = "1 request" if spent.requests == 1 else f"{spent.requests:,} requests"
+        console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {requests}", highlight=False)
     console.print(f"database  {hide_password(url)}: PostgreSQL {contents.server_version}")
     console.print(f"lake      {_describe_lake(settings)}")
 

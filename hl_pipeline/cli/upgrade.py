@@ -71,8 +71,10 @@ def upgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     demo: Demo = False,
 ) -> None:
-    """Upgrade an installation of an earlier version: its schema, Dagster's tables and outdated days, which are rebuilt from the
-    lake. The plan and the estimated time are printed first. After an interruption, the same command continues.
+    """Upgrade an installation of an earlier version: its schema, Dagster's tables and outdated days.
+
+    Outdated days are rebuilt from the lake. The plan and the estimated time are printed first.
+    After an interruption, the same command continues.
     """
     settings = load_settings(demo)
     with open_existing(settings, migrated=False) as url:
@@ -223,7 +225,7 @@ def _downgrade(url: str, to: str, settings: Settings, *, dry_run: bool, yes: boo
 
     known = [one.revision for one in list_migrations()]
     if to not in known:
-        fail(f"--to is {to!r}, must be a migration of this version, {known[0]} to {known[-1]}", code=ExitCode.USAGE)
+        fail(f"--to is {to!r}; it must be a migration of this version, {known[0]} to {known[-1]}", code=ExitCode.USAGE)
     with connect(url, "hl upgrade") as connection:
         revision = read_revision(connection)
     undone = [one for one in reversed(list_migrations()) if to < one.revision <= (revision or "")]
