@@ -153,7 +153,7 @@ def test_open_and_close_by_hand_are_those_of_the_candles(loaded: Loaded) -> None
 
 
 def test_volume_by_hand_is_the_volume_of_the_statistics(loaded: Loaded) -> None:
-    [by_hand] = [block.text for block in _BLOCKS if "Volume by hand" in block.text]
+    [by_hand] = [block.text for block in _BLOCKS if "Notional by hand" in block.text]
     with connect(loaded.database_url) as connection:
         counted = connection.execute("SELECT sum(notional) FROM hl.daily_stats").fetchone()
         assert connection.execute(_fitted(by_hand, loaded).encode()).fetchone() == counted
