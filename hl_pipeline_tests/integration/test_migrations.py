@@ -1,4 +1,4 @@
-"""Migrations go up and down again, with rows that only the newer schema has."""
+"""Migrations go up and down again, with rows that only the newer schema has; they leave no column out of the readable view."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def _columns(connection: psycopg.Connection, table: str) -> dict[str, bool]:
 
 def test_the_files_of_migrations_are_named_by_the_revisions_that_alembic_finds() -> None:
     assert list_revisions() == [one.revision for one in list_migrations()]
+
+
+def test_the_readable_view_has_every_column_of_fills(connection: psycopg.Connection) -> None:
+    assert _columns(connection, "hl.fills").keys() - _columns(connection, "hl.fills_readable").keys() == set()
 
 
 def test_twaps_that_have_not_begun_begin_when_placed_in_the_schema_before(database_url: str) -> None:
