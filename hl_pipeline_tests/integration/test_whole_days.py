@@ -199,7 +199,7 @@ def test_a_shard_is_green_when_asked_grey_before_and_red_when_a_wallet_failed(wo
         colour, result = colour_and_result()
         assert (colour, result.success) == ("FAILED", False)
         [failure] = result.get_step_failure_events()
-        assert f"1 wallets failed, run again: {_WALLET}: 422: no such wallet" in str(failure.step_failure_data.error)
+        assert f"1 wallets failed; run again: {_WALLET}: 422: no such wallet" in str(failure.step_failure_data.error)
 
         connection.execute("UPDATE hl.backfill_progress SET state = 'complete', error = NULL, history_at = now()")
         colour, result = colour_and_result()
