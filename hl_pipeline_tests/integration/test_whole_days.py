@@ -177,7 +177,7 @@ def test_rows_unlike_those_of_the_lake_make_a_day_red(bucket: Path, world: World
 
     assert _colour(instance) == "red"
     [failure] = result.get_step_failure_events()
-    assert "Lake and hl.fills were not found equal in the hours 3, 4." in str(failure.step_failure_data.error)
+    assert "The lake and hl.fills are not verified to be equal in the hours 3, 4." in str(failure.step_failure_data.error)
 
 
 def test_a_shard_is_green_when_asked_grey_before_and_red_when_a_wallet_failed(world: World, instance: DagsterInstance) -> None:
