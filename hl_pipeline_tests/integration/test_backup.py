@@ -185,7 +185,7 @@ def test_an_installation_with_rows_is_overwritten_only_when_told_to(hl: Hl, full
     with psycopg.connect(full.database_url) as connection:
         connection.execute("DROP SCHEMA hl CASCADE")
     refused = hl("restore", str(made))
-    assert (refused.returncode, "has rows already (public.event_logs, public.runs)" in refused.stderr) == (1, True)
+    assert (refused.returncode, "already has rows (public.event_logs, public.runs)" in refused.stderr) == (1, True)
 
     done = hl("restore", str(made), "--overwrite")
 
@@ -252,7 +252,7 @@ def test_a_damaged_or_newer_or_other_directory_is_refused_by_name(hl: Hl, full: 
 
     newest = list_migrations()[-1].revision
     assert f"with schema 9999. This version supports schemas up to {newest}: install" in refused(schema="9999")
-    assert "has format 2, but this version of hl reads format 1" in refused(format=2)
+    assert "has format 2, but this version reads format 1" in refused(format=2)
     dump = (made / "data.dump").read_bytes()
     (made / "data.dump").write_bytes(dump[:-1])
     assert "data.dump is damaged: its SHA-256 differs from the one in manifest.json" in refused()

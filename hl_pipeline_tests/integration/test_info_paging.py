@@ -279,7 +279,7 @@ def test_a_full_page_that_does_not_tell_where_to_go_on_is_an_error_by_name() -> 
         with pytest.raises(InfoError) as unread:
             list(walk(_api(server), "fills", unreadable.wallet, START_MS, END_MS))
     assert str(turned.value).startswith(
-        f"{user.wallet}: fills from {START_MS}: a full page of fills from {own[0]} to {own[-1]} is not in order of time"
+        f"{user.wallet}: fills from {START_MS}: a full page of fills from {own[0]} to {own[-1]} is not sorted by time"
     )
     assert (turned.value.requests, turned.value.weight) == (unread.value.requests, unread.value.weight) == (1, 120)
     assert str(unread.value) == (

@@ -155,7 +155,12 @@ def test_a_length_that_tells_of_more_is_not_waited_for_when_all_is_there(
     ("faults", "error", "message", "requests"),
     [
         (["403"], BucketError, r"^0\.lz4: s3://.* answered 403 AccessDenied: told to\. .*s3:GetObject.*hl acknowledge", 1),
-        (["404"], BucketError, r"^0\.lz4: it was listed in s3://.*, but is not there \(404 NoSuchKey: told to\)\. Run again", 1),
+        (
+            ["404"],
+            BucketError,
+            r"^0\.lz4: it was listed in s3://.*, but no longer exists \(404 NoSuchKey: told to\)\. Run again",
+            1,
+        ),
         (["changed"], BucketError, r"^0\.lz4: it changed between listing and download\. Run again", 1),
         (["flipped", "flipped"], BucketError, r"^0\.lz4: the MD5 of its bytes is \w{32}, but its ETag is \w{32}, twice", 2),
         (
@@ -194,7 +199,7 @@ def test_a_port_where_nobody_listens_is_tried_again_and_then_named(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     bucket = _open(name, Spending(_settings(database_url), PRICE), attempts=3)
-    with pytest.raises(BucketError, match=r"Could not connect to the endpoint .*, at the last of 3 attempts"):
+    with pytest.raises(BucketError, match=r"Could not connect to the endpoint .*, after 3 attempts"):
         bucket.list_objects("")
     assert [row[2:4] for row in _rows(database_url)] == [(None, 0)] * 3
     assert flaky.log == []

@@ -100,7 +100,7 @@ def test_it_refuses_while_hl_up_runs(old: Installation, hl: Hl) -> None:
         fcntl.flock(up, fcntl.LOCK_EX)
         done = hl("upgrade", "--yes")
     assert done.returncode == 1
-    assert f"hl up is running already in {home}" in " ".join(done.stderr.split())
+    assert f"hl up or hl upgrade is already running in {home}" in " ".join(done.stderr.split())
     assert _ask(old.database, _REVISION) == before
 
 
