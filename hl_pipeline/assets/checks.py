@@ -35,9 +35,10 @@ def describe_fetched(result: FetchResult[Meta], own: Sequence[Meta]) -> dict[str
     }
 
 
-def to_result(check: Check) -> AssetCheckResult:
-    """A check of a stage as Dagster shows it."""
+def to_result(check: Check, asset: str) -> AssetCheckResult:
+    """A check of an asset's stage as Dagster shows it."""
     return AssetCheckResult(
+        asset_key=asset,
         check_name=check.name,
         passed=check.passed,
         severity=severity(check.is_harmless),
