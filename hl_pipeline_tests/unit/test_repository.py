@@ -91,8 +91,8 @@ def test_the_arrows_between_assets_are_those_of_dagster() -> None:
     depends = {
         (dependency.to_user_string(), key.to_user_string())
         for asset in assets
-        for key in asset.keys
-        for dependency in asset.asset_deps[key]
+        for key, dependencies in asset.asset_deps.items()
+        for dependency in dependencies
     }
     names = {key.to_user_string() for asset in assets for key in asset.keys}
 
