@@ -23,12 +23,12 @@ from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY
 # The type that `define_asset_job` returns and that sensors and schedules take; the public API has no name for it.
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-# Ctrl-C in a step: its class stands in the failure's chain of errors, which is how an interruption is told from a failure. The
-# other is raised by a code server that does not answer.
+# Ctrl-C in a step: its class appears in the failure's chain of errors, which distinguishes an interruption from a failure. The
+# second class is raised by a code server that does not answer.
 from dagster._core.errors import DagsterExecutionInterruptedError, DagsterUserCodeUnreachableError
 
-# A run in this process, created first. The public `execute_in_process` names no code location in its run, and the UI shows such
-# a run neither on the timeline nor with its job.
+# Executes an existing run in this process. Runs of the public `execute_in_process` have no code location, so the UI does not show
+# them on the timeline or with their job.
 from dagster._core.execution.api import execute_run
 
 # Parameter and result types of a launcher. Dagster's documentation of custom launchers names them, `dagster` does not export

@@ -23,15 +23,15 @@ _CLASS = re.compile(r"^(?:[\w.]+(?:Error|Exception|Failure)|psycopg\.errors\.\w+
 class RunLines:
     """Describes each finished run once, and each reason for a failing day once."""
 
-    told: set[str] = field(default_factory=set[str])
+    reported: set[str] = field(default_factory=set[str])
     reasons: dict[str, str] = field(default_factory=dict[str, str])
 
     def read(self, instance: DagsterInstance, since: datetime) -> list[str]:
         """Return a line for each new run that ended after `since`, oldest first."""
         ended = RunsFilter(statuses=_ENDED, updated_after=since)
         records = instance.get_run_records(ended, limit=_AT_ONCE, order_by="update_timestamp", ascending=False)
-        new = [record for record in reversed(records) if record.dagster_run.run_id not in self.told]
-        self.told.update(record.dagster_run.run_id for record in new)
+        new = [record for record in reversed(records) if record.dagster_run.run_id not in self.reported]
+        self.reported.update(record.dagster_run.run_id for record in new)
         return [self._describe(instance, record) for record in new]
 
     def _describe(self, instance: DagsterInstance, record: RunRecord) -> str:

@@ -176,9 +176,9 @@ def _advise_on_bucket(asked: Asked, status: int, code: str, error: ClientError) 
             return f"The bucket is in the region {region}: set {asked.setting}_REGION={region}"
         return f"The bucket is in another region: set {asked.setting}_REGION, or AWS_ENDPOINT_URL"
     if code in _NEVER_PASSING or status == 501:
-        lacks = "The store does not support this request"
+        unsupported = "The store does not support this request"
         off = f"; without requester pays, set {asked.setting}_REQUESTER_PAYS=false to omit its header"
-        return lacks + off * asked.requester_pays
+        return unsupported + off * asked.requester_pays
     return None
 
 

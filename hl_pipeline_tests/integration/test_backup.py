@@ -257,7 +257,7 @@ def test_a_damaged_or_newer_or_other_directory_is_refused_by_name(hl: Hl, full: 
     (made / "data.dump").write_bytes(dump[:-1])
     assert "data.dump is damaged: its SHA-256 differs from the one in manifest.json" in refused()
     (made / "data.dump").unlink()
-    assert "is not complete" in refused()
+    assert "is incomplete" in refused()
     done = hl("restore", str(tmp_path))
     assert (done.returncode, "is not a backup made by `hl backup`" in done.stderr) == (1, True)
 

@@ -318,7 +318,7 @@ def test_the_budget_stops_before_the_request_that_exceeds_it_a_larger_one_goes_o
     budget = 3 * GET + (300_000 + 1 + 70_000) * PRICE / 10**9
     poor = _open(name, Spending(_settings(database_url, s3_budget_usd=budget), PRICE))
     assert [_bring(poor, found) for found in in_order[:2]] == [objects["0.lz4"], objects["1.lz4"]]
-    said = r"HL_S3_BUDGET_USD: \$0\.000035 of \$0\.0000432\d+ for .* GET 2\.lz4 \(0\.1 MB\) can cost \$0\.000008: .*run again"
+    said = r"HL_S3_BUDGET_USD: \$0\.000035 of \$0\.0000432\d+ for .* GET 2\.lz4 \(0\.1 MB\) can cost \$0\.000008, so .*run again"
     with pytest.raises(BudgetError, match=said):
         _bring(poor, in_order[2])
     assert len(flaky.log) == asked + 2
