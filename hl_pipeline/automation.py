@@ -29,7 +29,7 @@ from dagster import (
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
-from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
+from hl_pipeline.assets.statistics import statistics
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.assets.verdicts import whole_days
@@ -51,7 +51,7 @@ _FRESH = "fresh"
 _FAILURES_KEPT = timedelta(days=30)
 _WAITING = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED]
 _OF_STATUSES = [asset.key for asset in (raw_twap_statuses, twap_statuses, twaps, whole_days)]
-_OF_LAKE = [asset.key for asset in (fills, candles, daily_stats, user_stats, twap_statuses, twaps, whole_days)]
+_OF_LAKE = [key for asset in (fills, statistics, twap_statuses, twaps, whole_days) for key in asset.keys]
 
 
 @asset_check(asset=fills, name=_FRESH, description="The newest hour in hl.fills ended at most HL_MAX_LAG_HOURS ago.")

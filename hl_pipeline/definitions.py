@@ -6,7 +6,7 @@ from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.raw_api import raw_api_fills, raw_api_twap_history
 from hl_pipeline.assets.raw_fills import raw_fills
 from hl_pipeline.assets.raw_twap_statuses import raw_twap_statuses
-from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
+from hl_pipeline.assets.statistics import statistics
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.assets.verdicts import whole_days, whole_shards
@@ -16,7 +16,7 @@ from hl_pipeline.ops.warm_runs import fork_runs
 from hl_pipeline.resources import StageResults, Warehouse
 from hl_pipeline.settings import Settings
 
-DERIVED = [fills, candles, daily_stats, user_stats, twap_statuses, twaps]
+DERIVED = [fills, statistics, twap_statuses, twaps]
 """The assets derived from the lake's objects, without a bucket."""
 ASSETS = [raw_fills, raw_twap_statuses, *DERIVED]
 """All assets partitioned by day."""

@@ -11,7 +11,7 @@ import pytest
 from hl_pipeline.domain.checks import StageResult
 from hl_pipeline.lake.store import Lake, open_lake
 from hl_pipeline.settings import Settings
-from hl_pipeline.stages.derive import DAILY, USER, make_candles_of_day, make_statistics_of_day
+from hl_pipeline.stages.derive import TABLES, make_figures_of_day
 from hl_pipeline.stages.fetch_day import fetch_fills, fetch_statuses
 from hl_pipeline.stages.load_fills import load_fills
 from hl_pipeline.stages.load_statuses import load_statuses_day
@@ -20,17 +20,17 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 
 Stage = Callable[[date, Lake, psycopg.Connection, Settings], StageResult]
 
-STAGES: dict[str, Stage] = {
+STAGES: dict[str, Stage | None] = {
     "raw_fills": fetch_fills,
     "raw_twap_statuses": fetch_statuses,
     "fills": load_fills,
-    "candles": lambda day, lake, connection, _: make_candles_of_day(day, lake, connection),
-    "daily_stats": lambda day, lake, connection, _: make_statistics_of_day(day, lake, connection, DAILY),
-    "user_stats": lambda day, lake, connection, _: make_statistics_of_day(day, lake, connection, USER),
+    "candles": None,
+    "daily_stats": None,
+    "user_stats": None,
     "twap_statuses": load_statuses_day,
     "twaps": lambda day, lake, connection, _: make_twaps_of_day(day, lake, connection),
 }
-"""What each asset does, by its name, in an order in which they can run."""
+"""What each asset does, by its name, in an order in which they can run. None: it is made with others (TABLES)."""
 
 
 def make_day(environment: Mapping[str, str], day: date, assets: Collection[str] = STAGES.keys()) -> dict[str, StageResult]:
@@ -41,7 +41,16 @@ def make_day(environment: Mapping[str, str], day: date, assets: Collection[str] 
         settings = Settings()
     with connect(find_database_url(settings), "test") as connection:
         lake = open_lake(settings.lake)
-        return {asset: stage(day, lake, connection, settings) for asset, stage in STAGES.items() if asset in assets}
+        made: dict[str, StageResult] = {}
+        for asset in (asset for asset in STAGES if asset in assets):
+            if asset in made:
+                continue
+            stage = STAGES[asset]
+            if stage is None:
+                made |= make_figures_of_day(day, lake, connection, [table for table in TABLES if table in assets])
+            else:
+                made[asset] = stage(day, lake, connection, settings)
+        return made
 
 
 def failed_checks(made: Mapping[str, StageResult]) -> set[str]:

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from hl_pipeline.events import is_event
 from hl_pipeline.lake.store import open_lake
 from hl_pipeline.settings import NONE, Settings
-from hl_pipeline.stages.derive import DAILY, USER, make_candles_of_day, make_statistics_of_day
+from hl_pipeline.stages.derive import make_figures_of_day
 from hl_pipeline.stages.fetch import fetch_day
 from hl_pipeline.stages.load_fills import load_objects
 from hl_pipeline.stages.load_statuses import load_statuses_day
@@ -83,9 +83,7 @@ def ingest(place: Place, day: date) -> None:
         fetch_day(RAW_FILLS, day, lake, settings)
         load_objects(day, lake, connection, settings)
         if place.statuses is not None:
-            make_candles_of_day(day, lake, connection)
-            for statistics in (DAILY, USER):
-                make_statistics_of_day(day, lake, connection, statistics)
+            dict(make_figures_of_day(day, lake, connection))
             fetch_day(RAW_TWAP_STATUSES, day, lake, settings)
             load_statuses_day(day, lake, connection, settings)
             make_twaps_of_day(day, lake, connection)

@@ -35,9 +35,10 @@ def describe_fetched(result: FetchResult[Meta], own: Sequence[Meta]) -> dict[str
     }
 
 
-def to_result(check: Check) -> AssetCheckResult:
-    """Convert a check of a stage to a Dagster result."""
+def to_result(check: Check, asset: str) -> AssetCheckResult:
+    """Convert a check of a stage to a Dagster result of `asset`."""
     return AssetCheckResult(
+        asset_key=asset,
         check_name=check.name,
         passed=check.passed,
         severity=severity(check.is_harmless),

@@ -32,8 +32,9 @@ def report(
     """Report the result of a stage to the UI, and keep it for the caller that runs the asset in this process."""
     results.by_asset[asset] = made
     return MaterializeResult(
+        asset_key=asset,
         metadata={**figures, "dagster/partition_row_count": rows, "seconds": round(made.seconds, 3)},
-        check_results=[to_result(check) for check in made.checks],
+        check_results=[to_result(check, asset) for check in made.checks],
     )
 
 

@@ -6,7 +6,6 @@ from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from hl_pipeline.assets.fills import fills
 from hl_pipeline.assets.metadata import OWNERS, check_of_day, column_lineage, report, table_metadata
-from hl_pipeline.assets.statistics import candles
 from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.partitions import DAYS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
@@ -19,7 +18,7 @@ _CHECKS = {
 
 @asset(
     partitions_def=DAYS,
-    deps=[fills, candles, twap_statuses],
+    deps=[fills, "candles", twap_statuses],
     group_name="twaps",
     kinds={"polars", "postgres"},
     owners=OWNERS,

@@ -12,7 +12,7 @@ from dagster import AssetExecutionContext, Failure, MaterializeResult, asset
 
 from hl_pipeline.assets.metadata import OWNERS
 from hl_pipeline.assets.raw_api import raw_api_fills, raw_api_twap_history
-from hl_pipeline.assets.statistics import candles, daily_stats, user_stats
+from hl_pipeline.assets.statistics import statistics
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.domain.whole_days import VERDICT_TAG
 from hl_pipeline.partitions import DAYS, SHARDS
@@ -24,7 +24,7 @@ RETRY_OF_STEPS_TAG = "dagster/retry_on_asset_or_op_failure"
 @asset(
     partitions_def=DAYS,
     # Everything derived from a day: if any of it failed, the day is not green.
-    deps=[candles, daily_stats, user_stats, twaps],
+    deps=[statistics, twaps],
     group_name="verdict",
     kinds={"postgres"},
     owners=OWNERS,

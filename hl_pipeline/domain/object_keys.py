@@ -138,8 +138,8 @@ def choose_days(
 
 
 def days_to_list(dataset: Dataset, first: date | None, last: date | None, newest: date) -> tuple[date, date] | None:
-    """The first and the last day of a dataset in which objects of the days from `first` to `last` can stand; None: in none. Where
-    objects are not hourly nobody knows, so that is any day.
+    """Return the first and last day to list for objects of the days from `first` to `last`, or None if there are none. Datasets
+    that are not hourly can have them on any day.
     """
     if not dataset.is_hourly:
         return date.min, newest

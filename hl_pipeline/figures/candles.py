@@ -6,11 +6,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, sums_known, trades_of
+from hl_pipeline.figures.trades import NOTIONAL, sums_known
 from hl_pipeline.formats.fills import PRICE_TYPE
-
-CANDLE_COLUMNS = TRADE_COLUMNS
-"""The columns of fills that `candles_of_day` needs."""
 
 CANDLE_SCHEMA = {
     "coin": pl.String(),
@@ -24,11 +21,6 @@ CANDLE_SCHEMA = {
     "trades": pl.Int64(),
 }
 """`time`: the minute's beginning (UTC); `volume` in the coin, `notional` in its quote; minutes without trades are left out."""
-
-
-def candles_of_day(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The candles of a day (CANDLE_SCHEMA) from its hours of fills (CANDLE_COLUMNS) in their order."""
-    return pl.concat([pl.DataFrame(schema=CANDLE_SCHEMA), *(candles_of(trades_of(hour)) for hour in hours)])
 
 
 def candles_of(trades: pl.DataFrame) -> pl.DataFrame:
@@ -47,3 +39,8 @@ def candles_of(trades: pl.DataFrame) -> pl.DataFrame:
         .sort("coin", "time")
         .select(pl.col(name).cast(dtype) for name, dtype in CANDLE_SCHEMA.items())
     )
+
+
+def merge_candles(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The candles of a day (CANDLE_SCHEMA) from those of its hours (`candles_of`) in their order."""
+    return pl.concat([pl.DataFrame(schema=CANDLE_SCHEMA), *hours])

@@ -10,12 +10,9 @@ from collections.abc import Iterable
 import polars as pl
 
 from hl_pipeline.figures.coins import kind_of
-from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fee_in_quote, fee_summands, fees_by_token
-from hl_pipeline.figures.trades import NOTIONAL, TRADE_COLUMNS, is_market, sums_known, trades_of, value_where
+from hl_pipeline.figures.fees import FEES_TYPE, add_fees, fees_by_token
+from hl_pipeline.figures.trades import NOTIONAL, sums_known, value_where
 from hl_pipeline.formats.fills import PRICE_TYPE
-
-DAILY_STATS_COLUMNS = (*TRADE_COLUMNS, "fee", "fee_token")
-"""The columns of fills that `daily_partial` needs."""
 
 _SUMS = {
     "trades": pl.Int64(),
@@ -59,17 +56,14 @@ DAILY_STATS_SCHEMA = {
 """One row a coin; `fees` is a JSON object, token to decimal string. A sum over an unknown is NULL."""
 
 
-def daily_partial(hour: pl.DataFrame) -> pl.DataFrame:
-    """What an hour of fills (DAILY_STATS_COLUMNS) adds to its day: DAILY_PARTIAL_SCHEMA."""
-    # An hour of several row groups is one of several chunks, which take a sixth longer to group.
-    rows = _summands(hour.rechunk())
-    # By token first: one pass over the fills gives the sums and the fees.
-    by_token = rows.group_by("coin", "fee_token").agg(*sums_known(rows, _ROW_SUMS), pl.col("fee", "unknown").sum())
-    traders = rows.select(pl.col("coin", "wallet").filter("market")).unique()
+def daily_partial(sums: pl.DataFrame, trades: pl.DataFrame) -> pl.DataFrame:
+    """What an hour of fills, of which there are `sums_of` and `trades_of`, adds to its day: DAILY_PARTIAL_SCHEMA."""
+    by_token = sums.group_by("coin", "fee_token").agg(*sums_known(sums, _ROW_SUMS), pl.col("fee", "unknown").sum())
+    traders = sums.filter(pl.col("fills") > 0).select("coin", "wallet").unique()
     return (
         by_token.group_by("coin")
         .agg(*sums_known(by_token, _ROW_SUMS), fees_by_token())
-        .join(_sum_trades(trades_of(rows)), on="coin", how="left")
+        .join(_sum_trades(trades), on="coin", how="left")
         .join(traders.group_by("coin").agg(wallets="wallet"), on="coin", how="left")
         .select(pl.col(name).cast(dtype) for name, dtype in DAILY_PARTIAL_SCHEMA.items())
     )
@@ -120,13 +114,3 @@ def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
     )
     px = pl.col("px")
     return rows.group_by("coin").agg(*sums_known(rows, _SUMS), open=px.first(), high=px.max(), low=px.min(), close=px.last())
-
-
-def _summands(fills: pl.DataFrame) -> pl.DataFrame:
-    """The fills with columns that are summed."""
-    return fills.with_columns(market=is_market(), fees_in_quote=fee_in_quote(fills)).with_columns(
-        fills=pl.col("market").cast(pl.Int64),
-        non_market_rows=(~pl.col("market")).cast(pl.Int64),
-        fees_known=pl.col("fee").is_not_null().cast(pl.Int64),
-        **fee_summands(),
-    )

@@ -1,1 +1,1 @@
-"""Bytes in, typed frames out: a module per format of the sources. No I/O."""
+"""Decoders, one module per source format: bytes in, typed frames out. No I/O."""

@@ -1,7 +1,7 @@
-"""Pages of the info API to frames of fills: `userFillsByTime` gives `[fill, ...]`, `userTwapSliceFillsByTime` gives
-`[{"fill": fill, "twapId": id}, ...]`. Neither says whose they are: they are the wallet's that was asked for.
+"""Decodes pages of the info API to frames of fills: `userFillsByTime` returns `[fill, ...]`, `userTwapSliceFillsByTime` returns
+`[{"fill": fill, "twapId": id}, ...]`. Items do not contain the wallet; it is the one of the request.
 
-A page has 2,000 items at most, and ten of them are a minute's budget: each item is parsed exactly, there is no fast way.
+A page has at most 2,000 items, and the budget allows about ten pages per minute, so every item is parsed by the exact parser.
 """
 
 # JSON of others has no types.
@@ -29,21 +29,21 @@ from hl_pipeline.formats.exact_decode import (
 from hl_pipeline.formats.fills import BadLine
 
 PARSER = 1
-"""Version of what this parser makes of a page; a higher one has come to keep more."""
+"""Version of this parser's output; a higher version keeps more."""
 
 
 def decode_fills(page: list[Json], wallet: str, first_line: int = 1) -> Decoded:
-    """The fills of a page of `userFillsByTime` (as parse_json gave it); `line` numbers its items from `first_line`.
+    """Decode a page of `userFillsByTime` (from parse_json). `line` numbers its items from `first_line`.
 
-    block_number, block_time_ns and local_time_ns are NULL: the API does not tell them. An item that is bad is in `bad` as JSON.
+    block_number, block_time_ns and local_time_ns are NULL, because the API does not return them. Bad items are in `bad` as JSON.
     """
     return _decode(page, first_line, partial(_take_fill, wallet=wallet))
 
 
 def decode_twap_slices(page: list[Json], wallet: str, first_line: int = 1) -> Decoded:
-    """The same of a page of `userTwapSliceFillsByTime`: `twap_id` is that of the slice, or else of its fill.
+    """Decode a page of `userTwapSliceFillsByTime` in the same way. `twap_id` comes from the slice, or else from its fill.
 
-    Unknown fields of the slice, around its fill, are in `extra` under `_slice`.
+    Unknown fields of the slice outside its fill are in `extra` under `_slice`.
     """
     return _decode(page, first_line, partial(_take_slice, wallet=wallet))
 

@@ -1,4 +1,4 @@
-"""Frames as Arrow tables of types that every reader knows."""
+"""Converts frames to Arrow tables with types that every reader supports."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ import pyarrow as pa
 
 
 def as_arrow(frame: pl.DataFrame) -> pa.Table:
-    """The frame as an Arrow table, without the view types that older readers do not know."""
+    """Convert a frame to an Arrow table without view types, which older readers do not support."""
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())

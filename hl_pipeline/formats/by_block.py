@@ -1,7 +1,7 @@
 """`node_fills_by_block`: chunks of block lines to frames of fills.
 
 One line is one block: `{"local_time", "block_time", "block_number", "events": [[user, fill], ...]}`, times naive UTC with nine
-digits. Lines of just the known layout are read by `scan_fills`, others exactly.
+digits. Lines and events of just the known layout are read by `scan_fills`, others exactly.
 """
 
 # JSON of others has no types.
@@ -24,17 +24,19 @@ from hl_pipeline.formats.exact_decode import (
     fills_frame,
     parse_fill,
     parse_integer,
+    parse_json,
     parse_time_ns,
     refuse_doubled_keys,
     take_line,
     with_extra,
 )
 from hl_pipeline.formats.fills import BadLine, in_fill_schema
-from hl_pipeline.formats.scan_fills import scan_lines
+from hl_pipeline.formats.scan_fills import Scanned, scan_lines
 
 PARSER = 1
 """Version of what this parser makes of an object; a higher one has come to keep more."""
 
+_PLACE = ("block_number", "block_time_ns", "local_time_ns")
 _BLOCK_KEYS = ("local_time", "block_time", "block_number", "events")
 _Taken = tuple[int, int, list[Row], list[BadLine]]
 
@@ -45,7 +47,7 @@ def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
 
 
 def _take_known(chunk: bytes, first_line: int) -> Taken:
-    """What is of the known form."""
+    """What is of the known form; in a line that is, each odd event by itself."""
     scanned = scan_lines(chunk, blocks=True)
     line = scanned.line_of_fill
     fills = scanned.fills.with_columns(
@@ -55,7 +57,38 @@ def _take_known(chunk: bytes, first_line: int) -> Taken:
         pl.Series("line", line + first_line),
     )
     blocks = Blocks(scanned.numbers, scanned.times_ns, np.arange(len(scanned.odd)) + first_line)
-    return Taken(in_fill_schema(fills), blocks, scanned.odd, scanned.ends)
+    fills, bad = _read_odd_events(in_fill_schema(fills), scanned, chunk, first_line)
+    return Taken(fills, blocks, scanned.odd, scanned.ends, bad)
+
+
+def _read_odd_events(fills: pl.DataFrame, scanned: Scanned, chunk: bytes, first_line: int) -> tuple[pl.DataFrame, list[BadLine]]:
+    """The fills with those of odd events read exactly, and the events that are bad. A line becomes odd where an event is not one
+    value of JSON: only when each is one do they end where they seem to.
+    """
+    line_of_fill, odd_lines = scanned.line_of_fill, scanned.odd
+    taken: dict[int, Row | BadLine] = {}
+    for fill in map(int, np.flatnonzero(scanned.odd_fills & ~odd_lines[line_of_fill])):
+        line = int(line_of_fill[fill])
+        start, end = scanned.spans[fill]
+        header = (int(of_line[line]) for of_line in (scanned.numbers, scanned.times_ns, scanned.local_times_ns))
+        place = {**dict(zip(_PLACE, header, strict=True)), "line": line + first_line}
+        try:
+            position = fill - int(np.searchsorted(line_of_fill, line)) + 1
+            taken[fill] = _take_event(parse_json(chunk[start:end]), position, place, {})
+        except Exception:  # noqa: BLE001 - whatever it is, the exact parser says it of the line
+            odd_lines[line] = True
+    if not taken:
+        return fills, []
+    exact = fills_frame([row for row in taken.values() if not isinstance(row, BadLine)])
+    # Slices: to take every row by its place would take twice as long.
+    parts: list[pl.DataFrame] = []
+    behind = rows = 0
+    for fill, row in taken.items():
+        is_row = not isinstance(row, BadLine)
+        parts += fills.slice(behind, fill - behind), exact.slice(rows, int(is_row))
+        behind, rows = fill + 1, rows + is_row
+    fills = pl.concat([*parts, fills.slice(behind)], rechunk=True)
+    return fills, [bad for bad in taken.values() if isinstance(bad, BadLine)]
 
 
 def _decode_exactly(lines: Iterable[NumberedLine]) -> Decoded:
@@ -90,23 +123,28 @@ def _take_block(block: Json, line: int) -> _Taken:
         raise BadValueError("block_number, block_time or the list of events is missing")
     unknown = {key: value for key, value in block.items() if key not in _BLOCK_KEYS}
     refuse_doubled_keys(block, but="events")
-    place = {"block_number": number, "block_time_ns": time_ns, "local_time_ns": local_time_ns, "line": line}
+    place = {**dict(zip(_PLACE, (number, time_ns, local_time_ns), strict=True)), "line": line}
     rows: list[Row] = []
     bad: list[BadLine] = []
     for position, event in enumerate(events, 1):
-        try:
-            row = _take_event(event, place)
-            with_extra(row, "_block", unknown)
-            rows.append(row)
-        except (BadValueError, RecursionError) as error:
-            bad.append(bad_line(line, position, error, dump_json(event).encode()))
+        taken = _take_event(event, position, place, unknown)
+        if isinstance(taken, BadLine):
+            bad.append(taken)
+        else:
+            rows.append(taken)
     return number, time_ns, rows, bad
 
 
-def _take_event(event: Json, place: Row) -> Row:
-    """The fill of an event; `place` has the columns of its block and line. Raises BadValueError."""
-    if not isinstance(event, list) or len(event) != 2:
-        raise BadValueError("an event must be a pair of user and fill")
-    row = parse_fill(event[1], event[0])
-    check_clock(row["time"], place["block_time_ns"])
+def _take_event(event: Json, position: int, place: Row, unknown: dict[str, Json]) -> Row | BadLine:
+    """The fill of an event, or why it is none; `place` has the columns of its block and line, where it is at `position`, and
+    `unknown` what else the block has.
+    """
+    try:
+        if not isinstance(event, list) or len(event) != 2:
+            raise BadValueError("an event must be a pair of user and fill")
+        row = parse_fill(event[1], event[0])
+        check_clock(row["time"], place["block_time_ns"])
+        with_extra(row, "_block", unknown)
+    except (BadValueError, RecursionError) as error:
+        return bad_line(place["line"], position, error, dump_json(event).encode())
     return row | place

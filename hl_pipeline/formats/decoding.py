@@ -6,7 +6,7 @@ What a line means is the matter of one module per format.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -74,19 +74,21 @@ def decode(chunks: Iterable[bytes], decode_chunk: DecodeChunk, threads: int) -> 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What a fast reader made of a chunk: `fills` with the numbers of their lines, and `blocks`, one a line or none. For each
-    line, `odd` says that the exact parser must read it (its fills and its block here mean nothing), `ends` where its newline is.
+    line, `odd` says that the exact parser must read it (its fills, its block and what is `bad` of it here mean nothing), `ends`
+    where its newline is.
     """
 
     fills: pl.DataFrame
     blocks: Blocks
     odd: Bools
     ends: Ints
+    bad: Sequence[BadLine] = ()
 
 
 def read_odd_lines(taken: Taken, chunk: bytes, first_line: int, exactly: Callable[[Iterable[NumberedLine]], Decoded]) -> Decoded:
     """What was taken of a chunk, with its odd lines read `exactly`, in their places."""
     if not taken.odd.any():
-        return Decoded(taken.fills, [], taken.blocks, len(taken.odd))
+        return Decoded(taken.fills, [*taken.bad], taken.blocks, len(taken.odd))
     odd = np.flatnonzero(taken.odd)
     starts = np.append(0, taken.ends + 1)
     exact = exactly((line + first_line, chunk[starts[line] : taken.ends[line]]) for line in map(int, odd))
@@ -100,7 +102,9 @@ def read_odd_lines(taken: Taken, chunk: bytes, first_line: int, exactly: Callabl
     fills = pl.concat([taken.fills, exact.fills], rechunk=True)
     fills = fills[order(taken.fills["line"].to_numpy(), exact.fills["line"].to_numpy())]
     blocks = np.concatenate([np.stack(_columns(part)) for part in (taken.blocks, exact.blocks)], axis=1)
-    return Decoded(fills, exact.bad, Blocks(*blocks[:, order(taken.blocks.lines, exact.blocks.lines)]), len(taken.odd))
+    bad = [*(one for one in taken.bad if not taken.odd[one.line - first_line]), *exact.bad]
+    bad.sort(key=lambda one: (one.line, one.event or 0))
+    return Decoded(fills, bad, Blocks(*blocks[:, order(taken.blocks.lines, exact.blocks.lines)]), len(taken.odd))
 
 
 def _columns(blocks: Blocks) -> tuple[Ints, Ints, Ints]:

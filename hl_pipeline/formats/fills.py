@@ -1,6 +1,6 @@
-"""The fill: one typed schema for every source, and what becomes of a value that does not fit it.
+"""The schema of a fill, the same for every source, and the rules for values that do not fit it.
 
-Only the shape of a fill belongs here; how bytes become fills is the matter of one file per format.
+Only the schema belongs here. Each format has a module that decodes bytes to fills.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import polars as pl
 
 PRICE_TYPE = pl.Decimal(38, 10)
 DECIMAL_TEXT = r"-?[0-9]{1,28}(?:\.[0-9]{1,10})?"
-"""Pattern of the texts that polars casts to PRICE_TYPE exactly; any other text is for `exact` to judge."""
+"""Pattern of strings that polars casts to PRICE_TYPE exactly; any other string goes to `exact_decode`."""
 
-# JSON key -> column, in Hyperliquid's own terms. A fill carries the first group always, of the second what it has.
+# JSON key -> column, in Hyperliquid's own terms. Every fill has the first group; the second group is optional.
 REGULAR_FIELDS: dict[str, str] = {
     "coin": "coin",
     "px": "px",
@@ -43,7 +43,7 @@ LIQUIDATION_FIELDS: dict[str, str] = {
     "markPx": "liquidation_mark_px",
     "method": "liquidation_method",
 }
-# Without these a fill can be neither placed nor counted once.
+# Without these, a fill can be neither dated nor deduplicated.
 REQUIRED_FIELDS = ("coin", "px", "sz", "side", "time", "tid")
 DECIMAL_FIELDS = ("px", "sz", "startPosition", "closedPnl", "fee", "builderFee", "deployerFee", "priorityGas")
 INTEGER_FIELDS = ("time", "oid", "tid", "twapId")
@@ -84,26 +84,29 @@ FILL_SCHEMA: dict[str, pl.DataType] = {
 """Columns of a decoded fill. `time` is the event (UTC, ms); `*_ns` are nanoseconds since 1970, UTC; `side` is `B` or `A`;
 `wallet`, `builder` and `liquidated_user` are lower case; `hash` has 32 bytes and `cloid` 16; `line` counts from 1.
 
-`extra` is a JSON object or NULL. It holds what the columns cannot: unknown fields under their own names; known fields whose
-value is not of the known form; a null written out where the field is usually left out; and under `_missing` the regular
-fields that were not there at all (so that `twapId: null` and no `twapId` stay apart); under `_block` unknown fields of the block,
-under `_slice` those that `userTwapSliceFillsByTime` has around a fill.
-A leg of `node_trades` has there what its own object and its trade have beyond their regular keys: unknown fields of the leg under
-their own names; under `_trade`, on both legs, unknown fields of the trade, a hash that is none and a `trade_dir_override` other
-than "Na"; under `_missing` those of hash, trade_dir_override, start_pos, twap_id and cloid that were not there. What that source
-never has (tid, fee, dir, ...) is NULL in its column and not named in `extra`.
+`extra` is a JSON object or NULL. It has everything that fits no column:
 
-`counterparty_oid` is the order of a trade's other leg. Only `node_trades` tells it, where it stands in for the tid that is not
-there; elsewhere it is NULL.
+* unknown fields under their own names, and known fields with a value of unknown form
+* an explicit null where the field is usually absent
+* under `_missing`, regular fields that were absent (so that `twapId: null` and no `twapId` differ)
+* under `_block`, unknown fields of the block
+* under `_slice`, unknown fields that `userTwapSliceFillsByTime` has around a fill
+
+For a leg of `node_trades`, `extra` has unknown fields of the leg under their own names. Under `_trade`, both legs have unknown
+fields of the trade, an invalid hash, and a `trade_dir_override` other than "Na". Under `_missing` are the absent ones of hash,
+trade_dir_override, start_pos, twap_id and cloid. Columns that this source never has (tid, fee, dir, ...) are NULL and are not in
+`extra`.
+
+`counterparty_oid` is the order of a trade's other leg. Only `node_trades` has it, as a replacement for the tid; otherwise NULL.
 """
 OUR_NAMES = ("_missing", "_block", "_slice", "_trade")
 """The keys of `extra` that no field of a source may have."""
 
 SUMMED_BELOW = 10**18
-"""A price or size from here on is in no sum: too many of them would be more than a Decimal(38,10) holds."""
+"""Prices and sizes from here on are excluded from sums, which could otherwise overflow Decimal(38,10)."""
 
 FILL_KEY = ("time", "coin", "wallet", "side", "tid")
-"""What identifies a fill that has a tid (without one: `domain.deduplicate.LEG_KEY`).
+"""The columns that identify a fill with a tid (without one: `domain.deduplicate.LEG_KEY`).
 
 Both legs of a trade share `tid`, a self-trade also the wallet, the dust of a day has `tid` 0.
 """
@@ -111,7 +114,7 @@ Both legs of a trade share `tid`, a self-trade also the wallet, the dust of a da
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line, or one event of it, that could not be taken: `line` and `event` count from 1, no `event`: the whole line."""
+    """A rejected line, or a rejected event of it. `line` and `event` count from 1. `event` None: the whole line."""
 
     line: int
     event: int | None
@@ -120,24 +123,24 @@ class BadLine:
 
 
 def in_fill_schema(frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame` with the columns of FILL_SCHEMA in its order, NULL where it has none."""
+    """Return `frame` with the columns of FILL_SCHEMA in its order; missing columns are NULL."""
     there = set(frame.columns)
     return frame.select(pl.col(name) if name in there else pl.lit(None, dtype).alias(name) for name, dtype in FILL_SCHEMA.items())
 
 
 def empty_fills() -> pl.DataFrame:
-    """A frame of FILL_SCHEMA with no rows."""
+    """Return an empty frame of FILL_SCHEMA."""
     return pl.DataFrame(schema=FILL_SCHEMA)
 
 
 SLICE_COLUMNS = ("twap_id", "time", "wallet", "coin", "side", "px", "sz", "oid", "crossed", "fee", "fee_token", "closed_pnl")
-"""The columns of fills that the figures of TWAPs are made of."""
+"""The columns of fills that TWAP analytics use."""
 
 
 DAY_SCHEMA: dict[str, pl.DataType] = {**FILL_SCHEMA, "object": pl.String(), "ordinal": pl.Int32()}
-"""Columns of a day's fills: those of FILL_SCHEMA, the key of the fill's object, and its place among the object's fills, from 0;
-NULL where nothing tells in which order the object had them.
+"""Columns of a day's fills: FILL_SCHEMA, the key of the source object, and the position among its fills, from 0 (NULL if the
+order is unknown).
 """
 
 NO_FILLS = pl.DataFrame(schema=DAY_SCHEMA)
-"""What a day's fills are when there are none."""
+"""An empty frame of DAY_SCHEMA."""

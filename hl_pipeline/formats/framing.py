@@ -1,4 +1,4 @@
-"""Bytes of an object to chunks of whole lines, in bounded memory. What a line means is the matter of the formats."""
+"""Splits the bytes of an object into chunks of whole lines, in bounded memory. The other modules of `formats` parse the lines."""
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import BinaryIO, Protocol, cast
 import lz4.frame
 
 CHUNK_BYTES = 8 << 20
-"""Decoding speed grows little beyond this, memory does: 2/4/8/16 MiB gave 289/336/363/365 thousand fills a second."""
+"""Beyond this size, memory grows but speed hardly does: 2/4/8/16 MiB gave 289/336/363/365 thousand fills per second."""
 MAX_LINE_BYTES = 256 << 20
 _READ_BYTES = 256 << 10
 
 
 class UnreadableObjectError(ValueError):
-    """The object's bytes are not whole or not what its name says. The message names the place and the next step."""
+    """The object's bytes are incomplete or not of the expected format. The message has the position and the next step."""
 
 
 class _Decompressor(Protocol):
@@ -34,9 +34,9 @@ def _new_decompressor(codec: str) -> _Decompressor:
 
 
 def decompress(stream: BinaryIO, codec: str) -> Iterator[bytes]:
-    """The content of an `lz4` or `gz` stream of one frame or several, piece by piece; of any other codec as it is.
+    """Yield the contents of an `lz4` or `gz` stream of one or more frames piece by piece. Other codecs are passed through.
 
-    Raises UnreadableObjectError when the stream ends within a frame or holds something else.
+    Raises UnreadableObjectError if the stream ends within a frame or contains something else.
     """
     if codec not in ("lz4", "gz"):
         yield from iter(lambda: stream.read(_READ_BYTES), b"")
@@ -64,10 +64,10 @@ def decompress(stream: BinaryIO, codec: str) -> Iterator[bytes]:
 
 
 def whole_lines(pieces: Iterator[bytes], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """`pieces` cut again into chunks of whole lines of about `chunk_bytes`, each ending in a newline; without the byte-order mark
-    that some editors and shells begin a file with.
+    """Split `pieces` into chunks of whole lines of about `chunk_bytes`, each ending in a newline. A byte-order mark at the start,
+    which some editors and shells write, is removed.
 
-    Raises UnreadableObjectError for a line of more than MAX_LINE_BYTES, and for UTF-16.
+    Raises UnreadableObjectError for a line longer than MAX_LINE_BYTES, and for UTF-16.
     """
     pending: list[bytes] = []
     size = 0

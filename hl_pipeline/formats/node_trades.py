@@ -1,8 +1,8 @@
-"""`node_trades`: chunks of trade lines to frames of fills, two rows a trade: the buyer's, then the seller's.
+"""Decodes `node_trades`: chunks of trade lines to frames of fills, two rows per trade: the buyer's, then the seller's.
 
-One line is one trade, `{"coin", "side", "time", "px", "sz", "hash", "trade_dir_override", "side_info": [buyer, seller]}`. The
-fast way is one pattern for the whole line: a line that it matches has nothing else, and its parts are of the form that the casts
-after it take exactly. Any other line is parsed exactly.
+A line is a trade, `{"coin", "side", "time", "px", "sz", "hash", "trade_dir_override", "side_info": [buyer, seller]}`. The fast
+path matches one pattern against the whole line. A matching line has no other fields, and its parts have forms that the casts
+convert exactly. Any other line goes to the exact parser.
 """
 
 # JSON of others has no types, pyarrow none of its own.
@@ -36,7 +36,7 @@ from hl_pipeline.formats.fills import DECIMAL_TEXT, FILL_SCHEMA, HEX_FIELDS, PRI
 from hl_pipeline.formats.scan_values import Ints
 
 PARSER = 1
-"""Version of what this parser makes of an object; a higher one has come to keep more."""
+"""Version of this parser's output; a higher version keeps more."""
 
 _NEWLINE = ord("\n")
 _LAST_ASCII = 0x7F
@@ -47,7 +47,7 @@ _LEG_REGULAR = ("start_pos", "twap_id", "cloid")
 _USUAL_OVERRIDE = "Na"
 
 _INTEGER_TEXT = "(?:0|[1-9][0-9]{0,17})"
-# Years that `check_years` takes. A day that a month has not is left to the cast, which makes it NULL.
+# Years that `check_years` accepts. The cast makes a nonexistent day of a month NULL.
 _TIME_TEXT = (
     r"2(?:0(?:2[3-9]|[3-9][0-9])|1[0-9]{2})-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
@@ -70,10 +70,10 @@ _LINE_PATTERN = (
 
 
 def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
-    """Decode whole lines (each ends in a newline), of which the first has the number `first_line`.
+    """Decode whole lines (each ends in a newline), numbered from `first_line`.
 
-    `time` is the trade's, cut to ms, and block_time_ns the same in ns. What the source does not tell (block_number, tid, fee, dir
-    and so on) is NULL; `blocks` is empty. A line of which one leg cannot be taken is bad as a whole.
+    `time` is the trade's time in ms, rounded down; block_time_ns is the same time in ns. Columns that the source does not have
+    (block_number, tid, fee, dir and so on) are NULL; `blocks` is empty. If one leg is bad, the whole line is bad.
     """
     return read_odd_lines(_take_known(chunk, first_line), chunk, first_line, _decode_exactly)
 
@@ -83,7 +83,7 @@ def _decode_exactly(lines: Iterable[NumberedLine]) -> Decoded:
 
 
 def _take_trade(trade: Json, line: int) -> list[Row]:
-    """The two legs of a trade. Raises BadValueError when a number or a part of the key is not what it must be."""
+    """Return the two legs of a trade. Raises BadValueError if a number or a part of the key is invalid."""
     if not isinstance(trade, dict):
         raise BadValueError("a line must be an object: a trade with side_info")
     refuse_doubled_keys(trade)
@@ -116,7 +116,7 @@ def _take_trade(trade: Json, line: int) -> list[Row]:
 
 
 def _take_leg(leg: dict[str, Json], trade_rest: dict[str, Json], trade_missing: list[str]) -> Row:
-    """The columns of one leg, with what its trade has for `extra` of both. Raises BadValueError."""
+    """Return the columns of a leg, with the trade's values for `extra`. Raises BadValueError."""
     require(leg, _LEG_REQUIRED)
     cloid = parse_hex(leg.get("cloid"), HEX_FIELDS["cloid"])
     rest = {name: value for name, value in leg.items() if name not in (*_LEG_REQUIRED, *_LEG_REGULAR)}
@@ -134,13 +134,13 @@ def _take_leg(leg: dict[str, Json], trade_rest: dict[str, Json], trade_missing: 
 
 
 def _take_known(chunk: bytes, first_line: int) -> Taken:
-    """What is of the known form."""
+    """Take the lines of the known form."""
     buffer = np.frombuffer(chunk, np.uint8)
     newlines = np.flatnonzero(buffer == _NEWLINE)
     starts = np.append(0, newlines + 1)
     odd = np.zeros(len(newlines), bool)
     if not chunk.isascii():
-        # polars reads UTF-8 alone, and with a wrong byte somewhere nothing.
+        # polars reads only UTF-8 and rejects everything if a byte is invalid.
         beyond = buffer > _LAST_ASCII
         odd[np.searchsorted(newlines, np.flatnonzero(beyond))] = True
         chunk = np.where(beyond, _LAST_ASCII, buffer).astype(np.uint8).tobytes()
@@ -150,13 +150,15 @@ def _take_known(chunk: bytes, first_line: int) -> Taken:
 
 
 def _lines(chunk: bytes, starts: Ints) -> pl.Series:
-    """The chunk's lines, each with its newline, without a copy of the text; it must be ASCII."""
+    """Return the chunk's lines, each with its newline, without copying the text, which must be ASCII."""
     array = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(chunk))
     return pl.Series("line", array)
 
 
 def _type_columns(parts: pl.DataFrame) -> pl.DataFrame:
-    """The parts of the lines with their types: those of the legs end in _B and _A; an odd line has no `block_time_ns`."""
+    """Convert the parts of the lines to their types. Names of the legs' parts end in _B and _A. Other lines get no
+    `block_time_ns`.
+    """
 
     def typed(name: str) -> pl.Expr:
         text, column = pl.col(name), name.removesuffix("_A").removesuffix("_B")
@@ -173,7 +175,7 @@ def _type_columns(parts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _legs(trades: pl.DataFrame) -> pl.DataFrame:
-    """Two rows of FILL_SCHEMA a trade, the buyer's first."""
+    """Return two rows of FILL_SCHEMA per trade, the buyer's first."""
     sides = [
         trades.select(
             *("time", "block_time_ns", "coin", "px", "sz", "hash", "line"),

@@ -1,7 +1,8 @@
 """Lines of fills to columns by compiled scanners, which have seen every byte of what they take.
 
-First it is found where each value of each fill begins; then the values of a field are read as one column. A line is taken whole,
-or not at all: one that has anything else than the known fields in their known form is left to an exact parser.
+First it is found where each value of each fill begins; then the values of a field are read as one column. A fill is taken whole,
+or not at all: one that has anything else than the known fields in their known form is left to an exact parser. So is a line, but
+for the events of a block, of which the odd ones alone are left.
 """
 
 # numba compiles some of these functions; pyarrow has no types of its own.
@@ -59,6 +60,7 @@ _ADDRESS_DIGITS = 40
 _LEAST_BYTES = sum(len(f'"{name}":,') for name in REGULAR_FIELDS) + _ADDRESS_DIGITS
 _ROWS_IN_CACHE = 1_000  # the text of so many fills stays in the processor's cache while their columns are read
 _BYTES_PER_TEXT = 64  # on average, in a column
+_MAX_DEPTH = 20  # of brackets in an odd event; json's own limit is the matter of whole lines
 
 _QUOTE, _BACKSLASH, _SPACE, _TILDE = b'"\\ ~'
 _OPEN_BRACE, _CLOSE_BRACE, _COMMA, _OPEN, _CLOSE, _NEWLINE = b"{},[]\n"
@@ -84,10 +86,13 @@ _FILL_OPENS, _NULL = _pattern('",{'), _pattern("null")
 class Scanned:
     """What a chunk's lines have. `fills`: columns of FILL_SCHEMA that a fill and its user give; `line_of_fill`: the index of the
     line that each is in. Of each line, `odd` says that it was left, and its rows in `fills` mean nothing; `ends` has where its
-    newline is. Where lines are blocks, `numbers`, `times_ns` and `local_times_ns` (ns since 1970) have an item a line.
+    newline is. Where lines are blocks, `numbers`, `times_ns` and `local_times_ns` (ns since 1970) have an item a line; in a line
+    that is not odd `odd_fills` may be: their rows mean nothing, `spans` has where their events begin and end.
     """
 
     fills: pl.DataFrame
+    odd_fills: Bools
+    spans: Places
     line_of_fill: Ints
     odd: Bools
     ends: Ints
@@ -99,16 +104,17 @@ class Scanned:
 def scan_lines(chunk: bytes, *, blocks: bool) -> Scanned:
     """Scan whole lines (each ends in a newline): of blocks, or of one pair of user and fill each."""
     buffer, count = np.frombuffer(chunk, np.uint8), chunk.count(b"\n")
-    places = np.empty((len(chunk) // _LEAST_BYTES + 1, len(_COLUMNS)), np.int32)
+    room = len(chunk) // _LEAST_BYTES + 1
+    places, spans, odd_fills = np.empty((room, len(_COLUMNS)), np.int32), np.empty((room, 2), np.int32), np.zeros(room, bool)
     starts, number_places = np.empty(count, np.int32), np.empty(count, np.int32)
     fills_of_line = np.empty(count, np.int64)
-    height = _find_fills(buffer, blocks, places, fills_of_line, starts, number_places)
-    places = places[:height]
+    height = _find_fills(buffer, blocks, places, spans, odd_fills, fills_of_line, starts, number_places)
+    places, spans, odd_fills = places[:height], spans[:height], odd_fills[:height]
     line_of_fill = np.repeat(np.arange(count), np.maximum(fills_of_line, 0))
-    odd_fills, odd_lines = np.zeros(height, bool), fills_of_line < 0
+    odd_lines = fills_of_line < 0
     fills = _read_columns(buffer, places, odd_fills)
     numbers, times, local_times = np.zeros((3, count), np.int64)
-    times_ms = fills["time"].to_physical().to_numpy()
+    times_ms = fills["time"].to_physical().fill_null(ABSENT).to_numpy()
     if blocks:
         fine = np.where(odd_lines, ABSENT, starts)
         scan_integers(buffer, np.where(odd_lines, ABSENT, number_places), numbers, odd_lines)
@@ -117,9 +123,9 @@ def scan_lines(chunk: bytes, *, blocks: bool) -> Scanned:
         odd_fills |= times_ms != times[line_of_fill] // 1_000_000
     else:
         odd_fills |= (times_ms < EARLIEST_MS) | (times_ms >= END_MS)
-    odd_lines[line_of_fill[odd_fills]] = True
+        odd_lines[line_of_fill[odd_fills]] = True
     ends = np.append(starts[1:], len(chunk)).astype(np.int64) - 1
-    return Scanned(fills, line_of_fill, odd_lines, ends, numbers, times, local_times)
+    return Scanned(fills, odd_fills, spans, line_of_fill, odd_lines, ends, numbers, times, local_times)
 
 
 _EXAMPLE = (
@@ -133,14 +139,26 @@ _EXAMPLE = (
 
 def compile_scanners() -> None:
     """Make the machine code of every scanner now, and keep it, so that the first object need not wait for it."""
-    assert not scan_lines(_EXAMPLE, blocks=True).odd.any()
+    scanned = scan_lines(_EXAMPLE, blocks=True)
+    assert not scanned.odd.any()
+    assert not scanned.odd_fills.any()
 
 
 @compiled
-def _find_fills(chunk: Bytes, blocks: bool, places: Places, fills_of_line: Ints, starts: Places, number_places: Places) -> int:
+def _find_fills(
+    chunk: Bytes,
+    blocks: bool,
+    places: Places,
+    spans: Places,
+    odd: Bools,
+    fills_of_line: Ints,
+    starts: Places,
+    number_places: Places,
+) -> int:
     """Where the values of the fills begin; of each line how many it has, -1 for one of another form; how many there are in all.
 
-    `starts` are the places of the lines, `number_places` those of the blocks' numbers.
+    `starts` are the places of the lines, `number_places` those of the blocks' numbers. Where lines are blocks, `spans` has where
+    the event of each fill begins and ends, and `odd` whether it is one of another form.
     """
     row = at = 0
     for line in range(fills_of_line.size):
@@ -153,7 +171,7 @@ def _find_fills(chunk: Bytes, blocks: bool, places: Places, fills_of_line: Ints,
                 at += 1
             at = _skip(chunk, at, _EVENTS)
             if at >= 0 and chunk[at] != _CLOSE:
-                at, row = _find_events(chunk, at, places, row)
+                at, row = _find_events(chunk, at, places, spans, odd, row)
             at = _skip(chunk, at, _END_OF_BLOCK)
         else:
             at = _find_pair(chunk, at, places, row)
@@ -181,14 +199,51 @@ def _skip(chunk: Bytes, at: int, pattern: Bytes) -> int:
 
 
 @compiled
-def _find_events(chunk: Bytes, at: int, places: Places, row: int) -> tuple[int, int]:
-    """The pairs of a line, at least one."""
+def _find_events(chunk: Bytes, at: int, places: Places, spans: Places, odd: Bools, row: int) -> tuple[int, int]:
+    """The events of a line, at least one: pairs, or odd ones whose brackets say where they end."""
     while True:
-        at = _find_pair(chunk, at, places, row)
+        start = at
+        at = _find_pair(chunk, start, places, row)
+        odd[row] = at < 0
+        if at < 0:
+            for column in range(places.shape[1]):
+                places[row, column] = ABSENT
+            at = _find_end(chunk, start)
+            # For shorter ones there might not be rows enough.
+            if at - start < _LEAST_BYTES:
+                return -1, row
+        spans[row, 0], spans[row, 1] = start, at
         row += 1
-        if at < 0 or chunk[at] != _COMMA:
+        if chunk[at] != _COMMA:
             return at, row
         at += 1
+
+
+@compiled
+def _find_end(chunk: Bytes, at: int) -> int:
+    """Behind the array that begins there; -1 where none does, or it does not end in its line, or is nested deeply.
+
+    If what stands between is one value of JSON, its end is this one.
+    """
+    if chunk[at] != _OPEN:
+        return -1
+    depth, is_text = 0, False
+    while chunk[at] != _NEWLINE:
+        byte = chunk[at]
+        if byte == _QUOTE:
+            is_text = not is_text
+        elif is_text and byte == _BACKSLASH and chunk[at + 1] != _NEWLINE:
+            at += 1
+        elif not is_text and byte in (_OPEN, _OPEN_BRACE):
+            depth += 1
+        elif not is_text and byte in (_CLOSE, _CLOSE_BRACE):
+            depth -= 1
+        at += 1
+        if depth == 0:
+            return at
+        if depth > _MAX_DEPTH:
+            return -1
+    return -1
 
 
 @compiled

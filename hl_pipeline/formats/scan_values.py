@@ -142,6 +142,9 @@ def scan_flags(chunk: Bytes, places: Places, values: Bools, odd: Bools) -> None:
     """`true` or `false`."""
     for row in range(places.size):
         at = np.int64(places[row])
+        if at == ABSENT:
+            values[row] = False
+            continue
         values[row] = chunk[at] == _TRUE[0]
         word = _TRUE if values[row] else _FALSE
         index = 0

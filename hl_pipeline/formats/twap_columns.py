@@ -1,7 +1,7 @@
-"""Parquet as rows of JSON values, of whatever columns and types: what each means is the matter of `twap_statuses`.
+"""Reads Parquet with any columns and types as rows of JSON values; `twap_statuses` interprets them.
 
-Everything is JSON (`dump_json` takes it); what JSON does not have is a text or a number that still knows what it was, see
-`twap_values`. A float is the Decimal of its shortest text.
+All values are JSON (`dump_json` accepts them). Types that JSON does not have become strings or numbers of classes in
+`twap_values` that keep the original type. A float becomes the Decimal of its shortest text.
 """
 
 # pyarrow has no types of its own.
@@ -29,9 +29,9 @@ _MOST_SHOWN = 2000  # characters of the names of columns in a message
 
 
 def open_parquet(file: BinaryIO) -> pq.ParquetFile:
-    """Raises UnreadableObjectError when `file` is no Parquet, or has a column, or a member of a struct, of one name twice."""
+    """Open a Parquet file. Raises UnreadableObjectError if it is not Parquet, or if a column or member name occurs twice."""
     with _arrow_errors():
-        # Without pre_buffer, column by column through a buffer: with it a whole row group is in memory.
+        # pre_buffer would read a whole row group into memory; without it, columns are read through a buffer.
         parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
         schema = parquet.schema_arrow
     _refuse_doubled_names(schema)
@@ -39,7 +39,7 @@ def open_parquet(file: BinaryIO) -> pq.ParquetFile:
 
 
 def read_rows(parquet: pq.ParquetFile) -> Iterator[list[dict[str, Json]]]:
-    """All rows in their order, some at a time. Raises UnreadableObjectError where the bytes are not whole."""
+    """Yield all rows in order, in batches. Raises UnreadableObjectError if the file is incomplete."""
     batches = parquet.iter_batches(BATCH_ROWS)
     count = 0
     while True:
@@ -51,18 +51,20 @@ def read_rows(parquet: pq.ParquetFile) -> Iterator[list[dict[str, Json]]]:
         count += batch.num_rows
         yield [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
     if count != parquet.metadata.num_rows:
-        raise UnreadableObjectError(f"no whole Parquet file: has {count} of its {parquet.metadata.num_rows} rows; fetch it again")
+        raise UnreadableObjectError(
+            f"incomplete Parquet file: it has {count} of {parquet.metadata.num_rows} rows; fetch it again"
+        )
 
 
 def column_paths(parquet: pq.ParquetFile) -> list[tuple[str, ...]]:
-    """The names of the columns and, as (column, member), of the members of those that are structs."""
+    """Return the column names and, for structs, their members as (column, member)."""
     schema = parquet.schema_arrow
     members = [(field.name, member.name) for field in schema if pa.types.is_struct(field.type) for member in field.type]
     return [(name,) for name in schema.names] + members
 
 
 def show_paths(paths: Iterable[tuple[str, ...]]) -> str:
-    """The names for a message: a struct by its members."""
+    """Format the names for a message; structs are shown by their members."""
     names = [".".join(path) for path in paths]
     text = ", ".join(name for name in names if not any(other.startswith(f"{name}.") for other in names))
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
@@ -72,7 +74,7 @@ def _refuse_doubled_names(fields: Iterable[pa.Field], where: str = "") -> None:
     names: set[str] = set()
     for field in fields:
         if field.name in names:
-            raise UnreadableObjectError(f"the column {where}{field.name} stands twice")
+            raise UnreadableObjectError(f"the column {where}{field.name} occurs twice")
         names.add(field.name)
         if pa.types.is_struct(field.type):
             _refuse_doubled_names(field.type, f"{where}{field.name}.")
@@ -83,14 +85,14 @@ def _arrow_errors() -> Generator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        # One with a number is the system's: the file could not be read, and nothing is known of its bytes.
+        # An error with an errno is the system's: the file could not be read, which says nothing about its bytes.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UnreadableObjectError(f"no whole Parquet file: {error}; fetch it again or report it to its owner") from None
 
 
 def _json_value(scalar: pa.Scalar) -> Json:
-    """The value of a scalar of Arrow; lists and structs as lists and objects, a map as a list of {"key", "value"}."""
+    """Convert an Arrow scalar: lists and structs to lists and objects, a map to a list of {"key", "value"}."""
     if isinstance(scalar, pa.DictionaryScalar | pa.ExtensionScalar):
         scalar = scalar.value
     if scalar is None or not scalar.is_valid:
@@ -122,7 +124,7 @@ def _float(value: float, bits: int) -> Json:
 
 
 def _temporal(value: int, kind: pa.DataType) -> str:
-    """ISO text with all the digits of the unit; a duration as its number and unit."""
+    """Format a time as ISO text with all digits of its unit, and a duration as number and unit."""
     if pa.types.is_duration(kind):
         return f"{value} {kind.unit}"
     if pa.types.is_date32(kind):  # the only kind of date that Parquet has

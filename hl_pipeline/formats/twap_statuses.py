@@ -1,9 +1,10 @@
-"""TWAP statuses: the node's JSON lines, or Parquet of columns in whatever types, to one typed frame, row by row and exactly.
+"""Decodes TWAP statuses from the node's JSON lines, or from Parquet with any column types, to one typed frame, exactly, row by
+row.
 
 A line is a block `{"local_time", "block_time", "block_number", "events": [status, ...]}` or one status by itself, `{"time",
 "twap_id", "state": {"coin", "user", "side", "sz", "executedSz", "executedNtl", "minutes", "reduceOnly", "randomize",
-"timestamp"}, "status"}`. Parquet has the members of `state` as columns `state_coin`, ...; of it no genuine file was ever seen.
-Every plausible form is taken, and where it is not the node's own a note says which one it was.
+"timestamp"}, "status"}`. Parquet has the members of `state` as columns `state_coin`, ...; no genuine file is known. Every
+plausible form is accepted. If it is not the node's own form, a note records which one it was.
 """
 
 # JSON of others has no types.
@@ -45,7 +46,7 @@ from hl_pipeline.formats.twap_values import (
 )
 
 PARSER = 1
-"""Version of what this parser makes of an object; a higher one has come to keep more."""
+"""Version of this parser's output; a higher version keeps more."""
 
 TWAP_STATUS_SCHEMA: dict[str, pl.DataType] = {
     "twap_id": pl.Int64(),
@@ -66,17 +67,17 @@ TWAP_STATUS_SCHEMA: dict[str, pl.DataType] = {
     "line": pl.Int64(),
     "raw": pl.String(),
 }
-"""Columns of a decoded status. `twap_id` is NULL only in `twapHistory`, which tells of some rows none (they are to be found again
-by wallet, coin and started_at); `time_ns` is the event, in ns since 1970, UTC; `status` its kind and `error` the text that came
-with it; `wallet` is lower case, `side` `B` or `A`; sizes in coin, the notional in quote; `started_at` when the TWAP was placed,
-rounded down to the microsecond; `line` the line, or the row of Parquet, from 1.
+"""Columns of a decoded status. `twap_id` is NULL only in some rows of `twapHistory`, which are matched later by wallet, coin and
+started_at. `time_ns`: time of the event in ns since 1970, UTC. `status`: its kind. `error`: its text. `wallet`: lower case.
+`side`: `B` or `A`. Sizes are in coin, the notional in quote. `started_at`: when the TWAP was placed, rounded down to the
+microsecond. `line`: line, or row of Parquet, from 1.
 
-`raw` is the whole event or row as compact ASCII JSON: numbers to the last digit, a decimal of Parquet as text, its timestamps
-as ISO texts of what the column says, bytes as text or base64. Unknown fields of the block are under `_block`.
+`raw` is the complete event or row as compact ASCII JSON: exact numbers, Parquet decimals as strings, Parquet timestamps as ISO
+strings of the stored values, bytes as string or base64. Unknown fields of the block are under `_block`.
 """
 
-# Each field and the names it may have, the first that is there counts. Case, `_` and `.` make no difference, and a member of
-# `state` is one of `state_...`. A bare `timestamp` is never when it was placed.
+# Each field with its possible names, of which the first present one counts. Case, `_` and `.` are ignored, and members of `state`
+# count as `state_...`. A bare `timestamp` is never the time of placement.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "twap_id": ("twap_id",),
     "time": ("time", "block_time", "event_time", "timestamp"),
@@ -103,9 +104,9 @@ _Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class DecodedStatuses:
-    """Statuses (TWAP_STATUS_SCHEMA) and what was bad, both in the order of the source; its lines or rows, of any content.
+    """Statuses (TWAP_STATUS_SCHEMA) and bad lines, both in the order of the source, and the total number of lines or rows.
 
-    `notes` are the forms met that are not the node's own, from a bounded set of texts.
+    `notes`: the forms found that are not the node's own, from a bounded set of texts.
     """
 
     statuses: pl.DataFrame
@@ -115,7 +116,7 @@ class DecodedStatuses:
 
 
 def decode_json_lines(chunk: bytes, first_line: int) -> DecodedStatuses:
-    """Decode whole lines (each ends in a newline), of which the first has the number `first_line`. Empty ones are passed over."""
+    """Decode whole lines (each ends in a newline), numbered from `first_line`. Empty lines are skipped."""
     rows: list[Row] = []
     bad: list[BadLine] = []
     notes: set[str] = set()
@@ -135,9 +136,9 @@ def decode_json_lines(chunk: bytes, first_line: int) -> DecodedStatuses:
 
 
 def decode_history(page: list[Json], wallet: str, first_line: int = 1) -> DecodedStatuses:
-    """Decode the info API's `twapHistory` of `wallet` (as parse_json gave it): `line` numbers its items from `first_line`.
+    """Decode the info API's `twapHistory` of `wallet` (from parse_json). `line` numbers its items from `first_line`.
 
-    `time_ns` is whole seconds, as the API has it; `twap_id` is NULL where it tells none. An item without a user is the wallet's.
+    `time_ns` is in whole seconds, as in the API. `twap_id` is NULL if the API has none. An item without a user is the wallet's.
     """
     rows: list[Row] = []
     bad: list[BadLine] = []
@@ -152,10 +153,10 @@ def decode_history(page: list[Json], wallet: str, first_line: int = 1) -> Decode
 
 
 def decode_parquet(file: BinaryIO) -> Iterator[DecodedStatuses]:
-    """Decode a Parquet file by batches of rows.
+    """Decode a Parquet file in batches of rows.
 
-    Raises UnreadableObjectError when it is no Parquet file, or not whole, or lacks a column: what was given of it before that
-    is not to be used. Errors of the file itself (OSError) pass through.
+    Raises UnreadableObjectError if it is not Parquet, is incomplete, or has not all columns; then earlier batches must not be
+    used. Errors of the file itself (OSError) pass through.
     """
     parquet = open_parquet(file)
     paths = _find_columns(column_paths(parquet))
@@ -181,18 +182,18 @@ def _decoded(rows: list[Row], bad: list[BadLine], lines: int, notes: set[str]) -
 
 
 def _find_columns(columns: list[_Path]) -> dict[str, _Path]:
-    """Where each field stands in a file. Raises UnreadableObjectError when one is lacking or stands twice."""
+    """Return the column of each field. Raises UnreadableObjectError if one is missing or ambiguous."""
     try:
         paths = _find_fields(columns)
     except BadValueError as error:
         raise UnreadableObjectError(f"has columns {show_paths(columns)}; {error}") from None
     if lacking := [field for field in _FIELDS if field not in (*paths, *_MAY_LACK)]:
-        raise UnreadableObjectError(f"has columns {show_paths(columns)}; lacks {', '.join(lacking)}")
+        raise UnreadableObjectError(f"has columns {show_paths(columns)}; missing: {', '.join(lacking)}")
     return paths
 
 
 def _take_line(value: Json, line: int) -> tuple[list[Row], list[BadLine], set[str]]:
-    """The statuses of a block, or the one that a line is, its bad events, the notes. Raises BadValueError when it is neither."""
+    """Return the statuses of a block, or the status of a line, with bad events and notes. Raises BadValueError otherwise."""
     notes: set[str] = set()
     if not isinstance(value, dict):
         raise BadValueError("a line must be an object: a block with events, or a status")
@@ -224,7 +225,7 @@ def _take_event(
     notes: set[str],
     needed: tuple[str, ...] = _VALUES_NEEDED,
 ) -> list[Row]:
-    """The row of an object of JSON, in which a null is as good as nothing; what it lacks it has of its `block`."""
+    """Return the row of a JSON object. A null counts as absent; absent fields come from its `block`."""
     if not isinstance(event, dict):
         raise BadValueError(f"an event of TWAP statuses must be an object, this is {show(event)}")
     refuse_doubled_keys(event)
@@ -241,9 +242,9 @@ def _take_event(
 
 
 def _find_fields(paths: Iterable[_Path]) -> dict[str, _Path]:
-    """Which of the names (of an object, or of a member of an object in it) is which field; `state_x` comes before `state.x`.
+    """Map the names (of an object, or of members of a nested object) to fields; `state_x` takes precedence over `state.x`.
 
-    Raises BadValueError when two are the same name.
+    Raises BadValueError if two names are the same.
     """
     found: dict[str, _Path] = {}
     for path in paths:
@@ -274,7 +275,7 @@ def _take_status(
     notes: set[str],
     needed: tuple[str, ...] = _VALUES_NEEDED,
 ) -> list[Row]:
-    """The row of a status, or none where `_metadata` is true. Raises BadValueError; then `notes` stay as they were."""
+    """Return the row of a status, or None if `_metadata` is true. Raises BadValueError, without changing `notes`."""
     status = {field: _at(values, path) for field, path in paths.items()}
     if _is_metadata(status.get("_metadata")):
         notes.add("rows with _metadata = true")
@@ -326,11 +327,11 @@ def _at(values: Json, path: _Path) -> Json:
 
 
 UNITS_NS = (1_000_000_000, 1_000_000, 1_000, 1)
-"""The units of time that sources use, the coarsest first."""
+"""The time units of sources, coarsest first."""
 
 
 def decode_statuses(stream: BinaryIO, codec: str, *, is_parquet: bool) -> Iterator[DecodedStatuses]:
-    """What an object holds, part by part: of Parquet, or of lines (`codec` as in `decompress`). Raises UnreadableObjectError."""
+    """Decode an object in parts: Parquet, or lines (`codec` as in `decompress`). Raises UnreadableObjectError."""
     if is_parquet:
         yield from decode_parquet(stream)
         return

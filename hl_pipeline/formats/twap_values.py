@@ -1,7 +1,7 @@
-"""The values of a TWAP status, each in any form that a source may have it in; what is not the node's own form is noted.
+"""Parses the values of a TWAP status in every form that a source may use. Forms other than the node's own are noted.
 
-A value is one of JSON, as parse_json gives it, or one that only Parquet has: `Stamp`, `DecimalText`, `NotText`, `ShortFloat`.
-A function here raises BadValueError for one that it cannot take, with a reason that names the field, and adds to `notes`.
+A value is JSON from parse_json, or has a type that only Parquet has: `Stamp`, `DecimalText`, `NotText`, `ShortFloat`. The
+functions add to `notes`. They raise BadValueError for invalid values, with a reason that names the field.
 """
 
 # JSON of others has no types.
@@ -28,7 +28,7 @@ from hl_pipeline.formats.exact_decode import (
 _KINDS = {kind.lower(): kind for kind in ("activated", "finished", "terminated", "error", "waitingForTrigger", "stopped")}
 _SIDES = {"b": "B", "buy": "B", "bid": "B", "a": "A", "sell": "A", "ask": "A"}
 _FLAGS = {"true": True, "false": False}
-_MOST_CHARACTERS = 200  # of a kind or a coin: an entry of an index of PostgreSQL holds no more than 2,700 bytes
+_MOST_CHARACTERS = 200  # of a kind or a coin: a PostgreSQL index entry holds at most 2,700 bytes
 _MOST_MINUTES = 2**31 - 1
 
 _UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -38,7 +38,7 @@ _EXACT_IN_DOUBLE = 2**53
 
 
 class Stamp(str):
-    """The ISO text of a timestamp: `value` units (s, ms, us, ns) since 1970, UTC, just as the column says, however wrong."""
+    """The ISO text of a timestamp: `value` units (s, ms, us, ns) since 1970, UTC, exactly as in the column, even if wrong."""
 
     __slots__ = ("unit", "value")
     value: int
@@ -46,34 +46,34 @@ class Stamp(str):
 
 
 class DecimalText(str):
-    """A number of a decimal column, with all the decimals of the column."""
+    """A number of a decimal column, with all its decimal places."""
 
     __slots__ = ()
 
 
 class NotText(str):
-    """Bytes that are no UTF-8, in base64."""
+    """Bytes that are not UTF-8, in base64."""
 
     __slots__ = ()
 
 
 class ShortFloat(Decimal):
-    """The shortest decimal that is a certain float of 32 bits."""
+    """The shortest decimal of a 32-bit float."""
 
     __slots__ = ()
     exact = 2**24
-    """From here on one float stands for several integers."""
+    """From here on, one float represents several integers."""
 
 
 class HalfFloat(ShortFloat):
-    """The shortest decimal that is a certain float of 16 bits."""
+    """The shortest decimal of a 16-bit float."""
 
     __slots__ = ()
     exact = 2**11
 
 
 def parse_whole(value: Json, field: str, notes: set[str]) -> int | None:
-    """An integer that BIGINT holds, of a number of any type or a text."""
+    """Parse an integer in the range of BIGINT from a number of any type or a string."""
     number = _number(value)
     whole = parse_integer(number, field)
     if whole is None:
@@ -86,7 +86,7 @@ def parse_whole(value: Json, field: str, notes: set[str]) -> int | None:
 
 
 def parse_minutes(value: Json, notes: set[str]) -> int | None:
-    """A duration in whole minutes. Raises BadValueError."""
+    """Parse a duration in whole minutes. Raises BadValueError."""
     minutes = parse_whole(value, "minutes", notes)
     if minutes is not None and not 0 <= minutes <= _MOST_MINUTES:
         raise BadValueError(f"minutes: {show(value)} is not between 0 and {_MOST_MINUTES}")
@@ -94,14 +94,14 @@ def parse_minutes(value: Json, notes: set[str]) -> int | None:
 
 
 def parse_size(value: Json, field: str, notes: set[str]) -> Decimal | None:
-    """The exact decimal that NUMERIC(38,10) holds."""
+    """Parse an exact decimal in the range of NUMERIC(38,10)."""
     number = parse_decimal(value, field)
     _note_form(value, "sizes", "texts", notes)
     return number
 
 
 def parse_flag(value: Json, field: str, notes: set[str]) -> bool | None:
-    """true and false, as texts in any case, 1 and 0 as numbers."""
+    """Parse a boolean: true and false, as strings in any case, or 1 and 0 as numbers."""
     if value is None:
         return None
     _note_form(value, field, "booleans", notes)
@@ -114,7 +114,7 @@ def parse_flag(value: Json, field: str, notes: set[str]) -> bool | None:
 
 
 def parse_name(value: Json, field: str) -> str:
-    """A text that says something and that PostgreSQL can hold and index."""
+    """Parse a non-empty string that PostgreSQL can store and index."""
     name = storable(value)
     if isinstance(value, NotText) or not name or len(name) > _MOST_CHARACTERS:
         raise BadValueError(f"{field}: {show(value)} is not a name")
@@ -122,7 +122,7 @@ def parse_name(value: Json, field: str) -> str:
 
 
 def parse_side(value: Json, notes: set[str]) -> str:
-    """`A` or `B`, also where it is spelled out. Raises BadValueError."""
+    """Parse a side, `A` or `B`, also in words. Raises BadValueError."""
     side = _SIDES.get(value.lower()) if isinstance(value, str) else None
     if side is None:
         raise BadValueError(f"side: {show(value)} is neither 'A' nor 'B'")
@@ -132,9 +132,9 @@ def parse_side(value: Json, notes: set[str]) -> str:
 
 
 def parse_time(value: Json, field: str, usual: str, notes: set[str]) -> int | None:
-    """ns since 1970, UTC, of an ISO text, a timestamp, or a number of s, ms, us or ns: of the years 2023 to 2199 in any case.
+    """Parse an ISO text, a timestamp, or a number in s, ms, us or ns, to ns since 1970, UTC, in the years 2023 to 2199.
 
-    The unit of a number is that in which it lies in these years. For a timestamp the unit of its column is tried first.
+    The unit of a number is the one that puts it into these years. For a timestamp, the unit of its column is tried first.
     """
     if value is None:
         return None
@@ -180,7 +180,7 @@ def _time_of_number(value: Json, field: str) -> tuple[int, str]:
 
 
 def _by_range(number: int) -> tuple[int, str]:
-    """`number` in ns, and its unit: the ranges of the four do not overlap. Out of all of them: itself, as ns."""
+    """Return `number` in ns and its unit. The ranges of the four units do not overlap. Outside of all, it counts as ns."""
     return next(((number * ns, unit) for unit, ns in _UNIT_NS.items() if _in_years(number * ns)), (number, "ns"))
 
 
@@ -189,8 +189,8 @@ def _in_years(time_ns: int) -> bool:
 
 
 def parse_status(value: Json, notes: set[str]) -> tuple[str, str | None]:
-    """The kind and the text that came with it, of `"kind"`, `"error: text"`, `{"error": text}`, `{"status": kind, "description":
-    text}`, or a text that is the JSON of one of these; members that are null do not count.
+    """Parse the kind of a status and its text from `"kind"`, `"error: text"`, `{"error": text}`, `{"status": kind, "description":
+    text}`, or a string with the JSON of one of these. Null members are ignored.
     """
     if isinstance(value, dict):
         notes.add("status: object")

@@ -1,1 +1,1 @@
-"""The Parquet lake: its layout, its files and their metadata. Neither PostgreSQL nor the sources are known here."""
+"""The Parquet lake: its layout, its files and their metadata. It does not use PostgreSQL or the sources."""

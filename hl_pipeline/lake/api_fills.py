@@ -2,10 +2,10 @@
 
     api_fills/date=2024-11-03/shard=3f.parquet   the fills of that day (UTC, of the event) of the wallets of a shard, each once,
                                                  by time and wallet, of each in the API's order
-    api_fills/shard=3f.bad.jsonl                 what of these wallets could not be taken, if anything
-    api_fills/shard=3f.wallets.json              which of them were asked to their end, so that a new database asks none again
+    api_fills/shard=3f.bad.jsonl                 rejected items of these wallets, if any
+    api_fills/shard=3f.wallets.json              the finished wallets, so that a new database does not fetch them again
 
-A wallet's shard is the first byte of sha256 of its address in lower case, for ever; hl.shard_of says the same in PostgreSQL.
+A wallet's shard is the first byte of sha256 of its lower-case address. This never changes; hl.shard_of does the same in SQL.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ _PROGRESS = ".wallets.json"
 
 
 def api_fills_path(day: date, shard: str) -> str:
-    """Where a shard's fills of a day are, from the lake's root."""
+    """Return the path of a shard's fills of a day, relative to the lake's root."""
     return f"{API_FILLS}/date={day}/shard={shard}.parquet"
 
 
 def api_bad_path(shard: str) -> str:
-    """Where a shard's quarantined fills are, from the lake's root."""
+    """Return the path of a shard's quarantined items, relative to the lake's root."""
     return f"{API_FILLS}/shard={shard}.bad.jsonl"
 
 
 def write_api_progress(lake: Lake, shard: str, wallets: str) -> None:
-    """Make `wallets` (JSON, made by warehouse.backfill_progress) all that the lake says of how far the shard's wallets are."""
+    """Replace the backfill progress of a shard in the lake by `wallets` (JSON from warehouse.backfill_progress)."""
     with replacing(lake, f"{API_FILLS}/shard={shard}{_PROGRESS}") as temporary:
         temporary.write_text(wallets, encoding="utf-8")
 
 
 def read_api_progress(lake: Lake) -> Iterator[tuple[str, list[BadLine]]]:
-    """Of each shard how far its wallets are (JSON), and the items that could not be taken."""
+    """Yield the backfill progress (JSON) and the rejected items of each shard."""
     paths = list_files(lake, API_FILLS)
     for path in (path for path in paths if path.endswith(_PROGRESS)):
         with open_file(lake, path) as file:
@@ -68,17 +68,16 @@ def _bad_line(record: dict[str, Any]) -> BadLine:
 
 
 def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> ApiShard:
-    """Put `fills` (FILL_SCHEMA, of that day, of each wallet in the API's order) to those of the shard that the lake has of it;
-    what it has already changes nothing. `line` in the file counts its rows from 1; it is NULL where an earlier version has not
-    kept in which order the API gave them.
+    """Add `fills` (FILL_SCHEMA, of that day, each wallet in API order) to the shard's fills in the lake. Existing fills do not
+    change. `line` counts the rows of the file from 1; it is NULL if an earlier version did not keep the API order.
 
-    One writer a shard at a time (the caller holds its lock).
+    One writer per shard at a time: the caller must hold its lock.
     """
     path = api_fills_path(day, shard)
     known = read_meta(lake, path, ApiShard) if exists(lake, path) else None
     before = empty_fills() if known is None else read_fills(lake, known).select(*FILL_SCHEMA)
     came = fills.with_columns(line=pl.int_range(pl.len()) + before.height + 1)
-    # The row that knows of its TWAP goes before one that does not; the fill stands where it came first.
+    # A row with twap_id takes precedence over one without; the fill keeps its first position.
     rows = (
         pl.concat([before, came])
         .with_columns(pl.col("line").min().over(FILL_KEY))
@@ -110,7 +109,7 @@ def add_api_fills(lake: Lake, day: date, shard: str, fills: pl.DataFrame) -> Api
 
 
 def read_api_shards(lake: Lake, day: date) -> tuple[list[ApiShard], list[str]]:
-    """The shards of which the lake has fills of a day, and the wallets that these fills are of, both in order."""
+    """Return the shards with fills of a day in the lake, and the wallets of these fills, both sorted."""
     shards: list[ApiShard] = []
     wallets: set[str] = set()
     for path in list_files(lake, f"{API_FILLS}/date={day}"):
@@ -121,7 +120,7 @@ def read_api_shards(lake: Lake, day: date) -> tuple[list[ApiShard], list[str]]:
 
 
 def _digest(table: pa.Table) -> str:
-    """Of what a table holds, however it came to be: of its Parquet, where nothing stands for what is NULL."""
+    """Return a digest that depends only on the contents of a table: of its Parquet form, which stores no bytes for NULL."""
     written = BytesIO()
     pq.write_table(table, written)
     return hashlib.md5(written.getvalue(), usedforsecurity=False).hexdigest()

@@ -1,9 +1,8 @@
-"""Figures of one hour, kept in the lake to be merged, so that statistics of a growing day do not read its hours again.
+"""Partial statistics of one hour, cached in the lake and merged later, so that a growing day does not read its hours again.
 
-    partials/daily_stats/date=2026-03-15/hour=13.parquet      what an hour of fills/date=2026-03-15/ adds to that table
+    partials/daily_stats/date=2026-03-15/hour=13.parquet      the part of an hour of fills/date=2026-03-15/ in that table
 
-A cache: a partial knows the file of fills that it was made of and is valid for that one alone, and days that are whole have
-none. Which figures there are is in `figures`.
+A partial is valid only for the file of fills that it was computed from. Whole days have none. `figures` computes them.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.lake.store import META_KEY, Lake, exists, list_files, open_file, remove, replacing
 
 PARTIALS_VERSION = 2
-"""Of the figures in partials: with another number they are made anew."""
+"""The version of partials; those with another version are computed again."""
 
 
 def write_partial(lake: Lake, table: str, day: date, hour: int, rows: pl.DataFrame, of: HourOfFills) -> None:
-    """Keep what the hour `of` fills adds to a table. One writer a table and day at a time."""
+    """Store the part of the hour `of` fills in a table. One writer per table and day at a time."""
     with replacing(lake, _path(table, day, hour)) as temporary:
         metadata = {META_KEY: json.dumps({"of": of.id, "version": PARTIALS_VERSION}).encode()}
         pq.write_table(as_arrow(rows).replace_schema_metadata(metadata), temporary, compression="zstd", compression_level=1)
 
 
 def read_partial(lake: Lake, table: str, day: date, hour: int, of: HourOfFills) -> pl.DataFrame | None:
-    """What was kept of that hour; None when there is nothing, or of other fills."""
+    """Return the stored part of an hour, or None if there is none or it is from other fills."""
     path = _path(table, day, hour)
     if not exists(lake, path):
         return None
@@ -42,7 +41,7 @@ def read_partial(lake: Lake, table: str, day: date, hour: int, of: HourOfFills) 
 
 
 def remove_partials(lake: Lake, table: str, day: date) -> None:
-    """Remove a day's hourly parts of a table."""
+    """Remove a day's partials of a table."""
     for path in list_files(lake, f"partials/{table}/date={day}"):
         remove(lake, path)
 

@@ -1,5 +1,5 @@
-"""The lake as files: where it is, atomic writes, listings, and objects whose Parquet metadata say what is known of them, under
-the key `hl`. Schemas and paths are for the other modules of `lake`.
+"""The lake as files: location, atomic writes, listings, and objects with their metadata in Parquet under the key `hl`. The other
+modules of `lake` have schemas and paths.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from hl_pipeline.formats.fills import BadLine
 META_KEY = b"hl"
 
 Meta = TypeVar("Meta", ObjectMeta, StatusObject, ApiShard)
-"""What is known of an object that is in the lake."""
+"""The metadata of an object in the lake."""
 
 _log = logging.getLogger(__name__)
 
 
 class LakeChangedError(RuntimeError):
-    """A file of the lake is not the one that was seen a moment ago: somebody else has fetched its object again."""
+    """A file of the lake changed after it was listed: another process has fetched its object again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """A directory or an S3 prefix that holds the lake."""
+    """The directory or S3 prefix of the lake."""
 
     filesystem: pa_fs.FileSystem
     root: str
@@ -52,7 +52,7 @@ class Lake:
 
 
 def open_lake(url: str) -> Lake:
-    """The lake at `url`: a directory (made if need be) or `s3://bucket/prefix` (credentials and endpoint as boto3 finds them)."""
+    """Open the lake at `url`: a directory (created if needed) or `s3://bucket/prefix` (credentials and endpoint from boto3)."""
     if not url.startswith("s3://"):
         root = Path(url).absolute()
         root.mkdir(parents=True, exist_ok=True)
@@ -78,9 +78,9 @@ def open_lake(url: str) -> Lake:
 
 @contextmanager
 def replacing(lake: Lake, path: str) -> Generator[Path]:
-    """A local file to write; when the block ends well it takes the place of `path` at once, else nothing has happened.
+    """Yield a local file to write. If the block succeeds, the file atomically replaces `path`; otherwise nothing changes.
 
-    One writer a path at a time (the callers hold a lock), so that what a killed writer left is overwritten by the next.
+    One writer per path at a time (the callers hold a lock), so the next writer overwrites the file of a killed one.
     """
     target = f"{lake.root}/{path}"
     if lake.is_local:
@@ -104,57 +104,55 @@ def replacing(lake: Lake, path: str) -> Generator[Path]:
 
 
 def remove(lake: Lake, path: str) -> None:
-    """Delete a file; a missing one is no error."""
+    """Delete a file. A missing file is not an error."""
     if exists(lake, path):
         lake.filesystem.delete_file(f"{lake.root}/{path}")
 
 
 def exists(lake: Lake, path: str) -> bool:
-    """Whether the lake has a file at `path`."""
+    """Return whether the lake has a file at `path`."""
     return lake.filesystem.get_file_info(f"{lake.root}/{path}").type == pa_fs.FileType.File
 
 
 def list_files(lake: Lake, directory: str) -> list[str]:
-    """Paths (relative to the lake) of the files in `directory`, sorted; what is being written is left out."""
+    """Return the sorted paths (relative to the lake) of the files in `directory`, without unfinished ones."""
     names = [info.base_name for info in _look_into(lake, directory) if info.type == pa_fs.FileType.File]
     return [f"{directory}/{name}" for name in sorted(names) if not name.startswith(".")]
 
 
 def _look_into(lake: Lake, directory: str, *, recursive: bool = False) -> list[pa_fs.FileInfo]:
-    """What is in `directory`; nothing where that does not exist."""
+    """List `directory`; empty if it does not exist."""
     selector = pa_fs.FileSelector(f"{lake.root}/{directory}", allow_not_found=True, recursive=recursive)
     try:
         return lake.filesystem.get_file_info(selector)
     except FileNotFoundError:
-        # It appeared between Arrow's two looks: too late to be listed, early enough to be missed.
+        # The directory appeared between Arrow's two checks, so it counts as missing.
         return lake.filesystem.get_file_info(selector)
 
 
 @contextmanager
 def replacing_object(lake: Lake, path: str, bad: Sequence[BadLine]) -> Generator[Path]:
-    """As `replacing`, for the rows of an object; what is `bad` of it when the block ends takes its place beside them."""
+    """Like `replacing`, for the rows of an object. The lines in `bad` at the end of the block go to its quarantine file."""
     with replacing(lake, path) as temporary:
         yield temporary
-        # Before the rows, so that rows never stand without what is missing from them.
+        # Written before the rows, so that rows never appear without their quarantine file.
         write_bad_lines(lake, path.removesuffix(".parquet") + ".bad.jsonl", bad)
 
 
 def as_metadata(known: Meta | dict[str, Any]) -> dict[bytes, bytes]:
-    """What is known of an object, as the metadata of its Parquet file."""
+    """Return an object's metadata as Parquet metadata."""
     return {META_KEY: json.dumps(known if isinstance(known, dict) else asdict(known)).encode()}
 
 
 def write_table(path: Path, table: pa.Table, known: Meta | dict[str, Any] | None, *, compression_level: int) -> None:
-    """Write a whole table with what is known of it, if anything, in the metadata."""
+    """Write a whole table, with metadata if given."""
     if known is not None:
         table = table.replace_schema_metadata(as_metadata(known))
     pq.write_table(table, path, compression="zstd", compression_level=compression_level)
 
 
 def find_meta(lake: Lake, path: str, type_: type[Meta]) -> Meta | None:
-    """What is known of the object at `path`; None when it is not in the lake, or (with a warning) the file there is none of
-    ours.
-    """
+    """Return the metadata of the object at `path`, or None if there is none or, with a warning, a foreign file."""
     if not exists(lake, path):
         return None
     try:
@@ -165,26 +163,26 @@ def find_meta(lake: Lake, path: str, type_: type[Meta]) -> Meta | None:
 
 
 def read_meta(lake: Lake, path: str, type_: type[Meta]) -> Meta:
-    """What is known of the object at `path`, which is in the lake."""
+    """Return the metadata of the object at `path`, which must exist."""
     with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
         return _meta_of(file, type_)
 
 
 def list_metas(lake: Lake, directory: str, type_: type[Meta]) -> list[Meta]:
-    """What is known of the objects in `directory`, by path; files that are none of ours are left out, as by `find_meta`."""
+    """Return the metadata of the objects in `directory`, ordered by path, without foreign files (see `find_meta`)."""
     paths = [path for path in list_files(lake, directory) if path.endswith(".parquet")]
     metas = [find_meta(lake, path, type_) for path in paths]
     return [meta for meta in metas if meta is not None]
 
 
 def read_rows(lake: Lake, path: str, meta: Meta) -> pl.DataFrame:
-    """The rows of the object at `path`. Raises LakeChangedError when the file is of another version than `meta`."""
+    """Return the rows of the object at `path`. Raises LakeChangedError if the file has another version than `meta`."""
     with open_rows(lake, path, meta) as file:
         return pl.read_parquet(file, hive_partitioning=False)
 
 
 def open_rows(lake: Lake, path: str, meta: Meta) -> BinaryIO:
-    """The file of the object at `path`. Raises LakeChangedError when it is of another version than `meta`."""
+    """Open the file of the object at `path`. Raises LakeChangedError if it has another version than `meta`."""
     file = open_file(lake, path)
     if _meta_of(file, type(meta)).etag != meta.etag:
         file.close()
@@ -202,7 +200,7 @@ def _meta_of(file: pa.NativeFile | BinaryIO, type_: type[Meta]) -> Meta:
 
 
 def write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:
-    """Make `bad` all that stands in the quarantine file at `path`; nothing bad, no file."""
+    """Replace the quarantine file at `path` by `bad`; without bad lines, remove it."""
     if not bad:
         remove(lake, path)
         return
@@ -217,7 +215,7 @@ def write_bad_lines(lake: Lake, path: str, bad: Sequence[BadLine]) -> None:
 
 
 def list_days(lake: Lake, table: str) -> list[date]:
-    """The days (`object_date` of raw objects, `date` of events) that the lake has files of."""
+    """Return the days with files in a table (`object_date` of raw objects, `date` of events)."""
     key = "object_date" if table.startswith("raw_") else "date"
     infos = _look_into(lake, table, recursive=True)
     places = [re.fullmatch(rf"{key}=(\d{{4}}-\d\d-\d\d)/[^.].*\.parquet", "/".join(info.path.split("/")[-2:])) for info in infos]
@@ -225,7 +223,7 @@ def list_days(lake: Lake, table: str) -> list[date]:
 
 
 def open_file(lake: Lake, path: str) -> BinaryIO:
-    """One file as it is now, whatever takes its place meanwhile."""
+    """Open the current version of a file; replacing it meanwhile does not affect the reader."""
     if lake.is_local:
         return Path(lake.root, path).open("rb")
     with lake.filesystem.open_input_stream(f"{lake.root}/{path}") as stream:

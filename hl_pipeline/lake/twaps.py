@@ -1,13 +1,13 @@
 """The part of the lake that is about TWAPs.
 
     raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.parquet     one per source object, by the day in its key
-    raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.bad.jsonl   what of it could not be taken, if anything
-    api_twap_history/date=2025-11-03/shard=3f.parquet                        statuses that the info API has of a shard's wallets
+    raw_twap_statuses/object_date=2025-11-03/part-00000-1f0c9a3e.bad.jsonl   its quarantined rows, if any
+    api_twap_history/date=2025-11-03/shard=3f.parquet                        statuses of a shard's wallets from the info API
     twap_statuses/date=2025-11-03/statuses.parquet                           by the day of the event (UTC), each event once
-    twap_slices/date=2025-11-03/slices.parquet                               the fills of that day that are slices of TWAPs, and
-                                                                             which file of fills those of each hour are from
+    twap_slices/date=2025-11-03/slices.parquet                               the day's fills that are slices of TWAPs, and the
+                                                                             file of fills that each hour comes from
 
-A file's name is that of its object and eight digits of a hash of the whole key.
+A file name is the name of its object plus eight digits of a hash of the whole key.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SLICE_SCHEMA = {name: FILL_SCHEMA[name] for name in SLICE_COLUMNS}
 
 
 def status_object_path(object_date: date, key: str) -> str:
-    """Where an object's statuses are, from the lake's root; keys that differ have different files."""
+    """Return the path of an object's statuses, relative to the lake's root. Different keys have different paths."""
     stem = re.sub(r"[^A-Za-z0-9_-]", "-", Path(key).name.partition(".")[0])[:80]
     return f"raw_twap_statuses/object_date={object_date}/{stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.parquet"
 
@@ -64,7 +64,7 @@ def write_status_object(
     object_date: date,
     hour: int | None,
 ) -> StatusObject:
-    """Write what was decoded of one object, and its bad lines beside it."""
+    """Write the decoded rows of an object, and its quarantine file."""
     frames: list[pl.DataFrame] = [pl.DataFrame(schema=TWAP_STATUS_SCHEMA)]
     bad: list[BadLine] = []
     notes: set[str] = set()
@@ -105,26 +105,26 @@ def _integer(value: object) -> int | None:
 
 
 def list_status_objects(lake: Lake, object_date: date) -> list[StatusObject]:
-    """The objects of statuses with that day in their key that are in the lake."""
+    """Return the objects of statuses in the lake with that day in their key."""
     return list_metas(lake, f"raw_twap_statuses/object_date={object_date}", StatusObject)
 
 
 def read_status_object(lake: Lake, meta: StatusObject) -> pl.DataFrame:
-    """The events of one object: TWAP_STATUS_SCHEMA, `object` (its key) and `unit_ns`.
+    """Return the events of an object: TWAP_STATUS_SCHEMA, `object` (its key) and `unit_ns`.
 
-    Raises LakeChangedError when `meta` is of another.
+    Raises LakeChangedError if the file has another version than `meta`.
     """
     rows = read_rows(lake, status_object_path(date.fromisoformat(meta.object_date), meta.key), meta)
     return rows.with_columns(object=pl.lit(meta.key), unit_ns=pl.lit(meta.unit_ns, pl.Int64)).select(*_EVENTS_SCHEMA)
 
 
 def no_events() -> pl.DataFrame:
-    """What `read_status_object` gives of an object without events."""
+    """Return what `read_status_object` returns for an object without events."""
     return pl.DataFrame(schema=_EVENTS_SCHEMA)
 
 
 def add_api_history(lake: Lake, day: date, shard: str, events: pl.DataFrame) -> None:
-    """Put statuses of `twapHistory` (TWAP_STATUS_SCHEMA, of that day) to those of a shard that the lake has of it."""
+    """Add statuses from `twapHistory` (TWAP_STATUS_SCHEMA, of that day) to those of a shard in the lake."""
     path = f"{API_TWAP_HISTORY}/date={day}/shard={shard}.parquet"
     known = [_read_statuses(lake, path)] if exists(lake, path) else []
     rows = pl.concat([*known, events.with_columns(line=pl.lit(None, pl.Int64))])
@@ -132,7 +132,7 @@ def add_api_history(lake: Lake, day: date, shard: str, events: pl.DataFrame) -> 
 
 
 def read_api_history(lake: Lake, day: date) -> pl.DataFrame:
-    """The statuses of `twapHistory` of a day, as `read_status_object` gives those of an object: their times are whole seconds."""
+    """Return the statuses of a day from `twapHistory`, in the form of `read_status_object`. Their times are whole seconds."""
     frames = [
         _read_statuses(lake, path).with_columns(object=pl.lit(path), unit_ns=pl.lit(UNITS_NS[0], pl.Int64))
         for path in list_files(lake, f"{API_TWAP_HISTORY}/date={day}")
@@ -146,21 +146,21 @@ def _read_statuses(lake: Lake, path: str) -> pl.DataFrame:
 
 
 def write_statuses(lake: Lake, day: date, statuses: pl.DataFrame) -> None:
-    """Make `statuses` all that the lake has of the day's events; no rows, no file."""
+    """Replace the day's events in the lake by `statuses`; without rows, remove the file."""
     _replace(lake, f"twap_statuses/date={day}/statuses.parquet", statuses)
 
 
 def extract_slices(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> pl.DataFrame:
-    """The slices (SLICE_COLUMNS) among the lake's fills of some hours of the day."""
+    """Return the slices (SLICE_COLUMNS) among the lake's fills of some hours of the day."""
     fills = (read_fills_hour(lake, day, hour, SLICE_COLUMNS) for hour in hours)
     return pl.concat([pl.DataFrame(schema=_SLICE_SCHEMA), *(hour.filter(pl.col("twap_id").is_not_null()) for hour in fills)])
 
 
 def renew_slices(lake: Lake, day: date) -> pl.DataFrame:
-    """Make the slices of the lake's fills all that `twap_slices` has of the day, no rows, no file; they themselves.
+    """Replace the day in `twap_slices` by the slices among the lake's fills, and return them; without rows, remove the file.
 
-    Of hours whose file of fills is the one it was the last time they are kept, unless that is so of all: then nothing is new,
-    and who asks wants the day made anew.
+    Hours with an unchanged file of fills keep their slices. If all hours are unchanged, all are extracted again, because the
+    caller wants to rebuild the day.
     """
     path = slices_path(day)
     hours = {str(hour): known.id for hour, known in read_hours_of_fills(lake, day).items()}
@@ -180,7 +180,7 @@ def renew_slices(lake: Lake, day: date) -> pl.DataFrame:
 
 
 def read_slices(lake: Lake, day: date, twap_ids: pl.Series) -> pl.DataFrame:
-    """The day's slices (SLICE_COLUMNS) of some TWAPs, as they were when the day's TWAPs were last made."""
+    """Return the day's slices (SLICE_COLUMNS) of some TWAPs, as of the last computation of the day's TWAPs."""
     path = slices_path(day)
     if not exists(lake, path):
         return extract_slices(lake, day).filter(pl.col("twap_id").is_in(twap_ids.implode()))
@@ -190,7 +190,7 @@ def read_slices(lake: Lake, day: date, twap_ids: pl.Series) -> pl.DataFrame:
 
 
 def slices_path(day: date) -> str:
-    """Where a day's fills of TWAPs are, from the lake's root."""
+    """Return the path of a day's slices, relative to the lake's root."""
     return f"twap_slices/date={day}/slices.parquet"
 
 

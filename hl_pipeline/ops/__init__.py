@@ -1,1 +1,1 @@
-"""Running the whole: the installation, its services, launched runs and backfills."""
+"""Operation: the installation, its services, launched runs and backfills."""

@@ -1,4 +1,4 @@
-"""Services as child processes: started by name, each in a process group of its own, and stopped together."""
+"""Services as child processes: started by name, each in its own process group, and stopped together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hl_pipeline.ops.process_groups import Group, remember_groups, stop_groups
 
 
 class Children:
-    """The children of this process. `file` gets their groups, so that they are found when this process is killed."""
+    """The children of this process. Their groups are written to `file`, so that they can be found if this process is killed."""
 
     def __init__(self, spawn: Callable[[str], subprocess.Popen[str]], file: Path | None = None) -> None:
         self._spawn = spawn
@@ -22,21 +22,21 @@ class Children:
         self._groups: list[Group] = []
 
     def start(self, name: str) -> None:
-        """Start it. What a dead one of this name has started goes on: runs that it launched note their own ends."""
+        """Start a service. Processes that a dead service of this name launched continue: runs record their own end."""
         child = self._processes[name] = self._spawn(name)
         self._groups.append(Group(name, child.pid, psutil.Process(child.pid).create_time()))
         if self._file is not None:
             remember_groups(self._file, self._groups)
 
     def why_ended(self, name: str) -> str | None:
-        """None while it runs."""
+        """Return why a service ended, or None while it runs."""
         code = self._processes[name].poll()
         if code is None:
             return None
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
     def stop(self, seconds: float) -> None:
-        """Interrupt all of them and what they have started, and kill what is left after `seconds`."""
+        """Interrupt all children and their processes, and kill the rest after `seconds`."""
         stop_groups(self._groups, seconds)
         for child in self._processes.values():
             child.wait()

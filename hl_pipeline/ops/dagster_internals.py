@@ -1,7 +1,6 @@
-"""What we use of Dagster beyond its public API, each with the reason. No other module imports `dagster._*` or `dagster_shared`.
+"""Private parts of Dagster that we use, each with the reason. No other module imports `dagster._*` or `dagster_shared`.
 
-An upgrade may move or change any of these: `unit/test_dagster_internals.py` says which. No logic of ours belongs here, beyond
-the setting of what has no public way in.
+An upgrade may move or change any of them; `unit/test_dagster_internals.py` then fails. No other logic belongs here.
 """
 
 from __future__ import annotations
@@ -15,42 +14,43 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from dagster import DagsterInstance, JobDefinition, JobExecutionResult
 
-# A job that is there already, for `execute_run`, which else loads it anew.
+# Wraps a loaded job for `execute_run`, which would otherwise load it again.
 from dagster._core.definitions.job_base import InMemoryJob
 
-# The name by which the webserver's GraphQL knows the repository of a code location that is one `Definitions`.
+# The repository name of a code location with one `Definitions`, in the webserver's GraphQL.
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 
-# What `define_asset_job` returns, and what sensors and schedules take: the public API has no name for it.
+# The type that `define_asset_job` returns and that sensors and schedules take; the public API has no name for it.
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-# Ctrl-C in a step: its class stands in the failure's chain of errors, which is how an interruption is told from a failure. The
-# other is raised by a code server that does not answer.
+# Ctrl-C in a step: its class appears in the failure's chain of errors, which distinguishes an interruption from a failure. The
+# second class is raised by a code server that does not answer.
 from dagster._core.errors import DagsterExecutionInterruptedError, DagsterUserCodeUnreachableError
 
-# A run in this process, created first. The public `execute_in_process` names no code location in its run, and the UI shows such
-# a run neither on the timeline nor with its job.
+# Executes an existing run in this process. Runs of the public `execute_in_process` have no code location, so the UI does not show
+# them on the timeline or with their job.
 from dagster._core.execution.api import execute_run
 
-# What a launcher takes and answers. Dagster's documentation of custom launchers names them, `dagster` does not export them.
+# Parameter and result types of a launcher. Dagster's documentation of custom launchers names them, `dagster` does not export
+# them.
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 
-# What names a code location in a run.
+# The origin of a run's code location.
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 
-# Tags that the default launcher and the daemon's retries read and write.
+# Tags used by the default launcher and by the daemon's retries.
 from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG, RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
-# How a code location is loaded: a part of its name in a run.
+# The way a code location is loaded, which is part of its origin.
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-# Only the code server knows whether a run that it started is still in work, and there is no public client to ask it (below).
+# Only the code server knows whether a run that it started is still alive, and there is no public client for it (below).
 from dagster._grpc.types import GetCurrentRunsResult
 
-# The type of `inst_data`, which Dagster gives to every class that dagster.yaml names.
+# The type of `inst_data`, which Dagster passes to every class in dagster.yaml.
 from dagster._serdes import ConfigurableClassData
 
-# The storages' own way to make an engine; `hold_connections` gives them another one.
+# The storages' function that creates an engine, which `hold_connections` replaces.
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine
 
@@ -85,7 +85,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """DagsterGrpcClient, with which gRPC comes: a run in this process does without."""
+    """Import DagsterGrpcClient on first use: it imports gRPC, which a run in this process does not need."""
     if name != "DagsterGrpcClient":
         raise AttributeError(name)
     from dagster._grpc.client import DagsterGrpcClient
@@ -103,7 +103,7 @@ def run_job(
     module: str,
     location: str,
 ) -> JobExecutionResult:
-    """Run a partition of `job` in this process; the UI shows the run as one of the code location `location`, of `module`."""
+    """Run a partition of `job` in this process. The UI shows it as a run of the code location `location`, from `module`."""
     target = LoadableTargetOrigin(executable_path=sys.executable, module_name=module)
     origin = RemoteRepositoryOrigin(ManagedGrpcPythonEnvCodeLocationOrigin(target, location), SINGLETON_REPOSITORY_NAME)
     of_partition = job.get_tags_for_partition_key(partition, selected_asset_keys=None)
@@ -117,10 +117,10 @@ def run_job(
 
 
 def hold_connections(storage: DagsterPostgresStorage) -> None:
-    """Let the parts of `storage` share one pool, which holds at most two idle connections until the instance is disposed of.
+    """Make the parts of `storage` share one pool with at most two idle connections, until the instance is disposed of.
 
-    dagster-postgres opens a connection for every event instead: 300 for a run of one day, 4 ms each. And with each event of an
-    asset it asks anew which tables and columns there are: 70 queries for a run of one day.
+    By default, dagster-postgres opens a connection for every event: 300 for a run of one day, 4 ms each. For each event of an
+    asset it also queries tables and columns again: 70 queries for a run of one day.
     """
     engine = create_pg_engine(storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1)
     event.listen(engine, "connect", _set_utc)
@@ -141,14 +141,15 @@ def hold_connections(storage: DagsterPostgresStorage) -> None:
 
 
 def _note_use(_connection: Any, record: Any) -> None:
-    """Also of one that was invalidated, which is None."""
+    """Record the time of use. `record` is None for an invalidated connection."""
     record.info["used_at"] = time.monotonic()
 
 
 def _refuse_ended(connection: Any, record: Any, _proxy: object) -> None:
-    """Raises DisconnectionError, for which the pool opens another one, when the server has ended this session. What a server says
-    at its end waits to be read: looking is a hundred times as fast as asking. One that was idle is asked too: what stands between
-    may have forgotten it in silence.
+    """Raise DisconnectionError if the server has ended this session; the pool then opens another connection.
+
+    A server that ends a session leaves data to read, and looking for it is a hundred times faster than a query. An idle
+    connection is also queried, because a proxy in between may have dropped it silently.
     """
     try:
         poll = select.poll()
@@ -163,7 +164,7 @@ def _refuse_ended(connection: Any, record: Any, _proxy: object) -> None:
 
 
 def _remember(has: Callable[..., bool]) -> Callable[..., bool]:
-    """`has`, whose last argument is a name, asked no more of a name once it is there. What is not there may still come."""
+    """Cache positive results of `has`, whose last argument is a name. A missing name may still be created."""
     there: set[str] = set()
 
     def ask(*arguments: Any) -> bool:
@@ -176,6 +177,6 @@ def _remember(has: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def _set_utc(connection: Any, _record: object) -> None:
-    """Dagster keeps CURRENT_TIMESTAMP without a time zone, and reads it as UTC."""
+    """Set the session to UTC: Dagster stores CURRENT_TIMESTAMP without a time zone and reads it as UTC."""
     with connection, connection.cursor() as cursor:
         cursor.execute("SET TimeZone = 'UTC'")

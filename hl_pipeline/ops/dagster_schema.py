@@ -1,4 +1,4 @@
-"""The tables of Dagster's own database: whether they are those of the installed Dagster, and how they become so."""
+"""Compares the tables of Dagster's database with the installed Dagster, and upgrades them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dagster import DagsterInstance
 
 
 def read_dagster_revisions() -> tuple[str, str]:
-    """The revision that Dagster's tables have, and the one that the installed Dagster works with. Makes the tables if need be."""
+    """Return the revision of Dagster's tables and the one that the installed Dagster needs. Creates the tables if needed."""
     with DagsterInstance.get() as instance:
         found, wanted = instance.run_storage.alembic_version() or (None, None)
         return str(found), str(wanted)
 
 
 def upgrade_dagster() -> None:
-    """What `dagster instance migrate` does."""
+    """Upgrade Dagster's tables, like `dagster instance migrate`."""
     with DagsterInstance.get() as instance:
         instance.upgrade()

@@ -1,4 +1,4 @@
-"""Whether the database answers, asked now and then while services run on it."""
+"""Checks from time to time whether the database answers while services use it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONNECT_SECONDS = 2
 
 @dataclass(slots=True)
 class DatabaseWatch:
-    """The database at `url`; `home` where it is the embedded one of ours."""
+    """Watches the database at `url`. `home`: set if it is the embedded one."""
 
     url: str
     home: Path | None
@@ -26,7 +26,7 @@ class DatabaseWatch:
     _asks_at: float = 0.0
 
     def look(self, now: float, say: Callable[[str], None]) -> bool:
-        """Whether it answers. `say` is told once when it does no more, and once when it does again."""
+        """Return whether the database answers. Calls `say` once when it stops answering, and once when it answers again."""
         if (is_dead := self.home is not None and not has_server(self.home)) or now >= self._asks_at:
             self._note(None if is_dead else _ask(self.url), now, say, is_dead=is_dead)
         return self.away_since is None
@@ -35,7 +35,7 @@ class DatabaseWatch:
         is_away = is_dead or refusal is not None
         if is_away and self.away_since is None:
             self.away_since = now
-            # Of a death, who starts it again tells.
+            # If it died, the supervisor that starts it again reports it.
             if refusal is not None:
                 say(f"the database does not answer: {refusal}")
         elif not is_away and self.away_since is not None:
@@ -45,12 +45,12 @@ class DatabaseWatch:
 
 
 def embedded_service(home: Path) -> Service:
-    """The embedded PostgreSQL of `home`, which is running already."""
+    """Return the embedded PostgreSQL of `home`, which is already running, as a service."""
     return Service("PostgreSQL", lambda: start_again(home), lambda: None if has_server(home) else "has died")
 
 
 def _ask(url: str) -> str | None:
-    """Why it does not answer, in the driver's words; None when it does."""
+    """Return the driver's error if the database does not answer, otherwise None."""
     try:
         psycopg.connect(url, connect_timeout=_CONNECT_SECONDS, application_name="hl up").close()
     except psycopg.OperationalError as error:

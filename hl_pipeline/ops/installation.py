@@ -1,6 +1,6 @@
-"""An installation that is up: settings in the environment, the embedded PostgreSQL running if it is ours, the schema migrated.
+"""An open installation: settings in the environment, the embedded PostgreSQL running if it is used, the schema migrated.
 
-`hl` works within one; what it starts (webserver, daemon, runs) finds everything in the environment.
+`hl` works within one. The processes that it starts (webserver, daemon, runs) find everything in the environment.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from hl_pipeline.warehouse.migrate import ensure_schema
 
 @contextmanager
 def hold_installation(settings: Settings, *, migrated: bool = True) -> Generator[str]:
-    """The database's URL, while everything that the assets need is there; this process's environment has the settings. The schema
-    is left as it is unless it is to be `migrated`.
+    """Prepare everything that the assets need, put the settings into this process's environment, and yield the database's URL.
+    The schema is migrated only if `migrated`.
 
     Raises NoDatabaseError, EmbeddedServerError or SchemaError.
     """
@@ -36,7 +36,7 @@ def hold_installation(settings: Settings, *, migrated: bool = True) -> Generator
 
 @contextmanager
 def hold_server(settings: Settings) -> Generator[str]:
-    """The database's URL, while its server runs if it is the embedded one. Nothing is made or migrated in it.
+    """Start the embedded server if it is used, and yield the database's URL. Nothing is created or migrated.
 
     Raises NoDatabaseError or EmbeddedServerError.
     """
@@ -47,13 +47,13 @@ def hold_server(settings: Settings) -> Generator[str]:
 
 
 def dagster_file(name: str) -> Path:
-    """workspace.yaml or dagster.yaml: beside this module in a wheel, at the top of the repository otherwise."""
+    """Return the path of workspace.yaml or dagster.yaml: next to this module in a wheel, else at the top of the repository."""
     shipped = Path(__file__).with_name(name)
     return shipped if shipped.exists() else Path(__file__).parents[2] / name
 
 
 def _dagster_home(settings: Settings) -> Path:
-    """Dagster's directory in HL_HOME, with the project's dagster.yaml."""
+    """Create Dagster's directory in HL_HOME with the project's dagster.yaml, and return it."""
     home = settings.home.absolute() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(dagster_file("dagster.yaml"), home / "dagster.yaml")

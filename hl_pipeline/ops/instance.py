@@ -1,6 +1,8 @@
-"""Dagster's instance as this project has it: storage in PostgreSQL beside the data, the queue of runs, and what launches them and
-knows whether they are alive. dagster.yaml names these classes, so that one file serves the embedded server and any other. Dagster
-makes each from that file, without an argument of ours: so each reads the settings, once, when it is made.
+"""The Dagster instance of this project: storage in PostgreSQL, the queue of runs, and the launcher, which knows whether runs are
+alive.
+
+dagster.yaml names these classes, so that one file works for the embedded and any other server. Dagster creates them from that
+file without arguments, so each reads the settings once, when it is created.
 """
 
 from __future__ import annotations
@@ -36,16 +38,16 @@ from hl_pipeline.warehouse.connect import NoDatabaseError, ensure_database, find
 from hl_pipeline.warehouse.urls import build_url, parse_url, url_for_sqlalchemy
 
 INSTALLATION_TAG = "hl/installation"
-"""The tag of a run that says in which HL_HOME its process is."""
+"""The run tag with the HL_HOME of the run's process."""
 _RETRIES_OF_THE_KILLED = {MAX_RETRIES_TAG: "2", RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "false"}
 _DEQUEUE_SECONDS = 1
-_CLOCK_SECONDS = 5.0  # by which the clocks of Dagster's events and of the kernel may differ
+_CLOCK_SECONDS = 5.0  # maximum difference between the clocks of Dagster's events and of the kernel
 
 
 class PipelineStorage(DagsterPostgresStorage):
-    """DagsterPostgresStorage whose URL follows from the settings.
+    """DagsterPostgresStorage with its URL from the settings.
 
-    Raises ClickException, which says what to do: Dagster's programs show it as one line, where others are a page of traceback.
+    Raises ClickException with advice: Dagster's programs print it as one line, and other exceptions as a long traceback.
     """
 
     @classmethod
@@ -70,7 +72,7 @@ class PipelineStorage(DagsterPostgresStorage):
 
 
 class PipelineRunQueue(QueuedRunCoordinator[Any]):
-    """Dagster's queue, from which HL_RUNS_AT_ONCE runs at most are in work."""
+    """Dagster's queue, which runs at most HL_RUNS_AT_ONCE runs."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -82,15 +84,15 @@ class PipelineRunQueue(QueuedRunCoordinator[Any]):
         inst_data: ConfigurableClassData | None,
         config_value: dict[str, Any],  # noqa: ARG003
     ) -> PipelineRunQueue:
-        # A small day takes seconds: with Dagster's usual five between two looks its place would be empty half of the time.
+        # A small day takes seconds. With Dagster's default interval of five seconds, the slot would be idle half of the time.
         return cls(max_concurrent_runs=Settings().runs_at_once, dequeue_interval_seconds=_DEQUEUE_SECONDS, inst_data=inst_data)
 
 
 class PipelineRunLauncher(DefaultRunLauncher):
-    """Dagster's launcher (a run is a process of the code server), which also knows whether a run's process is alive.
+    """Dagster's launcher (a run is a process of the code server) that also knows whether a run's process is alive.
 
-    With that, Dagster's run monitoring fails the runs of a machine that lost power, or whose code server was killed. A run whose
-    process died is tried again twice; one that failed by itself only when whoever asked for it has said so by a tag.
+    With it, Dagster's run monitoring fails runs after a power loss or after their code server was killed. A run whose process
+    died is retried twice. A run that failed is retried only if a tag requests it.
     """
 
     def __init__(self, inst_data: ConfigurableClassData | None = None, settings: Settings | None = None) -> None:
@@ -108,7 +110,7 @@ class PipelineRunLauncher(DefaultRunLauncher):
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:
-        """Also of a run that a command of `hl` does in its own process here: it ends as by Ctrl-C."""
+        """Terminate a run, including a run in the process of an `hl` command, which then ends as with Ctrl-C."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished or not self._is_in_command(run):
             return super().terminate(run_id)
@@ -120,13 +122,13 @@ class PipelineRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """FAILED only when the process is known to be gone: of another machine's nothing can be known."""
+        """Return FAILED only if the process is known to be gone; nothing is known about another machine's processes."""
         server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
         if "port" in server:
             return _ask_code_server(server["host"], server["port"], run.run_id)
         here = run.tags.get(INSTALLATION_TAG)
         if here is None and (self._settings.dagster_database_url or self._settings.database_url):
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "nothing says on which machine it is")
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "its machine is unknown")
         if here is not None and here != identify_installation(self._settings.home):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it is on another machine")
         process = self._find_process(run)
@@ -134,33 +136,33 @@ class PipelineRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
             WorkerStatus.FAILED,
-            f"its process (pid {process[0]}) is gone and has not said how it ended: it was killed, or the machine lost power. "
-            "What it had done is kept: materialize the day again",
+            f"its process (pid {process[0]}) is gone without a result: it was killed, or the machine lost power. "
+            "Its finished work is kept; materialize the day again",
         )
 
     def _is_in_command(self, run: DagsterRun) -> bool:
-        """Whether a process of this installation does the run by itself, without a code server."""
+        """Return whether an `hl` command of this installation executes the run itself, without a code server."""
         return GRPC_INFO_TAG not in run.tags and run.tags.get(INSTALLATION_TAG) == identify_installation(self._settings.home)
 
     def _find_process(self, run: DagsterRun) -> tuple[int, float] | None:
-        """The process that began the run, and when (seconds since 1970)."""
+        """Return the process that started the run, and when (seconds since 1970)."""
         events = self._instance.event_log_storage.get_logs_for_run(run.run_id, of_type=DagsterEventType.RUN_START, limit=1)
         pid = events[0].dagster_event.pid if events and events[0].dagster_event else None
         return None if pid is None else (pid, events[0].timestamp)
 
 
 def _with_name(url: str) -> str:
-    """The URL of sessions that pg_stat_activity shows by the program that Dagster works in, unless the URL names them."""
+    """Return the URL with an application name for pg_stat_activity: the program that Dagster runs in, unless the URL has one."""
     return build_url({"fallback_application_name": f"dagster in {Path(sys.argv[0]).name}", **parse_url(url)})
 
 
 def tags_of_own_run(settings: Settings) -> dict[str, str]:
-    """The tags of a run that is done in this process: when it dies, the run is known to be dead, and nobody tries it again."""
+    """Return the tags of a run in this process: if the process dies, the run is known to be dead and is not retried."""
     return {INSTALLATION_TAG: identify_installation(settings.home), MAX_RETRIES_TAG: "0"}
 
 
 def identify_installation(home: Path) -> str:
-    """What tells this HL_HOME from any other, made when first asked for."""
+    """Return the unique name of this HL_HOME, which is created on first use."""
     path = home / "installation"
     if not path.exists():
         home.mkdir(parents=True, exist_ok=True)
@@ -184,13 +186,13 @@ def _ask_code_server(host: str, port: int, run_id: str) -> CheckRunHealthResult:
         return CheckRunHealthResult(WorkerStatus.RUNNING)
     return CheckRunHealthResult(
         WorkerStatus.FAILED,
-        f"the code server at {host}:{port} was started again and no longer has its process. "
-        "What it had done is kept: materialize the day again",
+        f"the code server at {host}:{port} was restarted and no longer has its process. "
+        "Its finished work is kept; materialize the day again",
     )
 
 
 def _is_alive(pid: int, since: float) -> bool:
-    """Whether the process `pid` is the one that was there at `since` (seconds since 1970), not a later one of that number."""
+    """Return whether the process `pid` already ran at `since` (seconds since 1970) and is not a later one with the same pid."""
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since + _CLOCK_SECONDS

@@ -1,5 +1,5 @@
-"""`hl up --backfill-from`, fill and then follow: asks Dagster, through its webserver, for the days of a span that are not loaded
-yet. Runs nothing.
+"""`hl up --backfill-from`: launches a Dagster backfill, through the webserver, for the days of a range that are not loaded yet.
+Runs nothing itself.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _FILLS = {"path": ["fills"]}
 
 
 class BackfillError(RuntimeError):
-    """Dagster did not take the backfill. The message has its words."""
+    """Dagster refused the backfill. The message has its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillRequest:
-    """What was requested: `days` as the backfill of that id (None: there were none), and how many of the others are `loaded`, or
-    wait or run already (`in_progress`).
+    """The launched backfill: its `days` and ID (None: there were none), and how many other days are `loaded` or are already
+    queued or running (`in_progress`).
     """
 
     backfill_id: str | None
@@ -57,16 +57,16 @@ class BackfillRequest:
     in_progress: int
 
     def describe(self) -> str:
-        rest = f"{self.loaded} days are loaded, {self.in_progress} in the queue or in work already"
+        rest = f"{self.loaded} days are loaded, {self.in_progress} are already queued or running"
         if self.backfill_id is None:
-            return f"backfill: nothing to ask for; {rest}"
+            return f"backfill: nothing to launch; {rest}"
         return f"backfill {self.backfill_id}: {len(self.days)} days, {self.days[0]} to {self.days[-1]}; {rest}"
 
 
 def request_backfill(webserver: str, database_url: str, days: list[date]) -> BackfillRequest:
-    """Launch one backfill of those of `days` that hl.fills_days lacks and that neither a run nor a backfill is to bring.
+    """Launch one backfill of those of `days` that are neither in hl.fills_days nor part of a queued or running run or backfill.
 
-    Raises BackfillError when Dagster refuses, and requests' errors when the webserver does not answer.
+    Raises BackfillError if Dagster refuses, and requests' errors if the webserver does not answer.
     """
     with connect(database_url, "hl up") as connection:
         loaded = read_loaded_days(connection, days[0], days[-1]) - days_of_api_alone(connection)
@@ -81,7 +81,7 @@ def request_backfill(webserver: str, database_url: str, days: list[date]) -> Bac
         "assetSelection": [node["assetKey"] for node in state["assetNodes"]],
         "partitionNames": [str(day) for day in missing],
         "title": "hl up --backfill-from",
-        # After what a person or a sensor asks for.
+        # Lower priority than runs of users and sensors.
         "tags": [{"key": "hl/started_by", "value": "hl up"}, {"key": "dagster/priority", "value": "-1"}],
     }
     launched = _query(webserver, _LAUNCH, backfill=backfill)["launchPartitionBackfill"]
@@ -91,7 +91,7 @@ def request_backfill(webserver: str, database_url: str, days: list[date]) -> Bac
 
 
 def _days_in_progress(state: dict[str, Any]) -> set[str]:
-    """The days (partition keys) of backfills and runs that load fills."""
+    """Return the days (partition keys) of backfills and runs that load fills."""
     days: set[str] = set()
     for backfill in _results(state["partitionBackfillsOrError"]):
         if _loads_fills(backfill):

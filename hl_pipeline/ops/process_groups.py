@@ -1,4 +1,4 @@
-"""Services as process groups: all that one has started ends with it, and those that a killed `hl up` left are found again."""
+"""Process groups of services: all processes of a service end with it, and those left by a killed `hl up` are found again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import psutil
 
 _FORKS_RUNS = "from multiprocessing.forkserver import"
 _IDLE_SECONDS = 1.0
-_CLOCK_SECONDS = 1.0  # by which a process's time of creation may seem to move
+_CLOCK_SECONDS = 1.0  # maximum error of a process's creation time
 
 
 class Group(NamedTuple):
-    """A service's process group: its leader's number, and when that began (seconds since 1970)."""
+    """A service's process group: the pid of its leader, and when it started (seconds since 1970)."""
 
     name: str
     number: int
@@ -27,17 +27,17 @@ class Group(NamedTuple):
 
 
 def remember_groups(file: Path, groups: Sequence[Group]) -> None:
-    """Write them down for `find_left`."""
+    """Write the groups to a file for `find_left`."""
     made = file.with_suffix(".new")
     made.write_text(json.dumps(groups))
     made.replace(file)
 
 
 def find_left(file: Path, home: Path) -> list[Group]:
-    """The groups that were written down and still run.
+    """Return the groups in the file that still run.
 
-    A number that is somebody else's by now is left out: a group counts only if its leader began when it was written down, or,
-    its leader gone, if it has processes that began later and work for `home`.
+    Reused pids are excluded: a group counts only if its leader started at the recorded time or, if the leader is gone, if it has
+    processes that started later and belong to `home`.
     """
     try:
         groups = [Group(*group) for group in json.loads(file.read_text())]
@@ -47,9 +47,9 @@ def find_left(file: Path, home: Path) -> list[Group]:
 
 
 def stop_groups(groups: Sequence[Group], seconds: float) -> None:
-    """Interrupt the services and all that they started: a run in progress notes that it was interrupted, and ends too.
+    """Interrupt the services and all their processes. A run in progress records the interruption and ends.
 
-    Runs get `seconds` for it. Everything else is killed after a second: a code server without a run takes four, for nothing.
+    Runs get `seconds` to end. Everything else is killed after a second: a code server without a run would take four.
     """
     _signal(groups, signal.SIGINT)
     began = time.monotonic()
@@ -76,8 +76,8 @@ def _still_runs(group: Group, home: Path) -> bool:
 
 
 def _is_run(process: psutil.Process) -> bool:
-    """Whether it is a run, or a part of one. A code server has it forked (`ops.warm_runs`) by a process that is none itself, and
-    has the same command line, or starts it anew.
+    """Return whether the process is a run or part of one. A code server starts runs directly, or as forks of a process
+    (`ops.warm_runs`) that has the same command line but is not a run.
     """
     try:
         command, parent = process.cmdline(), process.parent()
@@ -95,7 +95,7 @@ def _home_of(process: psutil.Process) -> str | None:
 
 
 def _members(group: int) -> list[psutil.Process]:
-    """The processes of a group that still work (one that has ended may wait long for its parent to notice)."""
+    """Return the processes of a group that still run, without zombies."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with suppress(ProcessLookupError, psutil.NoSuchProcess):

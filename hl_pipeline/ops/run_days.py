@@ -1,4 +1,4 @@
-"""Days materialized in this process, one after the other, and what came of each. Nothing is shown here."""
+"""Materializes days in this process, one after the other, and returns the result of each. Prints nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hl_pipeline.stages.load_fills import LoadedFills
 
 
 class Outcome(Enum):
-    """What may be said of days or of wallets in the end."""
+    """The final outcome of days or wallets."""
 
     WHOLE = "whole"
     INCOMPLETE = "incomplete"
@@ -28,7 +28,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class IngestedDay:
-    """What came of a day."""
+    """The result of a day."""
 
     day: date
     outcome: Outcome
@@ -50,8 +50,8 @@ def ingest_days(
     from_lake: bool = False,
     command: str = "hl ingest",
 ) -> Iterator[IngestedDay]:
-    """Materialize all assets of each day, in order (`from_lake`: those that need no bucket), and yield what came of it; a day
-    that fails stops no other. `begin` is called before each. Runs are tagged with the `command` that started them.
+    """Materialize all assets of each day in order (`from_lake`: those that need no bucket), and yield the results. A failed day
+    does not stop the others. `begin` is called before each. Runs are tagged with the `command` that started them.
 
     Raises RunInterruptedError.
     """
@@ -63,7 +63,7 @@ def ingest_days(
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome of all: failed before incomplete before whole."""
+    """Return the worst outcome: failed, then incomplete, then whole."""
     all_of_them = set(outcomes)
     return next((o for o in (Outcome.FAILED, Outcome.INCOMPLETE) if o in all_of_them), Outcome.WHOLE)
 
@@ -74,7 +74,7 @@ def _describe(day: date, result: JobExecutionResult, results: StageResults) -> I
     fetched = sum(meta.size for made in fetches for meta in made.result.fetched)
     bad_lines = sum(meta.bad_lines for made in fetches if isinstance(made, FetchedFills) for meta in made.result.objects)
     seconds = sum(made.seconds for made in of_stages)
-    # A run fails where its day is judged incomplete; whether the work was done is for the results to tell.
+    # The run of an incomplete day fails, so only the results show whether the work was done.
     if "whole_days" not in results.by_asset:
         return IngestedDay(day, Outcome.FAILED, "failed", explain_failure(result), 0, fetched, seconds, 0, 0, 0)
     fills = results.of("fills", LoadedFills)
@@ -84,7 +84,7 @@ def _describe(day: date, result: JobExecutionResult, results: StageResults) -> I
     else:
         explanation = "; ".join(f"{check.name}: {check.description}" for check in of_fills)
     if fills.is_thinned:
-        explanation += " In the lake alone (HL_FILLS_KEEP_DAYS)."
+        explanation += " Only in the lake (HL_FILLS_KEEP_DAYS)."
     for text in dict.fromkeys(check.description for check in of_twaps):
         explanation += f" TWAP statuses: {text}"
     explanation += describe_ignored([found for made in fetches for found in made.result.ignored])
@@ -104,8 +104,8 @@ def _describe(day: date, result: JobExecutionResult, results: StageResults) -> I
 
 
 def _failing_checks(results: StageResults) -> tuple[list[Check], list[Check]]:
-    """The checks that failed: of fills and their statistics; and of TWAPs, without those that make no day incomplete (statuses
-    that no source has, TWAPs unlike their slices).
+    """Return the failed checks of fills and statistics, and those of TWAPs, without checks that do not make a day incomplete
+    (statuses without a source, TWAPs that differ from their slices).
     """
     failing = [(asset, check) for asset, made in results.by_asset.items() for check in made.checks if not check.passed]
     of_fills = [check for asset, check in failing if "twap" not in asset]

@@ -1,4 +1,4 @@
-"""A job of the code location run in this process, and why it failed if it did. What its assets did stands in the StageResults."""
+"""Runs a job of the code location in this process, and explains failures. StageResults has the results of its assets."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from hl_pipeline.resources import StageResults
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import NoDatabaseError
 
-# As workspace.yaml has it: so the UI counts a run of ours among those of its code location.
+# The name in workspace.yaml, so that the UI shows these runs with their code location.
 _MODULE, _LOCATION = "hl_pipeline.definitions", "hl_pipeline"
-_AWAY = "the database went away in the midst of the work; what was done is kept, so run the same again"
+_AWAY = "the database became unreachable during the run; finished work is kept, so run the same command again"
 _OF_ABSENCE = ("OperationalError", "AdminShutdown", "CrashShutdown", "CannotConnectNow")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class RunInterruptedError(RuntimeError):
-    """Ctrl-C, or Terminate in the UI: the partition that was in work is not done, those after it are not begun."""
+    """Ctrl-C, or Terminate in the UI: the current partition is not done, and later ones were not started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Runs partitions of a job, one after the other; `results` is what the stages of the last one returned."""
+    """Runs partitions of a job, one after the other. `results`: what the stages of the last one returned."""
 
     job: JobDefinition
     instance: DagsterInstance
@@ -38,8 +38,8 @@ class Runner:
     results: StageResults
 
     def run(self, partition: str, config: dict[str, Any] | None = None) -> JobExecutionResult:
-        """Raises RunInterruptedError, and NoDatabaseError when Dagster's database is away for longer than Dagster waits; any
-        other failure is in the result.
+        """Run a partition. Raises RunInterruptedError, and NoDatabaseError if Dagster's database is unreachable for longer than
+        Dagster waits. Any other failure is in the result.
         """
         self.results.by_asset.clear()
         tags = {"hl/started_by": self.command, **tags_of_own_run(self.settings)}
@@ -49,22 +49,22 @@ class Runner:
             )
         except DagsterPostgresException as error:
             cause = getattr(error.__cause__, "orig", None) or error
-            raise NoDatabaseError(f"{_AWAY}, once it is back: {str(cause).strip()}") from error
+            raise NoDatabaseError(f"{_AWAY} when it is back: {str(cause).strip()}") from error
         if _is_interrupted(result):
             raise RunInterruptedError
         return result
 
 
 def open_runner(job: str, instance: DagsterInstance, settings: Settings, command: str) -> Runner:
-    """For the job of that name; its runs are tagged with the `command` that started them. The instance comes first: Dagster asks
-    the one that it met last.
+    """Create a runner of a job. Its runs are tagged with the `command` that started them. Needs the instance first, because
+    Dagster uses the most recently created one.
     """
     results = StageResults()
     return Runner(build_defs(settings, results).resolve_job_def(job), instance, settings, command, results)
 
 
 def explain_failure(result: JobExecutionResult) -> str:
-    """Why a run failed, in its errors' own words."""
+    """Explain why a run failed with the text of its errors."""
     causes = [error.cause or error for error in _errors(result)]
     messages = [
         f"{_AWAY}: {without_class(cause.message.strip())}"
@@ -76,12 +76,12 @@ def explain_failure(result: JobExecutionResult) -> str:
 
 
 def _chain(error: SerializableErrorInfo | None) -> set[str | None]:
-    """The classes of an error and of all that led to it: what an interrupt has broken off may complain in its place."""
+    """Return the classes of an error and its causes: interrupted code may raise another error than the interruption."""
     return set() if error is None else {error.cls_name} | _chain(error.cause) | _chain(error.context)
 
 
 def _is_interrupted(result: JobExecutionResult) -> bool:
-    """Whether it was broken off, within a step or between two."""
+    """Return whether the run was interrupted, within a step or between two."""
     of_run = [event for event in result.all_events if event.event_type == DagsterEventType.RUN_FAILURE]
     errors = [*_errors(result), *(event.job_failure_data.error for event in of_run)]
     is_canceled = result.dagster_run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)

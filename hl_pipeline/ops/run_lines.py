@@ -1,4 +1,4 @@
-"""A line for each run that ends, in `hl up`'s terminal. What a run did in detail is in the UI and in the log."""
+"""Prints a line for each finished run in the terminal of `hl up`. The UI and the log have the details."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _CLASS = re.compile(r"^(?:[\w.]+(?:Error|Exception|Failure)|psycopg\.errors\.\w+
 
 @dataclass(slots=True)
 class RunLines:
-    """What there is to say of runs: each once, and why a day fails once for each reason."""
+    """Describes each finished run once, and each reason for a failing day once."""
 
-    told: set[str] = field(default_factory=set[str])
+    reported: set[str] = field(default_factory=set[str])
     reasons: dict[str, str] = field(default_factory=dict[str, str])
 
     def read(self, instance: DagsterInstance, since: datetime) -> list[str]:
-        """A line for each run that has ended after `since` and was not told yet, the oldest first."""
+        """Return a line for each new run that ended after `since`, oldest first."""
         ended = RunsFilter(statuses=_ENDED, updated_after=since)
         records = instance.get_run_records(ended, limit=_AT_ONCE, order_by="update_timestamp", ascending=False)
-        new = [record for record in reversed(records) if record.dagster_run.run_id not in self.told]
-        self.told.update(record.dagster_run.run_id for record in new)
+        new = [record for record in reversed(records) if record.dagster_run.run_id not in self.reported]
+        self.reported.update(record.dagster_run.run_id for record in new)
         return [self._describe(instance, record) for record in new]
 
     def _describe(self, instance: DagsterInstance, record: RunRecord) -> str:
@@ -64,7 +64,7 @@ class RunLines:
 
 
 def follow_runs(since: datetime, stop: threading.Event, say: Callable[[str], None], note: Callable[[str], None]) -> None:
-    """Say what came of each run that ends after `since`, until `stop`. `note` is told what went wrong with looking."""
+    """Report each run that ends after `since` to `say`, until `stop`. Errors while reading runs go to `note`."""
     lines = RunLines()
     if stop.is_set():
         return
@@ -75,19 +75,19 @@ def follow_runs(since: datetime, stop: threading.Event, say: Callable[[str], Non
                 for line in lines.read(instance, since):
                     say(line)
                 noted = ""
-            except Exception as error:  # noqa: BLE001 - the services go on, and so does this, once the database answers
+            except Exception as error:  # noqa: BLE001 - services continue, and so does this when the database answers
                 if str(error) != noted:
                     noted = str(error)
                     note(f"the runs could not be read: {noted}")
 
 
 def without_class(message: str) -> str:
-    """What an error says, without the path of its class."""
+    """Return the text of an error without the path of its class."""
     return _CLASS.sub("", message)
 
 
 def _explain(instance: DagsterInstance, run_id: str) -> str:
-    """Why a run failed, in one line."""
+    """Explain why a run failed in one line."""
     failures = _events(instance, run_id, DagsterEventType.STEP_FAILURE)
     errors = [event.step_failure_data.error for event in failures]
     causes = [(error.cause or error).message for error in errors if error is not None]

@@ -1,7 +1,7 @@
-"""What runs leave in Dagster's database, thinned by age: the lines of their logs go, what makes a day green in the UI stays.
+"""Deletes the log lines of old runs from Dagster's database; the events that make a day green in the UI stay.
 
-Dagster itself deletes a run with all its events or not at all, materializations and check results included; ticks of sensors and
-schedules it deletes by age (`retention` in dagster.yaml).
+Dagster itself can only delete a run with all its events, including materializations and check results. It deletes ticks of
+sensors and schedules by age (`retention` in dagster.yaml).
 """
 
 import logging
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _log = logging.getLogger(__name__)
-# Named, not "all others": a kind of event that Dagster comes to need one day is not deleted. Why a run or a step failed is kept.
-# A check's result is in asset_check_executions too, from where the UI has it.
+# Listed explicitly, so that new kinds of events that Dagster may need are not deleted. Errors of runs and steps are kept.
+# Check results are also in asset_check_executions, where the UI reads them.
 _DELETED = [
     "ASSET_CHECK_EVALUATION",
     "ASSET_CHECK_EVALUATION_PLANNED",
@@ -68,10 +68,10 @@ WHERE r.run_id = c.run_id
 
 
 def thin_runs(instance: DagsterInstance, connection: "psycopg.Connection", keep_days: int) -> dict[str, int]:
-    """Delete the log lines, steps and output of runs that ended more than `keep_days` ago; how many events by run.
+    """Delete the log lines, steps and output of runs that ended more than `keep_days` ago. Returns the number of events by run.
 
-    The run, when it began and how it ended stay, and of each asset and day the newest materialization and check results with
-    their figures: those that a later run has superseded go. `connection` is to Dagster's database.
+    The run with its start and end stays, and for each asset and day the newest materialization and check results with their
+    metadata. Older ones are deleted. `connection`: to Dagster's database.
     """
     deleted = dict(connection.execute(_DELETE, [keep_days, _DELETED]).fetchall())
     connection.execute(_DELETE_CHECKS, [keep_days])
@@ -93,14 +93,14 @@ def thin_old_runs(context: OpExecutionContext, settings: SettingsParam) -> None:
         thin_runs(context.instance, connection, settings.runs_keep_days)
 
 
-@job(description="Deletes the log lines of runs that ended more than HL_RUNS_KEEP_DAYS ago. What it made and checked stays.")
+@job(description="Deletes the log lines of runs that ended more than HL_RUNS_KEEP_DAYS ago. Materializations and checks stay.")
 def thin_runs_by_age() -> None:
-    """Thin the runs that are old enough."""
+    """Thin old runs."""
     thin_old_runs()
 
 
 def retention_schedule(settings: Settings) -> ScheduleDefinition:
-    """Every night, if HL_RUNS_KEEP_DAYS is set."""
+    """Return the nightly schedule, which is on if HL_RUNS_KEEP_DAYS is set."""
     status = DefaultScheduleStatus.STOPPED if settings.runs_keep_days is None else DefaultScheduleStatus.RUNNING
     return ScheduleDefinition(
         name="thin_runs_nightly",

@@ -1,4 +1,4 @@
-"""Shards of wallets materialized in this process, one after the other, and what came of each. Nothing is shown here."""
+"""Materializes shards of wallets in this process, one after the other, and returns the result of each. Prints nothing."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from hl_pipeline.warehouse.backfill_progress import (
 
 @dataclass(frozen=True, slots=True)
 class ShardsPlan:
-    """The shards to run, in order; of each the wallets to ask (none named: all that are noted), and how many fill histories are
-    to be asked of all.
+    """The shards to run in order, with the wallets of each (empty: all known wallets), and the total number of unfinished fill
+    histories.
     """
 
     shards: list[str]
@@ -39,7 +39,7 @@ class ShardsPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunShard:
-    """What came of a shard; of one that failed only why."""
+    """The result of a shard, or the reason why it failed."""
 
     shard: str
     fetched: FetchedShard | None = None
@@ -48,7 +48,7 @@ class RunShard:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the run failed, or a wallet of it could not be asked for its TWAPs."""
+        """Whether the run failed, or the TWAP statuses of a wallet could not be fetched."""
         return self.failure is not None or (self.histories is not None and bool(self.histories.histories.failed))
 
 
@@ -61,8 +61,8 @@ def plan_shards(
     *,
     is_named: bool,
 ) -> ShardsPlan:
-    """Note the wallets (None: all of hl.user_stats), and find out which of them are to be asked, `limit` at most. A shard without
-    one is left out unless it was named.
+    """Add the wallets (None: all of hl.user_stats), and select the unfinished ones, at most `limit`. Shards without such wallets
+    are skipped unless they were named.
     """
     if wallets is None:
         discover_wallets(connection)
@@ -79,8 +79,7 @@ def plan_shards(
 
 
 def run_shards(plan: ShardsPlan, settings: Settings, begin: Callable[[str], None] = lambda _: None) -> Iterator[RunShard]:
-    """Ask for the wallets of each shard, and yield what came of it; none is begun after one that failed. `begin` is called before
-    each.
+    """Fetch the wallets of each shard, and yield the results. Stops after a failed shard. `begin` is called before each.
 
     Raises RunInterruptedError.
     """
@@ -94,7 +93,7 @@ def run_shards(plan: ShardsPlan, settings: Settings, begin: Callable[[str], None
             wallets = plan.wallets.get(shard, [])
             config = {"config": {"limit": left if plan.limit else 0, "discover": False, "wallets": wallets}}
             result = runner.run(shard, {"ops": {"raw_api_fills": config, "raw_api_twap_history": config}})
-            # A run fails where a wallet has failed; whether the shard was asked is for the results to tell.
+            # A run with a failed wallet fails, so only the results show whether the shard was fetched.
             if "whole_shards" not in runner.results.by_asset:
                 yield RunShard(shard, failure=explain_failure(result))
                 return
@@ -104,7 +103,7 @@ def run_shards(plan: ShardsPlan, settings: Settings, begin: Callable[[str], None
 
 
 def judge_wallets(tally: Tally) -> Outcome:
-    """What may be said of so many wallets."""
+    """Return the outcome for the counted wallets."""
     if tally.failed:
         return Outcome.FAILED
     return Outcome.WHOLE if tally.complete == tally.wallets else Outcome.INCOMPLETE

@@ -1,4 +1,4 @@
-"""What the services of `hl up` print: all of it in one file, and on the terminal what a person should know."""
+"""The output of the services of `hl up`: everything goes to one file, and important lines also to the terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TextIO
 
-# Of a run, its line tells; its own lines have its id.
+# Lines with a run ID are log lines of runs; `run_lines` reports runs.
 _OF_RUN = re.compile(r" - [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} - ")
 _WARNING = re.compile(r" - (WARNING|ERROR|CRITICAL) - |^(WARNING|ERROR|CRITICAL):")
-# The daemon's first start is no reason to warn anybody, nor an attempt after which another one follows.
+# Harmless: a message at the daemon's first start, and connection attempts that are retried.
 _ATTEMPT = "Retrying failed database connection"
 _HARMLESS = re.compile(rf"No cursor for event type \S+, ignoring older events|{_ATTEMPT}")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -23,7 +23,7 @@ _LINES_IN_OUTAGE = 100
 
 
 class ServiceLog:
-    """The log file of `hl up` and its terminal; without a file the terminal alone. Several threads write to it."""
+    """Writes to the log file of `hl up` and its terminal; without a file, only to the terminal. Thread-safe."""
 
     def __init__(self, file: TextIO | None = None, path: Path | None = None) -> None:
         self.path = path
@@ -34,12 +34,12 @@ class ServiceLog:
         self._lines = Counter[str]()
 
     def say(self, text: str) -> None:
-        """To the terminal and the file."""
+        """Write to the terminal and the file."""
         print(text, flush=True)  # noqa: T201 - this is what `hl up` shows
         self.note(text)
 
     def note(self, text: str) -> None:
-        """To the file alone."""
+        """Write only to the file."""
         if self._file is None:
             return
         with self._lock:
@@ -47,7 +47,7 @@ class ServiceLog:
             self._file.flush()
 
     def forward(self, name: str, lines: Iterable[str]) -> None:
-        """The lines of a service, until it has no more. While the database is away, the file gets the first ones alone."""
+        """Forward the lines of a service until it ends. While the database is unreachable, only the first lines are written."""
         for line in lines:
             plain = _COLOUR.sub("", line.rstrip())
             self._last_words[name].append(plain)
@@ -60,37 +60,37 @@ class ServiceLog:
             tell(f"{name:<9} | {plain}")
 
     def say_last_words(self, name: str) -> None:
-        """The last lines of a service, which the file has already, to the terminal."""
+        """Print the last lines of a service, which are already in the file, to the terminal."""
         print(*(f"  {line}" for line in self._last_words[name]), sep="\n", flush=True)  # noqa: T201 - as above
 
     def begin_outage(self) -> None:
-        """From now on services that cannot reach the database fill neither terminal nor disk with it."""
+        """Limit the output from now on: services without a database must not flood the terminal or the disk."""
         self._in_outage = True
 
     def end_outage(self) -> None:
-        """The database is back: everything is told again, and how much was not."""
+        """End the limit when the database is back, and report how many lines were omitted."""
         self._in_outage = False
         lines_of, self._lines = self._lines, Counter[str]()
         for name, lines in lines_of.items():
             if (left := lines - _LINES_IN_OUTAGE) > 0:
-                self.note(f"{name:<9} | {left:,} more lines while the database did not answer are left out")
+                self.note(f"{name:<9} | {left:,} more lines omitted while the database did not answer")
 
 
 @contextmanager
 def open_log(home: Path) -> Generator[ServiceLog]:
-    """`hl.log` in `home`, which is added to."""
+    """Open `hl.log` in `home` for appending."""
     path = home / "hl.log"
     with path.open("a") as file:
         yield ServiceLog(file, path)
 
 
 def hush_attempts() -> None:
-    """Keep off the terminal what Dagster's library says of each attempt to connect, in this process: that the database is away is
-    said once, by who watches it.
+    """Suppress Dagster's messages about each connection attempt in this process: DatabaseWatch reports an unreachable database
+    once.
     """
     logging.getLogger().addFilter(lambda record: not record.getMessage().startswith(_ATTEMPT))
 
 
 def is_warning(line: str) -> bool:
-    """Whether a line of a service is for the terminal too: a warning or an error that is not of a run."""
+    """Return whether a line of a service also goes to the terminal: a warning or an error that is not from a run."""
     return bool(_WARNING.search(line)) and not _OF_RUN.search(line) and not _HARMLESS.search(line)

@@ -1,5 +1,5 @@
-"""`hl up`: the Dagster webserver, the daemon and the REST API as children, started again when they die, stopped together. The
-terminal shows their addresses, a line for each run, and warnings.
+"""The work of `hl up`: runs the Dagster webserver, the daemon and the REST API as children, restarts them if they die, and stops
+them together. The terminal shows their addresses, a line for each run, and warnings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hl_pipeline.ops.systemd import notify_systemd
 from hl_pipeline.warehouse.connect import NoDatabaseError
 
 _START_SECONDS = 120.0
-# Ctrl-C ends everything within five seconds, the stop of PostgreSQL included.
+# Ctrl-C ends everything within five seconds, including PostgreSQL.
 _STOP_SECONDS = 3.0
 _STOP_LEFT_SECONDS = 20.0
 _SERVICES = "up.json"
@@ -43,12 +43,12 @@ _LOOK_SECONDS = 0.5
 
 
 class AlreadyUpError(RuntimeError):
-    """Something is in the way of starting. The message says what, and what to do."""
+    """Something prevents the start. The message says what, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a service answers on this machine: its port, and what stands before all its paths."""
+    """The address of a service on this machine: its port and path prefix."""
 
     port: int
     path_prefix: str = ""
@@ -59,29 +59,29 @@ class Address:
 
 
 def commands(ui: Address, api: Address) -> dict[str, list[str]]:
-    """The services by name, and the command of each. The API reads its own prefix from the environment."""
+    """Return the command of each service by name. The API reads its path prefix from the environment."""
     prefix = ["--path-prefix", ui.path_prefix] if ui.path_prefix else []
     programs = Path(sys.executable).parent
     workspace = ["-w", str(dagster_file("workspace.yaml"))]
     return {
         "webserver": [str(programs / "dagster-webserver"), "-h", _HOST, "-p", str(ui.port), *prefix, *workspace],
-        # Its code servers are told to end each minute, and would say so each minute.
+        # Otherwise its code servers would log every minute that they are asked to end.
         "daemon": [str(programs / "dagster-daemon"), "run", "--code-server-log-level", "error", *workspace],
         "api": api_command(_HOST, api.port),
     }
 
 
 def api_command(host: str, port: int) -> list[str]:
-    """The command of the REST API; which database is in the environment (`give_api_its_database`)."""
-    # An export that is under way does not keep it from stopping.
+    """Return the command of the REST API. The environment has its database (`give_api_its_database`)."""
+    # A running export must not delay the stop.
     listening = ["--host", host, "--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "2"]
-    # `api` stands beside hl_pipeline. By itself uvicorn looks in the working directory, where the user may have an `api` too.
+    # The package `api` is next to hl_pipeline. By default, uvicorn looks in the working directory, which may have another `api`.
     ours = ["--app-dir", str(Path(__file__).parents[2])]
     return [str(Path(sys.executable).parent / "uvicorn"), *ours, "--factory", "api.app:create_app", *listening]
 
 
 def give_api_its_database(url: str) -> None:
-    """Tell the API, a child of this process, of the database at `url`, unless the user has named it one."""
+    """Pass the database at `url` to the API, a child of this process, unless the user has set one for it."""
     os.environ["HL_API_DATABASE_URL"] = os.environ.get("HL_API_DATABASE_URL") or url
 
 
@@ -92,7 +92,7 @@ def run_api(host: str, api: Address, database: DatabaseWatch) -> int:
     """
     _check_port(host, api.port, "--port or HL_API_PORT")
     url = f"http://{host}:{api.port}{api.path_prefix}"
-    print(f"\n  REST API: {url}   how to ask it: {url}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
+    print(f"\n  REST API: {url}   documentation: {url}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
     children = Children(lambda _: subprocess.Popen(api_command(host, api.port), start_new_session=True, text=True))
     stop = _stopped_by_signals()
     try:
@@ -107,7 +107,7 @@ def run_services(
 ) -> int:
     """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service has died too often (1).
 
-    `once_up` is called with the UI's address once it answers, again while it fails; what it returns is said.
+    `once_up` is called with the UI's address when it answers, and again if it fails. Its result is printed.
 
     Raises AlreadyUpError.
     """
@@ -133,7 +133,7 @@ def run_services(
 
 
 def _stopped_by_signals() -> threading.Event:
-    """Set by Ctrl-C, SIGTERM or a closed terminal."""
+    """Return an event that Ctrl-C, SIGTERM or a closed terminal sets."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -141,7 +141,7 @@ def _stopped_by_signals() -> threading.Event:
 
 
 def _supervise(names: list[str], children: Children, database: DatabaseWatch, stop: threading.Event, log: ServiceLog) -> int:
-    """Start again what dies, until `stop` (0) or until something has died too often (1)."""
+    """Restart services that die, until `stop` (0) or until one has died too often (1)."""
     services = [] if database.home is None else [embedded_service(database.home)]
 
     def start(name: str) -> bool:
@@ -166,21 +166,21 @@ def _supervise(names: list[str], children: Children, database: DatabaseWatch, st
 
 @contextmanager
 def only_one(home: Path) -> Generator[None]:
-    """While the block runs no `hl up` of `home` does. Raises AlreadyUpError."""
+    """Prevent an `hl up` of `home` while the block runs. Raises AlreadyUpError if one runs."""
     with (home / "up.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyUpError(
-                f"hl up is running already in {home}, or hl upgrade: stop it with Ctrl-C where it runs"
+                f"hl up or hl upgrade is already running in {home}: stop it with Ctrl-C in its terminal"
             ) from None
         yield
 
 
 def _stop_left(home: Path, log: ServiceLog) -> None:
-    """End what an `hl up` of this home has left running that was killed itself: it has our ports, and a daemon must be one."""
+    """Stop processes left by a killed `hl up` of this home: they use our ports, and there must be only one daemon."""
     if left := find_left(home / _SERVICES, home):
-        log.say(f"stopping what an hl up that was killed has left: {', '.join(group.name for group in left)}")
+        log.say(f"stopping processes left by a killed hl up: {', '.join(group.name for group in left)}")
         stop_groups(left, _STOP_LEFT_SECONDS)
 
 
@@ -188,7 +188,7 @@ def _check_port(host: str, port: int, setting: str) -> None:
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         with socket.socket(family) as probe:
-            # As the webserver does: a port whose last user has just gone is free.
+            # Like the webserver: a port that was just released counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -200,14 +200,14 @@ def _check_port(host: str, port: int, setting: str) -> None:
 def _spawn(name: str, command: list[str], log: ServiceLog) -> subprocess.Popen[str]:
     child = subprocess.Popen(
         command,
-        # Not where the user is: Dagster would put the .env that is there over the settings that it is given.
+        # Not in the user's directory: Dagster would let a .env there override the settings in the environment.
         cwd=os.environ["DAGSTER_HOME"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # Ctrl-C reaches us alone, and what the child starts is known by its process group.
+        # Ctrl-C reaches only this process, and the group identifies all processes of the child.
         start_new_session=True,
     )
     assert child.stdout is not None
@@ -216,7 +216,7 @@ def _spawn(name: str, command: list[str], log: ServiceLog) -> subprocess.Popen[s
 
 
 def _watch(ui: Address, api: Address, stop: threading.Event, once_up: Callable[[str], str] | None, log: ServiceLog) -> None:
-    """Say where everything is once it is up, then what comes of each run."""
+    """Print the addresses when everything is up, then a line for each run."""
     since = datetime.now(UTC)
     _announce(ui, api, stop, once_up, log)
     follow_runs(since, stop, log.say, log.note)

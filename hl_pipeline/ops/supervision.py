@@ -1,4 +1,4 @@
-"""What happens when something that should run has ended: it is started again, a few times, with growing waits."""
+"""Restarts services that end unexpectedly, a few times, with growing waits."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 WAITS_SECONDS = (1, 2, 4, 8, 16)
-"""How long each start after a death waits; one death more than these, and it is given up."""
+"""Seconds to wait before each restart. After one more death, the service is given up."""
 FORGET_SECONDS = 600.0
-"""Deaths that are longer ago count no more."""
+"""Older deaths do not count."""
 
 
 @dataclass(slots=True)
 class Service:
-    """Something that should run until it is told to stop."""
+    """Something that must run until it is stopped."""
 
     name: str
     start: Callable[[], bool]
-    """False: it cannot start yet, and is to be asked again."""
+    """Starts it. Returns False if it cannot start yet; it is called again."""
     why_ended: Callable[[], str | None]
-    """None while it runs."""
+    """Returns why it ended, or None while it runs."""
     deaths: list[float] = field(default_factory=list[float])
     starts_at: float | None = None
 
 
 def look_after(service: Service, now: float, say: Callable[[str], None]) -> bool:
-    """Start `service` again once its wait is over; `say` is told of each death. False when it has died too often.
+    """Restart `service` if it died and its wait is over, and report each death to `say`. Returns False if it has died too often.
 
-    `now` is in seconds, by a clock that only goes forward.
+    `now`: seconds of a monotonic clock.
     """
     if service.starts_at is not None:
         if now >= service.starts_at and service.start():
@@ -42,5 +42,5 @@ def look_after(service: Service, now: float, say: Callable[[str], None]) -> bool
         return False
     wait = WAITS_SECONDS[count - 1]
     service.starts_at = now + wait
-    say(f"{service.name} {why}; it is started again in {wait} s")
+    say(f"{service.name} {why}; restarting in {wait} s")
     return True

@@ -1,4 +1,4 @@
-"""What a service of systemd's type `notify` tells it (sd_notify(3)); nothing where systemd did not start us."""
+"""Notifies systemd as a service of type `notify` (sd_notify(3)). Does nothing if systemd did not start this process."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def notify_systemd(state: str) -> None:
     if not (address := os.environ.get("NOTIFY_SOCKET")):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notified:
-        # A leading @ is an abstract socket's.
+        # A leading @ denotes an abstract socket.
         notified.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)

@@ -1,1 +1,1 @@
-"""The generator behind `hl demo`: invented objects of the buckets, and the truth about them. Imports nothing of ours."""
+"""The generator of `hl demo`: invented objects of the buckets, and the true values. Imports nothing else of hl_pipeline."""

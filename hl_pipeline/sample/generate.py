@@ -1,52 +1,49 @@
-"""A seeded sample bucket of fills as large as wanted, in the datasets of its days, one of TWAP statuses, and the truth.
+"""Writes a seeded sample bucket of fills of any size, in the datasets of its days, a bucket of TWAP statuses, and the true
+values.
 
-Imports nothing of the pipeline but its own `sample_*`, so that the decoder is tested against an independent account: the
-truth is summed from the integers the fills were made of, never read back from the JSON. Nothing here decodes.
+Imports nothing of the pipeline outside `sample`, so that decoders are tested against independent values: the truth is summed from
+the integers that the fills were generated from, never read back from the JSON. Nothing here decodes.
 
-Which objects there are follows from the hour, as in the real bucket: `node_trades` 2025-03-22 … 2025-06-21 without
+The hour decides which objects exist, as in the real bucket: `node_trades` 2025-03-22 … 2025-06-21 without
 `NODE_TRADES_MISSING_DAYS`, `node_fills` 2025-05-25T14:21:17 … 2025-07-27T08:55:03, `node_fills_by_block` from
-2025-07-27T08:50:10.27 on. All that have an hour are written from the same legs. About 2 % of the trades have one leg only
-in the fills, and both in `node_trades`, which in turn has no dust and no other non-market rows.
+2025-07-27T08:50:10.27 on. All objects of an hour are written from the same legs. About 2 % of the trades have only one leg in the
+fills, but both in `node_trades`, which has no dust and no other non-market rows.
 
-The truth is about what can be had: the union of all objects, each leg once, from the best source that has it (by_block,
-else `node_fills`, else `node_trades`). Of a leg that is in `node_trades` alone tid, dir, fee, pnl, liquidation and the like
-are unknown: they are in no sum, it is in no count of them, and not in `fees.parquet`.
+The truth covers what the objects contain: the union of all objects, each leg once, from its best source (by_block, then
+`node_fills`, then `node_trades`). For a leg that is only in `node_trades`, values such as tid, dir, fee, pnl and liquidation are
+unknown: they are in no sum and no count, and not in `fees.parquet`.
 
-Statuses of TWAPs exist from 2025-08-17 on: those of times from `first_day` 00:00 to the last block, each in the objects of the
-day of its time. In which layout a day is written, and what else is in which object, is in `sample_status_objects`; beside
-the first Parquet object lies a junk file that is no data. An `activated` has the time of its TWAP's first slice. What an
-end says was executed is the exact sum of what all its slices did, those too whose legs are in no object; of a TWAP begun
-before the sample the slices from before have prices that are nowhere else.
+TWAP statuses exist from 2025-08-17 on, with times from `first_day` 00:00 to the last block, each in the objects of its day.
+`status_objects` has the layouts of the days. Next to the first Parquet object is a junk file without data. An `activated` status
+has the time of its TWAP's first slice. The executed size of an end status is the exact sum of all slices, including those whose
+legs are in no object. For a TWAP that began before the sample, earlier slices have prices that appear nowhere else.
 
 `truth/fills.parquet`: a row per `date` (UTC day of the fill's time), `coin`, `wallet`, sorted so: `rows`, `taker_rows`,
-`twap_rows` (with a twapId), `liquidation_rows`, `non_market_rows` (dust, Settlement, Split/Merge/Negate Outcome; a dir
-nobody knows counts as market), and exact sums over all rows: `sz_sum`, `taker_sz_sum`, `start_position_sum`,
-`closed_pnl_sum`, `fee_sum` (numerically over all tokens), `builder_fee_sum`: Decimal(38,10); `notional_sum` (px * sz):
-Decimal(38,20); `tid_sum`, `oid_sum`: Decimal(38,0), no modulo.
-`truth/fees.parquet`: `rows`, `fee_sum` per `date`, `coin`, `wallet`, `fee_token`.
-`truth/days.json`: `days` by event date: rows, trades (distinct tid of market rows, tid not 0), single_leg_tids and
-self_trades (of those), dust_rows, twap_rows, twaps (distinct twapIds), liquidation_rows, non_market_rows,
-unknown_dir_rows, unknown_field_rows, missing_twap_key_rows, first_time_ms, last_time_ms; and `objects` by key: rows
-(legs: two a line in `node_trades`), bytes (compressed), and of by_block blocks, empty_blocks, first_block, last_block, of
-the others lines.
-`truth/legs.parquet`, with `record_legs`: a row per leg that can be had, by time and, within a block, in the order of the
-file: `source` (dataset) and `key` of the object it is from; `time` (ms), `block_time_ns` (true in all, though `node_fills`
-has ms only), `block_number` (null but in by_block), `coin`, `wallet`, `side` (B, A); `px`, `sz`, `start_position`,
-`closed_pnl`, `fee`, `builder_fee`, `deployer_fee`, `priority_gas`: Decimal(38,10); `dir`, `crossed`, `oid`,
-`counterparty_oid` (of the trade's other leg, only from `node_trades`), `tid` (the true one, from `node_trades` too),
-`twap_id`, `fee_token`, `builder`, `liquidated_user`, `liquidation_mark_px` (Decimal), `trade` (the generator's number of the
-trade, null if none), `is_market`. Null is what a row does not have, or from `node_trades` cannot tell.
-`truth/statuses.parquet`: a row per status that is in an object, by time: `twap_id`, `time_ns` (whole ms where only a pathed
-object has it), `status`, `error` (its message, or null), `wallet` (lower case), `coin`, `side` (B, A), `size_requested`,
-`size_executed`, `notional_executed`: Decimal(38,10), `duration_minutes`, `reduce_only`, `randomize`, `started_at_ms`
-(`state.timestamp`), `keys`: every object that has it, relative to the directory of the statuses.
+`twap_rows` (with a twapId), `liquidation_rows`, `non_market_rows` (dust, Settlement, Split/Merge/Negate Outcome; a dir nobody
+knows counts as market), and exact sums over all rows: `sz_sum`, `taker_sz_sum`, `start_position_sum`, `closed_pnl_sum`, `fee_sum`
+(numerically over all tokens), `builder_fee_sum`: Decimal(38,10); `notional_sum` (px * sz): Decimal(38,20); `tid_sum`, `oid_sum`:
+Decimal(38,0), no modulo. `truth/fees.parquet`: `rows`, `fee_sum` per `date`, `coin`, `wallet`, `fee_token`. `truth/days.json`:
+`days` by event date: rows, trades (distinct tid of market rows, tid not 0), single_leg_tids and self_trades (of those),
+dust_rows, twap_rows, twaps (distinct twapIds), liquidation_rows, non_market_rows, unknown_dir_rows, unknown_field_rows,
+missing_twap_key_rows, first_time_ms, last_time_ms; and `objects` by key: rows (legs: two a line in `node_trades`), bytes
+(compressed), and of by_block blocks, empty_blocks, first_block, last_block, of the others lines. `truth/legs.parquet`, with
+`record_legs`: a row per leg that can be had, by time and, within a block, in the order of the file: `source` (dataset) and `key`
+of the object it is from; `time` (ms), `block_time_ns` (true in all, though `node_fills` has ms only), `block_number` (null but in
+by_block), `coin`, `wallet`, `side` (B, A); `px`, `sz`, `start_position`, `closed_pnl`, `fee`, `builder_fee`, `deployer_fee`,
+`priority_gas`: Decimal(38,10); `dir`, `crossed`, `oid`, `counterparty_oid` (of the trade's other leg, only from `node_trades`),
+`tid` (the true one, from `node_trades` too), `twap_id`, `fee_token`, `builder`, `liquidated_user`, `liquidation_mark_px`
+(Decimal), `trade` (the generator's number of the trade, null if none), `is_market`. Null is what a row does not have, or from
+`node_trades` cannot tell. `truth/statuses.parquet`: a row per status that is in an object, by time: `twap_id`, `time_ns` (whole
+ms where only a pathed object has it), `status`, `error` (its message, or null), `wallet` (lower case), `coin`, `side` (B, A),
+`size_requested`, `size_executed`, `notional_executed`: Decimal(38,10), `duration_minutes`, `reduce_only`, `randomize`,
+`started_at_ms` (`state.timestamp`), `keys`: every object that has it, relative to the directory of the statuses.
 `truth/twaps.json`: `status_objects` by key: rows (events), layout, bytes; and by kind the ids of the TWAPs that begin in the
-sample and not before there were statuses: `ordinary` (it has finished, all slices and statuses are there, and it did not
-wait), `terminated`, `error_at_once` (no slice, activated or not), `error_after_slices`, `running` (no end until the last
-block): none is in two of these, but it may be in others too: `over_midnight` (slices on more than one day), `three_days` (on
-three), `no_last_status` (finished, but no object says so), `no_status` (in no object), `missing_slices` (the owner's legs of
-some slices are in no object of fills, the other legs are there alone), `waited_for_trigger`. `begun_before`: all others with
-a slice in the sample.
+sample and not before there were statuses: `ordinary` (it has finished, all slices and statuses are there, and it did not wait),
+`terminated`, `error_at_once` (no slice, activated or not), `error_after_slices`, `running` (no end until the last block): none is
+in two of these, but it may be in others too: `over_midnight` (slices on more than one day), `three_days` (on three),
+`no_last_status` (finished, but no object says so), `no_status` (in no object), `missing_slices` (the owner's legs of some slices
+are in no object of fills, the other legs are there alone), `waited_for_trigger`. `begun_before`: all others with a slice in the
+sample.
 """
 
 from collections.abc import Callable, Iterator
@@ -90,7 +87,7 @@ _MOST_BLOCKS_AN_HOUR = 46_800
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was written: where the buckets and the truth are; fills that can be had, their objects and compressed bytes."""
+    """The result: paths of the buckets and the truth, number of fills in the objects, number of objects, compressed bytes."""
 
     node_data_dir: Path
     twap_data_dir: Path
@@ -111,7 +108,7 @@ def write_sample(
     progress: Callable[[int], None] | None = None,
     record_legs: bool = False,
 ) -> Sample:
-    """Writes the objects of `days` days and hour 0 of the day after, and the truth; the same arguments, the same bytes.
+    """Write the objects of `days` days and hour 0 of the day after, and the truth. The same arguments give the same bytes.
 
     `target/hl-mainnet-node-data/<dataset>/hourly/YYYYMMDD/H.lz4`, `target/artemis-hyperliquid-data/raw/twap_statuses/` and
     `target/truth/` (see the module).
@@ -126,7 +123,7 @@ def write_sample(
     node_data_dir, truth_dir = target / "hl-mainnet-node-data", target / "truth"
     twap_data_dir = target / "artemis-hyperliquid-data/raw/twap_statuses"
     if (possible := first_possible_day(first_day)) != first_day:
-        raise ValueError(f"the bucket has no object for {first_day}: the first day from there on with one is {possible}")
+        raise ValueError(f"the bucket has no object for {first_day}: the next day with one is {possible}")
     truth_dir.mkdir(parents=True, exist_ok=True)
     start_ns = ns_of(first_day)
     hours = (24 * days if hours is None else hours) + 1
@@ -206,7 +203,7 @@ def _draw_hours(world: World, start_ns: int, hours: int, fills_per_hour: int, se
 
 
 def _draw_block_times(rng: Generator, hour_ns: int, span_ns: int, blocks: int, after_ns: int) -> tuple[Ints, Ints]:
-    """Local times within the hour, block times 50 to 400 ms before; both rise, the first block is before the hour."""
+    """Draw local times within the hour, and block times 50 to 400 ms earlier. Both ascend; the first block is before the hour."""
     local_ns = hour_ns + ((np.arange(blocks) + rng.random(blocks)) * (span_ns / blocks)).astype(np.int64)
     local_ns[0] = hour_ns + rng.integers(1, min(45 * 10**6, span_ns // blocks))
     block_ns = local_ns - rng.integers(51 * 10**6, 400 * 10**6, blocks)

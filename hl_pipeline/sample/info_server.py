@@ -1,6 +1,6 @@
-"""A small info API for the wallets of a sample: what its buckets have of them, within the limits that the real one documents.
+"""A small info API for the wallets of a sample: it serves the data in the sample's buckets, within the real API's limits.
 
-`userFillsByTime`, `userTwapSliceFillsByTime` and `twapHistory`; so a demo can launch shards and asks nobody outside.
+It has `userFillsByTime`, `userTwapSliceFillsByTime` and `twapHistory`, so a demo can run shards without network access.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from hl_pipeline.sample.sources import BY_BLOCK, FILLS
 
 REACHABLE = 10_000
-"""So many of a wallet's newest fills can be had; slices of its TWAPs count with them."""
+"""Number of a wallet's newest fills that are returned, including slices of its TWAPs."""
 PAGE = 2_000
 WEIGHT_A_MINUTE = 1_200
 _CALL_WEIGHT, _ITEMS_A_WEIGHT = 20, 20
@@ -34,12 +34,12 @@ _NOT_UNDERSTOOD = "Failed to deserialize the JSON body into the target type"
 
 
 class BadQuestionError(ValueError):
-    """What the real one answers 422 to."""
+    """A request that the real API answers with 422."""
 
 
 @dataclass(slots=True)
 class Histories:
-    """What the sample in `directory` (as `write_sample` made it) has of each wallet; read when the first question comes."""
+    """The history of each wallet in the sample in `directory` (from `write_sample`), read at the first request."""
 
     directory: Path
     _fills: dict[str, list[dict[str, Any]]] | None = None
@@ -47,7 +47,7 @@ class Histories:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, question: Any) -> list[dict[str, Any]]:
-        """The items of the answer. Raises BadQuestionError."""
+        """Return the items of the response. Raises BadQuestionError."""
         if not isinstance(question, dict) or not _ADDRESS.fullmatch(str(question.get("user"))):
             raise BadQuestionError(_NOT_UNDERSTOOD)
         wallet, kind = str(question["user"]).lower(), question.get("type")
@@ -82,7 +82,7 @@ def _as_slice(fill: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_fills(bucket: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Wallet and fill, as the datasets have them that know whose a fill is."""
+    """Yield wallet and fill from the datasets that have the wallet of a fill."""
     for dataset, name in ((BY_BLOCK, "events"), (FILLS, None)):
         for path in sorted(bucket.glob(f"{dataset}/hourly/*/*.lz4"), key=lambda path: (path.parent.name, int(path.stem))):
             for line in lz4.frame.decompress(path.read_bytes()).splitlines():
@@ -92,7 +92,7 @@ def _read_fills(bucket: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read_statuses(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The statuses of each wallet's TWAPs, the newest first, times in whole seconds."""
+    """Return the TWAP statuses of each wallet, newest first, with times in whole seconds."""
     statuses: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     if path.exists():
         for row in reversed(pq.read_table(path).to_pylist()):
@@ -124,13 +124,13 @@ def _text(number: Decimal) -> str:
 
 @dataclass(slots=True)
 class _Weight:
-    """What all calls of the last minute weighed."""
+    """The weight of all calls within the last minute."""
 
     charges: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def charge(self, weight: int) -> bool:
-        """Whether there was any left."""
+        """Add a call's weight. Returns whether it was within the limit."""
         now = time.monotonic()
         with self.lock:
             while self.charges and self.charges[0][0] <= now - 60:
@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_info(directory: Path) -> Generator[str]:
-    """The URL of an info API on this machine that knows the sample in `directory`, until the block ends."""
+    """Serve an info API for the sample in `directory` on this machine until the block ends. Yields its URL."""
     handler = type("Handler", (_Handler,), {"histories": Histories(directory), "weight": _Weight()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

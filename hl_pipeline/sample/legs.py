@@ -1,4 +1,4 @@
-"""The rows of `truth/legs.parquet`, from the drawn integers; `sample` says what its columns are."""
+"""Builds the rows of `truth/legs.parquet` from the drawn integers; `generate` describes the columns."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ from hl_pipeline.sample.values import DIRS, FIRST_NON_MARKET_DIR, Bools, Ints
 
 
 def legs_table(world: World, known: DrawnHour) -> pa.Table:
-    """A row for each of the known legs of an hour (see `take_known`), in their order."""
+    """Return a row for each known leg of an hour (see `take_known`), in order."""
     legs, block_ns = known.legs, known.block_ns[known.legs["block"]]
     source, told = legs["source"], legs["source"] != SOURCES.index(TRADES)
     is_market, by_block = legs["dir"] < FIRST_NON_MARKET_DIR, source == SOURCES.index(BY_BLOCK)
@@ -55,10 +55,10 @@ def legs_table(world: World, known: DrawnHour) -> pa.Table:
 
 
 def _number(values: Ints) -> pa.Array:
-    """Integers from 0; below is null."""
+    """Convert integers from 0; negative ones become null."""
     return pa.array(values, mask=values < 0)
 
 
 def _named(names: np.ndarray, numbers: Ints) -> pa.Array:
-    """The names of the numbers; a number below 0 is null."""
+    """Return the names of the numbers; a negative number becomes null."""
     return pa.array(names.tolist(), pa.string()).take(_number(numbers))

@@ -1,4 +1,4 @@
-"""What each wallet of the sample holds of each perpetual: a fill starts from where the one before it in that coin ended."""
+"""Tracks the position of each wallet in each perpetual: a fill starts at the position where the previous one ended."""
 
 import numpy as np
 from numpy.random import Generator
@@ -9,10 +9,10 @@ _LARGE = 5 * 10**6 * UNIT
 
 
 class Positions:
-    """The positions so far, in units of 1e-10, by wallet and coin. Balances of spot and outcomes are none of these."""
+    """The current positions in units of 1e-10, by wallet and coin, without balances of spot and outcomes."""
 
     def __init__(self, markets: Markets, twaps: Twaps) -> None:
-        """Who is to have a TWAP in a perpetual holds what fits its first one: enough to close, or a position to add to."""
+        """Give wallets with a TWAP in a perpetual a position that fits its first one: enough to close, or one to add to."""
         self._markets = markets
         pairs, first = np.unique(self._pairs_of(twaps.wallet, twaps.coin), return_index=True)
         total = twaps.slices * twaps.fills * twaps.sz
@@ -21,13 +21,13 @@ class Positions:
         self._pairs, self._held = pairs[is_perp], held[first][is_perp]
 
     def move(self, rng: Generator, wallet: Ints, coin: Ints, by: Ints) -> Ints:
-        """What was held before each of these fills, in order; `by` is what each adds. Who was not seen yet held anything."""
+        """Return the position before each of these fills, in order. `by`: what each adds. New wallets get a random position."""
         pairs, group = np.unique(self._pairs_of(wallet, coin), return_inverse=True)
         self._add_new(rng, pairs)
         place = np.searchsorted(self._pairs, pairs)
         order = np.argsort(group, kind="stable")
         moved, group_in_order = by[order], group[order]
-        # Sums over several groups may wrap around; their differences do not.
+        # Sums over several groups may overflow; their differences do not.
         before = np.cumsum(moved) - moved
         begins = np.searchsorted(group_in_order, np.arange(len(pairs)))
         start = np.empty_like(by)
@@ -39,7 +39,7 @@ class Positions:
     def _add_new(self, rng: Generator, pairs: Ints) -> None:
         new = np.setdiff1d(pairs, self._pairs, assume_unique=True)
         size = draw_positions(rng, self._markets, new % len(self._markets.names))
-        # Most fills do not turn a position round.
+        # Most fills do not reverse a position.
         size = np.where(size < _LARGE, size * 6, size)
         joined, held = np.concatenate([self._pairs, new]), np.where(rng.random(len(new)) < 0.5, size, -size)
         order = np.argsort(joined)

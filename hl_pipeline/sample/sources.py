@@ -1,6 +1,6 @@
-"""Which of the bucket's datasets hold which of an hour's legs, and what is known of a leg from the best that has it.
+"""Decides which datasets have which of an hour's legs, and what the best source of a leg knows.
 
-Also, of the bucket of TWAP statuses: the first day, and the layout of each.
+Also the first day and the layouts of the bucket of TWAP statuses.
 """
 
 from dataclasses import dataclass, replace
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from hl_pipeline.sample.values import FIRST_NON_MARKET_DIR, HOUR_NS, Bools, Ints, Legs
 
 DAY_NS = 24 * HOUR_NS
-# Best first: where two have a leg, the first is its source.
+# Best first: if two have a leg, the first is its source.
 BY_BLOCK, FILLS, TRADES = SOURCES = ("node_fills_by_block", "node_fills", "node_trades")
-# Invented: of the real bucket only their number is known, 26 of the 92 days.
+# Invented days: only their number in the real bucket is known, 26 of 92.
 NODE_TRADES_MISSING_DAYS = frozenset(
     date(2025, month, day)
     for month, days in {
@@ -50,7 +50,7 @@ _CUTS = {
 
 @dataclass(frozen=True, slots=True)
 class DrawnHour:
-    """An hour before it is text: its blocks (times in ns) and the legs in them; or what of it one object holds."""
+    """An hour before it becomes text: its blocks (times in ns) and their legs, or the part that one object contains."""
 
     hour_ns: int
     local_ns: Ints
@@ -60,41 +60,41 @@ class DrawnHour:
 
 
 def sources_at(hour_ns: int) -> list[str]:
-    """The datasets that have an object for this hour."""
+    """Return the datasets with an object for this hour."""
     missing = day_of(hour_ns) in NODE_TRADES_MISSING_DAYS
     found = [source for source, (first, last) in _HOURS.items() if first <= hour_ns <= last]
     return [source for source in found if source != TRADES or not missing]
 
 
 def first_possible_day(day: date) -> date:
-    """The first from `day` on whose first hour has an object."""
+    """Return the first day from `day` on whose first hour has an object."""
     while not sources_at(ns_of(day)):
         day += timedelta(days=1)
     return day
 
 
 def day_of(time_ns: int) -> date:
-    """The UTC day of a time in nanoseconds since 1970."""
+    """Return the UTC day of a time in nanoseconds since 1970."""
     return date(1970, 1, 1) + timedelta(days=time_ns // DAY_NS)
 
 
 def ns_of(day: date) -> int:
-    """The beginning of a UTC day, in nanoseconds since 1970."""
+    """Return the start of a UTC day in nanoseconds since 1970."""
     return (day - date(1970, 1, 1)).days * DAY_NS
 
 
 def status_layout(day: date) -> str:
-    """The key layout of a day's statuses: the days take turns."""
+    """Return the key layout of a day's statuses, which alternates by day."""
     return STATUS_LAYOUTS[day.toordinal() % len(STATUS_LAYOUTS)]
 
 
 def object_key(source: str, hour_ns: int) -> str:
-    """The key of an hour's object, as the bucket has it."""
+    """Return the key of an hour's object in the bucket."""
     return f"{source}/hourly/{day_of(hour_ns):%Y%m%d}/{hour_ns // HOUR_NS % 24}.lz4"
 
 
 def which_hold(hour: DrawnHour) -> NDArray[np.bool_]:
-    """For each of `SOURCES` a row, for each leg of the hour a column: whether the source's object has it."""
+    """Return a row for each of `SOURCES` and a column for each leg: whether the source's object has the leg."""
     legs = hour.legs
     block_ns = hour.block_ns[legs["block"]]
     held = np.zeros((len(SOURCES), len(block_ns)), bool)
@@ -106,7 +106,7 @@ def which_hold(hour: DrawnHour) -> NDArray[np.bool_]:
 
 
 def take_held(hour: DrawnHour, source: str, held: Bools) -> DrawnHour:
-    """What of the hour is in the object of `source`: legs `held`, and for by_block no block before the first of all."""
+    """Return the part of the hour in the object of `source`: the legs `held`, and for by_block no block before the first."""
     cut = int(np.searchsorted(hour.block_ns, _CUTS[BY_BLOCK][0])) if source == BY_BLOCK else 0
     if held.all() and not cut:
         return hour
@@ -116,10 +116,10 @@ def take_held(hour: DrawnHour, source: str, held: Bools) -> DrawnHour:
 
 
 def take_known(hour: DrawnHour, held: NDArray[np.bool_]) -> DrawnHour:
-    """The legs that any source has, each once, and of each what its best source knows.
+    """Return the legs in any source, each once, with the values that its best source has.
 
-    Adds source (number in `SOURCES`) and other_oid (of the trade's other leg, -1: the source does not say). Where
-    node_trades is the source, dir and token are -1 and the money is 0 or none; the tid stays.
+    Adds source (number in `SOURCES`) and other_oid (of the trade's other leg, -1 if not in the source). If node_trades is the
+    source, dir and token are -1, and amounts of money are 0 or none; the tid stays.
     """
     legs = {**hour.legs, "source": held.argmax(axis=0), "other_oid": np.full(held.shape[1], -1)}
     if held[0].all():

@@ -1,4 +1,4 @@
-"""The objects of TWAP statuses: a day's or an hour's events in the layout of the day.
+"""Writes the objects of TWAP statuses: a day's or an hour's events in the layout of the day.
 
 A day's layout follows from `day.toordinal() % 3` (`status_layout`):
 
@@ -41,7 +41,7 @@ Objects = dict[str, dict[str, Any]]
 
 @dataclass(slots=True)
 class Event:
-    """A status of a TWAP, with all that any layout tells of it; sizes and prices in units of 1e-10."""
+    """A status of a TWAP, with the values of all layouts; sizes and prices in units of 1e-10."""
 
     twap_id: int
     status: str
@@ -61,11 +61,11 @@ class Event:
     trigger: dict[str, Any] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
     is_exact: bool = False
-    """Whether an object has its time to the ns."""
+    """Whether an object has its time in ns."""
 
 
 def write_day(directory: Path, day: date, events: list[Event]) -> Objects:
-    """The Parquet objects of a day, from all its events by time; none where there is nothing to tell."""
+    """Write the Parquet objects of a day from its events, ordered by time; none without events."""
     if status_layout(day) == DATED:
         parts = [[event for event in events if event.twap_id % 2 == part] for part in (0, 1)] if events else []
         keys = [f"date={day}/part-{part:05}.parquet" for part in range(len(parts))]
@@ -79,7 +79,7 @@ def write_day(directory: Path, day: date, events: list[Event]) -> Objects:
 
 
 def write_hour(directory: Path, made: DrawnHour, events: list[Event]) -> Objects:
-    """The object of an hour of an hourly day; of any other only what hour 0 has of an hourly day before it, if anything."""
+    """Write the object of an hour of an hourly day; on other days only hour 0, if it has events of an hourly day before."""
     day, hour = day_of(made.hour_ns), made.hour_ns // HOUR_NS % 24
     if status_layout(day) != HOURLY:
         events = [event for event in events if event.time_ns < made.hour_ns and status_layout(day_of(event.time_ns)) == HOURLY]
@@ -93,12 +93,12 @@ def write_hour(directory: Path, made: DrawnHour, events: list[Event]) -> Objects
 
 
 def write_junk(directory: Path, beside: str) -> None:
-    """What a Mac leaves behind: no object of data, though it is named like one."""
+    """Write a file that macOS creates: named like an object, but without data."""
     (directory / beside).with_name("._part-00000.parquet").write_bytes(_JUNK)
 
 
 def _put(directory: Path, key: str, layout: str, events: list[Event], content: bytes) -> Objects:
-    """Writes the object under a temporary name, renames it, and notes it in its events."""
+    """Write the object under a temporary name, rename it, and add its key to its events."""
     path = directory / key
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
@@ -174,7 +174,7 @@ def _dated(events: list[Event]) -> pa.Table:
 
 
 def _pathed(day: date, events: list[Event]) -> pa.Table:
-    # In August 2025 the number of ms stands where the number of ns belongs.
+    # In August 2025, timestamp[ns] columns contain numbers of ms.
     unit = 1 if day < _MS_IN_NS_BEFORE else 10**6
     numbers = _numbers([(event.requested, event.executed, event.notional) for event in events])
     rows = [
@@ -206,14 +206,14 @@ def _pathed(day: date, events: list[Event]) -> pa.Table:
 
 
 def _numbers(values: list[tuple[int, ...]]) -> list[tuple[float, ...]] | list[tuple[Decimal, ...]]:
-    """As floats if each of them, written as short as can be, is the number; else all as decimals."""
+    """Return floats if the shortest text of each is exact, otherwise decimals."""
     decimals = [tuple(Decimal(value).scaleb(-10) for value in row) for row in values]
     floats = [tuple(map(float, row)) for row in decimals]
     return floats if [tuple(Decimal(repr(number)) for number in row) for row in floats] == decimals else decimals
 
 
 def decimal_text(value: int) -> str:
-    """As the node spells it: as short as can be, with a digit on each side of the point."""
+    """Format a decimal like the node: as short as possible, with a digit on each side of the point."""
     whole, fraction = divmod(value, UNIT)
     return f"{whole}.{f'{fraction:010}'.rstrip('0') or '0'}"
 

@@ -1,4 +1,4 @@
-"""The statuses of the sample's TWAPs, hour by hour from what its slices did, and the truth about them; files: see `sample`."""
+"""Draws the statuses of the sample's TWAPs, hour by hour from their slices, and the truth. `generate` describes the files."""
 
 import json
 from collections import defaultdict
@@ -45,7 +45,7 @@ _NEVER = 2**63 - 1
 
 
 class Statuses:
-    """Follows the TWAPs through the hours; writes a day's objects and truth when its last hour is there."""
+    """Follows the TWAPs through the hours, and writes a day's objects and truth after its last hour."""
 
     def __init__(self, directory: Path, truth_dir: Path, world: World, start_ns: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class Statuses:
         self._truth = pq.ParquetWriter(self._path("statuses.parquet", ".part"), _TRUTH, compression="zstd")
 
     def add_hour(self, made: DrawnHour) -> None:
-        """`made` is all that was drawn of the hour, that which no object has too."""
+        """Add an hour. `made`: everything drawn for it, including legs that are in no object."""
         twaps, block_ns = self._world.twaps, made.block_ns
         if not self._after_ns:
             self._after_ns = int(block_ns[0]) - 1
@@ -78,7 +78,7 @@ class Statuses:
             self._events[day_of(event.time_ns)].append(event)
         if made.hour_ns >= ns_of(FIRST_STATUS_DAY):
             self._objects |= write_hour(self._directory, made, events)
-        # Hour 0 holds the last events of the day before.
+        # Hour 0 has the last events of the previous day.
         if made.hour_ns % DAY_NS == 0:
             self._write_days(before=day_of(int(block_ns[-1])))
         self._after_ns = int(block_ns[-1])
@@ -96,7 +96,7 @@ class Statuses:
         return self._truth_dir / (f".{name}{ending}" if ending else name)
 
     def _add_slices_before(self) -> None:
-        """What went out before the first block, at prices that nobody saw."""
+        """Add the slices before the first block, with prices that appear nowhere."""
         twaps = self._world.twaps
         slices = np.clip((self._after_ns - twaps.start_ns) // SLICE_NS + 1, 0, twaps.stops)
         twap = np.repeat(np.arange(len(slices)), slices)
@@ -118,7 +118,7 @@ class Statuses:
         np.maximum.at(self._last_ns, twap, time_ns)
 
     def _draw_events(self, made: DrawnHour) -> list[Event]:
-        """The statuses of this hour that objects may tell, by time; notes of all of them what they change."""
+        """Return the statuses of this hour that objects may contain, by time, and apply the changes of all statuses."""
         twaps, block_ns = self._world.twaps, made.block_ns
         first, last = np.searchsorted(self._due_ns, [self._after_ns, block_ns[-1]], side="right").tolist()
         twap, place, due_ns = (column[first:last] for column in (self._twap, self._place, self._due_ns))
@@ -145,7 +145,7 @@ class Statuses:
             coin=world.markets.names[twaps.coin[twap]],
             side="B" if twaps.buy[twap] else "A",
             requested=int(twaps.slices[twap] * twaps.fills[twap] * twaps.sz[twap]),
-            # No slice comes after the end, so what has been executed by now is what was executed by then.
+            # No slice comes after the end, so the current sum is the final one.
             executed=int(self._size[twap]) if ended else 0,
             notional=int(self._notional[twap]) if ended else 0,
             minutes=int(twaps.slices[twap] + 1) // 2,
@@ -166,7 +166,7 @@ class Statuses:
             self._truth.write_table(_truth_table(events))
 
     def _kinds(self) -> dict[str, Bools]:
-        """Which TWAPs are of which kind; `sample` says what each is."""
+        """Return which TWAPs are of which kind; `generate` describes the kinds."""
         twaps = self._world.twaps
         begins = self._begin_ns >= self._told_from_ns
         days = np.where(self._last_ns > 0, self._last_ns // DAY_NS - self._first_ns // DAY_NS, 0)
@@ -188,7 +188,7 @@ class Statuses:
 
 
 def _due_statuses(twaps: Twaps) -> tuple[Ints, Ints, Ints]:
-    """All statuses by the time that they are due: of which TWAP, which (in `STATUSES`), when."""
+    """Return all statuses by due time: TWAP, kind (in `STATUSES`), time."""
     waiting, activated = np.flatnonzero(twaps.placed_ns < twaps.start_ns), np.flatnonzero(twaps.activates)
     twap = np.concatenate([waiting, activated, np.arange(len(twaps.id))])
     place = np.concatenate([np.full(len(waiting), WAITING), np.full(len(activated), ACTIVATED), twaps.end])
@@ -198,12 +198,12 @@ def _due_statuses(twaps: Twaps) -> tuple[Ints, Ints, Ints]:
 
 
 def _notional(markets: Markets, coin: Ints, ticks: Ints, sz: Ints) -> Ints:
-    """In units of 1e-10, exact: a tick times a step is a whole number of them."""
+    """Return the exact notional in units of 1e-10: a tick times a step is a whole number of them."""
     return ticks * (sz // markets.step[coin]) * (markets.tick[coin] * markets.step[coin] // UNIT)
 
 
 def _trigger(markets: Markets, twaps: Twaps, twap: int) -> dict[str, Any]:
-    """What a state that waits has beside the rest; how the real one is spelled is unknown."""
+    """Return the extra fields of a waiting state. Their real names are unknown."""
     coin = twaps.coin[twap]
     low, high = (decimal_text(int(markets.price_ticks[coin] * part // 100 * markets.tick[coin])) for part in (97, 103))
     trigger, stop = (high, low) if twaps.buy[twap] else (low, high)

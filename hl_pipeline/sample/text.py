@@ -1,4 +1,4 @@
-"""The sample's objects as text: drawn integers to lines of JSON in an LZ4 frame. What is drawn is for `sample_values`."""
+"""Writes the sample's objects as text: drawn integers to JSON lines in an LZ4 frame. `values` draws them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _Texts = NDArray[np.bytes_]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What stays the same over the sample: the markets, and the names behind the numbers."""
+    """The constants of a sample: the markets, and the names of the numbers."""
 
     markets: Markets
     twaps: Twaps
@@ -50,7 +50,7 @@ class World:
 
 
 def _layout(*parts: str | tuple[str, Any]) -> _Records:
-    """One record of the texts `parts`, with NUL where a pair (name, dtype) leaves room for a value."""
+    """Return a record of the texts `parts`, with NULs where a pair (name, dtype) reserves space for a value."""
     fields = [(f"_{i}", f"S{len(part)}") if isinstance(part, str) else part for i, part in enumerate(parts)]
     record = np.zeros(1, np.dtype(fields))
     for i, part in enumerate(parts):
@@ -101,7 +101,7 @@ def _layouts() -> dict[str, _Records]:
 
 @cache
 def _digits() -> dict[str, NDArray[Any]]:
-    """Texts of 0…9999 (uint32) by what becomes of zeros at an end, twice the length: then those that keep them all."""
+    """Return texts of 0…9999 (uint32) by the treatment of zeros at an end, in double length: then those that keep them all."""
     digits = (np.arange(10_000)[:, None] // 10 ** np.arange(3, -1, -1) % 10 + 48).astype(np.uint8)
     started = np.logical_or.accumulate(digits > 48, axis=1)
     goes_on = np.logical_or.accumulate(digits[:, ::-1] > 48, axis=1)[:, ::-1]
@@ -122,7 +122,7 @@ def _digits() -> dict[str, NDArray[Any]]:
 
 
 def _decimals(values: Ints) -> _Records:
-    """Texts of numbers in units of 1e-10, at least one digit on each side of the point."""
+    """Format numbers in units of 1e-10, with at least one digit on each side of the point."""
     digits, out = _digits(), np.zeros(len(values), _DECIMAL)
     size = np.abs(values)
     whole = size // UNIT
@@ -143,7 +143,7 @@ def _decimals(values: Ints) -> _Records:
 
 
 def _integers(values: Ints) -> _Records:
-    """Texts of numbers from 0 to 16 digits."""
+    """Format integers of up to 16 digits."""
     digits, out = _digits(), np.zeros(len(values), _INTEGER)
     above, rest = np.zeros(len(values), bool), values
     for i, unit in enumerate((10**12, 10**8, 10**4, 1)):
@@ -174,7 +174,7 @@ def _twaps(legs: Legs) -> _Texts:
 
 
 def _heads(made: DrawnHour) -> _Records:
-    """The beginning of each block's line, with the end of the line before."""
+    """Return the beginning of each block's line, preceded by the end of the previous line."""
     heads = np.repeat(_layouts()["head"], len(made.block_ns))
     heads["end"][1:] = b"]}\n"
     heads["local"] = np.datetime_as_string(made.local_ns.astype("datetime64[ns]"))
@@ -184,7 +184,7 @@ def _heads(made: DrawnHour) -> _Records:
 
 
 def _put(records: _Records, field: str, where: NDArray[np.bool_], **values: NDArray[Any]) -> None:
-    """Fills the optional `field` of the records `where`; `values` are those of these records."""
+    """Fill the optional `field` of the records `where` with their `values`."""
     part = np.repeat(_layouts()[field], np.count_nonzero(where))
     for name, column in values.items():
         part[name] = column
@@ -192,7 +192,7 @@ def _put(records: _Records, field: str, where: NDArray[np.bool_], **values: NDAr
 
 
 def _fills_text(world: World, legs: Legs, times: _Records) -> _Records:
-    """The rows of a chunk as records, without their blocks' heads."""
+    """Return the rows of a chunk as records, without the heads of their blocks."""
     out = np.repeat(_layouts()["fill"], len(legs["block"]))
     for name in ("px", "sz", "start", "pnl", "fee"):
         out[name] = _decimals(legs[name])
@@ -229,7 +229,7 @@ def _fills_text(world: World, legs: Legs, times: _Records) -> _Records:
 
 
 def _trades_text(world: World, legs: Legs, block_ns: Ints) -> _Records:
-    """The trades of a chunk as records: every buyer's leg has the seller's next to it."""
+    """Return the trades of a chunk as records: each buyer's leg is followed by the seller's."""
     buyer, seller = ({name: column[i::2] for name, column in legs.items()} for i in (0, 1))
     out = np.repeat(_layouts()["trade"], len(buyer["block"]))
     out["coin"] = world.coins[buyer["coin"]]
@@ -262,7 +262,7 @@ def _chunks(rows: int) -> Iterator[slice]:
 def _block_lines(world: World, made: DrawnHour) -> Iterator[NDArray[np.uint8]]:
     heads, times = _heads(made), _integers(made.block_ns // 10**6)
     rows = np.bincount(made.legs["block"], minlength=len(heads))
-    # A block without fills gets a record too, of which only the head is kept.
+    # A block without fills also gets a record, of which only the head is kept.
     block = np.repeat(np.arange(len(heads)), np.maximum(rows, 1))
     first = np.diff(block, prepend=-1) > 0
     empty = rows[block] == 0
@@ -293,7 +293,7 @@ _LINES = {BY_BLOCK: _block_lines, FILLS: _fill_lines, TRADES: _trade_lines}
 
 
 def write_object(path: Path, source: str, world: World, made: DrawnHour) -> int:
-    """Writes the object under a temporary name, renames it, and returns its size."""
+    """Write the object under a temporary name, rename it, and return its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     with lz4.frame.LZ4FrameFile(temporary, "wb") as file:

@@ -1,4 +1,4 @@
-"""The record of the truth beside a sample, summed from the drawn integers; `sample` says what its files hold."""
+"""Writes the true values of a sample, summed from the drawn integers. `generate` describes the files."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from hl_pipeline.sample.values import (
 
 
 class Truth:
-    """Sums over the hours as they are made; a day is written when its last hour is there."""
+    """Adds up the hours as they are drawn, and writes a day after its last hour."""
 
     def __init__(self, directory: Path, world: World) -> None:
         self._directory, self._world = directory, world
@@ -46,13 +46,13 @@ class Truth:
         self._objects[object_key(source, made.hour_ns)] = contents | {"bytes": size}
 
     def add_legs(self, known: DrawnHour) -> None:
-        """`known` is what `take_known` says can be had of an hour."""
+        """Add the legs of an hour. `known`: from `take_known`."""
         legs = known.legs
         day = (known.block_ns // DAY_NS)[legs["block"]]
         for number in np.unique(day).tolist():
             self._count_day(number, {name: column[day == number] for name, column in legs.items()}, known.block_ns)
         self._sums = _sum(pl.concat([self._sums, _sum(_rows_to_sum(legs, day))], how="diagonal"))
-        # Hour 0 holds the last rows of the day before.
+        # Hour 0 has the last rows of the previous day.
         if known.hour_ns % DAY_NS == 0:
             self._write_days(before=int(known.block_ns[-1]) // DAY_NS)
 
@@ -106,7 +106,7 @@ class Truth:
         self.append(name, frame.sort(keys).to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def append(self, name: str, table: pa.Table) -> None:
-        """Adds rows to the file `name`.parquet, which is there when all is written."""
+        """Add rows to the file `name`.parquet, which exists when everything is written."""
         if name not in self._writers:
             self._writers[name] = pq.ParquetWriter(self._path(name, ".part"), table.schema, compression="zstd")
         self._writers[name].write_table(table)
@@ -117,7 +117,7 @@ def _sum(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rows_to_sum(legs: Legs, day: Ints) -> pl.DataFrame:
-    """A row per fill with the columns of `fills.parquet`; names still as numbers."""
+    """Return a row per fill with the columns of `fills.parquet`, with numbers instead of names."""
     px, sz, builder_fee = legs["px"], legs["sz"], legs["builder_fee"]
     tid = np.where(legs["source"] == SOURCES.index(TRADES), 0, legs["tid"])
     keys = {"date": day, "coin": legs["coin"], "wallet": legs["wallet"], "fee_token": legs["token"]}
@@ -146,14 +146,14 @@ def _rows_to_sum(legs: Legs, day: Ints) -> pl.DataFrame:
 
 
 def exact(low: Ints, high: Ints, scale: int, there: Bools | None = None) -> pa.Array:
-    """The 128-bit integers high · 2^64 + low (low unsigned) as Decimal(38, scale), null where one is not `there`."""
+    """Return the 128-bit integers high · 2^64 + low (low unsigned) as Decimal(38, scale), null where `there` is false."""
     words = np.stack([low, high], axis=1)
     valid = None if there is None else pa.py_buffer(np.packbits(there, bitorder="little"))
     return pa.Decimal128Array.from_buffers(pa.decimal128(38, scale), len(words), [valid, pa.py_buffer(words)])
 
 
 def _product(a: Ints, b: Ints) -> pa.Array:
-    """a · b of non-negative numbers in units of 1e-10, in 128 bits."""
+    """Return a · b of non-negative numbers in units of 1e-10, in 128 bits."""
     half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
     x, y = a.astype(np.uint64), b.astype(np.uint64)
     cross, other = (x >> half) * (y & mask), (x & mask) * (y >> half)

@@ -1,7 +1,7 @@
-"""The sample's TWAPs: when each begins, how it ends, and what of it the objects keep to themselves. No text and no files.
+"""Draws the sample's TWAPs: when each begins, how it ends, and which of its data is in no object. No text and no files.
 
-Most run as planned. From `FIRST_STATUS_DAY` on some of those that begin in the sample are terminated or end with an error,
-and every day has at least one of each of `_DAILY`, small ones, so that they are there in the smallest sample too.
+Most run as planned. From `FIRST_STATUS_DAY` on, some that begin in the sample are terminated or end with an error. Every day has
+at least one small TWAP of each kind in `_DAILY`, so that even the smallest sample has all kinds.
 """
 
 from typing import Any
@@ -48,9 +48,9 @@ _Columns = dict[str, NDArray[Any]]
 
 
 def draw_twaps(rng: Generator, markets: Markets, wallets: int, *, start_ns: int, hours: int, fills_per_hour: int) -> Twaps:
-    """TWAPs from a day before `start_ns` on, enough for 6.5 % of the rows, and one that runs across each midnight.
+    """Draw TWAPs from a day before `start_ns` on, enough for 6.5 % of the rows, and one that runs across each midnight.
 
-    `hours` has the tail hour in it. Beside them, from `FIRST_STATUS_DAY` on, the special ones (see `_plan_specials`).
+    `hours` includes the tail hour. From `FIRST_STATUS_DAY` on, special TWAPs are added (see `_plan_specials`).
     """
     mean_slices = min(max(fills_per_hour // 100, 12), 123)
     count = rng.poisson((hours + 24) * 0.065 * fills_per_hour / (1.3 * mean_slices))
@@ -74,7 +74,7 @@ def draw_twaps(rng: Generator, markets: Markets, wallets: int, *, start_ns: int,
         "sz": _slice_sizes(markets, coin, usd / (slices * fills)),
         "position": draw_positions(rng, markets, coin),
     }
-    # Draws of their own: those of the fills stay what they are without.
+    # Separate draws, so that the fills do not depend on them.
     rng = rng.spawn(1)[0]
     twaps |= _plain_lives(rng, twaps)
     told_from_ns = max(start_ns, ns_of(FIRST_STATUS_DAY))
@@ -90,7 +90,7 @@ def _slice_sizes(markets: Markets, coin: Ints, usd: NDArray[np.float64]) -> Ints
 
 
 def _plain_lives(rng: Generator, twaps: _Columns) -> _Columns:
-    """What becomes of TWAPs of which nothing goes wrong: finished with their last slice or up to five seconds later."""
+    """Let TWAPs finish normally: with their last slice or up to five seconds later."""
     start_ns, slices = twaps["start_ns"], twaps["slices"]
     n = len(start_ns)
     later_ns = rng.integers(0, 5 * _SECOND_NS, n) * (rng.random(n) < 0.7)
@@ -124,7 +124,7 @@ def _interrupt_some(rng: Generator, twaps: _Columns, may_be: NDArray[np.bool_]) 
 
 
 def _stop(rng: Generator, twaps: _Columns, which: NDArray[np.bool_], end: int, stops: Ints) -> None:
-    """Ends them after so many slices: an error where the next one would have gone out, else some time before that."""
+    """End TWAPs after `stops` slices: with an error at the time of the next slice, otherwise some time before."""
     twaps["stops"][which], twaps["end"][which] = stops[which], end
     next_ns = twaps["start_ns"] + stops * SLICE_NS
     early_ns = rng.integers(_SECOND_NS, SLICE_NS - _SECOND_NS, len(which)) * (end == TERMINATED)
@@ -132,7 +132,7 @@ def _stop(rng: Generator, twaps: _Columns, which: NDArray[np.bool_], end: int, s
 
 
 def _fail_at_once(rng: Generator, twaps: _Columns, which: NDArray[np.bool_], *, activates: bool) -> None:
-    """Ends them with an error and no slice, up to two seconds after they were activated, or instead."""
+    """End TWAPs with an error and no slice, up to two seconds after activation, or instead of it."""
     twaps["stops"][which], twaps["end"][which], twaps["activates"][which] = 0, ERROR, activates
     later_ns = rng.integers(0, 2 * _SECOND_NS, len(which)) * activates
     twaps["end_ns"][which] = (twaps["start_ns"] + later_ns)[which]
@@ -167,7 +167,7 @@ def _draw_specials(rng: Generator, markets: Markets, wallets: int, begin_ns: int
     twaps["told"][role == "no_status"] = TELL_NONE
     twaps["lost_from"][role == "missing_slices"], twaps["lost_to"][role == "missing_slices"] = 3, 6
     twaps["placed_ns"] -= (role == "waited_for_trigger") * rng.integers(3 * _MINUTE_NS, 10 * _MINUTE_NS, n)
-    # In the block that is of this day by its own time and of the next by the local time.
+    # In the block that belongs to this day by block time and to the next day by local time.
     edge = role == "at_edge"
     midnight_ns = (start_ns // DAY_NS + 1) * DAY_NS
     _stop(rng, twaps, edge, TERMINATED, (midnight_ns - _SECOND_NS - start_ns) // SLICE_NS + 1)
@@ -176,8 +176,8 @@ def _draw_specials(rng: Generator, markets: Markets, wallets: int, begin_ns: int
 
 
 def _plan_specials(rng: Generator, begin_ns: int, end_ns: int) -> list[tuple[str, int, int]]:
-    """Role, start and slices of each: all of `_DAILY` each day, one at the edge of each hourly day, one that still runs
-    when the sample ends and, where there are three days, two that end on the third.
+    """Return role, start and slices of each: all of `_DAILY` each day, one at the edge of each hourly day, one that still runs
+    when the sample ends and, with three days, two that end on the third.
     """
     planned: list[tuple[str, int, int]] = []
 
@@ -187,7 +187,7 @@ def _plan_specials(rng: Generator, begin_ns: int, end_ns: int) -> list[tuple[str
     for day_ns in range(begin_ns, end_ns, DAY_NS):
         span_ns = min(DAY_NS, end_ns - day_ns)
         for role in _DAILY:
-            # From 5 to 6 h of a whole day: what happens then is in two objects of an hourly one.
+            # From 5 to 6 h of a whole day: these events are in two objects of an hourly day.
             part = rng.uniform(0.212, 0.25) if role == "error_activated" else rng.uniform(0.25, 0.8)
             add(role, day_ns + int(span_ns * part), int(rng.integers(10, 16)))
         if span_ns == DAY_NS and status_layout(day_of(day_ns)) == HOURLY:

@@ -1,7 +1,7 @@
-"""What the sample's fills say, as arrays of integers: markets, wallets, TWAPs, and an hour's orders and legs.
+"""Draws the sample's fills as arrays of integers: markets, wallets, TWAPs, and an hour's orders and legs.
 
-No text and no files: `sample` turns the arrays into objects and sums them up. Every price, size, position and fee is an
-int64 in units of 1e-10, times are ns since 1970; floats only choose an integer, none is ever written or summed.
+No text and no files: `text` and `truth` turn the arrays into objects and sums. Every price, size, position and fee is an int64 in
+units of 1e-10; times are ns since 1970. Floats only select integers; they are never written or summed.
 """
 
 from collections.abc import Callable, Sequence
@@ -93,7 +93,7 @@ Move = Callable[[Generator, Ints, Ints, Ints], Ints]  # wallets, coins, what the
 
 @dataclass(frozen=True, slots=True)
 class Markets:
-    """All markets, one row each; `chances` has 65,536 market numbers, as often as the market trades."""
+    """All markets, one row each. `chances`: 65,536 market numbers, each as often as the market trades."""
 
     names: list[str]
     kind: Ints
@@ -143,7 +143,7 @@ class Twaps:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """Taker orders of an hour by block; `twap` and `slice` are -1 where the order is no TWAP's."""
+    """Taker orders of an hour by block. `twap` and `slice` are -1 if the order is not a TWAP's."""
 
     block: Ints
     twap: Ints
@@ -151,7 +151,7 @@ class Orders:
 
 
 def splitmix(values: NDArray[Any]) -> NDArray[np.uint64]:
-    """A 64-bit hash of each integer: what belongs to an order (hash, cloid, builder) follows from its oid."""
+    """Return a 64-bit hash of each integer. The hash, cloid and builder of an order follow from its oid."""
     x = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -159,7 +159,7 @@ def splitmix(values: NDArray[Any]) -> NDArray[np.uint64]:
 
 
 def draw_markets(rng: Generator) -> Markets:
-    """About 320 markets with the shares of 2026: HYPE 13.5 %, BTC 10, ETH 8, SOL 5, HIP-3 35, spot 5, outcomes 7 %."""
+    """Draw about 320 markets with the shares of 2026: HYPE 13.5 %, BTC 10, ETH 8, SOL 5, HIP-3 35, spot 5, outcomes 7 %."""
     rows: list[tuple[str, int, str, str, float]] = [
         (name, PERP, "USDC", "USDC", share) for name, share in (("HYPE", 0.135), ("BTC", 0.10), ("ETH", 0.08), ("SOL", 0.05))
     ]
@@ -196,13 +196,13 @@ def draw_markets(rng: Generator) -> Markets:
 
 
 def draw_wallets(rng: Generator, n: int, wallets: int) -> Ints:
-    """`n` wallet numbers below `wallets`: the first has about 2.8 % of all rows, the median of a full day a few."""
+    """Draw `n` wallet numbers below `wallets`. The first has about 2.8 % of all rows, the median of a full day a few."""
     most = 1 - (1 + wallets / 27) ** -0.75
     return (27 * ((1 - rng.random(n) * most) ** (-1 / 0.75) - 1)).astype(np.int64).clip(max=wallets - 1)
 
 
 def draw_orders(rng: Generator, twaps: Twaps, block_ns: Ints, after_ns: int, trades: int) -> Orders:
-    """The orders of one object: every TWAP slice due in (`after_ns`, last block], and others up to `trades`."""
+    """Draw the orders of an object: every TWAP slice due in (`after_ns`, last block], and others up to `trades`."""
     first = np.maximum(0, (after_ns - twaps.start_ns) // SLICE_NS + 1)
     last = np.minimum(twaps.stops, (block_ns[-1] - twaps.start_ns) // SLICE_NS + 1)
     due = np.maximum(0, last - first)
@@ -236,17 +236,16 @@ def draw_legs(
     whole_trades: bool,
     move: Move,
 ) -> Legs:
-    """The rows of an hour in the order of its file, as equally long columns.
-    In perpetuals each starts from where the wallet's last one in the coin ended; what is in no object moves nothing.
+    """Draw the rows of an hour in the order of its file, as columns of equal length.
 
-    About 2 % of the trades have one leg only. With `whole_trades` their other leg is there too, marked as lost; and always
-    the owner's of a TWAP's slice that is lost.
+    In perpetuals, each row starts at the wallet's last position in the coin. Rows that are in no object move no position. About 2
+    % of the trades have only one leg. With `whole_trades` their other leg is included, marked as lost. The owner's leg of a lost
+    TWAP slice is always included.
 
     block, coin, wallet, token (numbers) · px, sz, start, pnl, fee (1e-10; the fee with everything in it) · builder_fee,
-    deployer_fee, priority_gas (1e-10, -1: none) · buy, crossed · dir (in `DIRS`) · oid, tid · hash (0: the zero hash)
-    · cloid (bool) · builder (-1: none) · liquidated (wallet, -1: none), mark_px · twap (id, -1: none) ·
-    extra (1, 2: an unknown field, 3: no twapId) · trade (its number) · first (a trade's first row), single (its only row),
-    self_trade, lost.
+    deployer_fee, priority_gas (1e-10, -1: none) · buy, crossed · dir (in `DIRS`) · oid, tid · hash (0: the zero hash) · cloid
+    (bool) · builder (-1: none) · liquidated (wallet, -1: none), mark_px · twap (id, -1: none) · extra (1, 2: an unknown field, 3:
+    no twapId) · trade (its number) · first (a trade's first row), single (its only row), self_trade, lost.
     """
     n = len(orders.block)
     is_twap = orders.twap >= 0
@@ -336,7 +335,7 @@ def draw_legs(
 
 
 def draw_dust(rng: Generator, markets: Markets, wallets: int, *, block: int, rows: int, order: int) -> Legs:
-    """The daily conversion of spot dust: `rows` sales without a buyer, tid 0, no two of one wallet in one market."""
+    """Draw the daily conversion of spot dust: `rows` sales without a buyer, tid 0, at most one per wallet and market."""
     coins = np.flatnonzero(markets.kind == SPOT)[:_DUST_MARKETS]
     pair = np.sort(rng.choice(wallets * len(coins), min(rows, wallets * len(coins)), replace=False))
     coin = coins[pair // wallets]
@@ -358,12 +357,12 @@ def _tail(names: Sequence[str], share: float) -> list[tuple[str, float]]:
 
 
 def _within(counts: Ints) -> Ints:
-    """0, 1, … count-1 for each count, one after the other."""
+    """Return 0, 1, … count-1 for each count, concatenated."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _tids(numbers: Ints) -> Ints:
-    """Trade numbers from 1 scattered over 50 bits by a bijection: never 0, never twice."""
+    """Scatter trade numbers from 1 over 50 bits by a bijection: never 0, no duplicates."""
     mask = (1 << _TID_BITS) - 1
     x = numbers.astype(np.uint64)
     for factor in (0x2545F4914F6CDD1D, 0x1D8E4E27C47D124F):
@@ -373,7 +372,7 @@ def _tids(numbers: Ints) -> Ints:
 
 
 def draw_coins(rng: Generator, markets: Markets, n: int) -> Ints:
-    """`n` coins by number, each as often as its market is traded."""
+    """Draw `n` coin numbers, each as often as its market is traded."""
     return markets.chances[rng.integers(0, len(markets.chances), n)]
 
 
@@ -384,7 +383,7 @@ def _draw_specials(rng: Generator, is_twap: Bools, rare: float) -> Ints:
 
 
 def _is_lost(twaps: Twaps, orders: Orders) -> Bools:
-    """Of each order, whether it is a slice of which no object has the owner's leg."""
+    """Return for each order whether it is a slice whose owner's leg is in no object."""
     twap, slice_ = orders.twap, orders.slice
     return (twap >= 0) & (slice_ >= twaps.lost_from[twap]) & (slice_ < twaps.lost_to[twap])
 
@@ -409,7 +408,7 @@ def _draw_sides(
 
 
 def draw_ticks(rng: Generator, markets: Markets, coin: Ints, time_ns: Ints) -> Ints:
-    """A price that wanders by 1.5 % around the market's, as a wave of its own period, with a little noise."""
+    """Draw prices within about 1.5 % of the market's price: a wave with its own period and a little noise."""
     wave = np.sin(time_ns / (HOUR_NS * (1 + coin % 7 / 2)) + coin)
     return np.rint(markets.price_ticks[coin] * (1 + 0.015 * wave + rng.normal(0, 2e-4, len(coin)))).astype(np.int64)
 

@@ -1,1 +1,1 @@
-"""Where data comes from: buckets, S3, the info API. Neither the lake nor the database is known here."""
+"""Clients of the data sources: buckets, S3, the info API. They do not use the lake or the database."""

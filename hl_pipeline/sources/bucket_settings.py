@@ -1,4 +1,4 @@
-"""What the settings say of each bucket."""
+"""The settings of each bucket."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hl_pipeline.settings import NONE, Settings
 
 @dataclass(frozen=True, slots=True)
 class BucketSettings:
-    """What the settings say of a bucket: its URL, which may be `none` where people can do without it (`is_set` is false then);
-    USD for a GB of it; how long after the end of its hour or day an object is due; whether each request says that we pay for it.
+    """The settings of a bucket: its URL, which can be `none` for an optional bucket (`is_set` is then false); USD per GB; how
+    long after the end of its hour or day an object is due; whether requests have the requester-pays header.
     """
 
     url: str
@@ -25,7 +25,7 @@ class BucketSettings:
 
 
 def settings_of(bucket: BucketName, settings: Settings) -> BucketSettings:
-    """The settings of one bucket."""
+    """Return the settings of a bucket."""
     if bucket == "node_data":
         lag = timedelta(hours=settings.publish_lag_hours)
         pays = settings.node_data_requester_pays

@@ -1,8 +1,7 @@
-"""Where objects come from: a bucket, and what is in one. A directory of a bucket's layout is here; S3 is in `s3`.
+"""Buckets and their listings. A directory with a bucket's layout is here; S3 is in `s3`.
 
-Keys of hourly datasets are `<dataset>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero; in the directory of a node
-`H`, and in mirrors also `H.jsonl` and the like. Others have the day in them, in any of several forms. What an object holds is for
-the formats.
+Keys of hourly datasets are `<dataset>/hourly/YYYYMMDD/H.lz4`, H from 0 to 23 without a leading zero. A node's own directory has
+`H`, and mirrors also `H.jsonl` and similar. Other keys contain the day in one of several forms. `formats` reads the contents.
 """
 
 from __future__ import annotations
@@ -30,38 +29,38 @@ _RANKS = {"lz4": 2, "gz": 1}
 
 
 class Bucket(Protocol):
-    """What the pipeline needs of a bucket; `url` is what people call it."""
+    """The interface of a bucket. `url` names it in messages."""
 
     @property
     def url(self) -> str: ...
 
     def list_objects(self, prefix: str, *, deep: bool = False, after: str = "") -> list[SourceObject]:
-        """Objects whose key is `prefix` (ending in a slash, or empty) and a name; `deep`: or anything. Of these only the ones
-        whose key comes `after` another, byte by byte. Raises BucketError.
+        """List objects whose key is `prefix` (ending in a slash, or empty) plus a name; with `deep`, plus any path. Only keys
+        that sort `after` the given one, byte by byte. Raises BucketError.
         """
         ...
 
     def open(self, found: SourceObject) -> AbstractContextManager[BinaryIO]:
-        """The bytes of `found` as it was listed, within a `with`. Raises BucketError when they cannot be had whole."""
+        """Open the bytes of `found` as listed, as a context manager. Raises BucketError if they cannot be read completely."""
         ...
 
 
 def open_bucket(url: str, open_s3: Callable[[], Bucket], setting: str = "HL_NODE_DATA_URL") -> Bucket:
-    """The bucket at `url`: by `open_s3` where that begins with s3://, else a directory. Raises BucketError for what is neither,
-    naming the `setting` that says so.
+    """Open the bucket at `url`: with `open_s3` if it begins with s3://, otherwise a directory. Raises BucketError for anything
+    else, naming the `setting`.
     """
     if url.startswith("s3://"):
         return open_s3()
     if not Path(url).is_dir():
-        raise BucketError(f"{setting}: {url} is neither s3://bucket/prefix nor a directory that is there")
+        raise BucketError(f"{setting}: {url} is neither s3://bucket/prefix nor an existing directory")
     return DirectoryBucket(url)
 
 
 def list_dataset(
     bucket: Bucket, dataset: Dataset, first: date, last: date, ignored: list[IgnoredObject] | None = None
 ) -> Listing:
-    """The objects of a dataset with a day from `first` to `last` in their key; where objects are not hourly, of all days. What is
-    not understood by its name is logged, and added to `ignored`. Raises BucketError.
+    """List the objects of a dataset with a day from `first` to `last` in their key or, if not hourly, of all days. Objects with
+    unknown names are logged and added to `ignored`. Raises BucketError.
     """
     if not dataset.is_hourly:
         return list_twap_objects(bucket, ignored=ignored)
@@ -70,8 +69,8 @@ def list_dataset(
 
 
 def list_hours(bucket: Bucket, dataset: str, day: date, ignored: list[IgnoredObject] | None = None) -> dict[int, SourceObject]:
-    """The objects of one day of an hourly dataset, by hour. What is not named like an hour is no object. Of several for an hour
-    `.lz4` goes before `.gz`, and that before plain lines.
+    """List the objects of a day of an hourly dataset, by hour. Names that are not an hour are ignored. If an hour has several
+    objects, `.lz4` takes precedence over `.gz`, and `.gz` over plain lines.
     """
     prefix = f"{dataset}/hourly/{day:%Y%m%d}/"
     return _by_hour(prefix, bucket.list_objects(prefix), ignored)
@@ -80,8 +79,8 @@ def list_hours(bucket: Bucket, dataset: str, day: date, ignored: list[IgnoredObj
 def list_days(
     bucket: Bucket, dataset: str, first: date, last: date, ignored: list[IgnoredObject] | None = None
 ) -> dict[date, dict[int, SourceObject]]:
-    """`list_hours` of each day from `first` to `last` that has any. More than 20 days come from one deep listing of the whole
-    dataset: its requests have 1,000 objects each, those of a day 24.
+    """Call `list_hours` for each day from `first` to `last` and return those with objects. More than 20 days use one deep listing
+    of the whole dataset: its requests return 1,000 objects each, those of a day 24.
     """
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     if len(days) <= _DAYS_LISTED_EACH:
@@ -100,7 +99,7 @@ def list_days(
 
 def _by_hour(prefix: str, listed: Iterable[SourceObject], ignored: list[IgnoredObject] | None) -> dict[int, SourceObject]:
     hours: dict[int, SourceObject] = {}
-    # Shorter names last: where `9.lz4` and `09.lz4` both stand, the first is the form that the bucket is known by.
+    # Shorter names last: if both `9.lz4` and `09.lz4` exist, the first is the bucket's usual form.
     for found in sorted(listed, key=lambda found: (_RANKS.get(found.codec, 0), -len(found.key), found.key)):
         if found.hour is None or "/" in found.key.removeprefix(prefix):
             _ignore(found, "not named like an hour (9.lz4, 9.gz, 9.jsonl, 9.json or 9)", ignored)
@@ -112,14 +111,14 @@ def _by_hour(prefix: str, listed: Iterable[SourceObject], ignored: list[IgnoredO
 def list_twap_objects(
     bucket: Bucket, after: str = "", ignored: list[IgnoredObject] | None = None
 ) -> dict[date, list[SourceObject]]:
-    """The objects of a bucket of TWAP statuses (those whose key comes `after` another) by the day in their key; what has no day,
-    or is of no known kind, is logged, added to `ignored` and left out.
+    """List the objects of TWAP statuses (keys that sort `after` the given one) by the day in their key. Objects without a day or
+    of an unknown kind are logged, added to `ignored` and skipped.
     """
     days: dict[date, list[SourceObject]] = {}
     try:
         listed = bucket.list_objects("", deep=True, after=after)
     except BucketDeniedError as error:
-        raise BucketDeniedError(f"{error}. Or do without: HL_TWAP_DATA_URL=none") from error
+        raise BucketDeniedError(f"{error}. To run without TWAP statuses, set HL_TWAP_DATA_URL=none") from error
     for found in sorted(listed, key=lambda found: found.key):
         day = day_in_key(found.key)
         if _is_hidden(found.key) or not (found.is_parquet or found.key.endswith(_LINES) or found.hour is not None):
@@ -132,7 +131,7 @@ def list_twap_objects(
 
 
 def _ignore(found: SourceObject, reason: str, ignored: list[IgnoredObject] | None) -> None:
-    """Log that an object is not taken. What is hidden (.DS_Store, _SUCCESS, a folder's own entry) was never meant as data."""
+    """Log an ignored object. Hidden ones (.DS_Store, _SUCCESS, a folder's own entry) are not data and are not logged."""
     emit(_log, "object_ignored", key=found.key, reason=reason)
     if ignored is not None and not _is_hidden(found.key):
         ignored.append(IgnoredObject(found.key, reason))
@@ -144,13 +143,13 @@ def _is_hidden(key: str) -> bool:
 
 
 def etag_of_file(stat: os.stat_result) -> str:
-    """The ETag of a file in a directory: its size and time of change."""
+    """Return the ETag of a file in a directory: its size and modification time."""
     return f"{stat.st_size:x}-{stat.st_mtime_ns:x}"
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryBucket:
-    """A directory of the bucket's layout."""
+    """A directory with the bucket's layout."""
 
     url: str
 

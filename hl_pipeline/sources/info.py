@@ -1,5 +1,5 @@
-"""Hyperliquid's info API: one question, one answer. What fails in passing is tried again, and every call waits for room in a
-budget of weight before it is made, and is charged to it after. How a history is walked by pages is the matter of `info_paging`.
+"""Client of Hyperliquid's info API: one request, one response. Transient failures are retried. Every call waits for its weight
+budget first and is charged afterwards. `info_paging` reads a history page by page.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hl_pipeline.formats.exact_decode import BadValueError, Json, parse_json
 _log = logging.getLogger(__name__)
 
 PAGE_ITEMS = 2000
-"""An answer with as many is a full page: there may be more."""
+"""A response with this many items is a full page: there may be more."""
 CALL_WEIGHT = 20
 _ITEMS_A_WEIGHT = 20
 MOST_WEIGHT = CALL_WEIGHT + PAGE_ITEMS // _ITEMS_A_WEIGHT
@@ -32,7 +32,7 @@ MOST_WEIGHT = CALL_WEIGHT + PAGE_ITEMS // _ITEMS_A_WEIGHT
 _PIECE = 1 << 18
 _LONGEST_WAIT_SECONDS = 60
 _LONGEST_RETRY_AFTER_SECONDS = 3600
-_MOST_SHOWN = 300  # characters of an answer in a message
+_MOST_SHOWN = 300  # characters of a response in a message
 _BROKEN = (
     requests.ConnectionError,
     requests.Timeout,
@@ -40,13 +40,13 @@ _BROKEN = (
     requests.exceptions.ContentDecodingError,
     urllib3.exceptions.HTTPError,
 )
-_AGAIN = "Run again: it goes on from there"
+_AGAIN = "Run again: it continues from there"
 
 
 class InfoError(RuntimeError):
-    """The API gave no answer to a question, or not the one that was asked for. The message names the wallet and the call.
+    """The API gave no response, or an unexpected one. The message names the wallet and the call.
 
-    `requests` and `weight` are what the attempts took of the budget.
+    `requests` and `weight`: what the attempts used of the budget.
     """
 
     def __init__(self, message: str, requests: int = 0, weight: int = 0) -> None:
@@ -56,24 +56,24 @@ class InfoError(RuntimeError):
 
 
 class InfoRefusedError(InfoError):
-    """422: the API does not take the question, now or ever. The message has its own words."""
+    """422: the API permanently rejects the request. The message has its text."""
 
 
-class _PassingError(InfoError):
-    """A failure that may pass: worth another attempt, after `retry_after_seconds` if the server said so."""
+class _TransientError(InfoError):
+    """A transient failure, worth a retry after `retry_after_seconds` if the server sent it."""
 
     def __init__(self, message: str, retry_after_seconds: float = 0) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 
 
-class _TooManyError(_PassingError):
-    """429: whoever else calls from this address is to wait too."""
+class _RateLimitedError(_TransientError):
+    """429: all callers from this address must wait."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """The items of an answer (JSON as parse_json gives it), the calls that it took and their weight."""
+    """The items of a response (JSON from parse_json), the number of calls and their weight."""
 
     items: list[Json] = field(default_factory=list[Json])
     requests: int = 0
@@ -92,15 +92,15 @@ class _Response:
 
 
 def weigh(items: int) -> int:
-    """The weight of a call that returned so many items: 20 when empty, 120 for a full page."""
+    """Return the weight of a call with this many items: 20 for none, 120 for a full page."""
     return CALL_WEIGHT + items // _ITEMS_A_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
 class InfoApi:
-    """Threads may share it: each has a connection of its own. `timeout_seconds` is how long an answer may take as a whole.
+    """A thread-safe client; each thread has its own connection. `timeout_seconds`: the maximum duration of a response.
 
-    Every method raises InfoRefusedError for 422, and InfoError when no attempt came to an answer, or the answer is no list.
+    Every method raises InfoRefusedError for 422, and InfoError if all attempts fail or the response is not a list.
     """
 
     url: str
@@ -111,17 +111,17 @@ class InfoApi:
     _of_thread: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     def user_fills_by_time(self, wallet: str, start_ms: int, end_ms: int) -> Answer:
-        """The oldest fills of `wallet` from `start_ms` to `end_ms` (ms since 1970, both inclusive), at most PAGE_ITEMS of them,
+        """Return the oldest fills of `wallet` from `start_ms` to `end_ms` (ms since 1970, both inclusive), at most PAGE_ITEMS,
         without the slices of its own TWAPs: `[fill, ...]`.
         """
         return self._ask({"type": "userFillsByTime", "user": wallet, "startTime": start_ms, "endTime": end_ms})
 
     def user_twap_slice_fills_by_time(self, wallet: str, start_ms: int, end_ms: int) -> Answer:
-        """The same of the slices of its TWAPs: `[{"fill": fill, "twapId": id}, ...]`."""
+        """Return the slices of its TWAPs in the same way: `[{"fill": fill, "twapId": id}, ...]`."""
         return self._ask({"type": "userTwapSliceFillsByTime", "user": wallet, "startTime": start_ms, "endTime": end_ms})
 
     def twap_history(self, wallet: str) -> Answer:
-        """The statuses of its TWAPs, as far back as the API goes: `[{"time": seconds, "state", "status", "twapId"?}, ...]`."""
+        """Return the statuses of its TWAPs that the API still has: `[{"time": seconds, "state", "status", "twapId"?}, ...]`."""
         return self._ask({"type": "twapHistory", "user": wallet})
 
     def _ask(self, question: dict[str, Json]) -> Answer:
@@ -130,7 +130,7 @@ class InfoApi:
             name += f" from {question['startTime']}"
         answer = Answer()
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_PassingError),
+            retry=tenacity.retry_if_exception_type(_TransientError),
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=self._wait,
             before_sleep=partial(self._before_sleep, name),
@@ -139,14 +139,14 @@ class InfoApi:
         try:
             retrying(self._attempt, question, answer)
         except InfoError as error:
-            last = f", at the last of {self.attempts} attempts. {_AGAIN}" if isinstance(error, _PassingError) else ""
+            last = f", after {self.attempts} attempts. {_AGAIN}" if isinstance(error, _TransientError) else ""
             kind = InfoRefusedError if isinstance(error, InfoRefusedError) else InfoError
             raise kind(f"{name}: {self.url}: {error}{last}", answer.requests, answer.weight) from error
         return answer
 
     def _attempt(self, question: dict[str, Json], answer: Answer) -> None:
         call = self.budget.begin(MOST_WEIGHT, 2 * self.timeout_seconds)
-        # Until the server has said how many items it gives, it may have charged for a full page.
+        # Until the number of items is known, the server may have charged for a full page.
         weight = MOST_WEIGHT
         try:
             response = self._post(question)
@@ -166,14 +166,14 @@ class InfoApi:
                 self.url, json=question, timeout=self.timeout_seconds, stream=True, allow_redirects=False
             ) as response:
                 body = bytearray()
-                # Not .content: it never ends where bytes only drip.
+                # Not .content: it never returns if bytes only trickle in.
                 while piece := response.raw.read1(_PIECE, decode_content=True):
                     body += piece
                     if time.monotonic() > deadline:
-                        raise _PassingError(f"slow: {len(body)} bytes in {self.timeout_seconds} s (HL_INFO_TIMEOUT_SECONDS)")
+                        raise _TransientError(f"slow: {len(body)} bytes in {self.timeout_seconds} s (HL_INFO_TIMEOUT_SECONDS)")
                 return _Response(response.status_code, response.headers, bytes(body))
         except _BROKEN as error:
-            raise _PassingError(str(error)) from error
+            raise _TransientError(str(error)) from error
         except requests.RequestException as error:
             raise InfoError(f"{error}; check HL_INFO_URL") from error
 
@@ -188,7 +188,7 @@ class InfoApi:
 
     def _before_sleep(self, name: str, state: tenacity.RetryCallState) -> None:
         error = _error_of(state)
-        if isinstance(error, _TooManyError):
+        if isinstance(error, _RateLimitedError):
             self.budget.pause(state.upcoming_sleep)
         emit(
             _log,
@@ -202,35 +202,35 @@ class InfoApi:
         )
 
 
-def _error_of(state: tenacity.RetryCallState) -> _PassingError:
+def _error_of(state: tenacity.RetryCallState) -> _TransientError:
     error = state.outcome and state.outcome.exception()
-    assert isinstance(error, _PassingError)
+    assert isinstance(error, _TransientError)
     return error
 
 
 def _take_items(response: _Response) -> list[Json]:
-    """The list that an answer is. Raises what the answer means when it is none."""
-    said = f"it answered {response.status}: {response.shown()}"
+    """Return the list in a response. Raises the matching error if it is not a list."""
+    message = f"it answered {response.status}: {response.shown()}"
     if response.status == 422:
-        raise InfoRefusedError(said)
+        raise InfoRefusedError(message)
     if response.status == 429:
-        raise _TooManyError(said, _retry_after_seconds(response.headers))
+        raise _RateLimitedError(message, _retry_after_seconds(response.headers))
     if response.status >= 500 or response.status == 408:
-        raise _PassingError(said, _retry_after_seconds(response.headers))
+        raise _TransientError(message, _retry_after_seconds(response.headers))
     if response.status != 200:
-        raise InfoError(f"{said}; check HL_INFO_URL, and whether this address may call it")
+        raise InfoError(f"{message}; check HL_INFO_URL, and whether this address is allowed to call it")
     try:
         items = parse_json(response.body)
     except BadValueError as error:
-        # Perhaps cut where nothing told its length.
-        raise _PassingError(f"its answer is {error}: {response.shown()}") from error
+        # It may be truncated if nothing showed its length.
+        raise _TransientError(f"its response is {error}: {response.shown()}") from error
     if not isinstance(items, list):
-        raise InfoError(f"its answer is not a list: {response.shown()}")
+        raise InfoError(f"its response is not a list: {response.shown()}")
     return items
 
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """Of the header Retry-After, seconds or a date; 0 when it is not there, or neither."""
+    """Return the seconds of the header Retry-After, which is a number or a date; 0 if absent or invalid."""
     text = headers.get("Retry-After", "").strip()
     try:
         seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()

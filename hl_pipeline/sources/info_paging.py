@@ -1,5 +1,5 @@
-"""A wallet's history from the info API, page by page from the oldest on, and what may be said of it in the end. How a question is
-asked is the matter of `info`.
+"""Reads a wallet's history from the info API page by page, oldest first, and judges whether it is complete. `info` sends the
+requests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hl_pipeline.formats.fills import FILL_KEY, empty_fills
 from hl_pipeline.sources.info import PAGE_ITEMS, Answer, InfoApi, InfoError
 
 REACHABLE_FILLS = 10_000
-"""So many of a wallet's newest fills the API can reach: of its whole history, whatever window is asked for."""
+"""Number of a wallet's newest fills that the API can return, over its whole history, whatever the window."""
 
 _ASK: dict[HistoryKind, Callable[[InfoApi, str, int, int], Answer]] = {
     "fills": InfoApi.user_fills_by_time,
@@ -28,10 +28,10 @@ _DECODE: dict[HistoryKind, Callable[[list[Json], str, int], Decoded]] = {"fills"
 def walk(
     api: InfoApi, kind: HistoryKind, wallet: str, start_ms: int, end_ms: int, seen: pl.DataFrame | None = None
 ) -> Iterator[HistoryPage]:
-    """The wallet's fills of a kind from `start_ms` to `end_ms` (ms since 1970, both inclusive), in pages of new ones.
+    """Yield pages of a wallet's new fills of a kind, from `start_ms` to `end_ms` (ms since 1970, both inclusive).
 
-    To go on where a walk was broken off, start at the last page's `next_ms`: that moment comes again, but for the fills in `seen`
-    (columns of FILL_KEY). Raises InfoError, also for a full page that is not in order of time.
+    To continue an interrupted walk, start at the last page's `next_ms`. That millisecond is fetched again, without the fills in
+    `seen` (columns of FILL_KEY). Raises InfoError, also for a full page that is not sorted by time.
     """
     if seen is None:
         seen = empty_fills()
@@ -54,21 +54,21 @@ def walk(
         yield HistoryPage(new, bad, next_ms, crowded_ms, answer.requests, answer.weight)
         if next_ms is None:
             return
-        # What stands at the moment from which the next page is asked for comes again with it.
+        # The next page repeats the fills of the millisecond where it starts.
         asked_ms = next_ms
         seen = once.filter(pl.col("time").cast(pl.Int64) == next_ms)
         seen_bad = {item.text for item in decoded.bad}
 
 
 def _last_ms(decoded: Decoded, answer: Answer, asked_ms: int, end_ms: int, name: str) -> int:
-    """The time of the last fill of a full page. Raises InfoError where that does not tell from where to go on."""
+    """Return the time of the last fill of a full page. Raises InfoError if it does not determine the next page."""
     times = decoded.fills["time"].cast(pl.Int64)
     if times.is_empty():
         why = f"none of the {decoded.lines} items of the page can be read: {decoded.bad[0].reason}"
     elif not times.is_sorted() or times[0] < asked_ms or times[-1] > end_ms:
         why = (
-            f"a full page of fills from {times.min()} to {times.max()} is not in order of time, or not in the window asked for, "
-            f"which ends at {end_ms}: what lacks cannot be asked for"
+            f"a full page of fills from {times.min()} to {times.max()} is not sorted by time, or outside the requested window, "
+            f"which ends at {end_ms}: the rest cannot be requested"
         )
     else:
         return times[-1]
@@ -76,21 +76,22 @@ def _last_ms(decoded: Decoded, answer: Answer, asked_ms: int, end_ms: int, name:
 
 
 def judge(came: int, after: int, oldest_ms: int | None, crowded_ms: Collection[int] = (), within: int = 0) -> WalletVerdict:
-    """Whether a wallet's window is complete: `came` fills and slices of it (bad ones too) from both walks, `after` are in the
-    warehouse from after the window, `within` from within it; `oldest_ms` is the oldest that came, `crowded_ms` as the pages said.
+    """Judge whether a wallet's window is complete. `came`: fills and slices from both walks, including bad ones. `after` and
+    `within`: fills in the warehouse after and within the window. `oldest_ms`: the oldest fetched fill. `crowded_ms`: from the
+    pages.
 
-    Not known is whether the API reaches 10,000 fills and as many slices, or 10,000 of both. Both are counted together: then what
-    is called complete is so either way.
+    It is unknown whether the API returns 10,000 fills and as many slices, or 10,000 of both together. Both are counted together,
+    so a wallet reported as complete is complete either way.
     """
     reasons: list[str] = []
     if came + after >= REACHABLE_FILLS:
         reasons.append(
-            f"{came} fills came and {after} are known from after the window: the API reaches no more than {REACHABLE_FILLS} of a "
-            "wallet, older ones may lack"
+            f"{came} fills were fetched and {after} are known after the window: the API returns at most {REACHABLE_FILLS} per "
+            "wallet, so older ones may be missing"
         )
     if came < within:
-        reasons.append(f"{came} fills came, but {within} of the window are known from elsewhere")
+        reasons.append(f"{came} fills were fetched, but {within} in the window are known from other sources")
     if crowded_ms:
         moments = ", ".join(map(str, sorted(crowded_ms)))
-        reasons.append(f"{PAGE_ITEMS} fills, all that a page holds, are of one millisecond each, more may be: {moments}")
+        reasons.append(f"one millisecond fills a whole page of {PAGE_ITEMS}, so more fills may exist, at: {moments}")
     return WalletVerdict("truncated" if reasons else "complete", came, oldest_ms, "; ".join(reasons) or None)

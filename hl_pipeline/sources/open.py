@@ -1,4 +1,4 @@
-"""Open what the settings name: the buckets, the info API."""
+"""Opens the sources that the settings name: the buckets and the info API."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Bucket | None:
-    """A bucket, or a directory of its layout; None where it is not set. `meter` is told of each request to S3.
+    """Open a bucket, or a directory with its layout. Returns None if it is not configured. `meter` records each request to S3.
 
-    Raises BucketError for what is neither s3:// nor a directory that exists.
+    Raises BucketError if it is neither s3:// nor an existing directory.
     """
     own = settings_of(name, settings)
     if not own.is_set:
         return None
 
     def open_s3() -> Bucket:
-        # Imported here: boto3 takes its time, and a directory needs none of it.
+        # Imported here: boto3 is slow to import, and a directory does not need it.
         from hl_pipeline.sources.s3 import Link, open_s3_bucket
 
         return open_s3_bucket(
@@ -43,12 +43,12 @@ def open_named_bucket(name: BucketName, settings: Settings, meter: Meter) -> Buc
 
 
 def open_info_api(settings: Settings, budget: WeightBudget) -> InfoApi:
-    """The API at HL_INFO_URL, called within `budget`. Raises InfoError where that is none."""
-    # Imported here: with requests, which a run of days does without.
+    """Open the API at HL_INFO_URL, with calls limited by `budget`. Raises InfoError if it is disabled."""
+    # Imported here: it imports requests, which runs of days do not need.
     from hl_pipeline.sources.info import InfoApi, InfoError
 
     if settings.info_url == NONE:
-        raise InfoError(f"{variable('info_url')} is none: the info API is not asked")
+        raise InfoError(f"{variable('info_url')} is none: the info API is disabled")
     return InfoApi(
         settings.info_url,
         budget,

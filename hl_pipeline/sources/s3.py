@@ -1,6 +1,5 @@
-"""An S3 bucket: listings, and objects whole or not at all. What fails in passing is tried again, and every request goes through a
-meter before and after, since each is paid for. What it costs and who may spend it is for the meter; what an error answer means:
-`s3_errors`.
+"""An S3 bucket: listings, and objects whole or not at all. Transient failures are retried. Every request goes through a meter
+before and after, because each costs money. The meter knows prices and budget; `s3_errors` interprets error responses.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from hl_pipeline.domain.budgets import Meter, Method
 from hl_pipeline.domain.errors import BucketError
 from hl_pipeline.domain.records import SourceObject
 from hl_pipeline.events import emit
-from hl_pipeline.sources.s3_errors import AGAIN, Asked, PassingError, error_of_answer, error_of_setup
+from hl_pipeline.sources.s3_errors import AGAIN, Asked, TransientError, error_of_answer, error_of_setup
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -41,21 +40,21 @@ _T = TypeVar("_T")
 _PIECE = 1 << 20
 _LONGEST_WAIT_SECONDS = 30
 _SLOWEST_BYTES_A_SECOND = 1_000
-# A page has 1,000 keys at most; those of these buckets take 300 bytes each.
+# A page has at most 1,000 keys, each about 300 bytes in these buckets.
 _PAGE_BYTES = 1_000_000
 _RECEIVED = "Received"
 
 
 @dataclass(slots=True)
 class _Answer:
-    """What came of a request so far."""
+    """The state of a request: what was received so far."""
 
     status: int | None = None
     received: int = 0
 
 
 class _Part:
-    """As much of an object as has come, from its beginning."""
+    """The part of an object received so far, from its beginning."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -79,7 +78,7 @@ class _Part:
 
 
 class Link:
-    """The throughput that downloads share: `megabytes_per_second` (10^6 bytes) at most, None: all that the link has."""
+    """The throughput limit that downloads share: `megabytes_per_second` (10^6 bytes), None for no limit."""
 
     def __init__(self, megabytes_per_second: float | None = None) -> None:
         self._bytes_a_second = None if megabytes_per_second is None else megabytes_per_second * 1e6
@@ -87,7 +86,7 @@ class Link:
         self._lock = threading.Lock()
 
     def wait_for(self, size: int) -> None:
-        """Return when so many bytes, which have come, may have come."""
+        """Sleep until receiving this many bytes is within the limit."""
         if self._bytes_a_second is None:
             return
         with self._lock:
@@ -108,17 +107,17 @@ def open_s3_bucket(
     setting: str = "HL_NODE_DATA",
     requester_pays: bool = True,
 ) -> S3Bucket:
-    """The bucket at `url`, `s3://bucket[/prefix]`: credentials, profile, role and endpoint are as AWS's own variables say;
-    `setting` is how the names of the bucket's own settings begin.
+    """Open the bucket at `url`, `s3://bucket[/prefix]`. Credentials, profile, role and endpoint come from AWS's own variables.
+    `setting`: prefix of the names of the bucket's settings.
 
-    Raises BucketDeniedError when these name what is not there.
+    Raises BucketDeniedError if they name something that does not exist.
     """
-    # botocore's own retries are off: each attempt is ours to count and to pay.
+    # botocore's retries are off: each attempt must be metered.
     config = Config(
         retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=timeout_seconds, read_timeout=timeout_seconds
     )
     with _naming_errors(Asked(url, "LIST", "", setting, requester_pays), _Answer()):
-        # A session of its own: one must not be used by several threads. What S3 is they read once for all.
+        # A session per client, because sessions are not thread-safe. They share the loader of service descriptions.
         session = botocore.session.Session()
         session.register_component("data_loader", _share_loader())
         client = session.create_client("s3", region_name=region, config=config)
@@ -127,14 +126,14 @@ def open_s3_bucket(
 
 @cache
 def _share_loader() -> Loader:
-    """What reads botocore's descriptions of AWS, and keeps them: 0.15 s of CPU a client else."""
+    """Return a shared, cached loader of botocore's service descriptions, which saves 0.15 s of CPU per client."""
     return botocore.session.Session().get_component("data_loader")
 
 
 @dataclass(frozen=True, slots=True)
 class S3Bucket:
-    """Where the requester pays, every call says so, or it is refused. A wait between attempts is a random part of
-    `backoff_seconds`, doubled from each to the next; a body that stalls for `timeout_seconds` is given up.
+    """An S3 bucket. If the requester pays, every call has the header that says so; without it S3 refuses. Between attempts it
+    waits a random part of `backoff_seconds`, doubled each time. A body that stalls for `timeout_seconds` fails.
     """
 
     url: str
@@ -171,7 +170,7 @@ class S3Bucket:
             if not page.get("IsTruncated"):
                 return found
             if "NextContinuationToken" not in page:
-                raise BucketError(f"{self.url}/{prefix}: the listing is cut off and does not say where it goes on")
+                raise BucketError(f"{self.url}/{prefix}: the listing is truncated and has no continuation token")
             asked["ContinuationToken"] = page["NextContinuationToken"]
 
     @contextmanager
@@ -182,7 +181,7 @@ class S3Bucket:
                 self._retried(found.key, partial(self._get, found, part))
                 file.seek(0)
             except OSError as error:
-                raise BucketError(f"{found.key}: cannot be kept in {tempfile.gettempdir()}: {error}; see TMPDIR") from error
+                raise BucketError(f"{found.key}: cannot be stored in {tempfile.gettempdir()}: {error}; check TMPDIR") from error
             yield file
 
     @property
@@ -190,7 +189,7 @@ class S3Bucket:
         return {"RequestPayer": "requester"} if self.requester_pays else {}
 
     def _found(self, item: dict[str, Any]) -> SourceObject:
-        """An object of a listing. Some stores list no ETags: then size and time of change stand for it, as in a directory."""
+        """Convert a listed object. If the store lists no ETags, size and modification time replace them, as in a directory."""
         if missing := [member for member in ("Key", "Size", "LastModified") if member not in item]:
             raise BucketError(f"{self.url}: {item.get('Key', 'an object')} is listed without {' and '.join(missing)}")
         size, modified = item["Size"], item["LastModified"]
@@ -204,19 +203,19 @@ class S3Bucket:
         return page
 
     def _get(self, found: SourceObject, part: _Part) -> None:
-        """Bring what `part` lacks of the object. Raises PassingError when it lacks something still."""
+        """Download the rest of the object into `part`. Raises TransientError if it is still incomplete."""
         if part.size == found.size:
-            # All came, but not as it should have: nothing is left that could be asked for.
+            # All bytes arrived but are wrong, so there is no rest to request.
             part.restart()
         with self._request("GET", found.key, found.size - part.size) as answer:
             since = {"Range": f"bytes={part.size}-"} if part.size else {}
-            # Where the listing has no ETag, the time of change tells whether it is the same object.
+            # If the listing has no ETag, the modification time shows whether it is the same object.
             same = {} if found.etag == made_etag(found.size, found.modified) else {"IfMatch": f'"{found.etag}"'}
             got = self.client.get_object(Bucket=self.name, Key=self.prefix + found.key, **same, **since, **self._payer)
             answer.status = got["ResponseMetadata"]["HTTPStatusCode"]
             if not same and got["LastModified"] != found.modified.replace(microsecond=0):
                 raise BucketError(f"{found.key}: it changed between listing and download. {AGAIN}")
-            # A server that knows no ranges sends all of it once more.
+            # A server without support for ranges sends the whole object again.
             if part.size and not got.get("ContentRange", "").startswith(f"bytes {part.size}-"):
                 part.restart()
             with got["Body"] as body:
@@ -228,7 +227,7 @@ class S3Bucket:
 
     def _retried(self, key: str, attempt: Callable[[], _T]) -> _T:
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(PassingError),
+            retry=tenacity.retry_if_exception_type(TransientError),
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=tenacity.wait_random_exponential(multiplier=self.backoff_seconds, max=_LONGEST_WAIT_SECONDS),
             before_sleep=partial(_log_retry, key),
@@ -236,12 +235,12 @@ class S3Bucket:
         )
         try:
             return retrying(attempt)
-        except PassingError as error:
-            raise BucketError(f"{key}: {self.url}: {error}, at the last of {self.attempts} attempts. {AGAIN}") from error
+        except TransientError as error:
+            raise BucketError(f"{key}: {self.url}: {error}, after {self.attempts} attempts. {AGAIN}") from error
 
     @contextmanager
     def _request(self, method: Method, key: str, expected_bytes: int) -> Generator[_Answer]:
-        """One request: metered, its errors in our terms."""
+        """Meter one request and translate its errors."""
         request = self.meter.begin(method, self.name, key, expected_bytes)
         answer = _Answer()
         try:
@@ -254,15 +253,15 @@ class S3Bucket:
 
 
 def _pieces(body: urllib3.BaseHTTPResponse, timeout_seconds: float) -> Iterator[bytes]:
-    """The bytes as they come. Raises PassingError when they only drip: a timeout of the socket does not see that."""
+    """Yield the bytes as they arrive. Raises TransientError if they only trickle in, which a socket timeout does not detect."""
     began, came = time.monotonic(), 0
-    # Not read(): it waits for the whole piece, and what it has of one is lost when the connection breaks.
+    # Not read(): it waits for the whole piece and loses what it has if the connection breaks.
     while piece := body.read1(_PIECE):
         yield piece
         came += len(piece)
         if (seconds := time.monotonic() - began) > timeout_seconds:
             if came < _SLOWEST_BYTES_A_SECOND * seconds:
-                raise PassingError(f"slow: {came} bytes in {seconds:.0f} s")
+                raise TransientError(f"slow: {came} bytes in {seconds:.0f} s")
             began, came = time.monotonic(), 0
 
 
@@ -270,37 +269,39 @@ def _check_whole(found: SourceObject, part: _Part, *, is_md5: bool) -> None:
     if part.size > found.size:
         came = part.size
         part.restart()
-        raise PassingError(f"{came} bytes came where {found.size} were listed")
+        raise TransientError(f"received {came} bytes, but {found.size} were listed")
     if part.size < found.size:
-        raise PassingError(f"{part.size} bytes came of the {found.size} that were listed")
+        raise TransientError(f"received {part.size} of {found.size} listed bytes")
     if is_md5 and part.md5 != found.etag:
-        wrong = f"its bytes have the MD5 {part.md5}, not that of its ETag, {found.etag}"
+        wrong = f"the MD5 of its bytes is {part.md5}, but its ETag is {found.etag}"
         part.restart()
         part.corrupted += 1
         if part.corrupted > 1:
-            raise BucketError(f"{found.key}: {wrong}, twice; nothing of it was taken. Run again, by another network if you can")
-        raise PassingError(wrong)
+            raise BucketError(
+                f"{found.key}: {wrong}, twice. The object was discarded. Run again, if possible over another network"
+            )
+        raise TransientError(wrong)
 
 
 def made_etag(size: int, modified: datetime) -> str:
-    """What stands for the ETag of an object that is listed without one."""
+    """Return a replacement ETag for an object listed without one."""
     return f"{size:x}-{round(modified.timestamp() * 1000):x}"
 
 
 def _is_md5(etag: str) -> bool:
-    """That of an object which was put at once; of several parts it has a dash."""
+    """Return whether the ETag is an MD5: the object was uploaded in one part. A multipart ETag has a dash."""
     return re.fullmatch("[0-9a-f]{32}", etag) is not None
 
 
 def _is_encrypted(got: dict[str, Any]) -> bool:
-    """With a key of KMS or of the customer: then the ETag is no MD5, though it looks like one."""
+    """Return whether the object is encrypted with a KMS or customer key: then its ETag is no MD5, although it looks like one."""
     return got.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in got
 
 
 def _note_received(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
-    """Leave status and size of a body that botocore has read in the answer or its error; a stream is counted as it is read.
+    """Store the status and size of a body that botocore has read. Streams are counted while they are read.
 
-    A listing whose XML is cut off has status 500 here: botocore has seen to that, so that it is no success.
+    botocore gives a listing with truncated XML the status 500, so it does not count as a success.
     """
     if isinstance(body := response_dict["body"], bytes):
         customized_response_dict[_RECEIVED] = response_dict["status_code"], len(body)
@@ -329,13 +330,13 @@ def _naming_errors(asked: Asked, answer: _Answer) -> Generator[None]:
         raise error_of_answer(asked, error) from error
     except (BotoConnectionError, HTTPClientError, ResponseParserError, urllib3.exceptions.HTTPError) as error:
         answer.received = max(answer.received, _bytes_before(error))
-        raise PassingError(str(error)) from error
+        raise TransientError(str(error)) from error
     except BotoCoreError as error:
         raise error_of_setup(asked.url, error) from error
 
 
 def _bytes_before(error: BaseException | None) -> int:
-    """How much of a body had come when the connection broke, where botocore was reading it."""
+    """Return how many bytes of a body botocore had read when the connection broke."""
     while error is not None and not isinstance(error, urllib3.exceptions.IncompleteRead):
         error = error.__context__
     return 0 if error is None else error.partial

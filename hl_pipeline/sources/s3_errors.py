@@ -1,5 +1,7 @@
-"""What the error answers of S3 mean: whether each may pass, whether it is one object's failure or the whole bucket's, and what to
-do. S3's own words stand in every message. Nothing here sends a request.
+"""Interprets error responses of S3: whether each is transient, whether it concerns one object or the whole bucket, and what to
+do.
+
+Every message has S3's own text. Nothing here sends a request.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ from botocore.exceptions import (
 from hl_pipeline.domain.budgets import Method
 from hl_pipeline.domain.errors import BucketDeniedError, BucketError
 
-AGAIN = "Run again: it retries just what is not there"
+AGAIN = "Run again: it retries only the missing objects"
 
-# 52x: Cloudflare's own, between it and the store.
+# 52x: errors of Cloudflare between it and the store.
 _PASSING_STATUSES = {408, 429, 500, 502, 503, 504, *range(520, 528)}
 _PASSING_CODES = {
     "InternalError",
@@ -44,17 +46,17 @@ _PASSING_CODES = {
     "ThrottlingException",
     "TooManyRequests",
 }
-# What makes these permanent is what was asked, whatever the status says.
+# These are permanent because of the request, whatever the status.
 _NEVER_PASSING = {"NotImplemented", "MethodNotAllowed"}
 _OUR_CALLS = {"ListObjectsV2", "GetObject"}
 
-_ACCESS_KEY = "It does not know these credentials: check AWS_PROFILE or AWS_ACCESS_KEY_ID, and AWS_ENDPOINT_URL"
-_SECRET = "The secret key is not that of the access key, or something on the way changes requests: check AWS_SECRET_ACCESS_KEY"
+_ACCESS_KEY = "The store does not know these credentials: check AWS_PROFILE or AWS_ACCESS_KEY_ID, and AWS_ENDPOINT_URL"
+_SECRET = "The secret key does not match the access key, or a proxy changes requests: check AWS_SECRET_ACCESS_KEY"
 _EXPIRED = "The credentials have expired: get new ones (aws sso login, aws login, a new AWS_SESSION_TOKEN), then run again"
-_TOKEN = "AWS_SESSION_TOKEN must be of the same credentials as AWS_ACCESS_KEY_ID; unset it where the keys are permanent"
-_CLOCK = "The clock of this machine is off: set it (timedatectl set-ntp true), then run again"
-_NO_BUCKET = "There is no such bucket: check {setting}_URL"
-_OWNER = "Only the owner of the bucket, or of the account of these credentials, can mend that"
+_TOKEN = "AWS_SESSION_TOKEN must belong to AWS_ACCESS_KEY_ID; unset it for permanent keys"
+_CLOCK = "The clock of this machine is wrong: set it (timedatectl set-ntp true), then run again"
+_NO_BUCKET = "The bucket does not exist: check {setting}_URL"
+_OWNER = "Only the owner of the bucket, or of the account of these credentials, can fix this"
 _ADVICE = {
     "401": _ACCESS_KEY,
     "Unauthorized": _ACCESS_KEY,
@@ -73,7 +75,7 @@ _ADVICE = {
     "InvalidSecurity": _OWNER,
     "NotSignedUp": _OWNER,
 }
-"""What to do about codes that are never one object's failure, wherever they come."""
+"""Advice for codes that always concern the whole bucket."""
 _ELSEWHERE = {
     "AuthorizationHeaderMalformed",
     "IllegalLocationConstraintException",
@@ -82,7 +84,7 @@ _ELSEWHERE = {
     "TemporaryRedirect",
 }
 _ARCHIVED = {"InvalidObjectState", "ObjectNotInActiveTierError"}
-# Not all of an answer may be shown: that of an expired token repeats the token.
+# Only these members are shown: the response for an expired token repeats the token.
 _SHOWN_MEMBERS = ("RequestTime", "ServerTime", "StorageClass", "AccessTier", "Region", "Endpoint", "Header", "Condition")
 
 _NO_CREDENTIALS = (
@@ -98,13 +100,13 @@ _NO_CREDENTIALS = (
 )
 
 
-class PassingError(BucketError):
-    """A failure that may pass: worth another attempt."""
+class TransientError(BucketError):
+    """A transient failure, worth a retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as messages name it: the bucket's URL, the key (or prefix), and how the bucket's settings begin."""
+    """A request, for messages: the bucket's URL, the key or prefix, and the prefix of the bucket's settings."""
 
     url: str
     method: Method
@@ -114,8 +116,8 @@ class Asked:
 
 
 def error_of_answer(asked: Asked, error: ClientError) -> BucketError:
-    """What an error answer means: PassingError; BucketDeniedError, when nothing of the bucket can be read until that is mended;
-    else a BucketError, which is the failure of this object alone.
+    """Convert an error response to a TransientError, to a BucketDeniedError if nothing can be read from the bucket until it is
+    fixed, or to a BucketError that concerns only this object.
     """
     answer: Mapping[str, Any] = error.response
     members: Mapping[str, Any] = answer.get("Error", {})
@@ -124,7 +126,7 @@ def error_of_answer(asked: Asked, error: ClientError) -> BucketError:
     code = str(members.get("Code") or status)
     words = _words_of(status, code, members)
     if code not in _NEVER_PASSING and (status in _PASSING_STATUSES or code in _PASSING_CODES):
-        return PassingError(f"it answered {words}")
+        return TransientError(f"it answered {words}")
     if error.operation_name not in _OUR_CALLS:
         return BucketDeniedError(
             f"{asked.url}: no AWS credentials: {error.operation_name} answered {words}. Check the profile and its role"
@@ -135,12 +137,12 @@ def error_of_answer(asked: Asked, error: ClientError) -> BucketError:
         return BucketDeniedError(f"{asked.url}: access denied to {asked.key}: it answered {words}. {_advise_on_listing(asked)}")
     if asked.method == "LIST":
         check = f"Check {asked.setting}_URL, {asked.setting}_REGION and AWS_ENDPOINT_URL"
-        return BucketDeniedError(f"{asked.url} answered {words} when {asked.key or 'all of it'} was to be listed. {check}")
+        return BucketDeniedError(f"{asked.url} answered {words} when listing {asked.key or 'it'}. {check}")
     return _error_of_object(asked, status, code, words)
 
 
 def error_of_setup(url: str, error: BotoCoreError) -> BucketDeniedError:
-    """What it means that no request could be made at all: there are no credentials, or AWS's own configuration cannot be used."""
+    """Convert an error before any request: no credentials, or an unusable AWS configuration."""
     if isinstance(error, NoCredentialsError):
         return BucketDeniedError(
             f"{url}: no AWS credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -148,14 +150,14 @@ def error_of_setup(url: str, error: BotoCoreError) -> BucketDeniedError:
     if isinstance(error, MissingDependencyException):
         install = f'uv pip install --python {sys.executable} "boto3[crt]"'
         return BucketDeniedError(
-            f"{url}: these AWS credentials need a package that is not there: {install}. Or take them over as variables: "
+            f"{url}: these AWS credentials need a package that is not installed: {install}. Or export them as variables: "
             f'eval "$(aws configure export-credentials --format env)". {error}'
         )
     return BucketDeniedError(f"{url}: {'no AWS credentials: ' if isinstance(error, _NO_CREDENTIALS) else ''}{error}")
 
 
 def _words_of(status: int, code: str, members: Mapping[str, Any]) -> str:
-    """Status, code, message and whatever else may be shown of an answer."""
+    """Format status, code, message and the other displayable members of a response."""
     message = str(members.get("Message") or "").strip().rstrip(".")
     more = "; ".join(f"{name} {members[name]}" for name in _SHOWN_MEMBERS if members.get(name))
     named = f"{status} {code}" if code != str(status) else code
@@ -163,7 +165,7 @@ def _words_of(status: int, code: str, members: Mapping[str, Any]) -> str:
 
 
 def _advise_on_bucket(asked: Asked, status: int, code: str, error: ClientError) -> str | None:
-    """What to do about an answer that every request to the bucket would get; None: it is of this key alone."""
+    """Return advice on a response that every request to the bucket would get, or None if it concerns only this key."""
     answer: Mapping[str, Any] = error.response
     if code in _ADVICE:
         return _ADVICE[code].format(setting=asked.setting)
@@ -174,9 +176,9 @@ def _advise_on_bucket(asked: Asked, status: int, code: str, error: ClientError) 
             return f"The bucket is in the region {region}: set {asked.setting}_REGION={region}"
         return f"The bucket is in another region: set {asked.setting}_REGION, or AWS_ENDPOINT_URL"
     if code in _NEVER_PASSING or status == 501:
-        lacks = "The store lacks what was asked of it"
-        off = f"; where nobody pays for requests, set {asked.setting}_REQUESTER_PAYS=false to leave out the header that says so"
-        return lacks + off * asked.requester_pays
+        unsupported = "The store does not support this request"
+        off = f"; without requester pays, set {asked.setting}_REQUESTER_PAYS=false to omit its header"
+        return unsupported + off * asked.requester_pays
     return None
 
 
@@ -184,22 +186,24 @@ def _advise_on_listing(asked: Asked) -> str:
     flag = f"the requester-pays flag was {'' if asked.requester_pays else 'not '}sent"
     on = "" if asked.requester_pays else f"; {asked.setting}_REQUESTER_PAYS=true sends it"
     return (
-        "Check the credentials (aws sts get-caller-identity), that they may call s3:ListBucket and s3:GetObject on this bucket, "
-        f"its region; {flag}{on}"
+        "Check the credentials (aws sts get-caller-identity), their permissions s3:ListBucket and s3:GetObject on this bucket, "
+        f"and its region; {flag}{on}"
     )
 
 
 def _error_of_object(asked: Asked, status: int, code: str, words: str) -> BucketError:
     if status == 404:
-        return BucketError(f"{asked.key}: it was listed in {asked.url}, but is not there ({words}). {AGAIN}")
+        return BucketError(f"{asked.key}: it was listed in {asked.url}, but no longer exists ({words}). {AGAIN}")
     if status == 412:
         return BucketError(f"{asked.key}: it changed between listing and download. {AGAIN}")
     refused = f"{asked.key}: {asked.url} answered {words}"
     if code in _ARCHIVED:
-        return BucketError(f"{refused}. It is archived: its owner has to restore it; if nobody will, `hl acknowledge` takes note")
+        return BucketError(
+            f"{refused}. It is archived, so its owner must restore it. If that will not happen, use `hl acknowledge`"
+        )
     if status == 403:
         return BucketError(
-            f"{refused}. The bucket could be listed, so this object has a policy or an ACL of its own, or the credentials lack "
-            "s3:GetObject; if it stays so, `hl acknowledge` takes note"
+            f"{refused}. The bucket could be listed, so this object has its own policy or ACL, or the credentials do not have "
+            "s3:GetObject. If this cannot be fixed, use `hl acknowledge`"
         )
     return BucketError(f"{refused}. {AGAIN}")

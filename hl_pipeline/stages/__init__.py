@@ -1,1 +1,1 @@
-"""The work of each asset as plain functions that return dataclasses. No Dagster."""
+"""The work of each asset, as plain functions that return dataclasses. No Dagster."""

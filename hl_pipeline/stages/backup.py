@@ -1,5 +1,5 @@
-"""`hl backup` and `hl restore`: what of an installation the lake cannot give back, in a directory of three files. How a database
-is dumped and restored is the matter of `warehouse.dump`.
+"""The work of `hl backup` and `hl restore`: save and restore what cannot be rebuilt from the lake, as a directory of three files.
+`warehouse.dump` dumps and restores the databases.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REBUILT = (
     *("fills", "fills_days", "fills_hours", "fills_day_objects", "candles", "daily_stats", "user_stats"),
     *("twap_statuses", "twap_days", "twap_day_objects", "twap_slice_days", "twaps"),
 )
-"""The tables of the schema hl whose rows `hl rebuild` makes again from the lake."""
+"""The tables of the schema hl that `hl rebuild` rebuilds from the lake."""
 
 DAGSTER_TABLES = (
     *("alembic_version", "asset_check_executions", "asset_daemon_asset_evaluations", "asset_event_tags", "asset_keys"),
@@ -60,19 +60,19 @@ _FORGET_LOADS = "UPDATE hl.s3_ingest_log SET loaded_at = NULL"
 _HISTORY = ("runs", "event_logs")
 
 Show = Callable[[str, int], None]
-"""Is told from time to time what is in work, and how many bytes of it are done."""
+"""Called from time to time with what is in progress and the bytes done so far."""
 
 
 class BackupError(RuntimeError):
-    """A backup cannot be made, read or restored. Nothing was changed; the message says why, and what to do."""
+    """A backup cannot be written, read or restored. Nothing was changed. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds. `installation`: the name in HL_HOME, by which Dagster's runs are known to be of this machine.
+    """The contents of a backup. `installation`: the name in HL_HOME, which identifies Dagster runs of this machine.
 
-    `everything`: with the rows that `hl rebuild` makes again; `days`: those that were loaded; `rows`: by `schema.table`;
-    `files`: the SHA-256 of each.
+    `everything`: includes the rows that `hl rebuild` can rebuild. `days`: the loaded days. `rows`: number by `schema.table`.
+    `files`: SHA-256 by file.
     """
 
     format: int
@@ -90,7 +90,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Databases:
-    """The URLs of the data's database and of Dagster's."""
+    """The URLs of the data's database and of Dagster's database."""
 
     data: str
     dagster: str
@@ -99,27 +99,28 @@ class Databases:
 def write_backup(
     databases: Databases, home: Path, parent: Path, version: str, show: Show, *, everything: bool
 ) -> tuple[Path, Manifest]:
-    """Make a new directory in `parent`, complete or not at all. Each database is as it was at one moment; Dagster's comes first,
-    so that no run has a result that the data lacks. Raises BackupError, DumpError or NoDatabaseError.
+    """Write a backup to a new directory in `parent`, completely or not at all. Each database is dumped from one snapshot.
+    Dagster's is dumped first, so that no run in it has results missing from the data. Raises BackupError, DumpError or
+    NoDatabaseError.
     """
     made_at = datetime.now(UTC)
     name = f"hl-backup-{made_at:%Y%m%dT%H%M%SZ}"
     backup, unfinished = parent / name, parent / f".{name}.part"
     if backup.exists():
-        raise BackupError(f"{backup} is there already: wait a second")
+        raise BackupError(f"{backup} already exists: wait a second and try again")
     parent.mkdir(parents=True, exist_ok=True)
     unfinished.mkdir(mode=0o700)
     try:
         with connect(databases.data, "hl backup") as connection:
-            # What is wrong with the data's database is said first.
+            # Errors of the data's database are reported first.
             if connection.execute(_IS_PREPARED).fetchone() != (True,):
-                raise BackupError("the database has no tables of hl yet: there is nothing to back up")
+                raise BackupError("the database has no tables of hl-pipeline yet: there is nothing to back up")
         with _at_one_moment(databases.dagster) as (connection, snapshot):
             tables = [table for table in list_tables(connection) if table[0] != _SCHEMA and table[1] in DAGSTER_TABLES]
             if not tables:
                 raise BackupError("Dagster's database has no tables yet: there is nothing to back up")
             dagster = count_rows(connection, tables)
-            # Each by its name: the database may have tables of others.
+            # Tables are listed by name, because the database may have tables of other programs.
             file, options = unfinished / _DAGSTER, [f'--table="{schema}"."{table}"' for schema, table in tables]
             dump_database(databases.dagster, file, options, snapshot, lambda done: show("Dagster's database", done))
         with _at_one_moment(databases.data) as (connection, snapshot):
@@ -153,12 +154,12 @@ def write_backup(
 
 
 def read_manifest(backup: Path) -> Manifest:
-    """What the backup holds. Raises BackupError where it is none, is damaged, or is of a version that this one does not know."""
+    """Read the contents of a backup. Raises BackupError if it is not a backup, is damaged, or comes from a newer version."""
     try:
         given: dict[str, Any] = json.loads((backup / _MANIFEST).read_text())
         if given["format"] != _FORMAT:
             raise BackupError(
-                f"{backup} has format {given['format']}, this version of hl reads format {_FORMAT}: restore it with hl-pipeline "
+                f"{backup} has format {given['format']}, but this version reads format {_FORMAT}: restore it with hl-pipeline "
                 f"{given.get('version')}"
             )
         manifest = Manifest(**given)
@@ -166,20 +167,22 @@ def read_manifest(backup: Path) -> Manifest:
         raise BackupError(f"{backup} is not a backup made by `hl backup`: {error}") from error
     if manifest.schema not in (known := [one.revision for one in list_migrations()]):
         raise BackupError(
-            f"{backup} was made by hl-pipeline {manifest.version} and has schema {manifest.schema}, which is newer than "
-            f"{known[-1]}, the newest that this version knows: install the version that made it, or a newer one"
+            f"{backup} was made by hl-pipeline {manifest.version} with schema {manifest.schema}. This version supports schemas "
+            f"up to {known[-1]}: install the version that made the backup, or a newer one"
         )
     for name, digest in manifest.files.items():
         try:
             if _digest(backup / name) != digest:
-                raise BackupError(f"{backup / name} is damaged: its SHA-256 is not the one in {_MANIFEST}. Use another copy")
+                raise BackupError(
+                    f"{backup / name} is damaged: its SHA-256 differs from the one in {_MANIFEST}. Use another copy"
+                )
         except OSError as error:
-            raise BackupError(f"{backup} is not complete: {error}") from error
+            raise BackupError(f"{backup} is incomplete: {error}") from error
     return manifest
 
 
 def check_target(databases: Databases, *, overwrite: bool) -> None:
-    """Raises BackupError when other programs use the databases, or they have rows that must not be overwritten."""
+    """Raise BackupError if other programs use the databases, or if they have rows that must not be overwritten."""
     present: list[str] = []
     for url, tables in ((databases.data, None), (databases.dagster, _HISTORY)):
         with connect(url, "hl restore") as connection:
@@ -194,14 +197,14 @@ def check_target(databases: Databases, *, overwrite: bool) -> None:
             present += [f"{schema}.{name}" for schema, name in wanted if _has_rows(connection, schema, name)]
     if present and not overwrite:
         raise BackupError(
-            f"the installation has rows already ({', '.join(present[:5])}{', …' if len(present) > 5 else ''}), which a restore "
-            "would replace: use --overwrite if nobody needs them"
+            f"the installation already has rows ({', '.join(present[:5])}{', …' if len(present) > 5 else ''}), which a restore "
+            "would replace: use --overwrite to replace them"
         )
 
 
 def restore_backup(backup: Path, manifest: Manifest, databases: Databases, home: Path, show: Show) -> None:
-    """Put both databases back, and bring the data's schema up to this version. Either all is restored or nothing is changed.
-    Days whose rows are not in the backup are noted in hl.dirty_days. Raises DumpError.
+    """Restore both databases and migrate the data's schema to this version, completely or not at all. Days whose rows are not in
+    the backup are added to hl.dirty_days. Raises DumpError.
     """
     grants_and_counts = f"{GRANT_TO_READER}{check_counts(manifest.data)}"
     with (
@@ -220,7 +223,7 @@ def restore_backup(backup: Path, manifest: Manifest, databases: Databases, home:
             show=lambda done: show("the data", done),
         ),
     ):
-        pass  # each is committed as its block ends
+        pass  # each is committed when its block ends
     migrate(databases.data)
     if not manifest.everything:
         with connect(databases.data, "hl restore") as connection, connection.transaction():
@@ -233,7 +236,7 @@ def restore_backup(backup: Path, manifest: Manifest, databases: Databases, home:
 
 @contextmanager
 def _at_one_moment(url: str) -> Generator[tuple[psycopg.Connection, str]]:
-    """A connection that sees the database as it is now until the block ends, and the snapshot by which pg_dump sees the same."""
+    """Yield a connection whose view of the database stays fixed until the block ends, and the ID of its snapshot for pg_dump."""
     with connect(url, "hl backup") as connection:
         connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
         with connection.transaction():
@@ -242,7 +245,7 @@ def _at_one_moment(url: str) -> Generator[tuple[psycopg.Connection, str]]:
 
 
 def _choose_tables(*, everything: bool) -> list[str]:
-    """The options by which pg_dump leaves out what a backup does not have."""
+    """Return the pg_dump options that select the tables and rows of a backup."""
     options = [f"--schema={_SCHEMA}", f"--exclude-table={_OF_KILLED_LOADS}"]
     if not everything:
         options += [f"--exclude-table={_TABLES_OF_DAYS}", *(f"--exclude-table-data={_SCHEMA}.{table}" for table in REBUILT)]
@@ -250,7 +253,7 @@ def _choose_tables(*, everything: bool) -> list[str]:
 
 
 def _tables_with_rows(connection: psycopg.Connection, *, everything: bool) -> list[tuple[str, str]]:
-    """The tables whose rows a backup has."""
+    """Return the tables whose rows are in a backup."""
     tables = [(schema, name) for schema, name in list_tables(connection) if schema == _SCHEMA]
     return [table for table in tables if not table[1].startswith("fills_load_") and (everything or table[1] not in REBUILT)]
 
@@ -274,7 +277,7 @@ def _digest(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until what is in the file, or the names in the directory, is safe on the disk."""
+    """Flush a file's contents, or a directory's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,5 @@
-"""What days cost before anything of them is downloaded: what they want of each dataset by its listings, what of it the lake has
-already, and what is left to pay for and to make room for. What days want once their objects have come
-(completeness.extra_hours) no listing tells.
+"""Estimates the cost of days before a download: the listed objects that they need, those already in the lake, and the rest that
+costs money and disk space. Extra objects that are only known after the fetch (completeness.extra_hours) are not included.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ _DAYS_READ_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What days want of a dataset and the bucket has, each object once, with the day in its key; `hours_not_there`: how many that
-    they need the bucket has not (of statuses nobody knows how many there should be: None).
+    """The listed objects of a dataset that days need, each once, with the day in its key. `hours_not_there`: number of needed
+    hours that are not in the bucket (None for statuses, whose number is unknown).
     """
 
     dataset: str
@@ -43,7 +42,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Objects, and their bytes."""
+    """A number of objects and their bytes."""
 
     objects: int
     bytes: int
@@ -51,8 +50,8 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What days want of a dataset, what of it is in the lake, and what is left to download, for so many USD; `bytes_to_load`: of
-    this, what is of days that hl.fills keeps.
+    """The objects of a dataset that days need, those in the lake, and those to download with their cost in USD. `bytes_to_load`:
+    the part of the download for days that hl.fills keeps.
     """
 
     dataset: str
@@ -66,8 +65,8 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What days cost: each dataset, the room that it takes and the disks of this machine that have to give it; and how many LISTs
-    were made to find out, for so many USD, which are spent. `listed`: dataset and key of each object that the days want.
+    """The cost of days: per dataset, the disk space needed, and the affected disks of this machine. Also the number of LIST
+    requests sent for this estimate and their cost in USD. `listed`: dataset and key of each needed object.
     """
 
     costs: list[Cost]
@@ -79,20 +78,20 @@ class Bill:
 
     @property
     def dollars(self) -> Decimal:
-        """Of all downloads."""
+        """The cost of all downloads."""
         return sum((cost.dollars for cost in self.costs), Decimal(0))
 
     def find_obstacles(self, dollars_left: Decimal | None) -> list[str]:
-        """Why it cannot be downloaded, in words; `dollars_left`: of the budget, None where there is none."""
+        """List the reasons why the download would fail. `dollars_left`: rest of the budget, None without a budget."""
         obstacles: list[str] = []
         if dollars_left is not None and self.dollars > dollars_left:
-            obstacles.append(f"${self.dollars - dollars_left:,.4f} more than is left of HL_S3_BUDGET_USD")
+            obstacles.append(f"${self.dollars - dollars_left:,.4f} more than the rest of HL_S3_BUDGET_USD")
         full = [disk for disk in self.disks if not disk.suffices]
-        return obstacles + [f"{(disk.needed - disk.free) / 1e9:,.1f} GB too little at {disk.path}" for disk in full]
+        return obstacles + [f"{(disk.needed - disk.free) / 1e9:,.1f} GB too little free space at {disk.path}" for disk in full]
 
 
 def want(days: Sequence[date], dataset: Dataset, listing: Listing) -> Wanted:
-    """What `days` want of a dataset, of which these objects are listed."""
+    """Return the listed objects of a dataset that `days` need."""
     wanted = wanted_objects(dataset, days, listing)
     missing = [start_of(place.object_date) + HOUR * (place.hour or 0) for place, item in wanted.items() if item is None]
     return Wanted(
@@ -103,7 +102,9 @@ def want(days: Sequence[date], dataset: Dataset, listing: Listing) -> Wanted:
 
 
 def cost_of(wanted: Wanted, in_lake: AbstractSet[tuple[str, str]], prices: Prices, oldest_kept: date) -> Cost:
-    """`in_lake`: key and ETag of each object there; `oldest_kept`: the oldest day that hl.fills keeps."""
+    """Return the cost of the needed objects. `in_lake`: key and ETag of objects in the lake. `oldest_kept`: oldest day in
+    hl.fills.
+    """
     known = [item.size for _, item in wanted.objects if (item.key, item.etag) in in_lake]
     new = [(own, item.size) for own, item in wanted.objects if (item.key, item.etag) not in in_lake]
     sizes = [size for _, size in new]
@@ -119,14 +120,14 @@ def cost_of(wanted: Wanted, in_lake: AbstractSet[tuple[str, str]], prices: Price
 
 
 def room_for(costs: Collection[Cost]) -> DiskEstimate:
-    """What lake and hl.fills take when all of it is downloaded."""
+    """Estimate the disk space that the downloads need in the lake and hl.fills."""
     loaded = sum(cost.bytes_to_load for cost in costs)
     return estimate_of_fetched(sum(cost.to_download.bytes for cost in costs), loaded or None)
 
 
 def draw_up_bill(days: Sequence[date], settings: Settings, reset: AbstractSet[tuple[str, str]]) -> Bill:
-    """List what `days` (in order) want, and what the lake has of it but for the objects that are to be fetched again (`reset`:
-    dataset and key). Raises BucketError, also where there is no money to list.
+    """List the objects that `days` (in order) need and compare them with the lake. Objects in `reset` (dataset and key) count as
+    missing. Raises BucketError, also if there is no budget for the listings.
     """
     paid = open_paid_buckets(settings)
     wanted = list_wanted(days, {name: bucket for name, (bucket, _) in paid.items()})
@@ -143,7 +144,9 @@ def draw_up_bill(days: Sequence[date], settings: Settings, reset: AbstractSet[tu
 
 
 def list_wanted(days: Sequence[date], buckets: Mapping[BucketName, Bucket | None]) -> list[Wanted]:
-    """What `days` (in order) want of each dataset; one that none of them wants is not listed. Raises BucketError."""
+    """List the objects of each dataset that `days` (in order) need; datasets without needed objects are skipped. Raises
+    BucketError.
+    """
     wanted: list[Wanted] = []
     for dataset in DATASETS:
         bucket = buckets[dataset.bucket]
@@ -154,7 +157,7 @@ def list_wanted(days: Sequence[date], buckets: Mapping[BucketName, Bucket | None
 
 
 def find_versions(lake: Lake, wanted: Wanted) -> set[tuple[str, str]]:
-    """Key and ETag of the lake's objects of the days of which some are wanted."""
+    """Return key and ETag of the lake's objects on the days with needed objects."""
     table = table_of(wanted.dataset)
     present = set(list_days(lake, table.name))
 

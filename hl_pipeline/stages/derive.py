@@ -1,26 +1,32 @@
-"""Make a day's candles and statistics from its fills in the lake."""
+"""Make a day's candles and statistics from its fills in the lake, which are read once for all of the tables that are wanted."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
+from itertools import groupby
 
 import polars as pl
 import psycopg
 
 from hl_pipeline.domain.checks import Check
 from hl_pipeline.domain.datasets import API_FILLS
+from hl_pipeline.domain.records import HourOfFills
 from hl_pipeline.events import emit
-from hl_pipeline.figures.candles import CANDLE_COLUMNS, candles_of_day
-from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_partial, merge_daily
-from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, merge_user, user_partial
+from hl_pipeline.figures.candles import candles_of, merge_candles
+from hl_pipeline.figures.daily_stats import daily_partial, merge_daily
+from hl_pipeline.figures.sums import SUM_COLUMNS, sums_of
+from hl_pipeline.figures.trades import TRADE_COLUMNS, trades_of
+from hl_pipeline.figures.user_stats import merge_user, user_partial
 from hl_pipeline.lake.fills import join_frames, read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake.partials import read_partial, remove_partials, write_partial
 from hl_pipeline.lake.store import Lake, list_files
-from hl_pipeline.warehouse.fills_days import read_fills_day
+from hl_pipeline.warehouse.fills_days import FillsDay, read_fills_day
 from hl_pipeline.warehouse.load_table import CandlesOfDay, read_hours_without_candles, replace_candles, replace_day
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_table_day
 
@@ -28,27 +34,21 @@ _log = logging.getLogger(__name__)
 _IS_COMPLETE = {"whole": True, "incomplete": False, "pending": False}
 _GROWING = ("pending", "incomplete")
 
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """A table of figures of a day: the columns of fills that it needs, what an hour of them adds to it, the hours merged; and
-    whether it is about the market, of which the fills of a few wallets tell nothing.
-    """
-
-    table: str
-    is_of_market: bool
-    columns: Sequence[str]
-    partial: Callable[[pl.DataFrame], pl.DataFrame]
-    merge: Callable[[Iterable[pl.DataFrame]], pl.DataFrame]
-
-
-DAILY = Statistics("daily_stats", True, DAILY_STATS_COLUMNS, daily_partial, merge_daily)
-USER = Statistics("user_stats", False, USER_STATS_COLUMNS, user_partial, merge_user)
+CANDLES, DAILY_STATS, USER_STATS = TABLES = ("candles", "daily_stats", "user_stats")
+"""The tables that are made here, in the order in which they are made."""
+_COLUMNS = {CANDLES: TRADE_COLUMNS, DAILY_STATS: (*TRADE_COLUMNS, *SUM_COLUMNS), USER_STATS: SUM_COLUMNS}
+MERGE: dict[str, Callable[[Iterable[pl.DataFrame]], pl.DataFrame]] = {
+    CANDLES: merge_candles,
+    DAILY_STATS: merge_daily,
+    USER_STATS: merge_user,
+}
+# The fills of a few wallets tell nothing of the market, but all of these wallets.
+_OF_MARKET = (CANDLES, DAILY_STATS)
 
 
 @dataclass(frozen=True, slots=True)
 class Candles:
-    """What hl.candles has of a day after its candles were made."""
+    """What hl.candles has of a day after its candles were made. `seconds`: since the beginning."""
 
     of_day: CandlesOfDay
     seconds: float
@@ -64,7 +64,8 @@ class Candles:
 @dataclass(frozen=True, slots=True)
 class DayStatistics:
     """The rows of a table of statistics for a day. `fills_loaded`: how many fills they are to account for, None if none were
-    loaded; `outside_market`: how many fills were left out, since they are not the market.
+    loaded; `outside_market`: how many fills were left out, since they are not the market; `seconds`: since the table before was
+    made, or the beginning.
     """
 
     rows: pl.DataFrame
@@ -83,65 +84,96 @@ class DayStatistics:
         return [Check(name, counted == loaded, description, metadata={"fills_here": counted, "fills_loaded": loaded})]
 
 
-def make_candles_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> Candles:
-    """Make the candles of the hours that have none since they were loaded; of all hours when every one has."""
-    started = time.perf_counter()
-    with lock_fills_day(connection, day, shared=True):
-        hours = read_hours_without_candles(connection, day)
-        outside = hours_without_objects(lake, day)
-        market = (market_of(frame, outside) for frame in hours_of_lake(lake, day, CANDLE_COLUMNS, hours))
-        rows = candles_of_day(join_frames(market))
-        made = replace_candles(connection, day, hours, rows)
-    emit(_log, "table_loaded", day=day, table="candles", rows=made.rows)
-    return Candles(made, time.perf_counter() - started)
+def make_figures_of_day(
+    day: date, lake: Lake, connection: psycopg.Connection, tables: Collection[str] = TABLES
+) -> Iterator[tuple[str, Candles | DayStatistics]]:
+    """Make some of TABLES of a day, in PostgreSQL too; each is told as soon as it is there.
 
-
-def make_statistics_of_day(day: date, lake: Lake, connection: psycopg.Connection, statistics: Statistics) -> DayStatistics:
-    """Make the table's rows of a day, in PostgreSQL too."""
-    started = time.perf_counter()
-    table = statistics.table
-    with lock_fills_day(connection, day, shared=True), lock_table_day(connection, table, day):
+    Candles are made of the hours that have none since they were loaded; of all hours when every one has. The figures of an hour
+    of a growing day are kept in the lake, so that the next time it is not read again.
+    """
+    began = time.perf_counter()
+    statistics = [table for table in (DAILY_STATS, USER_STATS) if table in tables]
+    with ExitStack() as locked:
+        locked.enter_context(lock_fills_day(connection, day, shared=True))
+        for table in statistics:
+            locked.enter_context(lock_table_day(connection, table, day))
         loaded = read_fills_day(connection, day)
         is_growing = loaded is not None and loaded.state in _GROWING
-        outside = hours_without_objects(lake, day) if statistics.is_of_market else set[int]()
-        left_out = count_outside_market(lake, day, outside)
-        rows = statistics.merge(_partials_of_day(day, lake, statistics, outside, keep=is_growing))
-        is_complete = None
-        if loaded is not None:
-            is_complete = False if loaded.has_bad_lines else _IS_COMPLETE.get(loaded.state)
-        rows = rows.with_columns(is_complete=pl.lit(is_complete, pl.Boolean))
-        replace_day(connection, table, day, rows)
-        if not is_growing:
-            remove_partials(lake, table, day)
-    emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
-    fills_loaded = None if loaded is None else loaded.rows - left_out
-    return DayStatistics(rows, fills_loaded, left_out, time.perf_counter() - started)
+        outside = hours_without_objects(lake, day) if set(tables) & {*_OF_MARKET} else set[int]()
+        without_candles = read_hours_without_candles(connection, day) if CANDLES in tables else []
+        figures = figures_of_hours(day, lake, statistics, without_candles, outside, keep=is_growing)
+        for table in (table for table in TABLES if table in tables):
+            rows = MERGE[table](figures.pop(table))
+            if table == CANDLES:
+                of_day = replace_candles(connection, day, without_candles, rows)
+                made = Candles(of_day, time.perf_counter() - began)
+                emit(_log, "table_loaded", day=day, table=table, rows=of_day.rows)
+            else:
+                rows = rows.with_columns(is_complete=pl.lit(_is_complete(loaded), pl.Boolean))
+                replace_day(connection, table, day, rows)
+                if not is_growing:
+                    remove_partials(lake, table, day)
+                left_out = count_outside_market(lake, day, outside) if table in _OF_MARKET else 0
+                fills_loaded = None if loaded is None else loaded.rows - left_out
+                made = DayStatistics(rows, fills_loaded, left_out, time.perf_counter() - began)
+                emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
+            yield table, made
+            began = time.perf_counter()
 
 
-def _partials_of_day(day: date, lake: Lake, statistics: Statistics, outside: set[int], *, keep: bool) -> Iterator[pl.DataFrame]:
-    """What each hour of the lake's fills adds to the table, without the fills outside the market (`market_of`). Hours whose
-    figures were kept are not read again, unless all were kept: then nothing is new, and the day is wanted made again. `keep` the
-    figures that are made now.
+def _is_complete(loaded: FillsDay | None) -> bool | None:
+    if loaded is None:
+        return None
+    return False if loaded.has_bad_lines else _IS_COMPLETE.get(loaded.state)
+
+
+def figures_of_hours(
+    day: date, lake: Lake, statistics: Sequence[str], without_candles: Collection[int], outside: set[int], *, keep: bool
+) -> dict[str, list[pl.DataFrame]]:
+    """What the hours of the lake's fills add to each table, in their order; to the candles, those `without_candles`.
+
+    Hours whose statistics were kept are not read again, unless all were kept: then nothing is new, and the day is wanted made
+    again. `keep` what is made now.
     """
-    hours = read_hours_of_fills(lake, day)
-    kept = {hour: read_partial(lake, statistics.table, day, hour, of) for hour, of in hours.items()}
-    is_new = any(partial is None for partial in kept.values())
-    if not keep and all(partial is None for partial in kept.values()):
-        fills = hours_of_lake(lake, day, statistics.columns)
-        yield from map(statistics.partial, join_frames(market_of(frame, outside) for frame in fills))
-        return
-    for hour in range(24):
-        partial = kept.get(hour)
-        if partial is not None and is_new:
-            yield partial
-            continue
-        fills = read_fills_hour(lake, day, hour, statistics.columns)
-        if fills.is_empty():
-            continue
-        partial = statistics.partial(market_of(fills, outside))
-        if keep and hour in hours:
-            write_partial(lake, statistics.table, day, hour, partial, hours[hour])
-        yield partial
+    known = read_hours_of_fills(lake, day) if statistics else {}
+    found: dict[str, list[tuple[int, pl.DataFrame]]] = {table: _read_kept(day, lake, table, known) for table in statistics}
+    wanted = {table: {*range(24)} - {hour for hour, _ in kept} for table, kept in found.items()}
+    wanted[CANDLES], found[CANDLES] = {*without_candles}, []
+    # Small hours are read together; not those of which the figures are kept one by one.
+    together = groupby(range(24), lambda h: (tuple(t for t in TABLES if h in wanted.get(t, ())), h if keep and statistics else 0))
+    for (tables, _), hours in together:
+        [first, *more] = hours
+        columns = dict.fromkeys(column for table in tables for column in _COLUMNS[table])
+        fills_of_hours = hours_of_lake(lake, day, [*columns], [first, *more]) if tables else ()
+        for fills in join_frames(fills_of_hours):
+            for table, figures in figures_of(fills, tables, outside).items():
+                if keep and table in statistics and first in known:
+                    write_partial(lake, table, day, first, figures, known[first])
+                found[table].append((first, figures))
+    return {table: [figures for _, figures in sorted(of, key=lambda one: one[0])] for table, of in found.items()}
+
+
+def _read_kept(day: date, lake: Lake, table: str, known: Mapping[int, HourOfFills]) -> list[tuple[int, pl.DataFrame]]:
+    """The figures that were kept of the day's hours; none where they are those of every hour."""
+    kept = {hour: read_partial(lake, table, day, hour, of) for hour, of in known.items()}
+    found = [(hour, figures) for hour, figures in kept.items() if figures is not None]
+    return found if len(found) < len(known) else []
+
+
+def figures_of(fills: pl.DataFrame, tables: Iterable[str], outside: set[int]) -> dict[str, pl.DataFrame]:
+    """What fills add to each of the tables, without those outside the market (`market_of`) where it is about that."""
+    # Of several row groups are several chunks, which take a sixth longer to group.
+    fills = fills.rechunk()
+    market = market_of(fills, outside)
+    trades = cache(lambda: trades_of(market))
+    sums = cache(lambda: sums_of(fills))
+    make: dict[str, Callable[[], pl.DataFrame]] = {
+        CANDLES: lambda: candles_of(trades()),
+        DAILY_STATS: lambda: daily_partial(sums() if market is fills else sums_of(market), trades()),
+        USER_STATS: lambda: user_partial(fills, sums()),
+    }
+    return {table: make[table]() for table in tables}
 
 
 def hours_of_lake(lake: Lake, day: date, columns: Sequence[str], hours: Iterable[int] = range(24)) -> Iterator[pl.DataFrame]:

@@ -1,7 +1,7 @@
-"""Whether the disks have space for a day before it is begun: a full disk stops PostgreSQL for everybody.
+"""Checks the disk space for a day before it starts, because a full disk stops PostgreSQL for everyone.
 
-Measured on generated fills (docs/performance.md): an object of 126 bytes a fill becomes 46 bytes in each of the lake's two
-tables, and 295 in hl.fills with its indexes. What is not on a disk of this machine (S3, another server) is not looked at.
+Measured on generated fills (docs/performance.md): 126 bytes per fill in an object become 46 bytes in each of the lake's two
+tables, and 295 in hl.fills with its indexes. Storage that is not on this machine (S3, another server) is not checked.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _GB = 1e9
 
 
 class NoSpaceError(RuntimeError):
-    """There is not enough space on a disk. The message says where, how much is needed, and what can be done."""
+    """A disk does not have enough free space. The message says where, how much is needed, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskEstimate:
-    """What lake and hl.fills are about to take, in bytes; None: it does not come into hl.fills."""
+    """The bytes that the lake and hl.fills will need. None: nothing is loaded into hl.fills."""
 
     lake: float
     database: float | None
@@ -34,7 +34,7 @@ class DiskEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk of this machine, by a `path` on it: bytes that it needs, and that are free beside what HL_DISK_RESERVE_GB keeps."""
+    """A disk of this machine, identified by a `path` on it: bytes needed, and bytes free above HL_DISK_RESERVE_GB."""
 
     path: Path
     needed: float
@@ -46,7 +46,7 @@ class Disk:
 
 
 def estimate_of_fetched(fetched_bytes: int, loaded_bytes: int | None) -> DiskEstimate:
-    """For objects of so many bytes in all, and what is made of them; hl.fills gets what is in `loaded_bytes` of these."""
+    """Estimate the space for `fetched_bytes` of objects and the data derived from them; `loaded_bytes` of them go to hl.fills."""
     lake = 2 * fetched_bytes / _BYTES_A_FILL_COMPRESSED * _BYTES_A_FILL_IN_LAKE
     return DiskEstimate(
         lake, None if loaded_bytes is None else loaded_bytes / _BYTES_A_FILL_COMPRESSED * _BYTES_A_FILL_IN_DATABASE
@@ -54,13 +54,13 @@ def estimate_of_fetched(fetched_bytes: int, loaded_bytes: int | None) -> DiskEst
 
 
 def bytes_on_disk(fetched_bytes: int) -> int:
-    """What objects of so many bytes take in all, once they are in the lake and in hl.fills."""
+    """Return the total space for objects of this size in the lake and hl.fills."""
     estimate = estimate_of_fetched(fetched_bytes, fetched_bytes)
     return round(estimate.lake + (estimate.database or 0))
 
 
 def find_disks(settings: Settings, estimate: DiskEstimate) -> list[Disk]:
-    """The disks of this machine that have to give what is estimated; none where lake and database are elsewhere."""
+    """Return the disks of this machine that need the estimated space; none if the lake and the database are elsewhere."""
     needed: dict[Path, float] = {}
     if not settings.lake.startswith("s3://"):
         needed[_nearest_existing(Path(settings.lake))] = estimate.lake
@@ -73,12 +73,12 @@ def find_disks(settings: Settings, estimate: DiskEstimate) -> list[Disk]:
 
 
 def require_space_to_fetch(settings: Settings, day: date, fetched_bytes: int) -> None:
-    """Raises NoSpaceError when objects of so many bytes, and what is made of them, have no space."""
+    """Raise NoSpaceError if there is no space for objects of this size and the data derived from them."""
     _require(settings, day, estimate_of_fetched(fetched_bytes, fetched_bytes if day >= oldest_kept(settings) else None))
 
 
 def require_space_to_load(settings: Settings, day: date, fills: int) -> None:
-    """Raises NoSpaceError when so many fills have no room in lake and hl.fills (a day that is loaded again is there twice)."""
+    """Raise NoSpaceError if the lake and hl.fills have no space for this many fills (during a reload, a day exists twice)."""
     database = fills * _BYTES_A_FILL_IN_DATABASE if day >= oldest_kept(settings) else None
     _require(settings, day, DiskEstimate(fills * _BYTES_A_FILL_IN_LAKE, database))
 
@@ -88,12 +88,12 @@ def _require(settings: Settings, day: date, estimate: DiskEstimate) -> None:
         if not disk.suffices:
             raise NoSpaceError(
                 f"{day} needs about {disk.needed / _GB:,.1f} GB at {disk.path}, where {max(disk.free, 0) / _GB:,.1f} GB are free "
-                f"beside the {settings.disk_reserve_gb:g} GB that HL_DISK_RESERVE_GB keeps. Free some, thin hl.fills (hl drop, "
-                "HL_FILLS_KEEP_DAYS), or put HL_LAKE_URL or HL_HOME on a larger disk"
+                f"above the {settings.disk_reserve_gb:g} GB of HL_DISK_RESERVE_GB. Free space, thin hl.fills (hl drop, "
+                "HL_FILLS_KEEP_DAYS), or move HL_LAKE_URL or HL_HOME to a larger disk"
             )
 
 
 def _nearest_existing(path: Path) -> Path:
-    """The path, or the first directory above it that exists."""
+    """Return the path, or its nearest existing parent."""
     path = path.absolute()
     return path if path.exists() else _nearest_existing(path.parent)

@@ -1,4 +1,4 @@
-"""Fetch the objects that a day wants from their bucket into the lake: one file each, lossless, none downloaded twice."""
+"""Fetches the objects that a day needs from their bucket into the lake: one lossless file each, none downloaded twice."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from hl_pipeline.warehouse.ledger import is_reset, read_reset, record_error, rec
 from hl_pipeline.warehouse.locks import lock_object
 
 _log = logging.getLogger(__name__)
-_DECODED_AT_ONCE = 2  # while one is drained and written the other keeps the processors busy
+_DECODED_AT_ONCE = 2  # while one waits for writing, the other keeps the CPUs busy
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult(Generic[Meta]):
-    """What was done for a day: its objects that are in the lake (of statuses its neighbours' too), which of them were fetched
-    now, and what S3 asked for it; `to_fetch`: the bytes of each object that was listed and not in the lake, `dollars_expected`:
-    what these were to cost; `ignored`: what stands among the day's objects and is not understood by its name.
+    """The result of fetching a day: its objects in the lake (for statuses, also those of adjacent days), which of them were
+    fetched now, and the S3 cost. `to_fetch`: bytes of each listed object that was not in the lake. `dollars_expected`: their
+    expected cost. `ignored`: objects of the day with unknown names.
     """
 
     objects: list[Meta]
@@ -54,8 +54,8 @@ class FetchResult(Generic[Meta]):
 
 @dataclass(frozen=True, slots=True)
 class _Route(Generic[Meta]):
-    """How objects of a dataset come into the lake: so many at once are downloaded, and so many decoded while others download.
-    There is no bucket where none is set: then no object is listed either.
+    """What is needed to fetch objects of a dataset into the lake, with limits on parallel downloads and decoding. The bucket is
+    None if it is not configured; then nothing is listed.
     """
 
     table: ObjectTable[Meta]
@@ -69,9 +69,9 @@ class _Route(Generic[Meta]):
 def fetch_day(
     table: ObjectTable[Meta], day: date, lake: Lake, settings: Settings, run_id: str | None = None
 ) -> FetchResult[Meta]:
-    """Fetch the objects that `day` wants of the datasets of a table; what could not be had is in the ledger with its error.
+    """Fetch the objects that `day` needs from the datasets of a table. Failed objects are in the ledger with their error.
 
-    Raises BucketDeniedError when the bucket refuses us, BucketError when it cannot be listed; BudgetError and NoSpaceError
+    Raises BucketDeniedError if the bucket denies access, BucketError if it cannot be listed, and BudgetError or NoSpaceError
     before a download.
     """
     parts = [
@@ -128,7 +128,7 @@ def _fetch_dataset(
             listing |= list_dataset(bucket, dataset, own, own)
         fetch(objects_of_hours(dataset, hours, listing))
         tried |= {(hour.date(), hour.hour) for hour in hours}
-    # Where objects are not hourly, those of all days are listed.
+    # If objects are not hourly, those of all days are listed.
     ignored = [found for found in ignored if day_in_key(found.key) in (None, *dates)]
     return FetchResult(objects, fetched, to_fetch, prices.of_downloads(to_fetch), spending.requests, spending.dollars, ignored)
 
@@ -140,11 +140,11 @@ def _extra_hours(day: date, dataset: Dataset, objects: Sequence[ObjectMeta | Sta
 
 
 def _fetch_objects(wanted: Wanted, route: _Route[Meta]) -> list[tuple[Meta | None, bool]]:
-    """The objects in these places as the lake has them in the end, and whether each was fetched now."""
+    """Fetch the objects, and return each as it is in the lake afterwards, with whether it was fetched now."""
     url, of_thread, opened = find_database_url(route.settings), local(), ExitStack()
 
     def fetch(item: tuple[Place, SourceObject | None]) -> tuple[Meta | None, bool]:
-        # A connection a thread: one that waits for another process's lock must not keep its neighbour from letting go of one.
+        # One connection per thread: a thread that waits for another process's lock must not stop another from releasing one.
         if not hasattr(of_thread, "connection"):
             of_thread.connection = opened.enter_context(connect(url, f"hl {route.table.name}"))
         return _fetch_object(*item, route, of_thread.connection)
@@ -157,7 +157,7 @@ def _fetch_objects(wanted: Wanted, route: _Route[Meta]) -> list[tuple[Meta | Non
 def _fetch_object(
     place: Place, listed: SourceObject | None, route: _Route[Meta], connection: psycopg.Connection
 ) -> tuple[Meta | None, bool]:
-    """The object as the lake has it in the end, and whether it was fetched now."""
+    """Return the object as it is in the lake afterwards, and whether it was fetched now."""
     table, lake = route.table, route.lake
     if listed is None:
         return table.find(lake, place), False

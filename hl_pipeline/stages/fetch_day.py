@@ -1,4 +1,4 @@
-"""Fetch a day's objects and judge the day by what the lake has of it then."""
+"""Fetches a day's objects, then judges the day by its objects in the lake."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hl_pipeline.warehouse.locks import lock_judging
 
 @dataclass(frozen=True, slots=True)
 class FetchedFills:
-    """What was fetched of a day of fills, how the day was judged then, the seconds of the fetch, and the day's checks."""
+    """The result of fetching a day of fills: its objects, the verdict, the duration in seconds, and the checks."""
 
     result: FetchResult[ObjectMeta]
     verdict: DayVerdict
@@ -33,7 +33,7 @@ class FetchedFills:
 
 @dataclass(frozen=True, slots=True)
 class FetchedStatuses:
-    """As FetchedFills, of TWAP statuses; `own` are the objects with the day itself in their key."""
+    """The same for TWAP statuses. `own`: the objects with this day in their key."""
 
     result: FetchResult[StatusObject]
     own: list[StatusObject]
@@ -45,7 +45,7 @@ class FetchedStatuses:
 def fetch_fills(
     day: date, lake: Lake, connection: psycopg.Connection, settings: Settings, run_id: str | None = None
 ) -> FetchedFills:
-    """Fetch the day's objects of fills, and judge the day. Raises what `fetch.fetch_day` raises."""
+    """Fetch the day's objects of fills, and judge the day. Raises the errors of `fetch.fetch_day`."""
     started = time.perf_counter()
     result = fetch_day(RAW_FILLS, day, lake, settings, run_id)
     seconds = time.perf_counter() - started
@@ -58,7 +58,7 @@ def fetch_fills(
 def fetch_statuses(
     day: date, lake: Lake, connection: psycopg.Connection, settings: Settings, run_id: str | None = None
 ) -> FetchedStatuses:
-    """Fetch the objects of TWAP statuses of the day and its neighbours, and judge the day. Raises as `fetch_fills`."""
+    """Fetch the objects of TWAP statuses of the day and adjacent days, and judge the day. Raises like `fetch_fills`."""
     started = time.perf_counter()
     result = fetch_day(RAW_TWAP_STATUSES, day, lake, settings, run_id)
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Fetch a shard of wallets from the info API into the lake: fills from before the buckets, and TWAP statuses."""
+"""Fetches a shard of wallets from the info API into the lake: fills from before the buckets, and TWAP statuses."""
 
 from __future__ import annotations
 
@@ -63,30 +63,31 @@ from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.locks import lock_shard
 
 _log = logging.getLogger(__name__)
-_SHOWN = 1000  # wallets that a check names
+_SHOWN = 1000  # maximum number of wallets that a check lists
 
 _AT_ONCE = 4
-"""Wallets asked side by side: the weight of a minute is used up even where an answer takes seconds."""
+"""Wallets fetched in parallel, so that the weight of a minute is used even if responses take seconds."""
 
 _STAGED_FILLS = 250_000
-"""So many fills at most wait for the lake: they are in memory when they are written."""
+"""Maximum number of fills waiting to be written to the lake; they are in memory when written."""
 
 _FAILURES_IN_A_ROW = 8
-"""After so many wallets without an answer nobody else is asked: it is not the wallets."""
+"""After this many wallets in a row without a response, the run stops: the API is down."""
 
 _HISTORIES_AT_ONCE = 64
-"""Wallets whose answers are in memory until they are in the lake, and are asked again when a run is killed before."""
+"""Number of wallets whose responses are held in memory until they are in the lake. If the run is killed, they are fetched again.
+"""
 
 
 class InfoDownError(RuntimeError):
-    """The info API answers for no wallet. The message has what it said last."""
+    """The info API does not respond for any wallet. The message has its last error."""
 
 
 @dataclass(frozen=True, slots=True)
 class WalletSelection:
-    """Which wallets of a shard are asked: `wallets` (lower case; empty: all that are noted), at most `limit` (0: all).
+    """The wallets of a shard to fetch: `wallets` (lower case; empty for all known), at most `limit` (0 for all).
 
-    `discover`: wallets of hl.user_stats that are not noted yet are noted before.
+    `discover`: add new wallets from hl.user_stats first.
     """
 
     wallets: tuple[str, ...] = ()
@@ -96,7 +97,7 @@ class WalletSelection:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What a run asked of a shard: how many wallets, the rows that came, the calls, their weight, and the days with new rows."""
+    """The work of a run on a shard: number of wallets, rows, calls, their weight, and the days with new rows."""
 
     wallets: int
     rows: int
@@ -108,8 +109,8 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class FetchedShard:
-    """What a run asked for fills, and how the shard's wallets stand since: failed ones with the error, truncated ones with the
-    oldest time that came and the reason, the first 1,000.
+    """The result of fetching fills, and the state of the shard's wallets: failed ones with their error, truncated ones with their
+    oldest fill and the reason; the first 1,000 of each.
     """
 
     now: Asking
@@ -129,11 +130,11 @@ class FetchedShard:
         tally = self.tally
         description = f"{tally.complete} of {tally.wallets} wallets are complete"
         if tally.truncated:
-            description += f", {tally.truncated} have more than the API reaches"
+            description += f", {tally.truncated} have more history than the API returns"
         if tally.failed:
             description += f", {tally.failed} failed"
         if tally.unasked:
-            description += f", {tally.unasked} were not asked yet"
+            description += f", {tally.unasked} not fetched yet"
         truncated: list[dict[str, str | int]] = [
             {"wallet": wallet, "oldest": str(oldest), "why": reason} for wallet, oldest, reason in self.truncated
         ]
@@ -149,7 +150,7 @@ class FetchedShard:
 
 @dataclass(frozen=True, slots=True)
 class FetchedHistories:
-    """What a run asked for statuses of TWAPs, and how the shard's wallets stand since: failed ones with the error."""
+    """The result of fetching TWAP statuses, and the state of the shard's wallets: failed ones with their error."""
 
     now: Asking
     histories: Histories
@@ -180,14 +181,14 @@ def _check_answered(failed: list[tuple[str, str]]) -> Check:
     return Check(
         "wallets_answered",
         not failed,
-        f"{len(failed)} wallets failed, run again: {named}" if failed else "No wallet failed.",
+        f"{len(failed)} wallets failed; run again: {named}" if failed else "No wallet failed.",
         metadata={"wallets_failed": len(failed)} | ({"failed": wallets} if wallets else {}),
     )
 
 
 @dataclass(slots=True)
 class _Counts:
-    """What the threads of a run count together."""
+    """Counters that the threads of a run share."""
 
     rows: int = 0
     requests: int = 0
@@ -200,9 +201,9 @@ class _Counts:
 def fetch_histories(
     shard: str, selection: WalletSelection, api: InfoApi, lake: Lake, connection: psycopg.Connection
 ) -> FetchedHistories:
-    """Ask for the TWAPs of all wallets of a shard that are to be asked, and put their statuses into the lake.
+    """Fetch the TWAP statuses of all selected wallets of a shard into the lake.
 
-    Raises InfoDownError when the API answers for none.
+    Raises InfoDownError if the API responds for none.
     """
     started = time.perf_counter()
     counts = _Counts()
@@ -221,7 +222,7 @@ def fetch_histories(
 def _fetch_batch_of_histories(
     wallets: list[str], shard: str, api: InfoApi, lake: Lake, connection: psycopg.Connection, counts: _Counts
 ) -> set[date]:
-    """Ask for some wallets, and put what came into the lake; the days that it is of. What is killed before is asked again."""
+    """Fetch some wallets into the lake and return the days of the new rows. If killed before, they are fetched again."""
     decoded: dict[str, DecodedStatuses] = {}
     before = counts.weight
     for wallet in wallets:
@@ -234,9 +235,7 @@ def _fetch_batch_of_histories(
             counts.weight += error.weight
             counts.failures_in_a_row += not isinstance(error, InfoRefusedError)
             if counts.failures_in_a_row >= _FAILURES_IN_A_ROW:
-                raise InfoDownError(
-                    f"the info API answered for none of the last {_FAILURES_IN_A_ROW} wallets: {error}"
-                ) from error
+                raise InfoDownError(f"the info API did not respond for the last {_FAILURES_IN_A_ROW} wallets: {error}") from error
             continue
         counts.failures_in_a_row = 0
         counts.requests += answer.requests
@@ -259,7 +258,7 @@ def _fetch_batch_of_histories(
 
 
 def _match_again(shard: str, lake: Lake, connection: psycopg.Connection) -> set[date]:
-    """Statuses that had no TWAP when they came, and for which hl.twap_statuses has one by now, into the lake; their days."""
+    """Write statuses to the lake whose TWAP was unknown when fetched but is now in hl.twap_statuses. Returns their days."""
     unmatched = read_unmatched(connection, shard)
     started = read_started_twaps(connection, sorted({wallet for wallet, _ in unmatched}))
     frames: list[pl.DataFrame] = []
@@ -279,7 +278,7 @@ def _match_again(shard: str, lake: Lake, connection: psycopg.Connection) -> set[
 
 
 def _add_history(lake: Lake, shard: str, statuses: pl.DataFrame) -> list[date]:
-    """Put statuses into the lake's days; which days these are."""
+    """Write statuses to the lake by day. Returns the days."""
     by_day = statuses.with_columns(date=pl.from_epoch("time_ns", "ns").dt.date()).partition_by("date", as_dict=True)
     for (day,), rows in by_day.items():
         add_api_history(lake, day, shard, rows.drop("date"))
@@ -289,10 +288,10 @@ def _add_history(lake: Lake, shard: str, statuses: pl.DataFrame) -> list[date]:
 def match_twaps(
     statuses: pl.DataFrame, started: list[tuple[str, str, datetime, int]]
 ) -> tuple[pl.DataFrame, list[tuple[str, BadLine]]]:
-    """The statuses (TWAP_STATUS_SCHEMA) with the id of their TWAP, and by wallet those for which there is none.
+    """Return the statuses (TWAP_STATUS_SCHEMA) with their TWAP IDs, and by wallet those that match no TWAP.
 
-    One without an id has that of the TWAP of its wallet, coin and start, to the ms, among these statuses and those that are
-    `started`; if there are several, nobody knows which.
+    A status without an ID gets the ID of the TWAP with the same wallet, coin and start (to the ms), among these statuses and
+    `started`. If several match, it stays unmatched.
     """
     ids: dict[tuple[str, str, datetime | None], set[int]] = {}
     own = statuses.filter(pl.col("twap_id").is_not_null() & pl.col("started_at").is_not_null())
@@ -322,10 +321,10 @@ def _to_ms(moment: datetime | None) -> datetime | None:
 def fetch_shard(
     shard: str, selection: WalletSelection, api: InfoApi, lake: Lake, connection: psycopg.Connection, settings: Settings
 ) -> FetchedShard:
-    """Ask for all wallets of a shard that are to be asked, and put what came into the lake; what went wrong with one is noted
-    of it.
+    """Fetch the fills of all selected wallets of a shard into the lake. The error of a failed wallet is recorded with its
+    progress.
 
-    Raises InfoDownError when the API answers for none.
+    Raises InfoDownError if the API responds for none.
     """
     started = time.perf_counter()
     window = Window(settings.backfill_from, settings.backfill_to)
@@ -343,11 +342,11 @@ def fetch_shard(
                     days |= _write_staged(shard, lake, connection)
                 if counts.failures_in_a_row >= _FAILURES_IN_A_ROW:
                     raise InfoDownError(
-                        f"the info API answered for none of the last {counts.failures_in_a_row} wallets, so no more are asked: "
+                        f"the info API did not respond for the last {counts.failures_in_a_row} wallets, so the run stops: "
                         f"{counts.last_failure}"
                     )
         finally:
-            # Also what a run before this one has left.
+            # Includes pages left by an earlier run.
             days |= _write_staged(shard, lake, connection)
             write_api_progress(lake, shard, read_done(connection, shard))
     return FetchedShard(
@@ -364,7 +363,7 @@ def _sum_up(wallets: list[str], counts: _Counts, days: set[date], started: float
 
 
 def _batches(wallets: list[str]) -> Iterator[list[str]]:
-    """As many as are asked at once, and again: what a batch can bring is bounded by what the API reaches."""
+    """Yield batches of wallets that are fetched in parallel. What the API can return limits the size of a batch's result."""
     size = 4 * _AT_ONCE
     for first in range(0, len(wallets), size):
         yield wallets[first : first + size]
@@ -386,7 +385,7 @@ def _ask_wallets(wallets: list[str], window: Window, api: InfoApi, settings: Set
                 with lock:
                     counts.requests += error.requests
                     counts.weight += error.weight
-                    # A question that is refused is answered.
+                    # A rejected request counts as a response.
                     if not isinstance(error, InfoRefusedError):
                         counts.failures_in_a_row += 1
                         counts.last_failure = str(error)
@@ -405,7 +404,7 @@ def _ask_wallets(wallets: list[str], window: Window, api: InfoApi, settings: Set
 def _ask_wallet(
     wallet: str, window: Window, api: InfoApi, connection: psycopg.Connection, counts: _Counts, lock: threading.Lock
 ) -> None:
-    """Ask for everything of a wallet that has not come yet, and judge what came. Raises InfoError."""
+    """Fetch the rest of a wallet's history, and judge the result. Raises InfoError."""
     begin_wallet(connection, wallet, window)
     weight = 0
     for kind, next_ms in read_progress(connection, wallet).unwalked.items():
@@ -436,9 +435,9 @@ def _ask_wallet(
 
 
 def _write_staged(shard: str, lake: Lake, connection: psycopg.Connection) -> set[date]:
-    """Put the pages that came into the lake's days, then let them go; the days that have new fills."""
+    """Write the stored pages to the lake by day, then delete them. Returns the days with new fills."""
     staged = read_staged(connection, shard)
-    # What could not be taken goes first, so that rows never stand without it.
+    # Bad items are written first, so that rows never appear without them.
     write_bad_lines(lake, api_bad_path(shard), read_bad(connection, shard))
     if not staged.pages:
         return set()

@@ -1,4 +1,4 @@
-"""Which days hl.fills keeps. The lake, candles and statistics keep every day, whatever is thinned here."""
+"""Decides which days hl.fills keeps. The lake, candles and statistics always keep every day."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _log = logging.getLogger(__name__)
 
 
 def oldest_kept(settings: Settings) -> date:
-    """The oldest day that HL_FILLS_KEEP_DAYS lets hl.fills have."""
+    """Return the oldest day that HL_FILLS_KEEP_DAYS keeps in hl.fills."""
     return datetime.now(UTC).date() - timedelta(days=settings.fills_keep_days - 1) if settings.fills_keep_days else date.min
 
 
 def thin_old_days(connection: psycopg.Connection, settings: Settings) -> None:
-    """Take the days that are older than HL_FILLS_KEEP_DAYS out of hl.fills; one that is being read goes the next time."""
+    """Remove days older than HL_FILLS_KEEP_DAYS from hl.fills. A day that is being read is removed next time."""
     if settings.fills_keep_days is None:
         return
     for day in list_kept_days(connection, date.min, oldest_kept(settings) - timedelta(days=1)):

@@ -1,4 +1,4 @@
-"""Objects that somebody asks for: by when the buckets got them, by their keys, or those that the lake has of some days."""
+"""Finds objects by modification time, by key, or in the lake by day."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hl_pipeline.stages.raw_tables import RAW_FILLS, RAW_TWAP_STATUSES
 
 
 class NoSuchObjectError(ValueError):
-    """A key names no object that is there, or none at all. The message names it, and what is accepted."""
+    """A key is invalid or its object does not exist. The message has the key and the accepted forms."""
 
 
 def list_modified_since(settings: Settings, moment: datetime, first: date | None, last: date | None, newest: date) -> list[Place]:
-    """The objects of the days from `first` to `last` that the buckets got at `moment` or later. Raises BucketError."""
+    """List the objects of days from `first` to `last` that were added to the buckets at `moment` or later. Raises BucketError."""
     places: list[Place] = []
     paid = open_paid_buckets(settings)
     for dataset in DATASETS:
@@ -37,8 +37,8 @@ def list_modified_since(settings: Settings, moment: datetime, first: date | None
 
 
 def look_up(settings: Settings, keys: Iterable[str]) -> list[Place]:
-    """The objects with these keys, each with or without the URL of its bucket before it. Raises NoSuchObjectError for what is
-    not in its bucket, BucketError when that cannot be listed.
+    """Look up objects by keys, each with or without the URL of its bucket. Raises NoSuchObjectError if an object is not in its
+    bucket, and BucketError if the bucket cannot be listed.
     """
     places = [place_of_given(key, settings) for key in keys]
     for place in places:
@@ -49,26 +49,26 @@ def look_up(settings: Settings, keys: Iterable[str]) -> list[Place]:
         if place.key not in listed:
             url = settings_of(dataset.bucket, settings).url
             near = ", ".join(listed) or "none"
-            raise NoSuchObjectError(f"{place.key} is not in {url}; the objects of that day there: {near}")
+            raise NoSuchObjectError(f"{place.key} is not in {url}; its objects of that day: {near}")
     return places
 
 
 def place_of_given(key: str, settings: Settings) -> Place:
-    """Where the object stands whose key somebody gave, with or without the URL of its bucket. Raises NoSuchObjectError."""
+    """Parse a key given by the user, with or without the URL of its bucket. Raises NoSuchObjectError."""
     bare = key
     for bucket in BUCKETS:
         bare = bare.removeprefix(f"{settings_of(bucket, settings).url.rstrip('/')}/")
     place = place_of_key(bare)
     if place is None:
-        raise NoSuchObjectError(f"{key} is not an object key of a known form. Known forms: {KEY_FORMS}")
+        raise NoSuchObjectError(f"{key} is not a known form of key; known forms are {KEY_FORMS}")
     if not days_that_want(place):
         raise NoSuchObjectError(f"{key}: {_describe_span(place.dataset)}")
     return place
 
 
 def list_in_lake(lake: Lake, days: Sequence[date]) -> list[StoredObject]:
-    """The objects in the lake that these days want: of fills those of their hours and of the one after, of statuses those with
-    such a day in their key.
+    """Return the objects in the lake that these days need: for fills, those of their hours and the hour after; for statuses,
+    those with such a day in their key.
     """
     wanted = {(source.name, hour) for day in days for source in FILL_DATASETS for hour in wanted_hours(day, source)}
     dates = sorted({hour.date() for _, hour in wanted})

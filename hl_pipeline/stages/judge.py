@@ -1,4 +1,4 @@
-"""Whether a day is whole, by what lake and ledger know now; hl.coverage says the same."""
+"""Judges whether a day is whole by the current lake and ledger, and writes the result to hl.coverage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hl_pipeline.warehouse.locks import lock_judging, lock_judging_statuses
 
 
 def objects_around(lake: Lake, day: date, table: ObjectTable[ObjectMeta] = RAW_FILLS) -> list[ObjectMeta]:
-    """The objects in the lake that may have rows of `day`."""
+    """Return the objects in the lake that may have rows of `day`."""
     return [meta for own in days_around(day) for meta in table.list_objects(lake, own)]
 
 
@@ -37,8 +37,8 @@ def judge_hours(
     settings: Settings,
     table: ObjectTable[ObjectMeta] = RAW_FILLS,
 ) -> DayVerdict:
-    """Whether `day` is whole with these objects of hourly datasets, by what the ledger knows now; hl.coverage says the same. The
-    caller has held lock_judging since before it read what objects there are.
+    """Judge whether `day` is whole with these objects of hourly datasets and the current ledger, and write hl.coverage. The
+    caller must hold lock_judging since before it read the objects.
     """
     span = day - timedelta(days=1), day + timedelta(days=1)
     lag = settings_of(table.bucket, settings).publish_lag
@@ -54,7 +54,7 @@ def judge_hours(
 
 
 def judge_statuses(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> StatusVerdict:
-    """Whether the day's objects are in the lake, by what the ledger knows now; hl.coverage says the same."""
+    """Judge whether the day's objects are in the lake, with the current ledger, and write hl.coverage."""
     bucket = settings_of(TWAP_STATUSES.bucket, settings)
     with lock_judging_statuses(connection, day):
         verdict = judge_status_day(
@@ -71,7 +71,7 @@ def judge_statuses(day: date, lake: Lake, connection: psycopg.Connection, settin
 
 
 def judge_loaded_day(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> WholeDay:
-    """The verdict of `day` as lake, ledger and database have it now."""
+    """Judge `day` by the current lake, ledger and database."""
     started = time.perf_counter()
     judged = _judge_loaded_day(day, lake, connection, settings)
     return replace(judged, seconds=time.perf_counter() - started)
@@ -82,13 +82,13 @@ def _judge_loaded_day(day: date, lake: Lake, connection: psycopg.Connection, set
     if loaded is None or day not in read_loaded_statuses(connection, day, day):
         return WholeDay("not loaded", "Its fills or its TWAP statuses were never loaded.")
     if day in days_of_api_alone(connection):
-        return WholeDay("not loaded", "The info API alone gave what there is of it; nobody has asked the buckets for this day.")
+        return WholeDay("not loaded", "It has only fills from the info API; its objects in the buckets were never requested.")
     with lock_judging(connection, day):
         metas = objects_around(lake, day)
         fills = judge_hours(day, metas, connection, settings)
     behind = [meta.key for meta in overlapping(day, metas) if loaded.get(meta.key) != meta.etag]
     if behind:
-        return WholeDay("not loaded", f"The lake has {len(behind)} objects that fills does not have yet: {behind[0]}, …")
+        return WholeDay("not loaded", f"The lake has {len(behind)} objects that are not loaded into fills yet: {behind[0]}, …")
     statuses = judge_statuses(day, lake, connection, settings)
     doubts = describe_doubts(connection, day)
     lines = check_bad_lines([hour.meta for hour in fills.hours if hour.meta is not None], settings.bad_lines_max_share)

@@ -1,4 +1,4 @@
-"""Whether the wallets of a shard were asked, by what hl.backfill_progress knows now."""
+"""Judges whether the wallets of a shard were fetched, by hl.backfill_progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ShardState = Literal["complete", "truncated", "unfinished", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class JudgedShard:
-    """The state of a shard, and why, in words."""
+    """The state of a shard with an explanation."""
 
     state: ShardState
     explanation: str
@@ -27,17 +27,17 @@ class JudgedShard:
 
 
 def judge_shard(shard: str, connection: psycopg.Connection) -> JudgedShard:
-    """The verdict on all wallets of a shard that are known."""
+    """Judge all known wallets of a shard."""
     started = time.perf_counter()
     tally, histories = read_tally(connection, [shard]), read_histories(connection, shard)
     failed = dict([*read_failed(connection, shard), *read_failed_histories(connection, shard)])
     explanation = (
-        f"{tally.wallets} wallets: {tally.complete} complete, {tally.truncated} truncated, {tally.unasked} not asked yet; "
-        f"asked for their TWAPs: {histories.asked}."
+        f"{tally.wallets} wallets: {tally.complete} complete, {tally.truncated} truncated, {tally.unasked} not fetched yet; "
+        f"TWAP histories fetched: {histories.asked}."
     )
     if failed:
         named = "; ".join(f"{wallet}: {error}" for wallet, error in list(failed.items())[:3])
-        explanation = f"{len(failed)} wallets failed, run again: {named}. {explanation}"
+        explanation = f"{len(failed)} wallets failed; run again: {named}. {explanation}"
     return JudgedShard(_state_of(tally, histories, failed), explanation, time.perf_counter() - started)
 
 

@@ -1,4 +1,4 @@
-"""Load a day's TWAP statuses from the lake into lake and PostgreSQL, each event once."""
+"""Loads a day's TWAP statuses from their objects in the lake, each event once, into `twap_statuses/` and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedStatuses:
-    """A day of statuses that was loaded: its verdict, its rows, by status too (in alphabetical order), and of how many TWAPs; the
-    repeats dropped, and those of them that differ from the row that was kept.
+    """A loaded day of statuses: its verdict, number of rows, rows by status (in alphabetical order), TWAPs, dropped duplicates,
+    and duplicates that differ from the kept row.
     """
 
     verdict: StatusVerdict
@@ -51,15 +51,15 @@ class LoadedStatuses:
         return Check(
             "key_unique",
             self.conflicts == 0,
-            f"{self.duplicates} repeats were left out, {self.conflicts} of them say other things of their event.",
+            f"{self.duplicates} duplicates dropped; {self.conflicts} of them contradict the kept event.",
             metadata={"duplicates_dropped": self.duplicates, "conflicts": self.conflicts},
         )
 
 
 def load_statuses_day(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> LoadedStatuses:
-    """Make the lake's objects all that twap_statuses/date=D/ and hl.twap_statuses have of `day`, and judge the day by these.
+    """Replace `day` in twap_statuses/date=D/ and hl.twap_statuses by the lake's objects, and judge the day.
 
-    Raises LakeLacksError when objects that gave the day its rows are in the lake no more.
+    Raises LakeLacksError if objects that the day was loaded from are no longer in the lake.
     """
     started = time.perf_counter()
     with lock_statuses_day(connection, day):

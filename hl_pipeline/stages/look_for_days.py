@@ -1,4 +1,4 @@
-"""Which days the sensors and the nightly schedule have runs for: what the buckets have and the ledger has not."""
+"""Finds the days that the sensors and the nightly schedule launch runs for, by comparing the buckets with the ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DAY = timedelta(days=1)
 
 
 def look_for_fills(connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
-    """The last days that are due, by a listing of each; one LIST a day."""
+    """Return the recent due days for fills. Each day costs one LIST request."""
     first = today - _DAYS_BACK * _DAY
     bucket, _ = open_paid_bucket(BY_BLOCK.bucket, _hasty(settings))
     assert bucket is not None
@@ -40,7 +40,7 @@ def look_for_fills(connection: psycopg.Connection, settings: Settings, today: da
 
 
 def look_for_statuses(connection: psycopg.Connection, settings: Settings, today: date) -> list[Due]:
-    """The same of statuses, by a listing of the keys after those of earlier days."""
+    """Return the recent due days for statuses, by listing the keys after those of earlier days."""
     first = today - _DAYS_BACK * _DAY
     bucket, _ = open_paid_bucket(TWAP_STATUSES.bucket, _hasty(settings))
     if bucket is None:
@@ -57,8 +57,8 @@ def _last_days(today: date) -> list[date]:
 def look_at_everything(
     connection: psycopg.Connection, settings: Settings, failed: Collection[date]
 ) -> tuple[list[Due], list[Due], list[Due]]:
-    """All days that were ever loaded, or tried (`failed`), and are due; those of them of which only statuses are; and days that
-    are to be made from the lake alone: it has something of them that came from no bucket.
+    """Return the due days among all days that were loaded or `failed`; due days for statuses only; and days to load only from the
+    lake, which has data of them that did not come from a bucket.
     """
     alone = days_of_api_alone(connection)
     loaded = {day: of for day, of in read_loaded_fills(connection, date.min, date.max).items() if day not in alone}
@@ -74,8 +74,8 @@ def look_at_everything(
         taken = read_taken(connection, FILL_DATASETS, first, last)
         due = {day.day: day for day in find_due_days(known, listings, taken, loaded)}
     of_lake: dict[date, Due] = {}
-    lagging = dict.fromkeys(_days_due_since(connection, settings), "what it lacks has become due")
-    lagging |= dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are of older rows")
+    lagging = dict.fromkeys(_days_due_since(connection, settings), "its missing objects are due now")
+    lagging |= dict.fromkeys(read_unfinished_days(connection), "its statistics or TWAPs are older than its rows")
     for day, why in {**lagging, **dict.fromkeys(failed, "its last run failed"), **read_dirty(connection)}.items():
         (due if day in loaded or day in failed else of_lake).setdefault(day, Due(day, why, "again"))
     statuses = [day for day in _due_statuses_of_all(connection, settings, alone) if day.day not in due]
@@ -83,8 +83,8 @@ def look_at_everything(
 
 
 def expects_objects(connection: psycopg.Connection, settings: Settings, newest: date) -> bool:
-    """Whether objects may be expected: of a bucket always; of a directory once it got one after the first was fetched. A sample
-    or a copy of some days gets none; that of a node does, and is late when the node stands still.
+    """Return whether new objects are expected: in a bucket always, in a directory if it got new objects since the first fetch. A
+    sample or a copy gets none. A node's directory does, and is late if the node stops.
     """
     if settings.node_data_url.startswith("s3://"):
         return True
@@ -97,7 +97,7 @@ def expects_objects(connection: psycopg.Connection, settings: Settings, newest: 
 
 
 def _days_due_since(connection: psycopg.Connection, settings: Settings) -> list[date]:
-    """The days that were pending when they were loaded and are not any more, though nothing of them has come."""
+    """Return the days that were pending when loaded and are due now, although no new objects arrived."""
     now = datetime.now(UTC)
     fills_lag, statuses_lag = (settings_of(name, settings).publish_lag for name in (BY_BLOCK.bucket, TWAP_STATUSES.bucket))
     return read_pending_days(connection, last_due_day(now, fills_lag), last_due_day(now, statuses_lag, hours_after=0))
@@ -113,5 +113,5 @@ def _due_statuses_of_all(connection: psycopg.Connection, settings: Settings, alo
 
 
 def _hasty(settings: Settings) -> Settings:
-    """A tick comes again soon: it does not wait long for a bucket that fails."""
+    """Return settings with fewer retries: the next tick is soon, so a tick does not wait long for a failing bucket."""
     return settings.model_copy(update={"s3_attempts": min(settings.s3_attempts, 2)})

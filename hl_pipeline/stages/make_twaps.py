@@ -1,4 +1,4 @@
-"""Make the rows of hl.twaps that a day touches."""
+"""Recomputes the rows of hl.twaps that a day affects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNLIKE = ("conflict", "missing_fills", "excess_fills", "unreported")
 
 @dataclass(frozen=True, slots=True)
 class MadeTwaps:
-    """What was made of a day."""
+    """The result of recomputing the TWAPs of a day."""
 
     counts: TwapCounts
     seconds: float
@@ -37,11 +37,11 @@ class MadeTwaps:
     def _check_reports(self) -> Check:
         unlike = {verdict: count for verdict, count in self.counts.verdicts.items() if verdict in _UNLIKE}
         ended = sum(self.counts.verdicts.values())
-        which = ", ".join(f"{count} {verdict}" for verdict, count in unlike.items()) or "none unlike its slices"
+        which = ", ".join(f"{count} {verdict}" for verdict, count in unlike.items()) or "all match their slices"
         return Check(
             "fills_are_what_was_reported",
             not unlike,
-            f"{ended} TWAPs ended on the day: {which}. Which: column verdict of hl.twaps.",
+            f"{ended} TWAPs ended on the day: {which}. See the column verdict of hl.twaps.",
             is_harmless=True,
             metadata={"ended": ended, "unlike": sum(unlike.values())},
         )
@@ -51,16 +51,16 @@ class MadeTwaps:
         return Check(
             "slices_have_statuses",
             count == 0,
-            f"{count} TWAPs with slices on the day have no status at all.",
+            f"{count} TWAPs with slices on the day have no status.",
             is_harmless=True,
             metadata={"without_status": count},
         )
 
 
 def make_twaps_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> MadeTwaps:
-    """Make again every row of hl.twaps that `day` has to do with, and the day's slices in the lake.
+    """Recompute every row of hl.twaps that depends on `day`, and the day's slices in the lake.
 
-    Raises LakeLacksError when fills or slices that were loaded before are in the lake no more.
+    Raises LakeLacksError if fills or slices that were loaded before are no longer in the lake.
     """
     started = time.perf_counter()
 
@@ -70,15 +70,13 @@ def make_twaps_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> 
     def read_slices_again(other: date, ids: pl.Series) -> pl.DataFrame:
         slices = read_slices(lake, other, ids)
         if slices.is_empty():
-            raise LakeLacksError(f"the lake ({lake.root}) lacks slices of {other} that were there before. Is HL_LAKE_URL right?")
+            raise LakeLacksError(f"slices of {other} are missing from the lake {lake.root}. Check HL_LAKE_URL")
         return slices
 
     with lock_fills_day(connection, day, shared=True):
         loaded = read_fills_day(connection, day)
         if loaded is not None and loaded.rows > 0 and not list_files(lake, f"fills/date={day}"):
-            raise LakeLacksError(
-                f"{day}: {loaded.rows} fills were loaded, and the lake ({lake.root}) has none. Is HL_LAKE_URL right?"
-            )
+            raise LakeLacksError(f"{day}: {loaded.rows} fills were loaded, but the lake {lake.root} has none. Check HL_LAKE_URL")
         counts = make_twaps(connection, day, take_slices, read_slices_again)
     emit(_log, "table_loaded", day=day, table="twaps", rows=counts.made)
     return MadeTwaps(counts, time.perf_counter() - started)

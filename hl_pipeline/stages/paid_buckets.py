@@ -1,4 +1,4 @@
-"""The buckets with the meter that pays for their requests, and what they ask."""
+"""Opens the buckets with a meter for their requests, and knows their prices."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from hl_pipeline.warehouse.spending import Prices, Spending, find_prices
 
 
 def open_paid_bucket(name: BucketName, settings: Settings, run_id: str | None = None) -> tuple[Bucket | None, Spending]:
-    """A bucket (None: it is not set), and what its requests cost from now on. Raises BucketError when it cannot be opened."""
+    """Open a bucket (None if not configured) with a meter of its spending. Raises BucketError if it cannot be opened."""
     spending = Spending(settings, settings_of(name, settings).price_per_gb, run_id)
     return open_named_bucket(name, settings, spending), spending
 
 
 def open_paid_buckets(settings: Settings) -> dict[BucketName, tuple[Bucket | None, Spending]]:
-    """All buckets, as `open_paid_bucket`."""
+    """Open all buckets with `open_paid_bucket`."""
     return {name: open_paid_bucket(name, settings) for name in BUCKETS}
 
 
 def prices_of_bucket(name: BucketName, settings: Settings) -> Prices:
-    """What a bucket asks; a directory asks nothing."""
+    """Return the prices of a bucket; a directory is free."""
     own = settings_of(name, settings)
     return find_prices(own.url, own.price_per_gb, settings)
 
 
 def prices_of_datasets(settings: Settings) -> dict[str, Prices]:
-    """What the bucket of each dataset asks, by the dataset's name."""
+    """Return the prices of each dataset's bucket, by dataset name."""
     return {dataset.name: prices_of_bucket(dataset.bucket, settings) for dataset in DATASETS}

@@ -1,6 +1,6 @@
-"""How objects of each dataset come into the lake: their formats, and the tables of the lake that hold them, one file an object.
+"""Maps each dataset to its format and to the table of the lake that holds its objects, one file per object.
 
-What a dataset is called, where it is and which hours it has: `domain.datasets`.
+`domain.datasets` has the datasets' names, places and hours.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True)
 class Format(Generic[Part]):
-    """The format of a dataset: `decode` takes the bytes of an object, their codec (lz4, gz, parquet; else they are plain) and
-    the number of threads; `parser` is the version of what comes of it.
+    """The format of a dataset. `decode` takes the bytes of an object, their codec (lz4, gz, parquet, otherwise plain) and the
+    number of threads. `parser`: the version of its output.
     """
 
     parser: int
@@ -37,7 +37,7 @@ class Format(Generic[Part]):
 
 @dataclass(frozen=True, slots=True)
 class ObjectBytes:
-    """The content of an object: a stream of `size` bytes, compressed by `codec`, and the ETag that it has."""
+    """The contents of an object: a stream of `size` bytes, compressed with `codec`, and its ETag."""
 
     stream: BinaryIO
     codec: str
@@ -47,8 +47,8 @@ class ObjectBytes:
 
 @dataclass(frozen=True, slots=True)
 class ObjectTable(Generic[Meta]):
-    """A table of the lake that holds objects: its name, the datasets in it, what is known of an object, where the object of a
-    place is, all those of a day, and how one is decoded (in so many threads) and written.
+    """A table of the lake that holds objects: its name, its datasets, the metadata of an object, the path of an object, the
+    listing of a day, and how to decode (with a number of threads) and write an object.
     """
 
     name: RawTable
@@ -63,13 +63,13 @@ class ObjectTable(Generic[Meta]):
 
     @property
     def bucket(self) -> BucketName:
-        """The bucket that all of them are in."""
+        """The bucket of all its datasets."""
         names: set[BucketName] = {dataset.bucket for dataset in self.datasets}
         [name] = names
         return name
 
     def find(self, lake: Lake, place: Place) -> Meta | None:
-        """What the lake has in that place."""
+        """Return the object of that place in the lake, if any."""
         return find_meta(lake, self.path(place), self.meta)
 
 
@@ -136,10 +136,10 @@ TABLES = (RAW_FILLS, RAW_TWAP_STATUSES)
 
 
 def table_of(dataset: str) -> ObjectTable[ObjectMeta] | ObjectTable[StatusObject]:
-    """The table that holds the objects of a dataset."""
+    """Return the table that holds the objects of a dataset."""
     return next(table for table in TABLES if table.name == BY_NAME[dataset].raw_table)
 
 
 def find_in_lake(lake: Lake, place: Place) -> StoredObject | None:
-    """What the lake has in that place."""
+    """Return the object of that place in the lake, if any."""
     return table_of(place.dataset).find(lake, place)

@@ -1,4 +1,4 @@
-"""`hl rebuild`: what of the database can be made again from the lake alone, and what cannot."""
+"""The work of `hl rebuild`: which days can be rebuilt from the lake, and which cannot."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hl_pipeline.warehouse.ledger import record_fetched
 
 
 def days_in_lake(lake: Lake, first: date = date.min, last: date = date.max) -> list[date]:
-    """The days from `first` to `last` that the lake has fills of, or objects of their own (those of hour 0 alone came for
-    the day before), or fills from the info API, or TWAP statuses.
+    """Return the days from `first` to `last` with fills, objects, info API fills or TWAP statuses in the lake. A day with only
+    the object of hour 0 does not count: it was fetched for the previous day.
     """
     of_events = [list_days(lake, table) for table in ("fills", "api_fills", "twap_statuses", "api_twap_history")]
     made = {day for days in of_events for day in days}
@@ -26,7 +26,7 @@ def days_in_lake(lake: Lake, first: date = date.min, last: date = date.max) -> l
 
 
 def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
-    """Write into the ledger what the lake knows of its objects, and of wallets how far the info API was asked for them."""
+    """Write the metadata of the lake's objects to the ledger, and restore the backfill progress of wallets."""
     for table in TABLES:
         for object_date in list_days(lake, table.name):
             for meta in table.list_objects(lake, object_date):
@@ -40,6 +40,6 @@ def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
 
 
 def days_left_alone(connection: psycopg.Connection, days: list[date]) -> list[date]:
-    """The days that the database has fills of and that are not among `days`."""
+    """Return the days with fills in the database that are not in `days`."""
     rows = connection.execute("SELECT date FROM hl.fills_days WHERE rows > 0 AND date <> ALL(%s) ORDER BY date", [days])
     return [row[0] for row in rows]

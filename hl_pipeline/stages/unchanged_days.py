@@ -1,4 +1,4 @@
-"""Days of which nothing is missing, by the database alone; and those of which the buckets have nothing new either."""
+"""Finds days that are complete according to the database, and those of them without new objects in the buckets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hl_pipeline.warehouse.status_queries import read_finished_days, read_sound_
 
 
 def find_finished_days(days: Sequence[date], settings: Settings, connection: psycopg.Connection) -> list[date]:
-    """The days (of `days`, in order) of which nothing was missing when they were loaded, and is noted since. Asks no bucket."""
+    """Return those of `days` (in order) that were complete when loaded and are not marked dirty since. Reads no bucket."""
     has_statuses = settings_of(TWAP_STATUSES.bucket, settings).is_set
     statuses_from = TWAP_STATUSES.first.date() if has_statuses else date.max
     finished = read_finished_days(connection, days[0], days[-1], statuses_from)
@@ -31,8 +31,8 @@ def find_finished_days(days: Sequence[date], settings: Settings, connection: psy
 
 
 def find_unchanged_days(days: Sequence[date], settings: Settings, connection: psycopg.Connection) -> list[date]:
-    """The finished ones of `days` (in order) that passed their checks and whose objects in the buckets are all in the lake, and
-    were when the day was loaded. Lists the buckets. Raises BucketError.
+    """Return the finished ones of `days` (in order) that passed their checks and were loaded from all their objects now in the
+    buckets. Lists the buckets. Raises BucketError.
     """
     if not (finished := find_finished_days(days, settings, connection)):
         return []

@@ -1,4 +1,4 @@
-"""hl.backfill_progress and hl.backfill_bad: which wallets were asked for the statuses of their TWAPs, and what came of it."""
+"""hl.backfill_progress and hl.backfill_bad: which wallets' TWAP statuses were fetched, and the results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hl_pipeline.warehouse.backfill_progress import KEEP_BAD
 from hl_pipeline.warehouse.dirty_days import note_dirty
 
 UNMATCHED = "it has no twapId"
-"""How the reason begins for which a status without a TWAP is in quarantine."""
+"""The beginning of the reason for quarantining a status without a TWAP."""
 _NO_HISTORY = """
 SELECT wallet FROM hl.backfill_progress
 WHERE shard = ANY(%s) AND (%s::text[] IS NULL OR wallet = ANY(%s)) AND history_at IS NULL
@@ -45,7 +45,7 @@ SELECT wallet, history_error FROM hl.backfill_progress WHERE shard = %s AND hist
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """Wallets, those that were asked for the statuses of their TWAPs, and that failed; the statuses; items that were bad."""
+    """Counts of wallets, of wallets whose TWAP statuses were fetched or failed, of statuses and of bad items."""
 
     wallets: int
     asked: int
@@ -57,13 +57,13 @@ class Histories:
 def wallets_without_history(
     connection: psycopg.Connection, shards: Iterable[str], wallets: Sequence[str] | None = None, limit: int | None = None
 ) -> list[str]:
-    """The wallets of those shards (and among `wallets`) that were not asked yet for the statuses of their TWAPs."""
+    """Return the wallets of these shards (and in `wallets`) whose TWAP statuses were not fetched yet."""
     numbers = [int(shard, 16) for shard in shards]
     return [row[0] for row in connection.execute(_NO_HISTORY, [numbers, wallets, wallets, limit])]
 
 
 def read_started_twaps(connection: psycopg.Connection, wallets: Sequence[str]) -> list[tuple[str, str, datetime, int]]:
-    """The TWAPs of these wallets that hl.twap_statuses knows: wallet, coin, when it was placed, id."""
+    """Return the TWAPs of these wallets in hl.twap_statuses: wallet, coin, time of placement, ID."""
     return connection.execute(_STARTED_TWAPS, [list(wallets)]).fetchall()
 
 
@@ -74,7 +74,7 @@ def keep_histories(
     days: Sequence[date],
     why: str,
 ) -> None:
-    """The statuses of these wallets are in the lake, on those days: note it, and what of them could not be taken, at once."""
+    """Record that the statuses of these wallets are in the lake, with their days and bad items, in one transaction."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(KEEP_BAD, [(wallet, "twap_history", item.reason, item.text) for wallet, item in bad])
         cursor.executemany(_HISTORY_CAME, [(count, wallet) for wallet, count in statuses.items()])
@@ -83,14 +83,14 @@ def keep_histories(
 
 
 def read_unmatched(connection: psycopg.Connection, shard: str) -> list[tuple[str, bytes]]:
-    """The statuses of a shard's wallets for which there was no TWAP, as JSON."""
+    """Return the unmatched statuses of a shard's wallets, as JSON."""
     return connection.execute(_UNMATCHED, [int(shard, 16), UNMATCHED]).fetchall()
 
 
 def forget_unmatched(
     connection: psycopg.Connection, matched: Iterable[tuple[str, bytes]], days: Sequence[date], why: str
 ) -> None:
-    """These statuses have their TWAP, and are in the lake, on those days."""
+    """Remove statuses from quarantine that are matched now and are in the lake on these days."""
     matched = list(matched)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(_FORGET_UNMATCHED, matched)
@@ -99,16 +99,16 @@ def forget_unmatched(
 
 
 def fail_history(connection: psycopg.Connection, wallet: str, error: str) -> None:
-    """Note why a wallet could not be asked for the statuses of its TWAPs."""
+    """Record the error of fetching a wallet's TWAP statuses."""
     connection.execute(_HISTORY_FAILED, [error, wallet])
 
 
 def read_histories(connection: psycopg.Connection, shard: str) -> Histories:
-    """How the wallets of a shard stand."""
+    """Return the counts of a shard's wallets."""
     [row] = connection.execute(_HISTORIES, [int(shard, 16)] * 2).fetchall()
     return Histories(*(int(value) for value in row))
 
 
 def read_failed_histories(connection: psycopg.Connection, shard: str) -> list[tuple[str, str]]:
-    """The shard's wallets that could not be asked, and why."""
+    """Return the shard's failed wallets with their errors."""
     return connection.execute(_FAILED_HISTORIES, [int(shard, 16)]).fetchall()

@@ -1,5 +1,6 @@
-"""hl.backfill_progress, hl.backfill_pages, hl.backfill_bad: how far the info API was asked for each wallet, and what came that is
-not in the lake yet. A page and what follows from it are one transaction, so that whoever is killed goes on where it was.
+"""hl.backfill_progress, hl.backfill_pages, hl.backfill_bad: the backfill progress of each wallet, and pages not yet in the lake.
+
+A page and the progress that follows from it are one transaction, so a killed run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hl_pipeline.warehouse.ledger import record_fetched
 
 State = Literal["pending", "started", "complete", "truncated", "failed"]
 
-# From one wallet of the index to the next: a scan of every day of every wallet would take a hundred times as long.
+# Jumps from wallet to wallet in the index: scanning every day of every wallet would take a hundred times as long.
 _DISCOVER = """
 WITH RECURSIVE known AS (
     (SELECT wallet FROM hl.user_stats ORDER BY wallet LIMIT 1)
@@ -34,7 +35,7 @@ ON CONFLICT DO NOTHING
 """
 _ADD = "INSERT INTO hl.backfill_progress (wallet) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING"
 
-# What is done was asked for all of the window; failed ones come last.
+# A wallet is done if its whole window was fetched. Failed wallets come last.
 _UNFINISHED = """
 SELECT wallet FROM hl.backfill_progress
 WHERE shard = ANY(%(shards)s) AND (%(wallets)s::text[] IS NULL OR wallet = ANY(%(wallets)s))
@@ -46,7 +47,7 @@ UPDATE hl.backfill_progress SET
     state = 'started', started_at = coalesce(started_at, clock_timestamp()), ended_at = NULL, reason = NULL, error = NULL
 WHERE wallet = %s
 """
-# What came of another window is in the lake, or about to be: it comes again, and is there once.
+# Fills of another window are in the lake, or about to be. They are fetched again and deduplicated.
 _RESET = """
 UPDATE hl.backfill_progress SET
     window_start = %(start)s, window_end = %(end)s, fills_next = NULL, slices_next = NULL, fills_walked = false,
@@ -89,8 +90,8 @@ UPDATE hl.backfill_progress SET
 WHERE wallet = %s
 """
 
-# Of whole days what the statistics counted; of the day on which the window ends what hl.fills has after it (if that is thinned,
-# the whole day: rather too many than too few).
+# Whole days are counted from the statistics, the day on which the window ends from hl.fills. If that day is thinned, the whole
+# day counts: too many is safer than too few.
 _AFTER = """
 SELECT (SELECT coalesce(sum(fills + non_market_rows), 0) FROM hl.user_stats WHERE wallet = %(wallet)s AND date > %(day)s)
      + (SELECT count(*) FROM hl.fills WHERE wallet = %(wallet)s AND time >= %(end)s AND time < %(midnight)s)
@@ -109,7 +110,7 @@ _PAGES = """
 SELECT wallet, kind, page, p.fills FROM hl.backfill_pages p JOIN hl.backfill_progress USING (wallet)
 WHERE shard = %s ORDER BY wallet, kind, page
 """
-# The last pages of a wallet that has not come to its end stay: they tell what of the moment from which it goes on is there.
+# The last page of an unfinished wallet is kept: it shows which fills of the next page's first millisecond were fetched.
 _FORGET_PAGES = """
 DELETE FROM hl.backfill_pages p
 USING hl.backfill_progress w, unnest(%s::text[], %s::text[], %s::int[]) AS written (wallet, kind, page)
@@ -123,7 +124,7 @@ WHERE shard = %s ORDER BY wallet, kind, digest
 """
 _ETAGS = "SELECT object_key, etag FROM hl.s3_ingest_log WHERE source = 'api_fills' AND object_key = ANY(%s)"
 
-# Of a wallet with pages on their way the lake lacks some.
+# A wallet with stored pages is not completely in the lake.
 _READ_DONE = """
 SELECT coalesce(json_agg(to_jsonb(w) ORDER BY wallet), '[]')::text FROM hl.backfill_progress w
 WHERE shard = %s AND state IN ('complete', 'truncated') AND NOT EXISTS (SELECT FROM hl.backfill_pages p WHERE p.wallet = w.wallet)
@@ -160,7 +161,7 @@ FROM hl.backfill_progress WHERE wallet = ANY(%s)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` to `end`, which is not in it (UTC)."""
+    """A time range in UTC from `start` (inclusive) to `end` (exclusive)."""
 
     start: datetime
     end: datetime
@@ -176,7 +177,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the walks of a wallet are: by kind from where it goes on (ms; None: from the beginning), absent: it is walked."""
+    """The progress of a wallet: for each unfinished kind, where the next page starts (ms; None for the start of the window)."""
 
     unwalked: dict[HistoryKind, int | None]
     fills: int
@@ -187,7 +188,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Wallets by state (`unasked`: pending or in work), and the fills and bad items that came of all of them."""
+    """Number of wallets by state (`unasked`: pending or in progress), and their total fills and bad items."""
 
     wallets: int
     complete: int
@@ -200,19 +201,19 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Pages on their way into the lake: where each stands (wallet, kind, page), and their fills (FILL_SCHEMA)."""
+    """Pages not yet in the lake: the key of each (wallet, kind, page), and their fills (FILL_SCHEMA)."""
 
     pages: list[tuple[str, str, int]]
     fills: list[pl.DataFrame]
 
 
 def discover_wallets(connection: psycopg.Connection) -> int:
-    """Note every wallet that hl.user_stats has; how many are new."""
+    """Add every wallet of hl.user_stats. Returns the number of new ones."""
     return connection.execute(_DISCOVER).rowcount
 
 
 def add_wallets(connection: psycopg.Connection, wallets: Sequence[str]) -> int:
-    """Note these wallets (lower case); how many are new."""
+    """Add these wallets (lower case). Returns the number of new ones."""
     return connection.execute(_ADD, [list(wallets)]).rowcount
 
 
@@ -223,21 +224,21 @@ def unfinished_wallets(
     wallets: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[str]:
-    """The wallets of those shards (and among `wallets`) that are neither complete nor truncated for the window."""
+    """Return the wallets of these shards (and in `wallets`) that are neither complete nor truncated for the window."""
     numbers = [int(shard, 16) for shard in shards]
     given = {"shards": numbers, "wallets": wallets, "start": window.start, "end": window.end, "limit": limit}
     return [row[0] for row in connection.execute(_UNFINISHED, given)]
 
 
 def begin_wallet(connection: psycopg.Connection, wallet: str, window: Window) -> None:
-    """Note that the wallet is in work. What was asked of another window counts for nothing."""
+    """Mark a wallet as started. Progress in another window is discarded."""
     with connection.transaction():
         connection.execute(_RESET, {"wallet": wallet, "start": window.start, "end": window.end})
         connection.execute(_BEGIN, [wallet])
 
 
 def read_progress(connection: psycopg.Connection, wallet: str) -> Progress:
-    """How far the walks of a wallet are, and what came."""
+    """Return the progress of a wallet."""
     [row] = connection.execute(_READ, [wallet]).fetchall()
     walked, slices_walked, fills_next, slices_next, fills, bad, oldest, crowded = row
     unwalked: dict[HistoryKind, int | None] = {}
@@ -249,13 +250,13 @@ def read_progress(connection: psycopg.Connection, wallet: str) -> Progress:
 
 
 def last_page(connection: psycopg.Connection, wallet: str, kind: HistoryKind) -> pl.DataFrame | None:
-    """The fills of the last page that came, of a wallet in work."""
+    """Return the fills of the last page of a started wallet."""
     row = connection.execute(_LAST_PAGE, [wallet, kind]).fetchone()
     return None if row is None else pl.read_parquet(BytesIO(row[0]))
 
 
 def keep_page(connection: psycopg.Connection, wallet: str, kind: HistoryKind, page: HistoryPage) -> None:
-    """Keep what a page brought and from where the next one begins, at once."""
+    """Store a page and the start of the next one, in one transaction."""
     times = page.fills["time"]
     crowded = [] if page.crowded_ms is None else [page.crowded_ms]
     with connection.transaction(), connection.cursor() as cursor:
@@ -283,17 +284,17 @@ def keep_page(connection: psycopg.Connection, wallet: str, kind: HistoryKind, pa
 
 
 def end_wallet(connection: psycopg.Connection, wallet: str, verdict: WalletVerdict) -> None:
-    """Note what may be said of a wallet that was asked for everything."""
+    """Record the verdict on a completely fetched wallet."""
     connection.execute(_END, [verdict.state, verdict.reason, wallet])
 
 
 def fail_wallet(connection: psycopg.Connection, wallet: str, error: str, requests: int, weight: int) -> None:
-    """Note why a wallet could not be asked to its end, and what the call that failed took."""
+    """Record the error of a wallet, and the requests and weight of the failed call."""
     connection.execute(_FAIL, [error, requests, weight, wallet])
 
 
 def count_after(connection: psycopg.Connection, wallet: str, window: Window) -> int:
-    """The wallet's fills that the warehouse has from after the window."""
+    """Return the number of the wallet's fills in the warehouse after the window."""
     day = (window.end - timedelta(milliseconds=1)).date()
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     given = {"wallet": wallet, "day": day, "end": window.end, "midnight": midnight}
@@ -302,28 +303,27 @@ def count_after(connection: psycopg.Connection, wallet: str, window: Window) -> 
 
 
 def count_within(connection: psycopg.Connection, wallet: str, window: Window) -> int:
-    """The wallet's trades of the window's whole days on which a bucket has some of it."""
+    """Return the number of the wallet's trades on whole days of the window with data from a bucket."""
     first = (window.start + timedelta(days=1, microseconds=-1)).date()
     [row] = connection.execute(_WITHIN, {"wallet": wallet, "first": first, "last": window.end.date()}).fetchall()
     return int(row[0])
 
 
 def count_staged(connection: psycopg.Connection, shard: str) -> int:
-    """The fills of a shard that are on their way into the lake."""
+    """Return the number of a shard's fills not yet in the lake."""
     [row] = connection.execute(_STAGED, [int(shard, 16)]).fetchall()
     return int(row[0])
 
 
 def read_staged(connection: psycopg.Connection, shard: str) -> Staged:
-    """What is on its way into the lake."""
+    """Return a shard's pages not yet in the lake."""
     rows = connection.execute(_PAGES, [int(shard, 16)]).fetchall()
     return Staged([row[:3] for row in rows], [pl.read_parquet(BytesIO(row[3])) for row in rows])
 
 
 def forget_staged(connection: psycopg.Connection, shard: str, staged: Staged, written: Sequence[ApiShard]) -> list[date]:
-    """The pages are in the lake, in those files: note the files, the days whose files are new, and let the pages go, at once.
-
-    The days that are noted.
+    """Delete pages that are now in the lake in the `written` files. In the same transaction, record the files in the ledger and
+    mark days with new files as dirty. Returns these days.
     """
     with connection.transaction():
         known = dict(connection.execute(_ETAGS, [[meta.key for meta in written]]).fetchall())
@@ -338,19 +338,19 @@ def forget_staged(connection: psycopg.Connection, shard: str, staged: Staged, wr
 
 
 def read_bad(connection: psycopg.Connection, shard: str) -> list[BadLine]:
-    """The items of a shard's wallets that could not be taken, each with wallet and kind in its reason."""
+    """Return the rejected items of a shard's wallets, each with wallet and kind in its reason."""
     rows = connection.execute(_BAD, [int(shard, 16)]).fetchall()
     return [BadLine(n, None, f"{wallet}: {kind}: {reason}", item) for n, (wallet, kind, reason, item) in enumerate(rows, 1)]
 
 
 def read_done(connection: psycopg.Connection, shard: str) -> str:
-    """The shard's wallets of which all that came is in the lake, and nothing more is to be asked, as JSON."""
+    """Return the shard's finished wallets whose fills are all in the lake, as JSON."""
     [row] = connection.execute(_READ_DONE, [int(shard, 16)]).fetchall()
     return row[0]
 
 
 def restore_done(connection: psycopg.Connection, wallets: str, bad: Iterable[BadLine]) -> None:
-    """Note what `read_done` and `read_bad` gave, of wallets of which nothing is known here."""
+    """Restore the output of `read_done` and `read_bad` for wallets without progress here."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(_FORGET_UNTOUCHED, [wallets])
         cursor.execute(_RESTORE, [wallets])
@@ -360,23 +360,23 @@ def restore_done(connection: psycopg.Connection, wallets: str, bad: Iterable[Bad
 
 
 def read_tally(connection: psycopg.Connection, shards: Iterable[str], wallets: Sequence[str] | None = None) -> Tally:
-    """How the wallets of shards (and among `wallets`) stand."""
+    """Return the counts of the wallets of shards (and in `wallets`)."""
     [row] = connection.execute(_TALLY, [[int(shard, 16) for shard in shards], wallets, wallets]).fetchall()
     return Tally(*(int(value) for value in row))
 
 
 def read_failed(connection: psycopg.Connection, shard: str) -> list[tuple[str, str]]:
-    """The shard's wallets that failed, and why."""
+    """Return the shard's failed wallets with their errors."""
     return connection.execute(_FAILED, [int(shard, 16)]).fetchall()
 
 
 def read_truncated(connection: psycopg.Connection, shard: str, limit: int) -> list[tuple[str, datetime | None, str]]:
-    """Truncated wallets of the shard, the oldest time that came of each, and why: at most `limit`."""
+    """Return at most `limit` truncated wallets of the shard, each with its oldest fill and the reason."""
     return connection.execute(_TRUNCATED, [int(shard, 16), limit]).fetchall()
 
 
 def count_states(connection: psycopg.Connection, wallets: Sequence[str]) -> tuple[int, int]:
-    """How many of these wallets are complete, and how many are truncated."""
+    """Return how many of these wallets are complete, and how many truncated."""
     [row] = connection.execute(_OF_DAY, [list(wallets)]).fetchall()
     return row
 

@@ -1,4 +1,4 @@
-"""Connections to the database: where it is, what a session is set to, and what to do when it is not there. No SQL of tables."""
+"""Connects to the database: its URL, session settings, and errors with advice. No queries on tables."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SESSION = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
     "default_transaction_isolation": "read committed",
-    # Every name of ours has its schema; those of PostgreSQL are its own, whatever else is called so.
+    # Our statements name their schema, and PostgreSQL's own names must not be shadowed by others.
     "search_path": "pg_catalog, pg_temp",
 }
-"""What our statements and the driver rely on, whatever server, database, role and URL say. Their other settings are heeded."""
+"""Session settings that our statements and the driver rely on. They override those of server, database, role and URL."""
 
 
 class NoDatabaseError(RuntimeError):
@@ -46,12 +46,12 @@ _PIN = sql.SQL("SELECT {}").format(
 _PROBES, _ROUNDS = 3, 3
 _READER = "hl_reader"
 _MAY_READ_ONLY = "SELECT pg_has_role(rolname, 'SET') FROM pg_roles WHERE rolname = 'hl_reader'"
-_COPYING = {ExecStatus.COPY_IN, ExecStatus.COPY_OUT}  # what is being copied is ended by psycopg
+_COPYING = {ExecStatus.COPY_IN, ExecStatus.COPY_OUT}  # psycopg ends a running COPY
 
 
 class _Connection(psycopg.Connection[TupleRow]):
-    """Ends the command in whose midst it is interrupted, as psycopg does at KeyboardInterrupt, and not always: Dagster's
-    interruption is another. Else the next command fails, and its error hides that there was an interruption.
+    """A connection that ends its current command on any interruption. psycopg does so only for KeyboardInterrupt, but Dagster
+    raises another exception. Without this, the next command fails, and its error hides the interruption.
     """
 
     def wait(self, gen: PQGen[_Result], interval: float = _LOOK_SECONDS, timeout: float | None = None) -> _Result:
@@ -68,16 +68,16 @@ class _Connection(psycopg.Connection[TupleRow]):
         try:
             self.cancel_safe(timeout=5)
         except psycopg.Error:
-            # The server is out of reach; that is not to hide the interruption either.
+            # The server cannot be reached. This error must not hide the interruption either.
             self.close()
             return
-        # Not by the generator that was waited for: it is at its end where the interruption met its own code.
+        # Not through the awaited generator: it is finished if the interruption was raised inside it.
         while (result := self.pgconn.get_result()) is not None and result.status not in _COPYING:
             pass
 
 
 def find_database_url(settings: Settings) -> str:
-    """The URL of the data's database. Raises NoDatabaseError when none is set and none is running."""
+    """Return the URL of the data's database. Raises NoDatabaseError if none is set and none is running."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     if (url := running_url(settings.home)) is None:
@@ -89,7 +89,7 @@ def find_database_url(settings: Settings) -> str:
 
 
 def find_read_only_url(settings: Settings) -> str:
-    """As `find_database_url`, of sessions that only read: with the role hl_reader, which may nothing else, where it can be taken.
+    """Return the URL of the data's database for read-only sessions, with the role hl_reader if it can be used.
 
     Raises NoDatabaseError.
     """
@@ -100,7 +100,7 @@ def find_read_only_url(settings: Settings) -> str:
 
 
 def find_dagster_url(settings: Settings) -> str:
-    """The URL of Dagster's own database. Raises NoDatabaseError as find_database_url does."""
+    """Return the URL of Dagster's database. Raises NoDatabaseError like find_database_url."""
     if settings.dagster_database_url is not None:
         return settings.dagster_database_url.get_secret_value()
     if settings.database_url is None:
@@ -114,8 +114,8 @@ def find_dagster_url(settings: Settings) -> str:
 
 
 def connect(url: str, application: str = "hl") -> psycopg.Connection:
-    """A connection in autocommit mode, set to SESSION. Raises NoDatabaseError when the server does not answer, is too old or a
-    replica, or is a pooler that shares its sessions.
+    """Open a connection in autocommit mode with the settings of SESSION. Raises NoDatabaseError if the server does not answer, is
+    too old, is a replica, or is a pooler that shares sessions.
     """
     try:
         parse_url(url)
@@ -125,7 +125,7 @@ def connect(url: str, application: str = "hl") -> psycopg.Connection:
     try:
         if connection.info.server_version < OLDEST_POSTGRES * 10000:
             version = connection.info.parameter_status("server_version")
-            raise NoDatabaseError(f"{hide_password(url)} is PostgreSQL {version}; {OLDEST_POSTGRES} or newer is needed")
+            raise NoDatabaseError(f"{hide_password(url)} is PostgreSQL {version}; hl-pipeline needs {OLDEST_POSTGRES} or newer")
         _refuse_shared_sessions(connection, url)
         _refuse_standby(connection, url)
         pin_session(connection)
@@ -139,12 +139,12 @@ def connect(url: str, application: str = "hl") -> psycopg.Connection:
 
 
 def pin_session(connection: psycopg.Connection) -> None:
-    """Set a session to SESSION. By a statement: not every pooler takes settings when it is connected to."""
+    """Apply SESSION to a session. By a statement, because not every pooler accepts settings in the connection URL."""
     connection.execute(_PIN)
 
 
 def ensure_database(url: str) -> None:
-    """Create the database that `url` names if the server lacks it. Raises NoDatabaseError when that may not be, or as connect."""
+    """Create the database that `url` names if it does not exist. Raises NoDatabaseError if it may not, or like connect."""
     try:
         name = database_of(url)
     except BadUrlError as error:
@@ -158,8 +158,8 @@ def ensure_database(url: str) -> None:
 
 
 def _create_database(url: str, name: str, refused: psycopg.Error) -> None:
-    """Create the database if it is not there. The text of `refused`, why nobody could connect to it, is in the server's language,
-    and libpq gives no SQLSTATE of it: so the catalogue is asked. Raises NoDatabaseError, with `refused` where that is the cause.
+    """Create the database if the catalogue does not have it. `refused`, the error of connecting to it, is in the server's
+    language and has no SQLSTATE, so it does not show the reason. Raises NoDatabaseError, with `refused` if the database exists.
     """
     try:
         connection = psycopg.connect(with_database(url, "postgres"), autocommit=True, connect_timeout=_CONNECT_SECONDS)
@@ -170,41 +170,41 @@ def _create_database(url: str, name: str, refused: psycopg.Error) -> None:
             if connection.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", [name]).fetchone() is not None:
                 raise _cannot_connect(url, refused) from refused
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        # Two at once meet in the catalogue's index.
+        # Two processes at once conflict in the catalogue's index.
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return
         except psycopg.Error as error:
             raise NoDatabaseError(
-                f"the database {name} is not there and could not be made ({str(error).strip()}): run CREATE DATABASE {name}, or "
-                "set HL_DAGSTER_DATABASE_URL to one that is there"
+                f"the database {name} does not exist and could not be created ({str(error).strip()}): run CREATE DATABASE {name} "
+                "or set HL_DAGSTER_DATABASE_URL to an existing one"
             ) from error
 
 
 def _refuse_shared_sessions(connection: psycopg.Connection, url: str) -> None:
-    """Raises NoDatabaseError when the connection leads to a pooler in transaction mode."""
+    """Raise NoDatabaseError if the connection leads to a pooler in transaction mode."""
     [(session,)] = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchall()
-    # PostgreSQL itself says the same number when it is connected to; a pooler makes one up.
+    # PostgreSQL itself sends the same number at connection; a pooler makes one up.
     if session != connection.info.backend_pid and _shares_sessions(url):
         raise NoDatabaseError(
             f"{hide_password(url)} is a pooler in transaction mode: each transaction may get another session of PostgreSQL. The "
-            "pipeline and Dagster need a session of their own for locks, settings, prepared statements and LISTEN: set "
-            "HL_DATABASE_URL (and HL_DAGSTER_DATABASE_URL) to PostgreSQL itself, or to a pooler in session mode. The API works "
-            "through this one (HL_API_DATABASE_URL)"
+            "pipeline and Dagster need a permanent session for locks, settings, prepared statements and LISTEN: set "
+            "HL_DATABASE_URL (and HL_DAGSTER_DATABASE_URL) to PostgreSQL itself, or to a pooler in session mode. The API can use "
+            "this pooler (HL_API_DATABASE_URL)"
         )
 
 
 def _refuse_standby(connection: psycopg.Connection, url: str) -> None:
-    """Raises NoDatabaseError when the server is a replica, which takes no writes."""
+    """Raise NoDatabaseError if the server is a replica, which accepts no writes."""
     if connection.info.parameter_status("in_hot_standby") == "on":
         raise NoDatabaseError(
-            f"{hide_password(url)} is a replica, which can only be read, and hl writes: set HL_DATABASE_URL (and "
+            f"{hide_password(url)} is a read-only replica, but hl writes: set HL_DATABASE_URL (and "
             "HL_DAGSTER_DATABASE_URL) to its primary. The API can read the replica (HL_API_DATABASE_URL)"
         )
 
 
 @cache
 def _shares_sessions(url: str) -> bool:
-    """Whether clients of a pooler that stay connected meet in one session, or one of them is moved to another."""
+    """Return whether two connected clients of a pooler share a session, or one is moved to another session."""
     with ExitStack() as opened:
         clients = [
             opened.enter_context(psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS)) for _ in range(_PROBES)

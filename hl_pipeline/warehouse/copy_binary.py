@@ -1,4 +1,4 @@
-"""Frames into PostgreSQL by COPY BINARY, the fastest way measured: pgpq encodes from Arrow."""
+"""Writes frames to PostgreSQL with COPY BINARY, the fastest way measured; pgpq encodes from Arrow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pgpq import ArrowToPostgresBinaryEncoder
 
 from hl_pipeline.formats.arrow import as_arrow
 
-_BATCH_ROWS = 20_000  # what pgpq encodes at a time: 100,000 is slower
+_BATCH_ROWS = 20_000  # per pgpq batch; 100,000 is slower
 
 
 def write_binary(copy: psycopg.Copy, schema: Mapping[str, pl.DataType], frames: Iterable[pl.DataFrame]) -> None:
-    """All that a `COPY … (FORMAT binary)` is to take: frames of one schema, one after the other."""
+    """Write frames of one schema, one after the other, to a `COPY … (FORMAT binary)`."""
     encoder = ArrowToPostgresBinaryEncoder(as_arrow(pl.DataFrame(schema=schema)).schema)
     copy.write(encoder.write_header())
     for frame in frames:

@@ -1,4 +1,4 @@
-"""hl.coverage, hour by hour what was judged to be present, and hl.acknowledged, what people have noted of its holes."""
+"""hl.coverage, the judged state of each hour, and hl.acknowledged, the notes of users about holes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ON CONFLICT (source, object_date, object_hour) DO UPDATE SET
 _FORGET_STATUSES = "DELETE FROM hl.coverage WHERE source = %s AND object_date = %s"
 _ACKNOWLEDGED = "SELECT source, object_date, object_hour, note FROM hl.acknowledged WHERE object_date BETWEEN %s AND %s"
 
-# The days that have a hole there: an hour that is one, or an edge of a day of fills, which the object of hour 0 should cross, or
-# the first one of a dataset.
+# Days with a hole: an hour that is a hole, or an edge of a day of fills, which the object of hour 0, or the first object of a
+# dataset, should cross.
 _FIND_HOLES = """
 SELECT DISTINCT object_date FROM hl.coverage
 WHERE source = %(source)s AND object_date BETWEEN %(first)s AND %(last)s AND is_hole
@@ -48,7 +48,7 @@ _UNDO = """
 DELETE FROM hl.acknowledged WHERE source = %(source)s AND object_date BETWEEN %(first)s AND %(last)s
   AND object_hour IS NOT DISTINCT FROM %(hour)s::int RETURNING object_date
 """
-# What is said of one hour goes before what is said of its day.
+# The note of an hour takes precedence over the note of its day.
 _NOTE_AGAIN = """
 UPDATE hl.coverage c SET note = (
     SELECT note FROM hl.acknowledged a
@@ -59,7 +59,7 @@ WHERE source = %(source)s AND object_date BETWEEN %(first)s AND %(last)s
 
 
 def record_hours(connection: psycopg.Connection, hours: Sequence[HourState]) -> None:
-    """Write what was found of hours of datasets of fills, all at once. The caller holds lock_judging."""
+    """Write the states of hours of fills datasets, in one transaction. The caller must hold lock_judging."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(_RECORD, [_row(hour) for hour in hours])
 
@@ -75,7 +75,7 @@ def _row(hour: HourState) -> list[object]:
 
 
 def record_status_hours(connection: psycopg.Connection, day: date, hours: Sequence[StatusHour]) -> None:
-    """Make this all that hl.coverage says of a day of statuses. The caller holds lock_judging_statuses."""
+    """Replace the rows of a day of statuses in hl.coverage. The caller must hold lock_judging_statuses."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(_FORGET_STATUSES, [TWAP_STATUSES.name, day])
         cursor.executemany(_RECORD, [_status_row(day, hour) for hour in hours])
@@ -93,7 +93,7 @@ def _status_row(day: date, hour: StatusHour) -> list[object]:
 
 
 def read_acknowledged(connection: psycopg.Connection, first: date, last: date) -> Acknowledged:
-    """What people have acknowledged on these days of the bucket."""
+    """Return the acknowledged holes on these days of the bucket."""
     rows = connection.execute(_ACKNOWLEDGED, [first, last]).fetchall()
     return {(source, object_date, hour): note for source, object_date, hour, note in rows}
 
@@ -101,7 +101,7 @@ def read_acknowledged(connection: psycopg.Connection, first: date, last: date) -
 def acknowledge_holes(
     connection: psycopg.Connection, source: str, first: date, last: date, hour: int | None, note: str
 ) -> list[date]:
-    """Note of an hour (None: of all hours) of those days that have a hole there that it is known; which days these are."""
+    """Acknowledge the hole in an hour (None: in all hours) of these days. Returns the days that have a hole there."""
     begins = BY_NAME[source].first.replace(tzinfo=None)
     span = {"source": source, "first": first, "last": last, "hour": hour, "begins": begins}
     with connection.transaction(), connection.cursor() as cursor:
@@ -112,7 +112,7 @@ def acknowledge_holes(
 
 
 def undo_acknowledge(connection: psycopg.Connection, source: str, first: date, last: date, hour: int | None) -> list[date]:
-    """Take such notes back; of which days there was one."""
+    """Remove acknowledgements. Returns the days that had one."""
     span = {"source": source, "first": first, "last": last, "hour": hour}
     with connection.transaction(), connection.cursor() as cursor:
         days = [row[0] for row in cursor.execute(_UNDO, span)]

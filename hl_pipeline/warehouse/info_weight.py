@@ -1,7 +1,7 @@
-"""hl.info_calls: what the calls of one address weigh in the info API's last minute, so that all processes that call from it ask
-for no more together than HL_INFO_WEIGHT_PER_MINUTE. The database's clock counts, nobody else's.
+"""hl.info_calls: the weight of the info API calls of each address within the last minute. It keeps all processes of an address
+together below HL_INFO_WEIGHT_PER_MINUTE. Only the database's clock counts.
 
-Whether the server's minute slides or begins anew each minute is not known, so no span of a minute has more, wherever it begins.
+It is unknown whether the server uses a sliding or a fixed minute, so the limit holds for every span of a minute.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from hl_pipeline.warehouse.locks import lock_info_weight
 
 MINUTE_SECONDS = 60.0
 _MARGIN = 1.005
-"""A call counts for so much longer than the window: the server may note it a moment after its answer has come."""
+"""Seconds that a call counts beyond the window: the server may record it shortly after its response."""
 _LOOKS = 20
-"""How often in a window whoever waits looks again, should no news come."""
+"""How often per window a waiting caller checks again if it gets no notification."""
 
 _ADMIT = """
 WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS at),
@@ -30,7 +30,7 @@ WHERE %(limit)s >= %(weight)s
 RETURNING id
 """
 
-# Until when so much has run out that the call fits, if nothing that is under way turns out to weigh less.
+# When enough weight has expired for the call, unless calls in progress turn out to weigh less.
 _UNTIL_ROOM = """
 WITH calls AS (
     SELECT counts_until, sum(weight) OVER () - sum(weight) OVER (ORDER BY counts_until, id) AS left_over
@@ -58,10 +58,10 @@ ON CONFLICT (egress) DO UPDATE SET blocked_until = greatest(info_egresses.blocke
 
 
 class InfoWeight:
-    """The budget of HL_EGRESS, a `WeightBudget`; threads and processes may share it. `window_seconds` is the server's minute.
+    """The budget of HL_EGRESS, a `WeightBudget` that threads and processes can share. `window_seconds`: the server's minute.
 
-    A call is admitted only when a full page still fits, and counts with what it can weigh until it has ended; one whose process
-    was killed, until it would have ended and the window after that.
+    A call is admitted only if a full page still fits, and counts with its maximum weight until it ends. A call of a killed
+    process counts until its timeout, plus one window.
     """
 
     def __init__(self, settings: Settings, window_seconds: float = MINUTE_SECONDS) -> None:
@@ -72,7 +72,7 @@ class InfoWeight:
         self._turn = threading.Lock()
 
     def begin(self, most_weight: int, most_seconds: float) -> int:
-        """As WeightBudget says. Whoever comes first is admitted first, and he alone looks whether there is room."""
+        """See WeightBudget. Callers are admitted in order of arrival; only the first one checks the budget."""
         asked = {
             "egress": self._egress,
             "limit": self._limit,
@@ -80,7 +80,7 @@ class InfoWeight:
             "seconds": most_seconds + self._window * _MARGIN,
         }
         with self._turn, connect(self._url, "hl info weight") as connection:
-            # Who is suspended, or loses the network, while it is his turn must not hold up the others.
+            # A process that is suspended or loses the network while it is first must not block the others.
             connection.execute("SET idle_session_timeout = '2min'")
             with lock_info_weight(connection, self._egress):
                 connection.execute("LISTEN hl_info_weight")
@@ -92,12 +92,12 @@ class InfoWeight:
                 return admitted[0]
 
     def end(self, call: int, weight: int) -> None:
-        """As WeightBudget says; the weight counts from now, when the server has certainly charged it."""
+        """See WeightBudget. The weight counts from now, when the server has certainly charged it."""
         charged = {"id": call, "egress": self._egress, "weight": weight, "seconds": self._window * _MARGIN}
         with connect(self._url, "hl info weight") as connection:
             connection.execute(_CHARGE, charged)
 
     def pause(self, seconds: float) -> None:
-        """As WeightBudget says, for all processes of the address."""
+        """See WeightBudget. Applies to all processes of the address."""
         with connect(self._url, "hl info weight") as connection:
             connection.execute(_PAUSE, {"egress": self._egress, "seconds": seconds})

@@ -1,4 +1,4 @@
-"""hl.s3_ingest_log: one row per source object. What a day holds of them is written where the day is loaded."""
+"""hl.s3_ingest_log: one row per source object. The load of a day records which objects the day has rows of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hl_pipeline.domain.due_days import Loaded, Taken
 from hl_pipeline.domain.object_keys import FIRST_SHARD_ID, Place, object_id_of, shard_object_id
 from hl_pipeline.domain.records import ApiShard, ObjectMeta, StatusObject, StoredObject
 
-# What a dataset's objects do not have (a shard's size, the blocks of statuses) is NULL before and after.
+# Values that a dataset does not have (size of a shard, blocks of statuses) are always NULL.
 _RECORD = """
 INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, etag, size_bytes, parser, rows, bad_lines,
                               first_block, last_block, missing_blocks, first_time, last_time, fetched_at)
@@ -37,7 +37,7 @@ ON CONFLICT ({identity}) DO UPDATE SET error = EXCLUDED.error, error_at = EXCLUD
 """
 
 _BY_NUMBER, _BY_KEY = "object_id", "source, object_key"
-"""What identifies an object: its number, or where its dataset has none, its key. The object of an hour may change its key."""
+"""The identity of an object: its object_id or, if its dataset has none, its key. The key of an hour's object can change."""
 
 _ERRORS = """
 SELECT source, object_date, object_hour, object_key, error FROM hl.s3_ingest_log
@@ -60,8 +60,8 @@ SELECT date FROM hl.fills_days UNION SELECT date FROM hl.twap_days
 UNION SELECT object_date FROM hl.s3_ingest_log WHERE object_id IS NOT NULL AND object_hour > 0
 """
 
-# A day without source has nothing to be fetched. Of the others an object of its own shows that somebody asked; those of hour 0
-# alone come for the day before.
+# A day without source has nothing to fetch. For other days, an own object shows that the day was requested; an object of hour 0
+# alone was fetched for the previous day.
 _OF_API_ALONE = """
 SELECT date FROM hl.fills_days d
 WHERE state <> 'no source'
@@ -98,7 +98,7 @@ WHERE source = 'node_fills_by_block' AND loaded_at IS NOT NULL
 
 _FIRST_FETCH = "SELECT min(fetched_at) FROM hl.s3_ingest_log WHERE source = 'node_fills_by_block'"
 
-# Where the keys have the day in their order, those of the days before a day end with this one.
+# If keys sort by day, this is the last key of the days before.
 _LAST_STATUSES_KEY = """
 SELECT max(object_key COLLATE "C") FILTER (WHERE object_date < %(day)s),
        min(object_key COLLATE "C") FILTER (WHERE object_date >= %(day)s)
@@ -111,7 +111,7 @@ def record_fetched(connection: psycopg.Connection, meta: ObjectMeta | ApiShard, 
 @overload
 def record_fetched(connection: psycopg.Connection, meta: StoredObject | ApiShard, *, keep_error: bool = False) -> int | None: ...
 def record_fetched(connection: psycopg.Connection, meta: StoredObject | ApiShard, *, keep_error: bool = False) -> int | None:
-    """Write what the lake knows of an object, and clear its error (unless a later form of it failed); its object_id."""
+    """Write an object's metadata and clear its error, unless a later version failed. Returns its object_id."""
     known = _known_of(meta)
     identity = _BY_KEY if known["object_id"] is None else _BY_NUMBER
     connection.execute(_RECORD.replace("{identity}", identity), {**known, "keep_error": keep_error})
@@ -119,7 +119,7 @@ def record_fetched(connection: psycopg.Connection, meta: StoredObject | ApiShard
 
 
 def _known_of(meta: StoredObject | ApiShard) -> dict[str, Any]:
-    """What the ledger keeps of an object."""
+    """Return the values of an object in the ledger."""
     known = dict.fromkeys(("hour", "size", "bad_lines", "first_block", "last_block", "missing_blocks"))
     known |= {"key": meta.key, "dataset": meta.dataset, "etag": meta.etag, "parser": meta.parser, "rows": meta.rows}
     known |= {"fetched_at": meta.fetched_at}
@@ -137,7 +137,7 @@ def _known_of(meta: StoredObject | ApiShard) -> dict[str, Any]:
 
 
 def record_error(connection: psycopg.Connection, place: Place, error: str) -> None:
-    """Write why an object could not be had; what is known of an older form of it stays."""
+    """Record the error of an object. The metadata of an older version stays."""
     object_id = object_id_of(place.dataset, place.object_date, place.hour)
     identity = _BY_KEY if object_id is None else _BY_NUMBER
     row = [object_id, place.key, place.dataset, place.object_date, place.hour, error]
@@ -145,24 +145,24 @@ def record_error(connection: psycopg.Connection, place: Place, error: str) -> No
 
 
 def read_errors(connection: psycopg.Connection, datasets: Iterable[Dataset], first: date, last: date) -> dict[Place, str]:
-    """Why objects of some datasets with a day from `first` to `last` in their key could not be had."""
+    """Return the errors of objects of these datasets with a day from `first` to `last` in their key."""
     rows = connection.execute(_ERRORS, [[dataset.name for dataset in datasets], first, last])
     return {Place(name, object_date, hour, key): error for name, object_date, hour, key, error in rows}
 
 
 def read_taken(connection: psycopg.Connection, datasets: Iterable[Dataset], first: date, last: date) -> dict[str, Taken]:
-    """The objects of some datasets with a day from `first` to `last` in their key, by key."""
+    """Return the objects of these datasets with a day from `first` to `last` in their key, by key."""
     rows = connection.execute(_TAKEN, [[dataset.name for dataset in datasets], first, last])
     return {key: Taken(*known) for key, *known in rows}
 
 
 def read_loaded_fills(connection: psycopg.Connection, first: date, last: date) -> Loaded:
-    """Which objects, as of which ETag, hl.fills has of these days."""
+    """Return the objects, with their ETags, that hl.fills has for these days."""
     return _by_day(connection.execute(_FILLS_OF, [first, last]))
 
 
 def read_loaded_statuses(connection: psycopg.Connection, first: date, last: date) -> Loaded:
-    """Which objects, as of which ETag, hl.twap_statuses has of these days."""
+    """Return the objects, with their ETags, that hl.twap_statuses has for these days."""
     return _by_day(connection.execute(_STATUSES_OF, [first, last]))
 
 
@@ -176,63 +176,63 @@ def _by_day(rows: Iterable[tuple[date, str | None, str | None]]) -> Loaded:
 
 
 def read_unfinished_days(connection: psycopg.Connection) -> list[date]:
-    """The days whose candles, statistics or TWAPs are not of the fills that are loaded."""
+    """Return the days whose candles, statistics or TWAPs are older than the loaded fills."""
     return [row[0] for row in connection.execute(_UNFINISHED)]
 
 
 def read_newest_hour(connection: psycopg.Connection) -> datetime | None:
-    """The end of the newest hour whose object is in hl.fills."""
+    """Return the end of the newest hour whose object is in hl.fills."""
     row = connection.execute(_NEWEST_HOUR).fetchone()
     return row[0] if row else None
 
 
 def read_first_fetch(connection: psycopg.Connection) -> datetime | None:
-    """When the first object of node_fills_by_block was fetched, of those that the ledger has."""
+    """Return when the first object of node_fills_by_block in the ledger was fetched."""
     row = connection.execute(_FIRST_FETCH).fetchone()
     return row[0] if row else None
 
 
 def last_statuses_key_before(connection: psycopg.Connection, day: date) -> str:
-    """The key after which the objects of `day` and later come; empty where keys are not in the order of their days."""
+    """Return the last key before the objects of `day`, or an empty string if keys do not sort by day."""
     before, since = connection.execute(_LAST_STATUSES_KEY, {"day": day}).fetchone() or (None, None)
     return before if before is not None and (since is None or since > before) else ""
 
 
 def reset_object(connection: psycopg.Connection, meta: StoredObject) -> None:
-    """Note that an object, as the lake has it now, is to be fetched again; until it has come, this form of it stays."""
+    """Mark the current version of an object in the lake to be fetched again. It stays until the new version is fetched."""
     record_fetched(connection, meta, keep_error=True)
     connection.execute(_RESET, [meta.dataset, meta.key])
 
 
 def undo_reset(connection: psycopg.Connection, meta: StoredObject) -> bool:
-    """Take `reset_object` back; whether there was anything to take back."""
+    """Remove the mark of `reset_object`. Returns whether there was one."""
     return connection.execute(_UNDO_RESET, [meta.dataset, meta.key]).rowcount > 0
 
 
 def is_reset(connection: psycopg.Connection, meta: StoredObject) -> bool:
-    """Whether just this form of an object is to be fetched again."""
+    """Return whether this version of an object is marked to be fetched again."""
     return connection.execute(_IS_RESET, [meta.dataset, meta.key, meta.fetched_at]).fetchone() is not None
 
 
 def read_reset(connection: psycopg.Connection) -> set[tuple[str, str]]:
-    """Dataset and key of all objects that are to be fetched again."""
+    """Return dataset and key of all objects marked to be fetched again."""
     return {(source, key) for source, key in connection.execute(_READ_RESET)}
 
 
 def days_begun(connection: psycopg.Connection) -> set[date]:
-    """The days that were loaded, or of which objects came (those of hour 0 alone come for the day before)."""
+    """Return the days that are loaded or have fetched objects. An object of hour 0 alone was fetched for the previous day."""
     return {row[0] for row in connection.execute(_DAYS_BEGUN)} - days_of_api_alone(connection)
 
 
 def days_of_api_alone(connection: psycopg.Connection) -> set[date]:
-    """The days that were loaded with what the info API has of them, and for which nobody has asked a bucket yet: to fetch their
-    objects because of that would cost what nobody has agreed to.
+    """Return the days loaded only from the info API whose objects in a bucket were never requested. Fetching them automatically
+    would cost money that nobody agreed to spend.
     """
     return {row[0] for row in connection.execute(_OF_API_ALONE, [FIRST_SHARD_ID, f"{API_TWAP_HISTORY}/%"])}
 
 
 def days_of_stray_statuses(connection: psycopg.Connection, day: date) -> list[date]:
-    """The days in the keys of objects that may have events of `day` though their own is not near it."""
+    """Return the days in the keys of objects that may have events of `day` although their own day is not near it."""
     return [row[0] for row in connection.execute(_STATUSES_ELSEWHERE, {"day": day})]
 
 

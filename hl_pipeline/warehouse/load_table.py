@@ -1,4 +1,4 @@
-"""Replace a day of a derived table in PostgreSQL, in one transaction."""
+"""Replaces a day of a derived table in PostgreSQL in one transaction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FROM hl.candles WHERE date = %s
 
 @dataclass(frozen=True, slots=True)
 class CandlesOfDay:
-    """What hl.candles has of a day. `out_of_order`: candles whose open or close is not between low and high."""
+    """Counts of a day in hl.candles. `out_of_order`: candles whose open or close is not between low and high."""
 
     rows: int
     coins: int
@@ -34,10 +34,10 @@ class CandlesOfDay:
 
 
 def replace_day(connection: psycopg.Connection, table: str, day: date, rows: pl.DataFrame) -> None:
-    """Make `rows` all that hl.`table` has of `day`, and note when; the columns are those of the table, all but
-    `date` and what is computed.
+    """Replace `day` in hl.`table` by `rows`, and record when. `rows` has all columns of the table except `date` and computed
+    ones.
 
-    Two at once: the later one waits, and its rows are those that stay.
+    If two calls run at once, the later one waits and its rows stay.
     """
     with connection.transaction(), connection.cursor() as cursor:
         lock_table_in_transaction(cursor, table, day)
@@ -46,13 +46,13 @@ def replace_day(connection: psycopg.Connection, table: str, day: date, rows: pl.
 
 
 def read_hours_without_candles(connection: psycopg.Connection, day: date) -> list[int]:
-    """The hours (0-23) of a day without candles of the fills that are loaded; all hours when every one has them."""
+    """Return the hours (0-23) of a day without candles of the loaded fills, or all hours if every hour has candles."""
     made = dict(connection.execute(_HOURS_WITH_CANDLES, [day]).fetchall())
     return [hour for hour in range(24) if all(made.values()) or not made.get(hour)]
 
 
 def replace_candles(connection: psycopg.Connection, day: date, hours: Sequence[int], rows: pl.DataFrame) -> CandlesOfDay:
-    """As `replace_day`, of hl.candles and some hours of the day; what there is of the whole day then."""
+    """Replace some hours of a day in hl.candles, like `replace_day`. Returns the counts of the whole day afterwards."""
     with connection.transaction(), connection.cursor() as cursor:
         lock_table_in_transaction(cursor, "candles", day)
         cursor.execute(_DELETE_CANDLES, [day, hours])
@@ -67,6 +67,6 @@ def _copy(cursor: psycopg.Cursor, table: str, day: date, rows: pl.DataFrame) -> 
     copying = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier("hl", table), columns)
     with cursor.copy(copying) as copy:
         write_binary(copy, dated.schema, [dated])
-    # Gone when the day's fills are loaded anew: then what stands here is of older ones.
+    # Loading the day's fills again clears this column, because these rows are then outdated.
     made_at = sql.SQL("UPDATE hl.fills_days SET {} = now() WHERE date = %s").format(sql.Identifier(f"{table}_at"))
     cursor.execute(made_at, [day])

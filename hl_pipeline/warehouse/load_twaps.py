@@ -1,4 +1,4 @@
-"""TWAPs into PostgreSQL: a day's statuses, and the rows of hl.twaps that a day has to do with."""
+"""Loads TWAPs into PostgreSQL: a day's statuses, and the rows of hl.twaps that depend on a day."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALTER TABLE events ADD COLUMN raw text, ALTER COLUMN raw_payload DROP NOT NULL, 
     ALTER COLUMN date DROP NOT NULL, ALTER COLUMN place DROP NOT NULL;
 """
 _COPY_EVENTS = sql.SQL("COPY events ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, _STATUS_COLUMNS)))
-# A JSON text that jsonb does not take (a NUL, half a surrogate pair, a number beyond all bounds) is kept as a text.
+# JSON that jsonb rejects (a NUL, half a surrogate pair, a number out of range) is stored as a string.
 _INSERT_EVENTS = """
 INSERT INTO hl.twap_statuses (twap_id, time, status, error, wallet, coin, side, size_requested, size_executed, notional_executed,
                               duration_minutes, reduce_only, randomize, started_at, object, raw_payload, time_ns, date)
@@ -80,8 +80,8 @@ FROM hl.twaps WHERE seen_from < %(end)s AND seen_to >= %(start)s
 
 @dataclass(frozen=True, slots=True)
 class TwapCounts:
-    """What was made of a day: rows of hl.twaps made again, TWAPs that begin on it, those with slices on it and no status at all
-    though there is a source of statuses, and the verdicts on those that ended on it.
+    """Counts of a day: recomputed rows of hl.twaps, TWAPs that begin on it, TWAPs with slices on it but no status although a
+    source of statuses exists, and the verdicts on TWAPs that ended on it.
     """
 
     made: int
@@ -91,13 +91,13 @@ class TwapCounts:
 
 
 def refuse_lost_status_objects(connection: psycopg.Connection, day: date, keys: set[str], lake: str) -> None:
-    """Raises LakeLacksError when an object that gave hl.twap_statuses rows of `day` is not among `keys`, those of the lake."""
+    """Raise LakeLacksError if an object with rows of `day` in hl.twap_statuses is not in `keys`, the keys in the lake."""
     rows = connection.execute("SELECT DISTINCT object FROM hl.twap_statuses WHERE date = %s", [day]).fetchall()
     if lost := sorted({key for (key,) in rows} - keys):
         raise LakeLacksError(
-            f"{day}: the lake ({lake}) lacks {len(lost)} objects that hl.twap_statuses has rows of ({lost[0]}, ...). "
-            f"Is HL_LAKE_URL right, and mounted? "
-            f"To load what is there all the same: DELETE FROM hl.twap_statuses WHERE date = '{day}', run again"
+            f"{day}: {len(lost)} objects with rows in hl.twap_statuses are missing from the lake {lake} ({lost[0]}, ...). "
+            f"Check that HL_LAKE_URL is right and mounted. "
+            f"To load the day without them: DELETE FROM hl.twap_statuses WHERE date = '{day}', then run again"
         )
 
 
@@ -108,8 +108,8 @@ def load_statuses(
     verdict: StatusVerdict,
     made_of: Mapping[str, str],
 ) -> None:
-    """Make these events all that hl.twap_statuses has of `day`, in one transaction with what is noted of the day; `made_of`: the
-    ETags of its objects by key.
+    """Replace `day` in hl.twap_statuses by these events, in one transaction with the row of the day. `made_of`: the ETags of its
+    objects by key.
     """
     objects = deduplicated.statuses["object"].unique().to_list()
     with connection.transaction(), connection.cursor() as cursor:
@@ -124,12 +124,12 @@ def load_statuses(
         cursor.execute(_RECORD_DAY, [day, verdict.state, verdict.explanation, *figures])
         cursor.execute(_RECORD_OBJECTS, {"day": day, "keys": [*made_of], "etags": [*made_of.values()]})
         cursor.execute(_RECORD_LOADED, [objects])
-    # Not a minute later by itself: until then the planner takes the table for what it was.
+    # Autovacuum would do this only a minute later; until then, the planner uses old statistics.
     connection.execute("ANALYZE hl.twap_statuses")
 
 
 def _moment(time_ns: int) -> datetime:
-    """To the microsecond, rounded down."""
+    """Convert to microseconds, rounded down."""
     return datetime.fromtimestamp(time_ns // 10**9, UTC) + timedelta(microseconds=time_ns % 10**9 // 1000)
 
 
@@ -139,10 +139,10 @@ def make_twaps(
     take_slices: Callable[[], pl.Series],
     read_slices: Callable[[date, pl.Series], pl.DataFrame],
 ) -> TwapCounts:
-    """Make again every row of hl.twaps that `day` has to do with, in one transaction, one at a time: then neither the order of
-    the days matters, nor how many are made at once.
+    """Recompute every row of hl.twaps that depends on `day`, in one transaction, one day at a time. Then the result depends
+    neither on the order of days nor on concurrency.
 
-    `take_slices` gives the ids of the TWAPs with slices on the day, `read_slices` the slices (SLICE_COLUMNS) of some on a day.
+    `take_slices` returns the IDs of TWAPs with slices on the day, `read_slices` the slices (SLICE_COLUMNS) of TWAPs on a day.
     """
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     span = {"day": day, "start": start, "end": start + timedelta(days=1)}

@@ -1,4 +1,4 @@
-"""Advisory locks: who may work on a day or an object now. They end with the connection, so a killed process holds none."""
+"""Advisory locks on days, objects and other resources. They end with the connection, so a killed process holds none."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import psycopg
 
 
 class Lock(IntEnum):
-    """The number of every advisory lock. None may change: an old process and a new one must exclude each other.
+    """The numbers of all advisory locks. They must never change: old and new processes must exclude each other.
 
-    Those of one key are the whole key; the others are the first key of two, the second says which day, object, …. A derived
-    table's day has the hash of the table's name in their place (`lock_table_day`, `lock_table_in_transaction`).
+    A lock with one key uses the number itself. The others use it as the first of two keys; the second identifies the day, object
+    and so on. For a derived table's day, the first key is the hash of the table's name (`lock_table_day`,
+    `lock_table_in_transaction`).
     """
 
     FILLS_DAY = 7281
@@ -26,45 +27,45 @@ class Lock(IntEnum):
     JUDGING_STATUSES = 7286
     INFO_WEIGHT = 7287
     SHARD = 7288
-    MIGRATION = 7_281_001  # of one key
-    TWAPS = 7_281_002  # of one key
+    MIGRATION = 7_281_001  # one key
+    TWAPS = 7_281_002  # one key
 
 
 @contextmanager
 def lock_fills_day(connection: psycopg.Connection, day: date, *, shared: bool = False) -> Generator[None]:
-    """Wait until nobody else loads that day, and keep it so; `shared`: with others that only read it."""
+    """Hold the lock for loading a day. `shared`: only readers of the day hold it together."""
     with _lock(connection, Lock.FILLS_DAY, day.toordinal(), "_shared" if shared else ""):
         yield
 
 
 @contextmanager
 def lock_statuses_day(connection: psycopg.Connection, day: date) -> Generator[None]:
-    """Wait until nobody else loads that day's TWAP statuses, and keep it so."""
+    """Hold the lock for loading a day's TWAP statuses."""
     with _lock(connection, Lock.STATUSES_DAY, day.toordinal()):
         yield
 
 
 @contextmanager
 def lock_table_day(connection: psycopg.Connection, table: str, day: date) -> Generator[None]:
-    """Wait until nobody else makes that day of a derived table, and keep it so."""
+    """Hold the lock for writing a day of a derived table."""
     with _lock(connection, _hash(connection, f"hl.{table}"), day.toordinal()):
         yield
 
 
 def lock_table_in_transaction(cursor: psycopg.Cursor, table: str, day: date) -> None:
-    """As `lock_table_day`, up to the end of the transaction."""
+    """Hold the lock of `lock_table_day` until the end of the transaction."""
     cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", [f"hl.{table}", day.toordinal()])
 
 
 def lock_twaps_in_transaction(cursor: psycopg.Cursor) -> None:
-    """Wait until nobody else makes rows of hl.twaps, and keep it so up to the end of the transaction."""
+    """Hold the lock for writing hl.twaps until the end of the transaction."""
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [Lock.TWAPS.value])
 
 
 @contextmanager
 def lock_judging(connection: psycopg.Connection, day: date) -> Generator[None]:
-    """Wait until nobody else looks at the objects of that day's fills, or of its neighbours', to judge them, and keep it so: what
-    is written of the hour between two days is then what was there when the last of them was judged.
+    """Hold the locks for judging the fills of a day and of adjacent days. The state written for the hour that two days share is
+    then from the latest judgement.
     """
     with _lock(connection, Lock.JUDGING, day.toordinal()), _lock(connection, Lock.JUDGING, day.toordinal() + 1):
         yield
@@ -72,35 +73,35 @@ def lock_judging(connection: psycopg.Connection, day: date) -> Generator[None]:
 
 @contextmanager
 def lock_judging_statuses(connection: psycopg.Connection, day: date) -> Generator[None]:
-    """As `lock_judging`, of the objects with that day in their key."""
+    """Hold the lock for judging the TWAP statuses of a day, by the day in the objects' keys."""
     with _lock(connection, Lock.JUDGING_STATUSES, day.toordinal()):
         yield
 
 
 @contextmanager
 def lock_object(connection: psycopg.Connection, key: str) -> Generator[None]:
-    """Wait until nobody else brings that object, and keep it so (two days want the hour between them)."""
+    """Hold the lock for fetching an object: two days need the hour between them."""
     with _lock(connection, Lock.OBJECT, _hash(connection, key)):
         yield
 
 
 @contextmanager
 def lock_money(connection: psycopg.Connection) -> Generator[None]:
-    """Wait until nobody else sets money apart, and keep it so."""
+    """Hold the lock for reserving money."""
     with _lock(connection, Lock.MONEY, 0):
         yield
 
 
 @contextmanager
 def lock_info_weight(connection: psycopg.Connection, egress: str) -> Generator[None]:
-    """Wait for one's turn, after those who came before, to be admitted to the info API from that address, and keep it."""
+    """Hold the lock for admission to the info API from an address, in order of arrival."""
     with _lock(connection, Lock.INFO_WEIGHT, _hash(connection, egress)):
         yield
 
 
 @contextmanager
 def lock_shard(connection: psycopg.Connection, shard: str) -> Generator[None]:
-    """Wait until nobody else asks the info API for that shard's wallets, and keep it so."""
+    """Hold the lock for fetching a shard's wallets from the info API."""
     with _lock(connection, Lock.SHARD, int(shard, 16)):
         yield
 

@@ -1,6 +1,6 @@
-"""Schema migrations, by Alembic: `migrations/versions/`. One process at a time, by an advisory lock, all in one transaction.
+"""Schema migrations with Alembic (`migrations/versions/`): one process at a time, by an advisory lock, all in one transaction.
 
-Alembic and SQLAlchemy are loaded where there is something to migrate: half a second that other commands and runs do without.
+Alembic and SQLAlchemy are imported only if there is something to migrate, which saves half a second otherwise.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _HAS_ROWS = "SELECT EXISTS (SELECT FROM {})"
 
 
 class SchemaError(RuntimeError):
-    """This program cannot work with the schema as it is. The message names both versions and says what to do."""
+    """This program cannot use the current schema. The message names both versions and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A migration of `migrations/versions`: what it changes, in a sentence, and the large tables whose rows it writes anew."""
+    """A migration of `migrations/versions`: a summary, and the large tables whose rows it rewrites."""
 
     revision: str
     summary: str
@@ -51,13 +51,13 @@ class Migration:
 
 @cache
 def list_revisions() -> list[str]:
-    """The revision of every migration that this version knows, the oldest first: the four digits that begin a file's name."""
+    """Return the revisions of all migrations of this version, oldest first: the four digits that begin each file name."""
     return sorted(path.name[:4] for path in (_SCRIPTS / "versions").glob("[0-9]*.py"))
 
 
 @cache
 def list_migrations() -> list[Migration]:
-    """Every migration that this version knows, the oldest first."""
+    """Return all migrations of this version, oldest first."""
     from alembic.script import ScriptDirectory
 
     scripts = reversed(list(ScriptDirectory.from_config(_config()).walk_revisions()))
@@ -65,12 +65,12 @@ def list_migrations() -> list[Migration]:
 
 
 def newest_revision() -> str:
-    """The revision that this version works with."""
+    """Return the revision that this version needs."""
     return list_revisions()[-1]
 
 
 def read_revision(connection: psycopg.Connection[TupleRow]) -> str | None:
-    """The schema's revision; None where there is no schema yet. Raises SchemaError when a newer version made it."""
+    """Return the schema's revision, or None without a schema. Raises SchemaError if a newer version created it."""
     [(exists,)] = connection.execute(_EXISTS).fetchall()
     if not exists:
         return None
@@ -80,15 +80,15 @@ def read_revision(connection: psycopg.Connection[TupleRow]) -> str | None:
 
 
 def pending(revision: str | None, target: str | None = None) -> list[Migration]:
-    """The migrations from `revision` up to `target` (the newest), in order. All revisions have four digits."""
+    """Return the migrations after `revision` up to `target` (default: newest), in order. All revisions have four digits."""
     last = target or newest_revision()
     return [one for one in list_migrations() if (revision or "") < one.revision <= last] if (revision or "") < last else []
 
 
 def ensure_schema(url: str) -> None:
-    """Bring the schema at `url` up to date where that takes moments.
+    """Migrate the schema at `url` if that is quick.
 
-    Raises SchemaError when a newer version made it, or when a large table would be written anew: that is for `hl upgrade`.
+    Raises SchemaError if a newer version created it, or if a large table would be rewritten, which only `hl upgrade` does.
     """
     with connect(url, "hl migrate") as connection:
         revision = read_revision(connection)
@@ -97,18 +97,18 @@ def ensure_schema(url: str) -> None:
             return
         slow = {one.revision: table for one in steps for table in one.rewrites if _has_rows(connection, table)}
     if slow:
-        found = ", ".join(f"{number} writes every row of {table} anew" for number, table in slow.items())
+        found = ", ".join(f"{number} rewrites every row of {table}" for number, table in slow.items())
         raise SchemaError(
             f"the schema of {hide_password(url)} (migration {revision}) is older than hl-pipeline {version('hl-pipeline')}, "
-            f"which needs {newest_revision()}; to bring it up takes a while ({found}): run `hl upgrade`, which says how long"
+            f"which needs {newest_revision()}; the migration takes a while ({found}): run `hl upgrade`, which estimates the time"
         )
     for number in migrate(url):
         emit(_log, "schema_migrated", migration=number)
 
 
 def migrate(url: str, revision: str = "head", *, down: bool = False, done: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Bring the schema `hl` at `url` up (or `down`) to `revision` (`base`: nothing is left), and return the revisions of the
-    migrations that it took, in order. Nothing is changed unless all of them succeed. `done` is told each.
+    """Migrate the schema `hl` at `url` up (or `down`) to `revision` (`base`: remove everything). Returns the revisions of the
+    migrations in order. All succeed or nothing is changed. `done` is called with each.
 
     Raises SchemaError.
     """
@@ -130,7 +130,7 @@ def migrate(url: str, revision: str = "head", *, down: bool = False, done: Calla
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.MIGRATION.value})
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS hl"))
         read_revision(driver)
-        # Who waits for a table keeps everybody waiting who comes after.
+        # A session that waits for a table lock blocks all later sessions.
         connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
         try:
             (command.downgrade if down else command.upgrade)(_config(connection, note), revision)
@@ -138,7 +138,7 @@ def migrate(url: str, revision: str = "head", *, down: bool = False, done: Calla
             if isinstance(error.orig, psycopg.errors.LockNotAvailable):
                 raise SchemaError(
                     f"a table of {hide_password(url)} was in use for {_LOCK_SECONDS} s ({error.orig}): end the runs and queries "
-                    "that use it (pg_stat_activity lists them), and run the same again. Nothing was changed"
+                    "that use it (see pg_stat_activity), then run the same command again. Nothing was changed"
                 ) from error
             raise
         if taken:
@@ -163,12 +163,12 @@ def _has_rows(connection: psycopg.Connection[TupleRow], table: str) -> bool:
 
 
 def _refuse_newer(revision: str | None, made_by: str | None, database: str) -> None:
-    """Raises SchemaError when this version does not know the schema's revision."""
+    """Raise SchemaError if this version does not know the schema's revision."""
     if revision is None or revision in list_revisions():
         return
     maker = (made_by or "").removeprefix("Migrated by ") or "a newer hl-pipeline"
     raise SchemaError(
         f"the schema hl of the database {database} is at migration {revision}, made by {maker}; this is hl-pipeline "
-        f"{version('hl-pipeline')}, which knows migrations up to {newest_revision()}: use the newer version, or undo its "
-        f"migrations with it first: `hl upgrade --to {newest_revision()}`"
+        f"{version('hl-pipeline')}, which supports migrations up to {newest_revision()}. Use the newer version, or use it to "
+        f"undo its migrations: `hl upgrade --to {newest_revision()}`"
     )

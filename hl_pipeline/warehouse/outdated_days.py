@@ -1,4 +1,4 @@
-"""Days that an earlier version made and that lack what this version would write. Each is made again from the lake, when asked."""
+"""Finds days loaded by an earlier version without data that this version writes. `hl upgrade` rebuilds them from the lake."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import date
 
 import psycopg
 
-# One row tells: a day of these tables is written as a whole by one version; hours that were added to it come after its first row.
-# A column that the schema does not have yet (`{column}` is NULL then) is one that the day lacks.
+# One row is enough: one version writes a whole day of these tables, and hours added later come after its first row.
+# If the schema does not have the column yet, `{column}` is NULL, and the day is outdated.
 _SIGNS = {
     ("fills", "ordinal"): """
 SELECT d.date FROM hl.fills_days d CROSS JOIN LATERAL (
@@ -18,7 +18,7 @@ SELECT d.date FROM hl.fills_days d CROSS JOIN LATERAL (
       AND t.object_id < 4000000 LIMIT 1
 ) first_fill WHERE found IS NULL
 """,
-    # A wallet whose fees are all in USDC has their sum, whatever it traded.
+    # A wallet with fees only in USDC always has fees_in_quote.
     ("user_stats", "fees_in_quote"): """
 SELECT d.date FROM hl.fills_days d CROSS JOIN LATERAL (
     SELECT {column} AS found FROM hl.user_stats t
@@ -32,9 +32,9 @@ WHERE {column} IS NOT NULL AND t.fills = 0 AND coalesce(t.size_reported, 0) = 0
 """,
 }
 _REASONS = {
-    ("fills", "ordinal"): "hl.fills and the lake's fills do not say in which order fills of one millisecond came (ordinal)",
+    ("fills", "ordinal"): "hl.fills and the lake have no order of fills within a millisecond (ordinal)",
     ("user_stats", "fees_in_quote"): "hl.user_stats has no fees in quote (fees_in_quote)",
-    ("twaps", "begins_at"): "hl.twaps says that TWAPs have begun that never did (begins_at)",
+    ("twaps", "begins_at"): "hl.twaps has begins_at for TWAPs that never began (begins_at)",
 }
 _COLUMNS = """
 SELECT relname, attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
@@ -45,7 +45,7 @@ _ROWS = "SELECT date, rows FROM hl.fills_days UNION ALL SELECT date, 0 FROM hl.t
 
 @dataclass(frozen=True, slots=True)
 class OutdatedDay:
-    """A day to be made again, its fills, and what is missing of it, each in words that are the same for all days."""
+    """A day to rebuild, its number of fills, and the reasons, in the same words for all days."""
 
     date: date
     rows: int
@@ -53,7 +53,7 @@ class OutdatedDay:
 
 
 def read_outdated_days(connection: psycopg.Connection) -> list[OutdatedDay]:
-    """The days that an earlier version made and that lack something, in order. Also in a schema that is still to be migrated."""
+    """Return the outdated days in order. Also works on a schema that is not migrated yet."""
     present = set(connection.execute(_COLUMNS).fetchall())
     reasons: dict[date, list[str]] = {}
     for (table, column), query in _SIGNS.items():
@@ -68,7 +68,7 @@ def read_outdated_days(connection: psycopg.Connection) -> list[OutdatedDay]:
 
 
 def count_by_reason(days: list[OutdatedDay]) -> Mapping[str, list[date]]:
-    """Each reason, and the days that it is one for."""
+    """Return the days of each reason."""
     found: dict[str, list[date]] = {}
     for day in days:
         for reason in day.reasons:

@@ -1,4 +1,4 @@
-"""The queries of `hl show`, each with named parameters, of which None means: all. How rows are shown is the matter of the CLI."""
+"""The queries of `hl show`, with named parameters; None means no filter. The CLI formats the rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FROM hl.daily_stats_by(
 WHERE %(coin)s::text IS NULL OR coin = %(coin)s
 ORDER BY period_start DESC, notional DESC NULLS LAST, coin LIMIT %(limit)s
 """
-"""Parameters: period, first, last, back (days before the last one, where `first` is not given), coin, limit."""
+"""Parameters: period, first, last, back (days before the last one, if `first` is not given), coin, limit."""
 
 USER_STATS = """
 SELECT period_start, days, wallet, fills, round(maker_notional, 2) AS maker_notional,
@@ -42,14 +42,14 @@ FROM hl.user_stats_by(
     coalesce(%(last)s::date, 'infinity'), %(wallet)s)
 ORDER BY period_start DESC, maker_notional + taker_notional DESC NULLS LAST, wallet LIMIT %(limit)s
 """
-"""As DAILY_STATS, with wallet for coin."""
+"""Parameters: as DAILY_STATS, with wallet instead of coin."""
 
 TWAPS = """
 SELECT twap_id, begins_at, wallet, coin, side, duration_minutes AS minutes, status, verdict,
        size_requested, size_reported, size_observed, slices, slices_due, vwap, market_vwap, slippage_bps,
        slippage_arrival_bps, participation, schedule_deviation, fees, error
 FROM hl.twaps
--- One that has not begun: by when it was placed, or else its first status.
+-- A TWAP that has not begun is dated by its placement, or else by its first status.
 CROSS JOIN LATERAL (SELECT coalesce(begins_at, started_at, seen_from + interval '60 minutes') AS since) known
 WHERE (%(first)s::date IS NULL OR since >= %(first)s::date::timestamp AT TIME ZONE 'UTC')
   AND (%(last)s::date IS NULL OR since < (%(last)s::date + 1)::timestamp AT TIME ZONE 'UTC')
@@ -68,13 +68,13 @@ FROM hl.s3_ingest_log ORDER BY object_date DESC, object_hour DESC NULLS LAST, ob
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a query gave: the names of its columns, and its rows."""
+    """The result of a query: column names and rows."""
 
     columns: list[str]
     rows: Sequence[tuple[Any, ...]]
 
 
 def read_rows(connection: psycopg.Connection, query: LiteralString, parameters: Mapping[str, object]) -> Rows:
-    """What one of the queries here gives."""
+    """Run one of the queries above."""
     cursor = connection.execute(query, parameters)
     return Rows([column.name for column in cursor.description or []], cursor.fetchall())

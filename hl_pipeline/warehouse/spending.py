@@ -1,5 +1,5 @@
-"""hl.s3_requests: what each request to a bucket costs, set apart before it is made, so that no run, no two runs and no killed
-run spend more than HL_S3_BUDGET_USD in a month. Money is known before there are rows of data: the ledger of objects is another.
+"""hl.s3_requests: the ledger of spending. The cost of each request is reserved before it is sent, so concurrent or killed runs
+never spend more than HL_S3_BUDGET_USD in a month. It is separate from the ledger of objects, because money is spent first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FROM hl.s3_requests WHERE at >= date_trunc('month', now(), 'UTC')
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Of this month (`month` like 2026-03, UTC; the next begins on `next_month`), by all runs, in USD."""
+    """The spending of all runs this month in USD (`month` like 2026-03, UTC; `next_month`: the first day of the next)."""
 
     requests: int
     dollars: Decimal
@@ -52,23 +52,23 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a bucket asks, in USD: for a LIST, for a GET, and for each byte that comes."""
+    """The prices of a bucket in USD: per LIST, per GET, and per byte received."""
 
     per_list: Decimal
     per_get: Decimal
     per_byte: Decimal
 
     def of_request(self, method: str, size: int) -> Decimal:
-        """Of one LIST or GET whose body has so many bytes."""
+        """Return the cost of one LIST or GET with this many bytes."""
         return (self.per_list if method == "LIST" else self.per_get) + size * self.per_byte
 
     def of_downloads(self, sizes: Iterable[int]) -> Decimal:
-        """Of objects of so many bytes each, where nothing has to be asked for twice."""
+        """Return the cost of downloading objects of these sizes without retries."""
         return sum((self.of_request("GET", size) for size in sizes), Decimal(0))
 
 
 def find_prices(url: str, price_per_gb: Decimal, settings: Settings) -> Prices:
-    """What the bucket at `url` asks; a directory asks nothing."""
+    """Return the prices of the bucket at `url`; a directory is free."""
     return _prices_of_s3(price_per_gb, settings) if url.startswith("s3://") else Prices(Decimal(0), Decimal(0), Decimal(0))
 
 
@@ -77,14 +77,14 @@ def _prices_of_s3(price_per_gb: Decimal, settings: Settings) -> Prices:
 
 
 def read_spent(connection: psycopg.Connection) -> Spent:
-    """What this month has cost so far; what is under way counts with what it can cost."""
+    """Return the spending of this month. Requests in progress count with their maximum cost."""
     row = connection.execute(_SPENT).fetchone()
     assert row is not None
     return Spent(*row)
 
 
 class Spending:
-    """The meter of one bucket's requests in one run: writes each to the ledger, and sums them up in `requests` and `dollars`."""
+    """The meter of one bucket in one run: writes each request to the ledger, and adds them up in `requests` and `dollars`."""
 
     def __init__(self, settings: Settings, price_per_gb: Decimal, run_id: str | None = None) -> None:
         self._url = find_database_url(settings)
@@ -97,25 +97,25 @@ class Spending:
         self.dollars = Decimal(0)
 
     def begin(self, method: str, bucket: str, key: str, expected_bytes: int) -> int:
-        """Set apart what the request can cost; its number in the ledger. Raises BudgetError."""
+        """Reserve the maximum cost of a request. Returns its number in the ledger. Raises BudgetError."""
         dollars = self._prices.of_request(method, expected_bytes)
         asked = {"bucket": bucket, "method": method, "key": key, "bytes": expected_bytes, "dollars": dollars}
-        # A connection each time: threads share this, and a request takes far longer.
+        # A new connection each time: threads share this object, and a request takes far longer.
         with connect(self._url, "hl spending") as connection, lock_money(connection):
             row = connection.execute(_RESERVE, {**asked, "budget": self._budget, "run_id": self._run_id}).fetchone()
             if row is None:
                 spent = read_spent(connection)
                 raise BudgetError(
                     f"HL_S3_BUDGET_USD: ${spent.dollars:.6f} of ${self._budget} for {spent.month} (UTC) are spent, and {method} "
-                    f"{key} ({expected_bytes / 1e6:,.1f} MB) can cost ${dollars:.6f}: it was not asked for. What has come is in "
-                    f"the lake. Raise HL_S3_BUDGET_USD, or wait for {spent.next_month}, and run again: it goes on from here"
+                    f"{key} ({expected_bytes / 1e6:,.1f} MB) can cost ${dollars:.6f}, so it was not sent. Fetched objects are in "
+                    f"the lake. Raise HL_S3_BUDGET_USD, or wait for {spent.next_month}, and run again: it continues from here"
                 )
         with self._lock:
             self._under_way[row[0]] = method
         return row[0]
 
     def end(self, request: int, status: int | None, received_bytes: int, error: str | None) -> None:
-        """Write what came of the request, and what it has cost."""
+        """Record the result and the actual cost of a request."""
         with self._lock:
             dollars = self._prices.of_request(self._under_way.pop(request), received_bytes)
             self.requests += 1

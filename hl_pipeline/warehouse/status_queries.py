@@ -1,4 +1,4 @@
-"""What `hl status`, `hl demo` and `hl drop` say of the database: days, objects, wallets, hours. Reads only; shows nothing."""
+"""The queries of `hl status`, `hl demo` and `hl drop`: days, objects, wallets, hours. They only read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATUS_DAYS = "SELECT date, rows, state, explanation, twaps_at IS NULL AS lacks
 _FAILED_OBJECTS = "SELECT object_key, error FROM hl.s3_ingest_log WHERE error IS NOT NULL"
 _STALE = "SELECT date, object_key FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id) WHERE o.etag <> l.etag"
 _LOADED_DAYS = "SELECT date FROM hl.fills_days WHERE date BETWEEN %s AND %s"
-# Nothing of such a day is missing, as far as was known when it was loaded, and nothing of it has changed here since.
+# Days that were complete when loaded and did not change since.
 _FINISHED_DAYS = """
 SELECT date FROM hl.fills_days f JOIN hl.twap_days t USING (date)
 WHERE date BETWEEN %(first)s AND %(last)s AND f.state IN ('whole', 'unprovable', 'no source')
@@ -48,7 +48,7 @@ _HOURS = """
 SELECT source, object_date, object_hour, state, expected, why, note FROM hl.coverage WHERE object_date BETWEEN %s AND %s
 ORDER BY object_date, object_hour NULLS LAST
 """
-# The last fills of a day stand in the first object of the next one.
+# The last fills of a day are in the first object of the next day.
 _DAYS_WITH_HOLES = """
 SELECT object_date, CASE source WHEN 'twap_statuses' THEN source ELSE 'fills' END FROM hl.coverage
 WHERE is_hole AND state <> 'acknowledged'
@@ -63,7 +63,7 @@ _STATUS_VERDICTS = "SELECT date, state, '{}'::text[] FROM hl.twap_days WHERE dat
 
 @dataclass(frozen=True, slots=True)
 class FillsDayStatus:
-    """A day in hl.fills_days. `is_thinned`: its fills are in the lake alone; `lacks_statistics`: some are of older fills."""
+    """A day in hl.fills_days. `is_thinned`: its fills are only in the lake. `lacks_statistics`: derived rows are outdated."""
 
     date: date
     rows: int
@@ -77,7 +77,7 @@ class FillsDayStatus:
 
 @dataclass(frozen=True, slots=True)
 class StatusDay:
-    """A day in hl.twap_days. `lacks_twaps`: the rows of hl.twaps are of older statuses."""
+    """A day in hl.twap_days. `lacks_twaps`: the rows of hl.twaps are outdated."""
 
     date: date
     rows: int
@@ -101,7 +101,7 @@ class CoveredHour:
 
 @dataclass(frozen=True, slots=True)
 class LoadedDay:
-    """How a day was judged when it was loaded, and its edges that no object crosses."""
+    """The verdict on a day when it was loaded, and its edges that no object crosses."""
 
     state: str | None
     edges: list[str]
@@ -111,84 +111,84 @@ Days = Mapping[date, LoadedDay]
 
 
 def read_fills_days(connection: psycopg.Connection) -> list[FillsDayStatus]:
-    """Every day of hl.fills_days, as `hl status` shows it."""
+    """Return all days of hl.fills_days for `hl status`."""
     with connection.cursor(row_factory=class_row(FillsDayStatus)) as cursor:
         return cursor.execute(_FILLS_DAYS).fetchall()
 
 
 def read_status_days(connection: psycopg.Connection) -> list[StatusDay]:
-    """Every day of hl.twap_days, as `hl status` shows it."""
+    """Return all days of hl.twap_days for `hl status`."""
     with connection.cursor(row_factory=class_row(StatusDay)) as cursor:
         return cursor.execute(_STATUS_DAYS).fetchall()
 
 
 def read_failed_objects(connection: psycopg.Connection) -> list[tuple[str, str]]:
-    """The keys of the objects that could not be fetched or loaded, and the error of each."""
+    """Return the keys and errors of objects that could not be fetched or loaded."""
     return connection.execute(_FAILED_OBJECTS).fetchall()
 
 
 def read_stale_objects(connection: psycopg.Connection) -> list[tuple[date, str]]:
-    """Days, and the keys of objects that were fetched again since these were loaded."""
+    """Return days with the keys of objects that were fetched again after the day was loaded."""
     return connection.execute(_STALE).fetchall()
 
 
 def read_loaded_days(connection: psycopg.Connection, first: date, last: date) -> set[date]:
-    """The days of a span (both included) that hl.fills_days has."""
+    """Return the days of a range (inclusive) in hl.fills_days."""
     return {day for (day,) in connection.execute(_LOADED_DAYS, [first, last])}
 
 
 def read_finished_days(connection: psycopg.Connection, first: date, last: date, statuses_from: date) -> set[date]:
-    """The days of a span (both included) of which nothing is missing: they need not be loaded again unless a bucket has changed.
-    From `statuses_from` on a day must have statuses.
+    """Return the complete days of a range (inclusive), which need no reload unless a bucket has changed. From `statuses_from` on,
+    a day must have statuses.
     """
     span = {"first": first, "last": last, "statuses_from": statuses_from}
     return {day for (day,) in connection.execute(_FINISHED_DAYS, span)}
 
 
 def read_sound_days(connection: psycopg.Connection, first: date, last: date) -> dict[date, datetime]:
-    """The days of a span (both included) whose fills and statuses passed the checks when they were loaded, and when that was (of
-    fills or statuses, whichever were first).
+    """Return the days of a range (inclusive) whose fills and statuses passed their checks, each with the earlier of its two load
+    times.
     """
     return dict(connection.execute(_SOUND_DAYS, [first, last]).fetchall())
 
 
 def read_thinned_days(connection: psycopg.Connection, day: date | None = None) -> list[date]:
-    """The days (or only `day`) whose fills are in the lake alone, in order."""
+    """Return the days (or only `day`) whose fills are only in the lake, in order."""
     return [date for (date,) in connection.execute(_THINNED_DAYS, [day])]
 
 
 def measure_fills(connection: psycopg.Connection, days: Iterable[date]) -> int:
-    """Bytes of the days' tables and indexes in hl.fills."""
+    """Return the bytes of the days' tables and indexes in hl.fills."""
     [(size,)] = connection.execute(_SIZE, [[f"hl.fills_{day:%Y%m%d}" for day in days]]).fetchall()
     return int(size)
 
 
 def read_busiest_coins(connection: psycopg.Connection, limit: int) -> list[tuple[str, int, Decimal | None]]:
-    """The coins with the most notional (USD) of all days, their trades and notional."""
+    """Return the coins with the most notional (USD) over all days, with their trades and notional."""
     return connection.execute(_BUSIEST, [limit]).fetchall()
 
 
 def read_hours(connection: psycopg.Connection, first: date, last: date) -> list[CoveredHour]:
-    """What hl.coverage has of the objects of a span of days (both included), by day and hour."""
+    """Return the rows of hl.coverage for a range of days (inclusive), by day and hour."""
     with connection.cursor(row_factory=class_row(CoveredHour)) as cursor:
         return cursor.execute(_HOURS, [first, last]).fetchall()
 
 
 def read_days_with_holes(connection: psycopg.Connection) -> set[tuple[date, str]]:
-    """Days, each with `fills` or `twap_statuses`, that lack something now that nobody has acknowledged."""
+    """Return days, each with `fills` or `twap_statuses`, that currently have a hole without acknowledgement."""
     return set(connection.execute(_DAYS_WITH_HOLES).fetchall())
 
 
 def count_wallets_by_state(connection: psycopg.Connection) -> dict[str, int]:
-    """How many wallets there are in each state, by its name."""
+    """Return the number of wallets by state."""
     return dict(connection.execute(_WALLETS).fetchall())
 
 
 def read_fills_verdicts(connection: psycopg.Connection, first: date, last: date) -> Days:
-    """How the days of a span (both included) were judged when their fills were loaded."""
+    """Return the verdicts on the fills of a range of days (inclusive) when they were loaded."""
     return {day: LoadedDay(state, edges) for day, state, edges in connection.execute(_FILLS_VERDICTS, [first, last])}
 
 
 def read_status_verdicts(connection: psycopg.Connection, first: date, last: date) -> Days:
-    """As `read_fills_verdicts`, of their TWAP statuses."""
+    """Return the verdicts on the TWAP statuses, like `read_fills_verdicts`."""
     return {day: LoadedDay(state, edges) for day, state, edges in connection.execute(_STATUS_VERDICTS, [first, last])}

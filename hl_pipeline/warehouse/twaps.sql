@@ -1,12 +1,12 @@
--- One row of hl.twaps for each of touched_twaps, from hl.twap_statuses, their slices (twap_slices), hl.candles and the days that
--- are there. What each figure is: docs/twaps.md. Times are in ms since 1970 (…_ms) where something is divided by them.
+-- One row of hl.twaps for each of touched_twaps, from hl.twap_statuses, their slices (twap_slices), hl.candles and the loaded days.
+-- docs/twaps.md defines each column. Times used in divisions are in ms since 1970 (…_ms).
 WITH statuses AS (
     SELECT s.*, s.time_ns / 1000000 AS time_ms, s.status NOT IN ('activated', 'waitingForTrigger') AS is_end
     FROM hl.twap_statuses s JOIN touched_twaps USING (twap_id)
 ), slices AS (
     SELECT s.*, (extract(epoch FROM s.time) * 1000)::bigint AS time_ms FROM pg_temp.twap_slices s
 ), told AS (
-    -- The last status first.
+    -- Latest status first.
     SELECT twap_id, count(*) AS statuses, min(time) AS first_status_at, max(time) AS last_status_at,
            min(time_ms) FILTER (WHERE status = 'activated') AS activated_ms,
            bool_or(status = 'waitingForTrigger' OR coalesce(jsonb_typeof(
@@ -37,7 +37,7 @@ WITH statuses AS (
            (array_agg(wallet ORDER BY time, oid, wallet))[1] AS wallet,
            (array_agg(coin ORDER BY time, oid, wallet))[1] AS coin,
            (array_agg(side ORDER BY time, oid, wallet))[1] AS side,
-           -- Nothing, whoever made it or in whatever token, adds nothing.
+           -- A zero fee is known, whatever its token.
            CASE WHEN bool_and(crossed IS NOT NULL OR sz = 0) THEN coalesce(sum(sz) FILTER (WHERE NOT crossed), 0) END AS maker_size,
            CASE WHEN count(closed_pnl) = count(*) THEN sum(closed_pnl) END AS closed_pnl,
            bool_and(fee IS NOT NULL AND (fee_token IS NOT NULL OR fee = 0)) AS fees_are_known
@@ -58,7 +58,7 @@ WITH statuses AS (
            CASE WHEN t.is_end THEN t.size_executed END AS size_reported,
            CASE WHEN t.is_end THEN t.notional_executed END AS notional_reported,
            CASE WHEN t.is_end THEN t.last_status_ms END AS ended_ms, t.first_status_at, t.last_status_at,
-           -- When it was placed is when it began, unless it had to wait; and only if it began at all.
+           -- A TWAP begins when it is placed, unless it waits for a trigger, or never begins.
            coalesce(t.activated_ms,
                     CASE WHEN NOT t.has_trigger AND (d.twap_id IS NOT NULL OR (t.is_end AND t.size_executed > 0))
                          THEN floor(extract(epoch FROM t.started_at) * 1000)::bigint END,
@@ -78,14 +78,14 @@ WITH statuses AS (
            CASE WHEN begins_ms IS NOT NULL
                 THEN greatest(floor(end_ms / 60000.0)::bigint - ceil(begins_ms / 60000.0)::bigint, 0) END AS whole_minutes,
            to_timestamp(begins_ms / 1000.0) AS begins_at, to_timestamp(end_ms / 1000.0) AS end_at,
-           -- Without a window: from when it was placed to the last that is known of it.
+           -- Without a window: from placement to the last known event.
            coalesce(to_timestamp(begins_ms / 1000.0), started_at, first_status_at) AS known_from,
            coalesce(to_timestamp(end_ms / 1000.0), last_status_at) AS known_to
     FROM planned CROSS JOIN LATERAL (
         SELECT CASE WHEN begins_ms IS NOT NULL THEN coalesce(ended_ms, planned_ms, last_slice_ms, begins_ms) END AS end_ms
     ) e
 ), pace AS (
-    -- What is due by a moment, in slices of all 2 * duration_minutes.
+    -- Slices due at a time, out of 2 * duration_minutes.
     SELECT p.twap_id, max(abs(p.done * (2 * w.duration_minutes) - w.size_requested * due.slices))
                AS most, w.size_requested * (2 * w.duration_minutes) AS whole
     FROM (

@@ -179,7 +179,7 @@ def test_a_verdict_that_failed_is_not_asked_for_again_and_one_that_waited_is_onc
         assert _run(request, instance)
         assert _reconcile(instance) == []
     [night] = _reconcile(instance)
-    assert (night.partition_key, night.tags["hl/why"]) == (str(OLDER), "what it lacks has become due")
+    assert (night.partition_key, night.tags["hl/why"]) == (str(OLDER), "its missing objects are due now")
     assert _run(night, instance)
     failed = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
     assert [run.tags["dagster/partition"] for run in failed] == [str(OLDER)]
@@ -197,7 +197,7 @@ def test_a_day_whose_statistics_are_of_older_rows_is_made_again_at_night(
         connection.execute("UPDATE hl.fills_days SET candles_at = NULL")
     assert _asked(_tick(instance)) == []
     [night] = _reconcile(instance)
-    assert (night.partition_key, night.tags["hl/why"]) == (str(YESTERDAY), "its statistics or TWAPs are of older rows")
+    assert (night.partition_key, night.tags["hl/why"]) == (str(YESTERDAY), "its statistics or TWAPs are older than its rows")
     with connect(world.database_url) as connection:
         note_dirty(connection, [YESTERDAY, OLDER], "rows of another source")
     assert {night.partition_key: night.tags["hl/why"] for night in _reconcile(instance)} == {

@@ -178,14 +178,14 @@ def test_an_installation_with_rows_is_overwritten_only_when_told_to(hl: Hl, full
     refused = hl("restore", str(made))
 
     assert refused.returncode == 1
-    assert "the installation has rows already (hl.acknowledged, hl.backfill_bad," in refused.stderr
+    assert "the installation already has rows (hl.acknowledged, hl.backfill_bad," in refused.stderr
     assert "use --overwrite" in refused.stderr
     assert ("(later)",) in _rows(_dagster(full.database_url), "(SELECT run_id FROM runs)")
     # Of Dagster's history alone too.
     with psycopg.connect(full.database_url) as connection:
         connection.execute("DROP SCHEMA hl CASCADE")
     refused = hl("restore", str(made))
-    assert (refused.returncode, "has rows already (public.event_logs, public.runs)" in refused.stderr) == (1, True)
+    assert (refused.returncode, "already has rows (public.event_logs, public.runs)" in refused.stderr) == (1, True)
 
     done = hl("restore", str(made), "--overwrite")
 
@@ -251,13 +251,13 @@ def test_a_damaged_or_newer_or_other_directory_is_refused_by_name(hl: Hl, full: 
         return done.stderr
 
     newest = list_migrations()[-1].revision
-    assert f"has schema 9999, which is newer than {newest}, the newest that this version knows" in refused(schema="9999")
-    assert "has format 2, this version of hl reads format 1" in refused(format=2)
+    assert f"with schema 9999. This version supports schemas up to {newest}: install" in refused(schema="9999")
+    assert "has format 2, but this version reads format 1" in refused(format=2)
     dump = (made / "data.dump").read_bytes()
     (made / "data.dump").write_bytes(dump[:-1])
-    assert "data.dump is damaged: its SHA-256 is not the one in manifest.json" in refused()
+    assert "data.dump is damaged: its SHA-256 differs from the one in manifest.json" in refused()
     (made / "data.dump").unlink()
-    assert "is not complete" in refused()
+    assert "is incomplete" in refused()
     done = hl("restore", str(tmp_path))
     assert (done.returncode, "is not a backup made by `hl backup`" in done.stderr) == (1, True)
 

@@ -146,7 +146,7 @@ def test_every_call_says_that_the_requester_pays(lay_out: Callable[[str, list[st
 
 
 def test_a_url_that_is_nothing_is_refused_by_name() -> None:
-    with pytest.raises(BucketError, match="HL_NODE_DATA_URL: /nowhere is neither s3://bucket/prefix nor a directory"):
+    with pytest.raises(BucketError, match="HL_NODE_DATA_URL: /nowhere is neither s3://bucket/prefix nor an existing directory"):
         open_bucket("/nowhere", lambda: pytest.fail("no S3"))
 
 

@@ -102,8 +102,8 @@ def test_what_does_not_fit_is_said() -> None:
     cost = Cost("node_fills", nothing, nothing, nothing, Decimal(3), 0, 0)
     disks = [Disk(Path("/a"), 2e9, 5e9), Disk(Path("/b"), 2e9, 0.5e9)]
     bill = Bill([cost, cost], frozenset(), DiskEstimate(0, None), disks, 0, Decimal(0))
-    assert bill.find_obstacles(Decimal(6)) == bill.find_obstacles(None) == ["1.5 GB too little at /b"]
-    assert bill.find_obstacles(Decimal("5.5"))[0] == "$0.5000 more than is left of HL_S3_BUDGET_USD"
+    assert bill.find_obstacles(Decimal(6)) == bill.find_obstacles(None) == ["1.5 GB too little free space at /b"]
+    assert bill.find_obstacles(Decimal("5.5"))[0] == "$0.5000 more than the rest of HL_S3_BUDGET_USD"
 
 
 @pytest.mark.parametrize("kind", ["directory", "s3"])
@@ -292,8 +292,8 @@ def test_the_command_shows_the_price_the_rest_of_the_budget_and_whether_it_fits(
         [(spent,)] = connection.execute("SELECT sum(dollars) FROM hl.s3_requests").fetchall()
     left = 2 - spent
     assert f"budget       ${left:,.4f} of $2 left for {datetime.now(UTC):%Y-%m} (UTC)" in shown
-    assert f"it does not fit: ${dollars - left:,.4f} more than is left of HL_S3_BUDGET_USD; 9" in shown
-    assert f"GB too little at {paid.settings.lake}" in shown
+    assert f"it does not fit: ${dollars - left:,.4f} more than the rest of HL_S3_BUDGET_USD; 9" in shown
+    assert f"GB too little free space at {paid.settings.lake}" in shown
 
 
 def test_a_directory_costs_nothing_and_no_statuses_are_no_cost(

@@ -387,7 +387,7 @@ def _put(path: Path, content: bytes) -> None:
 
 _MADE_UP = """
 INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, edges) VALUES
-    ('2026-03-15', 5, 0, 'incomplete', '', '{no block from 2026-03-16 00:00 on was seen}'),
+    ('2026-03-15', 5, 0, 'incomplete', '', '{no block from 2026-03-16 00:00 on was found}'),
     ('2025-06-10', 5, 0, 'unprovable', '', '{}');
 INSERT INTO hl.twap_days (date, state, explanation, objects, rows, duplicates, conflicts) VALUES
     ('2026-03-15', 'unprovable', '', 1, 1, 0, 0);
@@ -417,7 +417,7 @@ def test_the_calendar_shows_every_hour_and_what_lacks(world: World) -> None:
         "            07-08 h missing: no such object",
         "            09 h blocks missing: 5-7 in 9.lz4",
         "            10 h acknowledged (the [node] was down): no such object",
-        "            no block from 2026-03-16 00:00 on was seen",
+        "            no block from 2026-03-16 00:00 on was found",
         "2026-03-15  twap_statuses        ====== ====== ====== ======  unprovable",
         "2026-03-16  node_fills_by_block  #????? ?????? ?????? ??????  never asked for",
         "2026-03-16  twap_statuses        ?????? ?????? ?????? ??????  never asked for",

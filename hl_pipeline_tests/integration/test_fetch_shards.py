@@ -283,7 +283,7 @@ def test_fewer_fills_than_the_warehouse_has_of_the_window_are_not_called_complet
         agent.wallet: ("truncated", 0),
     }
     reason = connection.execute("SELECT reason FROM hl.backfill_progress WHERE wallet = %s", [user.wallet]).fetchone()
-    assert reason == ("10 fills came, but 11 of the window are known from elsewhere",)
+    assert reason == ("10 fills were fetched, but 11 in the window are known from other sources",)
 
 
 @pytest.mark.slow
@@ -291,7 +291,7 @@ def test_an_api_that_answers_for_nobody_is_not_asked_for_everybody(asks: Asks, c
     users = _of_shard("7e", [1] * 40)
     add_wallets(connection, [user.wallet for user in users])
     with serve_info(InfoServer({user.wallet: user for user in users}, chance=1.0, kinds=("403",))) as server:
-        with pytest.raises(InfoDownError, match="answered for none of the last"):
+        with pytest.raises(InfoDownError, match="did not respond for the last"):
             asks(server, "7e")
         assert 8 <= len(server.log) <= 16
         server.chance = 0

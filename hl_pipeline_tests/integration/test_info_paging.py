@@ -178,7 +178,7 @@ def test_a_crowded_moment_is_said_and_passed(server: InfoServer) -> None:
     moment = user.fills[300]["time"]
     got = _get(server, user, ["fills"])
     assert [page.crowded_ms for page in got.pages if page.crowded_ms is not None] == [moment]
-    assert got.verdict.reason == f"2000 fills, all that a page holds, are of one millisecond each, more may be: {moment}"
+    assert got.verdict.reason == f"one millisecond fills a whole page of 2000, so more fills may exist, at: {moment}"
     assert got.fills[-1][0] == user.fills[-1]["time"]
 
 
@@ -279,7 +279,7 @@ def test_a_full_page_that_does_not_tell_where_to_go_on_is_an_error_by_name() -> 
         with pytest.raises(InfoError) as unread:
             list(walk(_api(server), "fills", unreadable.wallet, START_MS, END_MS))
     assert str(turned.value).startswith(
-        f"{user.wallet}: fills from {START_MS}: a full page of fills from {own[0]} to {own[-1]} is not in order of time"
+        f"{user.wallet}: fills from {START_MS}: a full page of fills from {own[0]} to {own[-1]} is not sorted by time"
     )
     assert (turned.value.requests, turned.value.weight) == (unread.value.requests, unread.value.weight) == (1, 120)
     assert str(unread.value) == (
@@ -298,12 +298,12 @@ def test_complete_is_below_what_the_api_can_reach(came: int, after: int, state: 
     assert (verdict.state, verdict.fills, verdict.oldest_ms) == (state, came, 5 if came else None)
     if state == "truncated":
         assert verdict.reason is not None
-        assert f"{came} fills came and {after} are known" in verdict.reason
+        assert f"{came} fills were fetched and {after} are known" in verdict.reason
 
 
 def test_both_reasons_are_told() -> None:
     reason = judge(9000, 1000, 1, [30, 20]).reason
     assert reason is not None
     assert reason.endswith(
-        "older ones may lack; 2000 fills, all that a page holds, are of one millisecond each, more may be: 20, 30"
+        "so older ones may be missing; one millisecond fills a whole page of 2000, so more fills may exist, at: 20, 30"
     )

@@ -182,11 +182,8 @@ def test_options_that_exclude_each_other_are_named(words: list[str], message: st
 @pytest.mark.slow
 def test_an_object_key_takes_its_day_and_since_those_of_what_came_after(hl: Hl, world: World) -> None:
     for key, message in (
-        (_key(9), f"{_key(9)} is not in {world.bucket}; the objects of that day there: {_key(0)}, {_key(1)}, {_key(2)}"),
-        (
-            "fills/9.lz4",
-            "fills/9.lz4 is not an object key of a known form. Known forms: node_fills_by_block/hourly/20260315/9.lz4",
-        ),
+        (_key(9), f"{_key(9)} is not in {world.bucket}; its objects of that day: {_key(0)}, {_key(1)}, {_key(2)}"),
+        ("fills/9.lz4", "fills/9.lz4 is not a known form of key; known forms are node_fills_by_block/hourly/20260315/9.lz4"),
         ("node_fills/hourly/20260315/9.lz4", "node_fills has hours from 2025-05-25 14 h to 2025-07-27 08 h"),
     ):
         wrong = hl("ingest", "--object-key", key)
@@ -286,9 +283,9 @@ def test_a_file_that_cannot_be_an_object_is_refused_by_name_and_changes_nothing(
     good = ["--local-file", str(_object(world.bucket, 0))]
     for words, message in (
         (["both"], "it has fills from 2026-03-15 01:00"),
-        (["both"], "these are several hours. Expected: one object of a bucket as it was downloaded"),
-        (["empty"], "its content is not recognized"),
-        (["text"], "its content is not recognized"),
+        (["both"], "these are several hours. Expected: one object of a bucket, as downloaded"),
+        (["empty"], "unknown contents"),
+        (["text"], "unknown contents"),
         (["broken"], "truncated: the lz4 stream ends within a frame"),
         (["nowhere"], "No such file"),
         (["."], "Is a directory"),
@@ -296,8 +293,8 @@ def test_a_file_that_cannot_be_an_object_is_refused_by_name_and_changes_nothing(
         done = hl("ingest", *good, "--local-file", str(tmp_path / words[0]))
         assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
     for key, message in (
-        (_key(9), f"{_key(9)}, as which it is taken, is the object of 2026-03-15 09 h"),
-        ("2026/03/15/x.lz4", "it holds node_fills_by_block, not twap_statuses as 2026/03/15/x.lz4 says"),
+        (_key(9), f"its key {_key(9)} is of 2026-03-15 09 h"),
+        ("2026/03/15/x.lz4", "it contains node_fills_by_block, but its key 2026/03/15/x.lz4 is of twap_statuses"),
     ):
         done = hl("ingest", *good, "--as", key)
         assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
@@ -314,7 +311,7 @@ def test_other_content_of_an_object_is_refused_unless_it_is_forced(hl: Hl, world
 
     refused = hl("ingest", "--local-file", str(other), *two)
 
-    assert (refused.exit_code, f"the lake has {_key(1)} already, with other bytes (" in refused.stderr) == (2, True)
+    assert (refused.exit_code, f"the lake already has {_key(1)}, with different bytes (" in refused.stderr) == (2, True)
     there = [fill for fill in _expected(made.node_data_dir, FIRST) if fill["object"] in (_key(1), _key(2))]
     assert _stored(world) == there
 
@@ -324,7 +321,7 @@ def test_other_content_of_an_object_is_refused_unless_it_is_forced(hl: Hl, world
     rest = [fill for fill in there if fill["object"] == _key(2)]
     assert _stored(world) == in_order(_expected(tmp_path, FIRST) + rest)
     twice = hl("ingest", "--local-file", str(other), *one, "--force")
-    assert (twice.exit_code, f"are both {_key(1)}" in twice.stderr) == (2, True)
+    assert (twice.exit_code, f"are both the object {_key(1)}" in twice.stderr) == (2, True)
 
 
 @pytest.mark.slow
@@ -432,7 +429,7 @@ def test_what_is_downloaded_again_is_told_asked_for_and_paid_twice(hl: Hl, world
     assert told in no.stdout
     assert "to be downloaded again" not in hl("status").stdout
     poor = hl("ingest", *_SPAN, "--redownload", HL_S3_BUDGET_USD="3", HL_S3_PRICE_PER_1000_GETS="1000")
-    assert "more than is left of HL_S3_BUDGET_USD" in poor.stderr
+    assert "more than the rest of HL_S3_BUDGET_USD" in poor.stderr
     assert _gets(world) == [_key(hour) for hour in range(4)]
 
     yes = hl("ingest", *_SPAN, "--redownload", "--yes")
@@ -479,7 +476,7 @@ def test_a_reset_is_told_taken_back_and_loses_nothing_where_the_object_cannot_be
         ([], 2, "give either --from and --to, or --object-key, not both"),
         (["--from", "2026-03-15"], 2, "--to is missing: give both days"),
         ([*_SPAN, "--object-key", _key(1)], 2, "or --object-key, not both"),
-        (["--object-key", "x"], 2, "x is not an object key of a known form"),
+        (["--object-key", "x"], 2, "x is not a known form of key"),
         (["--object-key", _key(9)], 1, f"has no {_key(9)}: nothing to mark"),
     ],
 )

@@ -119,9 +119,12 @@ def test_a_file_of_the_directory_is_the_same_a_copy_of_it_cannot_be_compared(mad
     copy = tmp_path / "copy"
     copy.write_bytes((world.bucket / key).read_bytes())
     refused = _ingest(world, "--local-file", str(copy), "--as", key)
-    assert (refused.returncode, "so nothing tells whether they are the same. To put the file" in refused.stderr) == (2, True)
+    assert (refused.returncode, "so it is unknown whether they are the same. To replace it" in refused.stderr) == (2, True)
     copy.write_bytes(copy.read_bytes() + b"\n")
-    assert f"{key} already, with other bytes (it has " in _ingest(world, "--local-file", str(copy), "--as", key).stderr
+    assert (
+        f"the lake already has {key}, with different bytes (it has "
+        in _ingest(world, "--local-file", str(copy), "--as", key).stderr
+    )
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def test_a_command_names_the_restart_and_goes_on_with_the_next_day(
     assert broken.returncode == 1
     first, second = [line for line in broken.stdout.splitlines() if line.startswith("2026-")]
     assert first.split()[:2] == [str(DAY), "failed"]
-    assert "the database went away in the midst of the work; what was done is kept, so run the same again" in first
+    assert "the database became unreachable during the run; finished work is kept, so run the same command again" in first
     assert second.split()[:2] == [str(NEXT), "whole"]
     assert "Traceback" not in broken.stdout + broken.stderr
     again = run_in_process(tmp_path, environment, *words)

@@ -171,7 +171,9 @@ def test_half_a_lake_is_neither_dropped_for_nor_rebuilt_from(
     done = hl("rebuild", *_span(FIRST, FIRST), HL_DATABASE_URL=new_database())
 
     assert done.returncode == 1
-    assert "/raw_fills lacks 1 objects that" in done.stdout
+    assert f"1 objects with rows in {lake}/fills/date={FIRST} are missing from {lake}/raw_fills (" in " ".join(
+        done.stdout.split()
+    )
     assert sorted((lake / "fills").rglob("*.parquet")) == files
 
 

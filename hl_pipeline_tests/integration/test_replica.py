@@ -188,7 +188,7 @@ def test_the_replica_away_is_told_and_back_again_it_is_read(pair: Pair) -> None:
 
 
 def test_hl_and_dagster_refuse_a_replica_by_name(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "is a replica, which can only be read, and hl writes: set HL_DATABASE_URL (and HL_DAGSTER_DATABASE_URL) to its primary"
+    said = "is a read-only replica, but hl writes: set HL_DATABASE_URL (and HL_DAGSTER_DATABASE_URL) to its primary"
     with pytest.raises(NoDatabaseError, match="is a replica"):
         connect(pair.standby_url)
     environment = {**os.environ, "HL_HOME": str(tmp_path / "home"), "HL_DATABASE_URL": pair.standby_url}

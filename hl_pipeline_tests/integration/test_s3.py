@@ -99,11 +99,11 @@ def _rows(database_url: str) -> list[tuple[Any, ...]]:
         ("503", 503, "it answered 503 SlowDown: told to"),
         ("400", 400, "it answered 400 RequestTimeout: told to"),
         ("reset", None, "Connection"),
-        ("cut", 200, "150000 bytes came of the 300000 that were listed"),
+        ("cut", 200, "received 150000 of 300000 listed bytes"),
         ("stall", 200, "timed out"),
-        ("short", 200, "150000 bytes came of the 300000 that were listed"),
-        ("extra", 200, "300007 bytes came where 300000 were listed"),
-        ("flipped", 200, "its bytes have the MD5 "),
+        ("short", 200, "received 150000 of 300000 listed bytes"),
+        ("extra", 200, "received 300007 bytes, but 300000 were listed"),
+        ("flipped", 200, "the MD5 of its bytes is "),
     ],
 )
 def test_what_fails_in_passing_is_tried_again_and_the_object_is_what_was_put(
@@ -155,17 +155,22 @@ def test_a_length_that_tells_of_more_is_not_waited_for_when_all_is_there(
     ("faults", "error", "message", "requests"),
     [
         (["403"], BucketError, r"^0\.lz4: s3://.* answered 403 AccessDenied: told to\. .*s3:GetObject.*hl acknowledge", 1),
-        (["404"], BucketError, r"^0\.lz4: it was listed in s3://.*, but is not there \(404 NoSuchKey: told to\)\. Run again", 1),
+        (
+            ["404"],
+            BucketError,
+            r"^0\.lz4: it was listed in s3://.*, but no longer exists \(404 NoSuchKey: told to\)\. Run again",
+            1,
+        ),
         (["changed"], BucketError, r"^0\.lz4: it changed between listing and download\. Run again", 1),
-        (["flipped", "flipped"], BucketError, r"^0\.lz4: its bytes have the MD5 \w{32}, not that of its ETag, \w{32}, twice", 2),
+        (["flipped", "flipped"], BucketError, r"^0\.lz4: the MD5 of its bytes is \w{32}, but its ETag is \w{32}, twice", 2),
         (
             ["503"] * 4,
             BucketError,
-            r"^0\.lz4: s3://.*: it answered 503 SlowDown: told to, at the last of 4 attempts\. Run again",
+            r"^0\.lz4: s3://.*: it answered 503 SlowDown: told to, after 4 attempts\. Run again",
             4,
         ),
-        (["extra"] * 4, BucketError, r"^0\.lz4: .*300007 bytes came where 300000 were listed, at the last of 4 attempts", 4),
-        (["reset"] * 4, BucketError, r"^0\.lz4: .*Connection.*, at the last of 4 attempts", 4),
+        (["extra"] * 4, BucketError, r"^0\.lz4: .*received 300007 bytes, but 300000 were listed, after 4 attempts", 4),
+        (["reset"] * 4, BucketError, r"^0\.lz4: .*Connection.*, after 4 attempts", 4),
     ],
 )
 def test_a_lasting_failure_is_an_error_with_its_remedy_and_the_next_object_comes(
@@ -194,7 +199,7 @@ def test_a_port_where_nobody_listens_is_tried_again_and_then_named(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     bucket = _open(name, Spending(_settings(database_url), PRICE), attempts=3)
-    with pytest.raises(BucketError, match=r"Could not connect to the endpoint .*, at the last of 3 attempts"):
+    with pytest.raises(BucketError, match=r"Could not connect to the endpoint .*, after 3 attempts"):
         bucket.list_objects("")
     assert [row[2:4] for row in _rows(database_url)] == [(None, 0)] * 3
     assert flaky.log == []
@@ -202,14 +207,14 @@ def test_a_port_where_nobody_listens_is_tried_again_and_then_named(
 
 def test_a_drip_is_no_body(flaky: FlakyS3, bucket: S3Bucket, objects: dict[str, bytes]) -> None:
     """A byte now and then keeps the socket from timing out."""
-    from hl_pipeline.sources.s3 import PassingError, _pieces
+    from hl_pipeline.sources.s3 import TransientError, _pieces
 
     class Dripping:
         def read1(self, _: int) -> bytes:
             time.sleep(0.02)
             return b"x"
 
-    with pytest.raises(PassingError, match=r"slow: \d+ bytes in"):
+    with pytest.raises(TransientError, match=r"slow: \d+ bytes in"):
         list(_pieces(Dripping(), 0.1))  # pyright: ignore[reportArgumentType]
     del flaky, bucket, objects
 
@@ -313,7 +318,7 @@ def test_the_budget_stops_before_the_request_that_exceeds_it_a_larger_one_goes_o
     budget = 3 * GET + (300_000 + 1 + 70_000) * PRICE / 10**9
     poor = _open(name, Spending(_settings(database_url, s3_budget_usd=budget), PRICE))
     assert [_bring(poor, found) for found in in_order[:2]] == [objects["0.lz4"], objects["1.lz4"]]
-    said = r"HL_S3_BUDGET_USD: \$0\.000035 of \$0\.0000432\d+ for .* GET 2\.lz4 \(0\.1 MB\) can cost \$0\.000008: .*run again"
+    said = r"HL_S3_BUDGET_USD: \$0\.000035 of \$0\.0000432\d+ for .* GET 2\.lz4 \(0\.1 MB\) can cost \$0\.000008, so .*run again"
     with pytest.raises(BudgetError, match=said):
         _bring(poor, in_order[2])
     assert len(flaky.log) == asked + 2

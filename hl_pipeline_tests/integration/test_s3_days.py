@@ -122,9 +122,7 @@ def test_a_bad_object_stops_no_other_and_its_error_is_in_the_ledger_until_fixed(
     assert (metadata["objects_fetched"], metadata["missing_hours"]) == (23, 2)
     (key, error), (gone, said) = sorted(_errors(world))
     assert key.endswith("/7.lz4")
-    assert error.endswith(
-        "it answered 503 SlowDown: told to, at the last of 2 attempts. Run again: it retries just what is not there"
-    )
+    assert error.endswith("it answered 503 SlowDown: told to, after 2 attempts. Run again: it retries only the missing objects")
     assert gone.endswith("/9.lz4")
     assert "404 NoSuchKey" in said
     paid = sum(row[3] for row in _ledger(world))

@@ -50,15 +50,23 @@ OF_BUCKET = [
         _error("TokenRefreshRequired", "The provided token must be refreshed."),
         r"must be refreshed\. The credentials have exp",
     ),
-    (400, _error("InvalidToken", "The provided token is malformed."), r"is malformed\. AWS_SESSION_TOKEN must be of the same"),
-    (403, _error("InvalidAccessKeyId", "The key does not exist."), r"does not exist\. It does not know these credentials"),
+    (
+        400,
+        _error("InvalidToken", "The provided token is malformed."),
+        r"is malformed\. AWS_SESSION_TOKEN must belong to AWS_ACCESS_KEY_ID",
+    ),
+    (403, _error("InvalidAccessKeyId", "The key does not exist."), r"does not exist\. The store does not know these credentials"),
     (
         403,
         _error("SignatureDoesNotMatch", "It does not match."),
-        r"does not match\. The secret key is not that of the access key",
+        r"does not match\. The secret key does not match the access key",
     ),
     (403, _error("AllAccessDisabled", "All access is disabled."), r"is disabled\. Only the owner of the bucket"),
-    (404, _error("NoSuchBucket", "The specified bucket does not exist"), r"does not exist\. There is no such bucket: .*OWN_URL"),
+    (
+        404,
+        _error("NoSuchBucket", "The specified bucket does not exist"),
+        r"does not exist\. The bucket does not exist: .*OWN_URL",
+    ),
     (501, _PAYER, r"501 NotImplemented: Header 'x-amz-request-payer' .* set OWN_REQUESTER_PAYS=false"),
     (400, _WRONG_REGION, r"is wrong \(Region eu-south-2\)\. The bucket is in the region eu-south-2: set OWN_REGION=eu-south-2"),
     (301, _REDIRECTED, r"the specified endpoint\. The bucket is in the region eu-west-3: set OWN_REGION=eu-west-3"),
@@ -111,7 +119,7 @@ def test_what_every_request_would_be_answered_is_the_buckets_failure_at_once(
 @pytest.mark.parametrize(
     ("status", "error", "message"),
     [
-        (403, _ARCHIVED, r"^1\.lz4: s3://.* \(StorageClass DEEP_ARCHIVE\)\. It is archived: its owner has to restore it"),
+        (403, _ARCHIVED, r"^1\.lz4: s3://.* \(StorageClass DEEP_ARCHIVE\)\. It is archived, so its owner must restore it"),
         (
             403,
             _error("AccessDenied", "Access Denied"),

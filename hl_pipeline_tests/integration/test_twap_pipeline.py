@@ -274,7 +274,10 @@ def test_a_lake_that_lacks_what_was_loaded_empties_nothing(source: Path, world: 
     run()
     shutil.rmtree(Path(world.environment["HL_LAKE_URL"]) / "raw_twap_statuses")
     (source / "20251103/12.jsonl").unlink()
-    with pytest.raises(LakeLacksError, match=r"lacks 1 objects .*20251103/12\.jsonl.* Is HL_LAKE_URL right"):
+    with pytest.raises(
+        LakeLacksError,
+        match=r"1 objects .* missing from the lake .*20251103/12\.jsonl.* Check that HL_LAKE_URL is right",
+    ):
         run()
     assert _query(world, "SELECT count(*) FROM hl.twap_statuses") == [{"count": 1}]
 

@@ -100,7 +100,7 @@ def test_it_refuses_while_hl_up_runs(old: Installation, hl: Hl) -> None:
         fcntl.flock(up, fcntl.LOCK_EX)
         done = hl("upgrade", "--yes")
     assert done.returncode == 1
-    assert f"hl up is running already in {home}" in " ".join(done.stderr.split())
+    assert f"hl up or hl upgrade is already running in {home}" in " ".join(done.stderr.split())
     assert _ask(old.database, _REVISION) == before
 
 
@@ -206,7 +206,7 @@ def test_a_schema_whose_rows_must_be_written_anew_asks_for_hl_upgrade(world: Wor
         refused = hl(*words)
         assert refused.returncode == 1
         assert "(migration 0001) is older than hl-pipeline" in refused.stderr
-        assert "0002 writes every row of hl.fills anew" in refused.stderr
+        assert "0002 rewrites every row of hl.fills" in refused.stderr
         assert "run `hl upgrade`" in refused.stderr
     assert _ask(world.database_url, _REVISION) == [["0001"]]
     done = hl("upgrade", "--schema-only", "--yes")

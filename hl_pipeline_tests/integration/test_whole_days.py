@@ -178,7 +178,7 @@ def test_rows_unlike_those_of_the_lake_make_a_day_red(bucket: Path, world: World
 
     assert _colour(instance) == "red"
     [failure] = result.get_step_failure_events()
-    assert "Lake and hl.fills were not found equal in the hours 3, 4." in str(failure.step_failure_data.error)
+    assert "The lake and hl.fills are not verified to be equal in the hours 3, 4." in str(failure.step_failure_data.error)
 
 
 def test_a_shard_is_green_when_asked_grey_before_and_red_when_a_wallet_failed(world: World, instance: DagsterInstance) -> None:
@@ -200,7 +200,7 @@ def test_a_shard_is_green_when_asked_grey_before_and_red_when_a_wallet_failed(wo
         colour, result = colour_and_result()
         assert (colour, result.success) == ("FAILED", False)
         [failure] = result.get_step_failure_events()
-        assert f"1 wallets failed, run again: {_WALLET}: 422: no such wallet" in str(failure.step_failure_data.error)
+        assert f"1 wallets failed; run again: {_WALLET}: 422: no such wallet" in str(failure.step_failure_data.error)
 
         connection.execute("UPDATE hl.backfill_progress SET state = 'complete', error = NULL, history_at = now()")
         colour, result = colour_and_result()

@@ -64,7 +64,7 @@ def test_runs_cut_off_by_a_kill_or_power_loss_fail_with_a_reason_and_are_done_ag
         assert still_there(before) == before
 
         up = killed.enter_context(up_in(directory, s3, ports=ports, HL_NODE_DATA_URL="s3://bucket"))
-        assert "stopping what an hl up that was killed has left: webserver, daemon, api" in up.program.output
+        assert "stopping processes left by a killed hl up: webserver, daemon, api" in up.program.output
         assert not still_there(before)
         killed.enter_context(silent.accept()[0])
         assert _runs(up) == [("FAILURE", "the UI", None), ("STARTED", "the UI", "1")]
@@ -84,7 +84,7 @@ def test_runs_cut_off_by_a_kill_or_power_loss_fail_with_a_reason_and_are_done_ag
         interrupted, *dead = _why_failed(up)
         assert "interrupted" in interrupted
         assert len(dead) == 2
-        assert all("is gone and has not said how it ended: it was killed, or the machine lost power" in why for why in dead)
+        assert all("is gone without a result: it was killed, or the machine lost power" in why for why in dead)
         rows = json.loads((sample.truth_dir / "days.json").read_text())["days"][str(_DAY)]["rows"]
         with psycopg.connect(embedded_url(up.home)) as connection:
             assert connection.execute("SELECT date, rows FROM hl.fills_days").fetchall() == [(_DAY, rows)]

@@ -167,7 +167,7 @@ def _assert_another_is_told_what_is_in_its_way(up: Up, directory: Path) -> None:
     same_api = run([_HL, "up"], beside, directory)
 
     assert again.returncode == 1
-    assert f"hl up is running already in {up.home}" in again.stdout
+    assert f"hl up or hl upgrade is already running in {up.home}" in again.stdout
     assert other.returncode == 1
     assert f"port {up.ui.port} is in use; choose another with --port or HL_PORT" in other.stdout
     assert f"port {api_port} is in use; choose another with --api-port or HL_API_PORT" in same_api.stdout

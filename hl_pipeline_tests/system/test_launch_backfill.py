@@ -71,7 +71,7 @@ def test_a_span_is_filled_once_by_so_many_runs_at_once_though_the_daemon_is_kill
         assert up.program.interrupt(30) == 0
 
     with up_in(directory, None, span, ports, **settings) as up:
-        wait_until(lambda: "backfill: nothing to ask for" in up.program.output, 60, "nothing is asked for twice")
+        wait_until(lambda: "backfill: nothing to launch" in up.program.output, 60, "nothing is asked for twice")
         wait_until(lambda: _backfills(up) != ["REQUESTED"], 150 + 30 * _DAYS, "the backfill has ended")
 
         runs = _runs(up)

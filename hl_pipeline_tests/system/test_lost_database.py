@@ -101,7 +101,7 @@ def test_a_database_lost_in_the_midst_of_a_load_comes_back_from_backup_and_lake(
     with at_event("hour_copied", lambda: _lose(home), count=5):
         lost = hl("ingest", *_span(DAYS[3], DAYS[3]))
     assert lost.returncode == 1
-    assert "the database went away in the midst of the work; what was done is kept, so run the same again" in lost.stderr
+    assert "the database became unreachable during the run; finished work is kept, so run the same command again" in lost.stderr
     assert "Traceback" not in lost.stdout + lost.stderr
 
     done = hl("restore", str(backup))

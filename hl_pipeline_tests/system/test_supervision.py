@@ -65,9 +65,9 @@ def test_what_is_killed_comes_back_and_each_death_is_one_line(directory: Path) -
         of_services = [line for line in said if "|" in line]
         said = [line for line in said if line not in of_services]
         assert len(of_services) < 10, of_services
-        assert said[0] == "PostgreSQL has died; it is started again in 1 s"
+        assert said[0] == "PostgreSQL has died; restarting in 1 s"
         assert said[1].startswith("the database answers again, after ")
-        assert said[2:] == [f"{name} was killed by SIGKILL; it is started again in 1 s" for name in _SERVICES]
+        assert said[2:] == [f"{name} was killed by SIGKILL; restarting in 1 s" for name in _SERVICES]
         began = time.monotonic()
         assert up.program.interrupt(30) == 0
         assert time.monotonic() - began < _QUICKLY
@@ -91,7 +91,7 @@ def test_a_dead_database_fills_no_log_and_ctrl_c_ends_quickly(directory: Path) -
         assert time.monotonic() - began < _QUICKLY
         wait_until(lambda: not still_there(working), 5, "every process is gone")
         assert len(log.read_text().splitlines()) - lines < 400
-        assert "PostgreSQL has died; it is started again in 8 s" in up.program.output
+        assert "PostgreSQL has died; restarting in 8 s" in up.program.output
 
 
 def test_what_dies_too_often_ends_everything_and_says_why(directory: Path) -> None:
@@ -105,7 +105,7 @@ def test_what_dies_too_often_ends_everything_and_says_why(directory: Path) -> No
                         child.kill()
             time.sleep(0.3)
         assert up.program.process.wait(30) == 1
-        waits = [f"api was killed by SIGKILL; it is started again in {wait} s" for wait in (1, 2, 4, 8, 16)]
+        waits = [f"api was killed by SIGKILL; restarting in {wait} s" for wait in (1, 2, 4, 8, 16)]
         said = [line for line in up.program.output.splitlines() if line.startswith("api ")]
         assert said == [*waits, "api was killed by SIGKILL, the 6th time in 10 minutes"]
         assert not processes_of(up.home)
@@ -124,7 +124,7 @@ def test_hl_api_alone_looks_after_its_database(directory: Path) -> None:
             assert requests.get(health, timeout=5).json()["status"] == "healthy"
             with psycopg.connect(embedded_url(home)) as connection:
                 assert connection.execute("SELECT count(*) FROM hl.fills_days").fetchone() == (0,)
-            assert "PostgreSQL has died; it is started again in 1 s" in api.output
+            assert "PostgreSQL has died; restarting in 1 s" in api.output
             began = time.monotonic()
             assert api.interrupt(30) == 0
             assert time.monotonic() - began < _QUICKLY

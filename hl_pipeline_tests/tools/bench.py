@@ -123,7 +123,7 @@ def measure_stages() -> dict[str, float]:
     """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs; and what
     DuckDB and PostgreSQL take for the same objects and rows.
     """
-    from hl_pipeline.stages.derive import DAILY, USER, make_candles_of_day, make_statistics_of_day
+    from hl_pipeline.stages.derive import make_figures_of_day
     from hl_pipeline.warehouse.connect import connect, find_database_url
     from hl_pipeline_tests.tools.bench_references import copy_and_index, decode_with_duckdb
 
@@ -144,9 +144,7 @@ def measure_stages() -> dict[str, float]:
     }
     started = time.perf_counter()
     with connect(find_database_url(Settings())) as connection:
-        make_candles_of_day(DAY, lake, connection)
-        for statistics in (DAILY, USER):
-            make_statistics_of_day(DAY, lake, connection, statistics)
+        dict(make_figures_of_day(DAY, lake, connection))
     made = time.perf_counter()
     _make_twaps(lake)
     ended = time.perf_counter()

@@ -15,13 +15,12 @@ import duckdb
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from hl_pipeline.figures.candles import CANDLE_COLUMNS, CANDLE_SCHEMA, candles_of_day
+from hl_pipeline.figures.candles import CANDLE_SCHEMA
 from hl_pipeline.figures.daily_stats import DAILY_STATS_SCHEMA
 from hl_pipeline.figures.user_stats import USER_STATS_SCHEMA
-from hl_pipeline.lake.fills import join_frames
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.settings import Settings
-from hl_pipeline.stages.derive import DAILY, USER, hours_of_lake, make_candles_of_day, make_statistics_of_day
+from hl_pipeline.stages.derive import DAILY_STATS, MERGE, USER_STATS, figures_of_hours, make_figures_of_day
 from hl_pipeline.warehouse.connect import connect, find_database_url
 
 RUNS = 3
@@ -70,16 +69,12 @@ def _in_order(table: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _make_rows(lake: Lake, day: date) -> None:
     with connect(find_database_url(Settings())) as connection:
-        make_candles_of_day(day, lake, connection)
-        for table in (DAILY, USER):
-            make_statistics_of_day(day, lake, connection, table)
+        dict(make_figures_of_day(day, lake, connection))
 
 
 def _make_frames(lake: Lake, day: date) -> Tables:
-    tables = {"candles": candles_of_day(join_frames(hours_of_lake(lake, day, CANDLE_COLUMNS)))}
-    for of in (DAILY, USER):
-        tables[of.table] = of.merge(map(of.partial, join_frames(hours_of_lake(lake, day, of.columns))))
-    return tables
+    figures = figures_of_hours(day, lake, (DAILY_STATS, USER_STATS), range(24), set(), keep=False)
+    return {table: MERGE[table](of_hours) for table, of_hours in figures.items()}
 
 
 _SQL_FILLS = """

@@ -47,6 +47,8 @@ def _present(config: MkDocsConfig) -> dict[str, tuple[str, str]]:
 
 def _for_the_site(text: str) -> str:
     text = text.replace("](docs/", "](")
+    # The site draws no diagrams: that would load a script from elsewhere. The picture shows the same graph.
+    text = re.sub(r"```mermaid\n.*?```", "![The asset graph in the Dagster UI](pictures/asset-graph.png)", text, flags=re.DOTALL)
     for name, (page, _) in _PAGES.items():
         text = text.replace(f"]({name}", f"]({page}")
     # The site has no code: a link to a file or directory outside docs/ is its name alone.

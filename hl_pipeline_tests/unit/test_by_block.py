@@ -91,6 +91,29 @@ def test_a_value_that_does_not_fit_sends_its_fill_alone_to_quarantine(field: str
     assert json.loads(bad.text) == json.loads(chunk)["events"][2]
 
 
+@pytest.mark.parametrize(
+    "odd", [{"new": 5}, {"new": ']},{[\\"'}, {"px": "5.8932e2"}, {"coin": "\u00fc"}, {"px": "cheap"}, {"tid": None}]
+)
+def test_an_odd_event_is_read_exactly_and_the_rest_of_its_block_the_fast_way(odd: dict[str, Any]) -> None:
+    chunk = _changed(**odd) + BLOCKS[1]
+    fast = by_block._take_known(chunk, 7)
+    exact = by_block._decode_exactly((line + 6, text) for line, text in numbered(chunk))
+    assert not fast.odd.any()
+    assert fast.fills.equals(exact.fills)
+    assert [*fast.bad] == exact.bad
+
+
+@pytest.mark.parametrize("broken", [b'"new":"', b'"new":\x01', b'"new":[}', b'"new":' + 30 * b"[" + 30 * b"]" + b",", b" "])
+def test_a_line_with_an_event_that_is_no_json_or_deeply_nested_is_read_exactly_as_a_whole(broken: bytes) -> None:
+    line = BLOCKS[0].replace(b'"coin"', broken + b'"coin"', 1)
+    odd_before = _changed(px="cheap")
+    chunk = BLOCKS[1] + odd_before + line
+    assert by_block._take_known(chunk, 1).odd.tolist() == [False, False, broken != b" "]
+    decoded, exact = decode_chunk(chunk), by_block._decode_exactly(numbered(chunk))
+    assert decoded.fills.equals(exact.fills)
+    assert decoded.bad == exact.bad
+
+
 @pytest.mark.parametrize("value", ["589.32", "589.3200000000", 589.32, "5.8932e2"])
 def test_a_number_is_taken_in_every_spelling_that_is_exact(value: Any) -> None:
     decoded = decode_chunk(_changed(px=value))

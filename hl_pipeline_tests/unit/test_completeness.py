@@ -96,7 +96,7 @@ def test_a_day_of_a_format_without_block_numbers_is_never_called_whole() -> None
     judged = judge_day(day, _old_day(NODE_FILLS, day)[:-1], {}, NOW, LAG)
     assert (judged.state, judged.is_harmless) == ("incomplete", False)
     assert "1 of 25 objects missing: 2025-07-02 00 h (no such object in node_fills)" in judged.explain()
-    assert "no fill from 2025-07-02 00:00 on was seen" in judged.explain()
+    assert "no fill from 2025-07-02 00:00 on was found" in judged.explain()
 
 
 def test_node_trades_is_needed_until_node_fills_begins_and_welcome_after() -> None:
@@ -157,15 +157,15 @@ def test_an_edge_that_no_object_crosses_is_said_and_the_day_is_not_whole() -> No
     late = timedelta(hours=-5)
     judged = _judge([_meta(START + HOUR * n, late=late) for n in range(-3, 28)])
     assert not judged.is_whole
-    assert "no block from 2026-03-16 00:00 on was seen" in judged.explain()
+    assert "no block from 2026-03-16 00:00 on was found" in judged.explain()
 
 
 @pytest.mark.parametrize(
     ("first_ms", "state", "lacks"),
     [
         (-1, "whole", ""),
-        (0, "unprovable", "no object of 2026-03-14 23 h, and the first block is of 00:00:00.000000"),
-        (999, "unprovable", "no object of 2026-03-14 23 h, and the first block is of 00:00:00.999000"),
+        (0, "unprovable", "no object for 2026-03-14 23 h, and the first block is at 00:00:00.000000"),
+        (999, "unprovable", "no object for 2026-03-14 23 h, and the first block is at 00:00:00.999000"),
         (1000, "incomplete", "1 of 26 objects missing: 2026-03-14 23 h"),
     ],
 )
@@ -245,7 +245,7 @@ def test_fills_far_from_the_hour_of_their_object_are_told() -> None:
     metas[7] = _old(NODE_FILLS, start_of(day) + HOUR * 7, last_time_ms=late)
     judged = judge_day(day, metas, {}, NOW, LAG)
     assert judged.state == "incomplete"
-    assert "has fills from 2025-07-01 06:59 to 2025-07-02 06:00, far from its own hour" in judged.explain()
+    assert "has fills from 2025-07-01 06:59 to 2025-07-02 06:00, far from its hour" in judged.explain()
 
 
 def test_an_older_format_that_ends_in_the_block_where_the_next_begins_leaves_no_gap() -> None:

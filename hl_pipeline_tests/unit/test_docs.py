@@ -22,6 +22,16 @@ _LONG_SENTENCES_ALLOWED = (
     "docs/traps.md",
 )
 
+# Pages that quote messages, and beginnings of quoted words that are none of ours: commands, settings, words of boto3.
+_PAGES_OF_MESSAGES = (
+    "operations/s3-errors.md",
+    "operations/crashes.md",
+    "operations/connections.md",
+    "guides/back-up.md",
+    "guides/own-postgresql.md",
+)
+_NO_MESSAGES = ("hl ", "aws ", "uv ", "eval ", "pytest ", "find ", "uvicorn ", "pg_", "max_", "wal_", "hot_", "timed out")
+
 
 def test_every_test_named_by_a_trap_exists_and_every_trap_that_applies_names_one() -> None:
     text = (DOCS / "traps.md").read_text()
@@ -92,6 +102,17 @@ def test_the_reference_is_what_the_code_says() -> None:
         assert (REFERENCE / name).read_text() == text, name
 
 
+@pytest.mark.parametrize("name", _PAGES_OF_MESSAGES)
+def test_the_messages_that_a_page_explains_are_those_of_the_code(name: str) -> None:
+    quoted = re.findall(r"`([^`\n]*)`", (DOCS / name).read_text())
+    # Between what differs each time (`…`, numbers), the words are the code's; names, commands and S3's own codes have no space.
+    parts = [part.strip() for text in quoted for part in re.split(r"…|\(…\)|\d+", text)]
+    phrases = [part for part in parts if re.fullmatch(r"[a-z][A-Za-z',;:() -]* [A-Za-z',;:() -]+", part)]
+    messages = [part for part in phrases if not part.startswith(_NO_MESSAGES)]
+    assert messages
+    assert [part for part in messages if part not in _texts_of_the_code()] == []
+
+
 def test_each_page_of_docs_is_in_the_navigation() -> None:
     navigation = (PROJECT / "mkdocs.yml").read_text()
     assert [page for page in pages() if page != README and str(page.relative_to(DOCS)) not in navigation] == []
@@ -101,6 +122,13 @@ def test_every_block_of_code_names_its_language() -> None:
     """One word: MkDocs takes no more."""
     known = {"sh", "bash", "sql", "duckdb", "python", "json", "csv", "yaml", "text"}
     assert [str(block) for page in pages() for block in blocks_of(page) if block.language not in known] == []
+
+
+@cache
+def _texts_of_the_code() -> str:
+    """All modules in one text, what stands in one message over several lines joined, and without what is put into it."""
+    code = "".join(path.read_text() for folder in ("hl_pipeline", "api") for path in (PROJECT / folder).rglob("*.py"))
+    return re.sub(r'"\s*\n\s*f?"', "", code)
 
 
 @cache

@@ -10,8 +10,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hl_pipeline.figures.daily_stats import DAILY_STATS_COLUMNS, daily_partial, merge_daily
-from hl_pipeline.figures.user_stats import USER_STATS_COLUMNS, merge_user, user_partial
+from hl_pipeline.figures.daily_stats import daily_partial, merge_daily
+from hl_pipeline.figures.sums import SUM_COLUMNS, sums_of
+from hl_pipeline.figures.trades import TRADE_COLUMNS, trades_of
+from hl_pipeline.figures.user_stats import merge_user, user_partial
 from hl_pipeline.formats.fills import FILL_SCHEMA
 
 _SCHEMA = {**FILL_SCHEMA, "object": pl.String()}
@@ -41,13 +43,20 @@ def _fills(*fills: dict[str, Any]) -> pl.DataFrame:
 
 
 def _of_coin(*fills: dict[str, Any]) -> dict[str, Any]:
-    [row] = merge_daily([daily_partial(_fills(*fills).select(DAILY_STATS_COLUMNS))]).to_dicts()
+    frame = _fills(*fills)
+    partial = daily_partial(sums_of(frame.select(SUM_COLUMNS)), trades_of(frame.select(TRADE_COLUMNS)))
+    [row] = merge_daily([partial]).to_dicts()
     return row
 
 
 def _of_wallet(*fills: dict[str, Any]) -> dict[str, Any]:
-    [row] = merge_user([user_partial(_fills(*fills).select(USER_STATS_COLUMNS))]).to_dicts()
+    [row] = merge_user([_partial_of_wallets(_fills(*fills))]).to_dicts()
     return row
+
+
+def _partial_of_wallets(fills: pl.DataFrame) -> pl.DataFrame:
+    fills = fills.select(SUM_COLUMNS)
+    return user_partial(fills, sums_of(fills))
 
 
 def _fee(coin: str, fee: str, token: str | None, side: str = "B") -> dict[str, Any]:
@@ -99,7 +108,7 @@ def test_a_wallet_pays_in_all_its_coins_together() -> None:
 
 def test_what_hours_add_to_a_wallet_is_summed_or_unknown() -> None:
     hours = [_fills(_fee("BTC", "1", "USDC")), _fills(_fee("HYPE", "1", "HYPE")), _fills(_fee("#1", "1", "HYPE"))]
-    partials = [user_partial(hour.select(USER_STATS_COLUMNS)) for hour in hours]
+    partials = [_partial_of_wallets(hour) for hour in hours]
     assert merge_user(partials[:2])["fees_in_quote"].to_list() == [Decimal("1.5")]
     assert merge_user(partials)["fees_in_quote"].to_list() == [None]
 

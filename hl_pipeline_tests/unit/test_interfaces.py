@@ -45,7 +45,7 @@ def test_the_dagster_names_are_those_of_the_code_location() -> None:
     # With a bucket of statuses, so that its sensor is there.
     definitions = build_defs(Settings(twap_data_url="s3://bucket/statuses"))
     assets = [asset for asset in definitions.assets or () if isinstance(asset, AssetsDefinition)]
-    names = {asset.key.to_user_string() for asset in assets}
+    names = {key.to_user_string() for asset in assets for key in asset.keys}
     names |= {spec.name for asset in assets for spec in asset.check_specs}
     names |= {spec.name for checks in definitions.asset_checks or () for spec in checks.check_specs}
     for parts in (definitions.jobs, definitions.sensors, definitions.schedules):

@@ -55,7 +55,7 @@ def test_each_death_waits_longer_and_is_said_once() -> None:
         assert fake.look(20)
         waits.append(fake.started[-1] - died - 0.5)
     assert waits == [1, 2, 4, 8, 16]
-    assert fake.said == [f"api was killed by SIGKILL; it is started again in {wait} s" for wait in (1, 2, 4, 8, 16)]
+    assert fake.said == [f"api was killed by SIGKILL; restarting in {wait} s" for wait in (1, 2, 4, 8, 16)]
 
 
 def test_one_death_more_is_the_end() -> None:
@@ -100,7 +100,7 @@ def test_while_the_database_is_away_the_log_gets_the_first_lines_of_each_service
     lines = (tmp_path / "hl.log").read_text().splitlines()
     assert lines[0] == "daemon    | 2026-01-01 - dagster - ERROR - first"
     assert lines[1:101] == [f"daemon    | 2026-01-01 - dagster - ERROR - {number}" for number in range(100)]
-    left_out = "daemon    | 19,900 more lines while the database did not answer are left out"
+    left_out = "daemon    | 19,900 more lines omitted while the database did not answer"
     assert lines[101:] == ["api       | one line", left_out, "daemon    | 2026-01-01 - dagster - ERROR - last"]
     assert capsys.readouterr().out.splitlines() == [lines[0], lines[-1]]
 

@@ -98,13 +98,13 @@ def test_a_file_that_lacks_columns_is_not_taken() -> None:
         next(decode_parquet(parquet_file(columns)))
     assert str(caught.value) == (
         "has columns twap_id, time, state_user, state_coin, state_side, state_sz, state_executedSz, state_minutes, "
-        "state.trigger; lacks status, executedNtl, state_timestamp"
+        "state.trigger; missing: status, executedNtl, state_timestamp"
     )
     with pytest.raises(
-        UnreadableObjectError, match=r"^has columns x; lacks twap_id, time, status, user, coin, side, sz, executedSz,"
+        UnreadableObjectError, match=r"^has columns x; missing: twap_id, time, status, user, coin, side, sz, executedSz,"
     ):
         next(decode_parquet(parquet_file({"x": [1]})))
-    with pytest.raises(UnreadableObjectError, match=r"lacks state_timestamp$"):
+    with pytest.raises(UnreadableObjectError, match=r"missing: state_timestamp$"):
         next(decode_parquet(parquet_file(_renamed(state_timestamp="timestamp"))))
     assert only_row(from_parquet({"state_reduceOnly": ..., "state_randomize": ...})) == EXPECTED | {
         "reduce_only": None,
@@ -117,7 +117,7 @@ def test_a_file_that_lacks_columns_is_not_taken() -> None:
     [
         ({"stateUser": [USER]}, "; state_user and stateUser both are state_user"),
         ({"TIME": ["x"]}, "; time and TIME both are time"),
-        ({"state": [{"a": 1}], "State": [{"A": 1, "b": 2}], "state_coin": ...}, "lacks coin"),
+        ({"state": [{"a": 1}], "State": [{"A": 1, "b": 2}], "state_coin": ...}, "missing: coin"),
     ],
 )
 def test_columns_that_cannot_be_told_apart(columns: dict[str, Any], message: str) -> None:
@@ -129,7 +129,7 @@ def test_columns_that_cannot_be_told_apart(columns: dict[str, Any], message: str
 def test_a_column_that_stands_twice() -> None:
     file = io.BytesIO()
     pq.write_table(pa.Table.from_arrays([pa.array([value]) for value in [*FLAT.values(), 1, 2]], [*FLAT, "x", "x"]), file)
-    with pytest.raises(UnreadableObjectError, match=r"^the column x stands twice$"):
+    with pytest.raises(UnreadableObjectError, match=r"^the column x occurs twice$"):
         next(decode_parquet(file))
 
 
@@ -242,7 +242,7 @@ def test_a_file_that_has_not_as_many_rows_as_it_says_is_not_whole() -> None:
             list(decode_parquet(io.BytesIO(content[:place] + bytes([98]) + content[place + 1 :])))
         except UnreadableObjectError as error:
             said.add(str(error))
-    assert "no whole Parquet file: has 50 of its 49 rows; fetch it again" in said
+    assert "incomplete Parquet file: it has 50 of 49 rows; fetch it again" in said
 
 
 def test_an_error_of_the_system_is_no_matter_of_the_bytes() -> None:
