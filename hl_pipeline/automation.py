@@ -144,7 +144,7 @@ def build_schedule(settings: Settings, job: "UnresolvedAssetJobDefinition") -> S
         cron_schedule=settings.reconcile_cron,
         execution_timezone="UTC",
         default_status=_running(BY_BLOCK.bucket, settings, DefaultScheduleStatus),
-        description="Lists both buckets. Launches a run for each requested day with changed objects, a failed run or old data.",
+        description="Lists both buckets. Launches a run for each known day with changed objects, a failed run or outdated data.",
     )
     def reconcile(context: ScheduleEvaluationContext, warehouse: WarehouseParam) -> list[RunRequest] | SkipReason:
         from hl_pipeline.stages.look_for_days import look_at_everything

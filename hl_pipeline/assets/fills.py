@@ -17,7 +17,7 @@ _CHECKS = {
     "key_unique": "No two fills have the same (time, coin, wallet, side, tid). No dropped duplicate differs from the kept fill.",
     "legs_pair": "No trade has more than two legs, or two legs on one side. Trades with a single leg are counted.",
     "lake_equals_database": "fills/date=D/ and hl.fills have the same rows, compared by counts and sums per hour.",
-    "day_is_whole": "All objects are present and block numbers are contiguous across both midnights; otherwise, what is missing.",
+    "day_is_whole": "All objects are present and block numbers have no gap across both midnights. If not, the result says why.",
 }
 
 

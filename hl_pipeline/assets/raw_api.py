@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from hl_pipeline.stages.fetch_shards import WalletSelection
 
 _CHECKS = {
-    "wallets_answered": "The API answered for every wallet of the shard.",
+    "wallets_answered": "The info API answered for every wallet of the shard.",
     "wallets_complete": "Every wallet was fetched, and none has more history in the window than the API returns.",
 }
 _HISTORY_CHECKS = {
-    "wallets_answered": "The API answered for every wallet of the shard.",
+    "wallets_answered": "The info API answered for every wallet of the shard.",
     "statuses_have_twaps": "Every status could be parsed and matched to a TWAP.",
 }
 
@@ -53,7 +53,7 @@ def raw_api_fills(
     settings: SettingsParam,
     results: ResultsParam,
 ) -> MaterializeResult:
-    """Fills of wallets from before the buckets.
+    """Fills of wallets from before the buckets begin.
 
     Fetches the fills and TWAP slices of each wallet of the shard, from HL_BACKFILL_FROM to HL_BACKFILL_TO, from the info API into
     the lake, by day of the event. Finished wallets are not fetched again. A killed run continues where it stopped.
@@ -100,7 +100,7 @@ def raw_api_twap_history(
     settings: SettingsParam,
     results: ResultsParam,
 ) -> MaterializeResult:
-    """TWAP statuses of wallets, from the API.
+    """TWAP statuses of wallets, from the info API.
 
     Fetches the TWAP statuses that the info API still has for each wallet of the shard into the lake, by day of the event. Times
     are whole seconds. A status without a TWAP ID is matched to the TWAP with the same wallet, coin and start time.

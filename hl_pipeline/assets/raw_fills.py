@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CHECKS = {
     "hours_present": "Every object that the day needs is in the lake.",
     "blocks_without_holes": "Block numbers are contiguous within each object and from one object to the next.",
-    "lines_taken": "In no object is the share of quarantined lines above HL_BAD_LINES_MAX_SHARE.",
+    "lines_taken": "No object's share of quarantined lines exceeds HL_BAD_LINES_MAX_SHARE.",
 }
 
 

@@ -11,7 +11,7 @@ from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
 
 _RAW_CHECKS = {
     "objects_present": "The day has its objects or all of its hours, and all of them were fetched and read.",
-    "lines_taken": "In no object is the share of quarantined rows above HL_BAD_LINES_MAX_SHARE.",
+    "lines_taken": "No object's share of quarantined rows exceeds HL_BAD_LINES_MAX_SHARE.",
     "events_near_their_day": "No object has events more than a day away from the day in its key.",
 }
 

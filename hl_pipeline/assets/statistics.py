@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _ACCOUNTED = "Every fill of the day is counted in a row: the counts add up to the number of loaded fills."
 _DESCRIPTIONS = {
-    "candles": """Candles of one minute, per coin.
+    "candles": """One-minute candles per coin.
 
 Open, high, low, close, volume and number of trades for each coin and minute (UTC) with a trade.""",
     "daily_stats": """Volume and trades per coin and day.
 
 What was traded in each coin on the UTC day. Each trade counts once. Fills that are not trades are counted separately.""",
-    "user_stats": """Volume, pnl, fees per wallet and day.
+    "user_stats": """Volume, profit and fees per wallet and day.
 
-What each wallet did on the UTC day: volume as maker and taker, realized pnl, fees by token, TWAPs.""",
+What each wallet did on the UTC day: volume as maker and taker, realized profit, fees by token, TWAPs.""",
 }
 
 

@@ -131,7 +131,7 @@ def hours_to_append(
 
 
 def hours_of(day: date, meta: ObjectMeta | ApiShard) -> range:
-    """Return the hours of `day` (0-23) that the object may have fills of."""
+    """Return the hours of `day` (0-23) for which the object may have fills."""
     if meta.first_time_ms is None or meta.last_time_ms is None:
         return range(0)
     start = int(start_of(day).timestamp() * 1000)

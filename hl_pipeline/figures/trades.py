@@ -146,8 +146,9 @@ def _legs_of(fills: pl.DataFrame) -> pl.DataFrame:
 
 
 def runs_of(legs: pl.DataFrame) -> pl.DataFrame:
-    """Legs side by side with the same time, coin and tid: `first` and `last` of them, and whether they are a trade (`is_trade`):
-    one or two legs, and no others have their tid.
+    """Return the runs of adjacent legs with the same time, coin and tid: `first` and `last` row of each, and `is_trade`.
+
+    `is_trade` holds for a run of one or two legs whose tid no other leg has.
     """
     begins = pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in ("tid", "time", "coin"))
     # Where one is NULL each leg is a run: then nothing is known to be the same.

@@ -193,7 +193,7 @@ def hours_without_objects(lake: Lake, day: date) -> set[int]:
 
 
 def market_of(fills: pl.DataFrame, hours: set[int]) -> pl.DataFrame:
-    """Fills without those of the info API in `hours`, those without objects: the fills of a few wallets are not the market."""
+    """Return the fills without the info API's in `hours`, which have no bucket object: a few wallets are not the market."""
     return fills.filter(~_is_outside_market(hours)) if hours else fills
 
 

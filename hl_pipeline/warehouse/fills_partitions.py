@@ -283,7 +283,7 @@ def _build(
         connection.execute(_text("TRUNCATE {table}", names))
         taken = _copy(connection, _text(_COPY, {**names, "columns": _COLUMNS}), _counted(hours, counts, day), sources)
         if taken not in (counts.rows, -1):
-            raise RuntimeError(f"COPY took {taken} rows of {counts.rows}: the day was left as it was")
+            raise RuntimeError(f"COPY stored {taken} of {counts.rows} rows: the day was left unchanged")
         copied = time.perf_counter()
         emit(_log, "indexes_building", day=day, rows=counts.rows)
         connection.execute(_text(_FINISH, names))
