@@ -127,6 +127,8 @@ _SAID_ANEW = {
     *(("lake fills", what) for what in ("schema columns", "schema ordinal: right only", "schema ordinal in Arrow: right only")),
     ("lake fills", "layout ordinal: right only"),
     *(("hl.twaps", f"column {name}") for name in _OF_A_WINDOW),
+    # A text for people, worded anew in 0.2.0.
+    ("hl.twap_days", "column explanation"),
 }
 _WITH_ORDINAL = "SELECT DISTINCT ordinal IS NOT NULL FROM hl.fills WHERE object_id < 4000000 ORDER BY 1"
 
