@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TypeVar
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,6 +13,7 @@ _PREFIX = "HL_"
 _PATH_PREFIX = re.compile(r"(/[0-9A-Za-z._~-]+)*")
 # `hl` passes every setting to its children; they read no file again.
 _RESOLVED = "HL_SETTINGS_RESOLVED"
+_Model = TypeVar("_Model", bound=BaseSettings)
 
 
 def check_path_prefix(value: str) -> str:
@@ -102,8 +104,13 @@ class ApiSettings(ApiOptions, BaseSettings):
 
 def read_settings() -> ApiSettings:
     """Return the settings of this process. Ends it with a message if a setting is invalid."""
+    return read_variables(ApiSettings)
+
+
+def read_variables(model: type[_Model]) -> _Model:
+    """Return a model of HL_* variables. Ends the process with a message if one is invalid."""
     try:
-        return ApiSettings(_env_file=None if _RESOLVED in os.environ else ".env")  # pyright: ignore[reportCallIssue]
+        return model(_env_file=None if _RESOLVED in os.environ else ".env")  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         wrong = (f"{'.'.join(f'{_PREFIX}{name}'.upper() for name in e['loc'])} {e['msg']}".strip() for e in error.errors())
         raise SystemExit("hl api: " + "; ".join(wrong)) from None
