@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import psycopg
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
@@ -24,16 +25,20 @@ from api import system_metrics
 from api.database import NEWEST_SCHEMA, read_version
 from api.installation import read_installation
 from api.system_metrics import METRICS
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.migrate import migrate
 from hl_pipeline.warehouse.urls import database_of, with_database
-from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.conftest import NewDatabase, World
+from hl_pipeline_tests.days import make_day
+from hl_pipeline_tests.naive.fills import event_day, object_path, read_bucket
 from hl_pipeline_tests.processes import PROJECT, wait_until
 from hl_pipeline_tests.servers.api import Api, add, serving
 from hl_pipeline_tests.servers.postgres import serve_postgres
 from hl_pipeline_tests.unit.test_monitoring import promtool, read_metric_names
 
 NOW = datetime.now(UTC)
+DAY = date(2026, 3, 15)
 _HOUR = timedelta(hours=1)
 _NEWEST = NOW.replace(minute=0, second=0, microsecond=0) - 3 * _HOUR
 """When the newest object's hour begins."""
@@ -405,3 +410,39 @@ def test_a_budget_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HL_S3_BUDGET_USD", "much")
     with pytest.raises(SystemExit, match=r"^hl api: HL_S3_BUDGET_USD Input should be a valid decimal"):
         read_installation()
+
+
+@pytest.mark.slow
+def test_a_loaded_sample_has_the_figures_of_its_bucket(world: World, tmp_path: Path) -> None:
+    """A day with a missing object, one that is cut off, and a line that is no JSON."""
+    bucket = write_sample(tmp_path / "sample", first_day=DAY, fills_per_hour=30).node_data_dir
+    start = datetime.combine(DAY, datetime.min.time(), UTC)
+    object_path(bucket, start + 3 * _HOUR).unlink()
+    bad = object_path(bucket, start + 7 * _HOUR)
+    content = lz4.frame.decompress(bad.read_bytes())
+    cut = object_path(bucket, start + 5 * _HOUR)
+    whole = cut.read_bytes()
+    cut.unlink()
+    # What is left can be had; the truth is read before the rest is spoilt.
+    fills = [fill for _, _, fill in read_bucket(bucket) if event_day(fill) == DAY]
+    sizes = [
+        path.stat().st_size for path in bucket.rglob("*.lz4") if path != bad and path.parent.name in ("20260315", "20260316")
+    ]
+    bad.write_bytes(lz4.frame.compress(content + b"no JSON\n"))
+    cut.write_bytes(whole[:-100])
+
+    make_day({**world.environment, "HL_NODE_DATA_URL": str(bucket)}, DAY)
+
+    with serving(world.database_url) as api:
+        metrics = scrape(api)
+    assert metrics["hl_fills"] == metrics["hl_newest_day_fills"] == {(): len(fills)}
+    assert metrics["hl_objects_fetched"][BY_BLOCK,] == metrics["hl_objects_loaded"][BY_BLOCK,] == len(sizes) + 1 == 23
+    assert metrics["hl_objects_failed"][BY_BLOCK,] == 1
+    assert metrics["hl_objects_size_bytes"][BY_BLOCK,] == sum(sizes) + bad.stat().st_size
+    assert metrics["hl_quarantined_lines"][BY_BLOCK,] == metrics["hl_last_day_quarantined_lines"][BY_BLOCK,] == 1
+    assert metrics["hl_holes"]["missing", BY_BLOCK] == metrics["hl_holes"]["failed", BY_BLOCK] == 1
+    assert metrics["hl_day_verdicts"]["fills", "incomplete"] == 1
+    # The object of the first hour of the day after has this day's last fills.
+    ends = start + 25 * _HOUR
+    for name in ("hl_newest_loaded_hour_lag_seconds", "hl_newest_whole_hour_lag_seconds"):
+        assert metrics[name][BY_BLOCK,] == pytest.approx(time.time() - ends.timestamp(), abs=60)
