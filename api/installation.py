@@ -5,12 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from psycopg import Error
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from api.settings import read_variables
+from api.settings import check_database_url, read_variables
 
 _DEFAULT_DATABASE = "postgres"
 
@@ -29,6 +28,11 @@ class Installation(BaseSettings):
     s3_budget_usd: Decimal | None = Field(default=None, ge=0)
     info_weight_per_minute: int | None = Field(default=None, ge=1)
 
+    @field_validator("dagster_database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        return check_database_url(value)
+
     @property
     def directories(self) -> dict[str, Path]:
         """The local directories of the lake and of the embedded database, as far as they are known."""
@@ -41,15 +45,12 @@ class Installation(BaseSettings):
             found["database"] = self.home / "postgres"
         return found
 
-    def find_dagster(self, url: str) -> str | None:
-        """How to connect to Dagster's database: by its own URL, or beside the one at `url` as the same user. None: unknown."""
+    def find_dagster(self, url: str) -> str:
+        """How to connect to Dagster's database: by its own URL, or beside the one at `url` as the same user."""
         if self.dagster_database_url is not None:
             return self.dagster_database_url.get_secret_value()
-        try:
-            name = conninfo_to_dict(url).get("dbname", _DEFAULT_DATABASE)
-            return make_conninfo(url, dbname=f"{name}_dagster")
-        except Error:
-            return None
+        name = conninfo_to_dict(url).get("dbname", _DEFAULT_DATABASE)
+        return make_conninfo(url, dbname=f"{name}_dagster")
 
 
 def read_installation() -> Installation:

@@ -24,6 +24,24 @@ def check_path_prefix(value: str) -> str:
     return value
 
 
+def check_database_url(value: SecretStr | None) -> SecretStr | None:
+    """Return the URL of a PostgreSQL database if it can be read. Raises ValueError, without the URL."""
+    if value is None:
+        return None
+    # Imported here: without a URL, the driver is not needed.
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("must begin with postgresql://")
+    try:
+        conninfo_to_dict(value.get_secret_value())
+    except ProgrammingError:
+        # The driver's text may contain the password.
+        raise ValueError("is not a PostgreSQL URL; write @ / % in a password as %40 %2F %25") from None
+    return value
+
+
 class ApiOptions(BaseModel):
     """Settings that only the API uses. `hl` has them among its settings and passes them to the API that it starts."""
 
@@ -73,20 +91,7 @@ class ApiSettings(ApiOptions, BaseSettings):
     @field_validator("api_database_url", "database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        # Imported here: without a URL, the driver is not needed.
-        from psycopg import ProgrammingError
-        from psycopg.conninfo import conninfo_to_dict
-
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must begin with postgresql://")
-        try:
-            conninfo_to_dict(value.get_secret_value())
-        except ProgrammingError:
-            # The driver's text may contain the password.
-            raise ValueError("is not a PostgreSQL URL; write @ / % in a password as %40 %2F %25") from None
-        return value
+        return check_database_url(value)
 
     @model_validator(mode="after")
     def _has_a_database(self) -> ApiSettings:

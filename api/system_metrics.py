@@ -146,16 +146,14 @@ class SystemMetrics(Collector):
                     samples += await self._read_group(group, connection, deadline)
         except psycopg.Error as error:
             self._note("all but runs", error)
-        if self._dagster is not None:
-            samples += await self._read_runs(self._dagster, deadline)
-        return samples
+        return samples + await self._read_runs(deadline)
 
-    async def _read_runs(self, conninfo: str, deadline: float) -> list[Sample]:
+    async def _read_runs(self, deadline: float) -> list[Sample]:
         """Of Dagster's database. Whether this user may read it is not known before."""
         try:
             async with (
                 asyncio.timeout(max(deadline - time.monotonic(), 0.1)),
-                await AsyncConnection.connect(conninfo, application_name="hl api metrics") as connection,
+                await AsyncConnection.connect(self._dagster, application_name="hl api metrics") as connection,
             ):
                 await connection.set_read_only(True)
                 return await self._read_group(_RUNS, connection, deadline)

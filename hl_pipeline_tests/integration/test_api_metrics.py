@@ -406,10 +406,20 @@ def test_while_the_database_is_down_its_own_metrics_are_still_served(variables: 
             wait_until(lambda: scrape(api).get("hl_fills") == {(): 0}, 30, "the system's metrics are back")
 
 
-def test_a_budget_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HL_S3_BUDGET_USD", "much")
-    with pytest.raises(SystemExit, match=r"^hl api: HL_S3_BUDGET_USD Input should be a valid decimal"):
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("HL_S3_BUDGET_USD", "much", "Input should be a valid decimal"),
+        ("HL_DAGSTER_DATABASE_URL", "postgresql://u:sec%ret@h/d", "Value error, is not a PostgreSQL URL"),
+    ],
+)
+def test_a_wrong_setting_is_named_without_its_value(
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit, match=f"^hl api: {variable} {said}") as ended:
         read_installation()
+    assert "sec%ret" not in str(ended.value)
 
 
 @pytest.mark.slow
