@@ -13,7 +13,6 @@ _PREFIX = "HL_"
 _PATH_PREFIX = re.compile(r"(/[0-9A-Za-z._~-]+)*")
 # `hl` passes every setting to its children; they read no file again.
 _RESOLVED = "HL_SETTINGS_RESOLVED"
-_Model = TypeVar("_Model", bound=BaseSettings)
 
 
 def check_path_prefix(value: str) -> str:
@@ -21,24 +20,6 @@ def check_path_prefix(value: str) -> str:
     value = value.rstrip("/")
     if not _PATH_PREFIX.fullmatch(value):
         raise ValueError("must begin with a slash and contain only letters, digits, . _ ~ -, like /hl")
-    return value
-
-
-def check_database_url(value: SecretStr | None) -> SecretStr | None:
-    """Return the URL of a PostgreSQL database if it can be read. Raises ValueError, without the URL."""
-    if value is None:
-        return None
-    # Imported here: without a URL, the driver is not needed.
-    from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
-
-    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-        raise ValueError("must begin with postgresql://")
-    try:
-        conninfo_to_dict(value.get_secret_value())
-    except ProgrammingError:
-        # The driver's text may contain the password.
-        raise ValueError("is not a PostgreSQL URL; write @ / % in a password as %40 %2F %25") from None
     return value
 
 
@@ -105,6 +86,27 @@ class ApiSettings(ApiOptions, BaseSettings):
         url = self.api_database_url or self.database_url
         assert url is not None
         return url.get_secret_value()
+
+
+def check_database_url(value: SecretStr | None) -> SecretStr | None:
+    """Return the URL of a PostgreSQL database if it can be read. Raises ValueError, without the URL."""
+    if value is None:
+        return None
+    # Imported here: without a URL, the driver is not needed.
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("must begin with postgresql://")
+    try:
+        conninfo_to_dict(value.get_secret_value())
+    except ProgrammingError:
+        # The driver's text may contain the password.
+        raise ValueError("is not a PostgreSQL URL; write @ / % in a password as %40 %2F %25") from None
+    return value
+
+
+_Model = TypeVar("_Model", bound=BaseSettings)
 
 
 def read_settings() -> ApiSettings:
