@@ -5,12 +5,12 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
 PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
-# A browser, and what looks at the units of systemd.
-SYSTEM_PACKAGES := chromium systemd
+# A browser, what looks at the units of systemd, and what looks at the rules of Prometheus.
+SYSTEM_PACKAGES := chromium systemd prometheus
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability bench bench-full bench-start units pictures
+.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability bench bench-full bench-start units dashboards pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -96,13 +96,17 @@ bench-start: setup
 # What a level needs of the machine beyond Python; nothing is installed that is there already.
 system-packages:
 	@for name in chromium chromium-browser google-chrome; do \
-		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && exit 0; \
+		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && command -v promtool >/dev/null && exit 0; \
 	done; \
 	apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
 
 # The units of deploy/systemd, from the commands of `hl up`.
 units: setup
 	$(BIN)/python -m hl_pipeline_tests.tools.write_units
+
+# The dashboards of deploy/monitoring.
+dashboards: setup
+	$(BIN)/python -m hl_pipeline_tests.tools.write_dashboards
 
 # The README's pictures, from the real UI in Chromium.
 pictures: setup system-packages

@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 
 from api.answer_cache import AnswerCache
 from api.database import make_export_pool, make_pool, read_version
+from api.installation import read_installation
 from api.metrics import count_requests, make_metrics
 from api.openapi import serve_openapi
 from api.parameters import refuse_repeated
@@ -17,6 +18,7 @@ from api.path_prefix import serve_below
 from api.responses import add_error_handlers, answer_head
 from api.routes import coverage, fills, service, statistics, twaps
 from api.settings import ApiSettings, read_settings
+from api.system_metrics import SystemMetrics
 
 _DESCRIPTION = """Hyperliquid's trading history from PostgreSQL: TWAPs, fills, candles, statistics.
 
@@ -44,6 +46,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     )
     app.state.settings = chosen
     app.state.metrics = make_metrics()
+    app.state.system_metrics = SystemMetrics(read_installation(), chosen.url)
+    app.state.metrics.registry.register(app.state.system_metrics)
     for routes in (twaps, fills, statistics, coverage, service):
         app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
     serve_openapi(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TypeVar
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,20 +72,7 @@ class ApiSettings(ApiOptions, BaseSettings):
     @field_validator("api_database_url", "database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        # Imported here: without a URL, the driver is not needed.
-        from psycopg import ProgrammingError
-        from psycopg.conninfo import conninfo_to_dict
-
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must begin with postgresql://")
-        try:
-            conninfo_to_dict(value.get_secret_value())
-        except ProgrammingError:
-            # The driver's text may contain the password.
-            raise ValueError("is not a PostgreSQL URL; write @ / % in a password as %40 %2F %25") from None
-        return value
+        return check_database_url(value)
 
     @model_validator(mode="after")
     def _has_a_database(self) -> ApiSettings:
@@ -100,10 +88,36 @@ class ApiSettings(ApiOptions, BaseSettings):
         return url.get_secret_value()
 
 
+def check_database_url(value: SecretStr | None) -> SecretStr | None:
+    """Return the URL of a PostgreSQL database if it can be read. Raises ValueError, without the URL."""
+    if value is None:
+        return None
+    # Imported here: without a URL, the driver is not needed.
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("must begin with postgresql://")
+    try:
+        conninfo_to_dict(value.get_secret_value())
+    except ProgrammingError:
+        # The driver's text may contain the password.
+        raise ValueError("is not a PostgreSQL URL; write @ / % in a password as %40 %2F %25") from None
+    return value
+
+
+_Model = TypeVar("_Model", bound=BaseSettings)
+
+
 def read_settings() -> ApiSettings:
     """Return the settings of this process. Ends it with a message if a setting is invalid."""
+    return read_variables(ApiSettings)
+
+
+def read_variables(model: type[_Model]) -> _Model:
+    """Return a model of HL_* variables. Ends the process with a message if one is invalid."""
     try:
-        return ApiSettings(_env_file=None if _RESOLVED in os.environ else ".env")  # pyright: ignore[reportCallIssue]
+        return model(_env_file=None if _RESOLVED in os.environ else ".env")  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         wrong = (f"{'.'.join(f'{_PREFIX}{name}'.upper() for name in e['loc'])} {e['msg']}".strip() for e in error.errors())
         raise SystemExit("hl api: " + "; ".join(wrong)) from None

@@ -50,9 +50,10 @@ async def get_health(request: Request, _asked: _Nothing) -> Response:
     "/metrics", response_class=Response, responses={**INVALID, 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 )
 async def get_metrics(request: Request, _asked: _Nothing) -> Response:
-    """Return Prometheus metrics of this process."""
+    """Return Prometheus metrics: of this process, and of the whole system as the database knows it."""
     error, last = await _ask(request.app)
     state = request.app.state
+    await state.system_metrics.refresh(None if error else state.pool)
     text = show(state.metrics, [state.pool, state.exports], up=error is None, age_seconds=last[2] if last else None)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 

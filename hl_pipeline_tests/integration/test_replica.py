@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -122,7 +123,10 @@ def test_every_route_answers_on_a_replica_as_on_the_primary(primary_api: Api, st
             answers = [api.ask(f"/api/v1{path}", **asked, format=form) for api in (primary_api, standby_api)]
             assert [answer.status_code for answer in answers] == [200, 200], (path, answers[1].text)
             assert answers[0].content == answers[1].content
-    assert "hl_api_database_up 1.0" in standby_api.ask("/metrics").text
+    scrape = standby_api.ask("/metrics").text
+    assert "hl_api_database_up 1.0" in scrape
+    readable = re.findall(r'^hl_metrics_readable{group="(\w+)"} 1.0$', scrape, re.MULTILINE)
+    assert set(readable) >= {"objects", "money", "days", "coverage", "backfill", "database"}
 
 
 def test_what_the_primary_gets_the_replica_serves(pair: Pair, standby_api: Api) -> None:

@@ -159,6 +159,9 @@ def test_the_api_answers_through_a_pooler_in_transaction_mode(pooler: Pooler, ta
         # Often enough for the driver to prepare a statement, and from several connections.
         for _ in range(30):
             assert api.get("/api/v1/fills", **asked) == wanted
+        readable = [line for line in api.ask("/metrics").text.splitlines() if line.startswith("hl_metrics_readable{")]
+        assert [line for line in readable if line.endswith(" 0.0")] == ['hl_metrics_readable{group="runs"} 0.0']
+        assert len(readable) == 7
     with psycopg.connect(pooler.url) as connection:
         told = connection.execute(
             "SELECT current_user::text, current_setting('TimeZone'), current_setting('default_transaction_read_only')"
