@@ -207,7 +207,7 @@ def test_making_the_statistics_again_changes_nothing(by_block: Made) -> None:
 
 def test_statistics_before_any_fills_say_that_these_come_first(world: World) -> None:
     [check] = make_day(world.environment, DAY, ["daily_stats"])["daily_stats"].checks
-    assert (check.passed, check.description) == (False, "No fills of the day were loaded yet: materialize fills first.")
+    assert (check.passed, check.description) == (False, "No fills are loaded for this day yet. Materialize fills first.")
     assert world.home
 
 
