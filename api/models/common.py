@@ -34,7 +34,7 @@ class Problem(Answer):
 
 
 class UnknownCoin(Problem):
-    detail: Annotated[str, Field(examples=["no coin 'btc' was ever seen in the days that are loaded; did you mean BTC?"])]
+    detail: Annotated[str, Field(examples=["no coin 'btc' appears in any loaded day; did you mean BTC?"])]
     candidates: Annotated[list[str], Field(description="Similar coins in the database, best match first.", examples=[["BTC"]])]
 
 

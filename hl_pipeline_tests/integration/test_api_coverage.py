@@ -228,7 +228,7 @@ def test_files_have_the_fields_and_values_of_json(api: Api, path: str, name: str
         (
             DAYS,
             {"dataset": BY_BLOCK},
-            {"dataset": "is no parameter of this path; there are: start, end, limit, cursor, what, state, format"},
+            {"dataset": "is not a parameter of this path; its parameters are: start, end, limit, cursor, what, state, format"},
         ),
     ],
 )
@@ -240,6 +240,6 @@ def test_a_wrong_parameter_is_named_with_what_it_may_be(
 
 def test_a_cursor_goes_with_its_own_filters_alone(api: Api) -> None:
     cursor = api.get(HOURS, **MARCH, limit=1)["next_cursor"]
-    refused = {"cursor": "is no next_cursor of this path with these parameters"}
+    refused = {"cursor": "must be a next_cursor from this path with the same parameters"}
     assert api.refuses(HOURS, **MARCH, state="missing", cursor=cursor) == refused
     assert api.refuses(DAYS, **MARCH, cursor=cursor) == refused

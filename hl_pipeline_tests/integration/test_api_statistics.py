@@ -170,7 +170,7 @@ def test_a_minute_is_the_interval_that_is_not_asked_for(api: Api) -> None:
     message = {"interval": "must be '1m', '5m', '15m', '1h', '4h' or '1d'"}
     assert api.refuses(CANDLES, **asked | {"interval": "2h"}) == message
     cursor = api.get(CANDLES, **asked | {"limit": 1})["next_cursor"]
-    wrong = {"cursor": "is no next_cursor of this path with these parameters"}
+    wrong = {"cursor": "must be a next_cursor from this path with the same parameters"}
     assert api.refuses(CANDLES, **asked, interval="1h", cursor=cursor) == wrong
 
 

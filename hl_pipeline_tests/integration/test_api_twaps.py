@@ -327,7 +327,7 @@ def test_a_cursor_goes_with_its_own_list_alone(api: Api, rows: psycopg.Connectio
     cursor = api.get(PATH, **NOVEMBER, limit=1)["next_cursor"]
     api.get(PATH, **NOVEMBER, limit=2, cursor=cursor)
     api.get(PATH, **{**NOVEMBER, "wallet": WALLET.upper().replace("X", "x")}, latest_per_twap="true", cursor=cursor)
-    wrong = "is no next_cursor of this path with these parameters"
+    wrong = "must be a next_cursor from this path with the same parameters"
     for other in (
         {"wallet": OTHER},
         {"start": "2025-11-02"},

@@ -67,7 +67,7 @@ def test_a_coin_that_was_never_seen_is_404_with_the_likely_one(
         assert (response.status_code, response.headers["content-type"]) == (404, "application/json")
         answer = response.json()
         assert answer["candidates"] == candidates
-        assert answer["detail"].startswith(f"no coin {asked!r} was ever seen in the days that are loaded; ")
+        assert answer["detail"].startswith(f"no coin {asked!r} appears in any loaded day; ")
         assert (f"did you mean {candidates[0]}?" in answer["detail"]) if candidates else ("is spelled" in answer["detail"])
 
 
@@ -103,7 +103,7 @@ def test_the_command_line_says_the_same(table: str, tmp_path: Path, environment:
         for output in ([], ["--json"], ["--csv"]):
             done = run_in_process(tmp_path, environment, "show", table, "--coin", asked, *output)
             assert (done.returncode, done.stdout) == (2, "")
-            assert f"error: no coin '{asked}' was ever seen in the days that are loaded; " in done.stderr
+            assert f"error: no coin '{asked}' appears in any loaded day; " in done.stderr
             assert said in done.stderr
 
 

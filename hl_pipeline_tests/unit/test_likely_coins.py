@@ -68,6 +68,6 @@ def test_nothing_is_made_up_where_nothing_is_near(asked: str) -> None:
 
 
 def test_the_message_names_the_candidates_or_how_a_coin_is_spelled() -> None:
-    assert str(UnknownCoinError("btc", ["BTC"])) == "no coin 'btc' was ever seen in the days that are loaded; did you mean BTC?"
+    assert str(UnknownCoinError("btc", ["BTC"])) == "no coin 'btc' appears in any loaded day; did you mean BTC?"
     assert "did you mean @107 or HYPE?" in str(UnknownCoinError("HYPE/USDC", ["@107", "HYPE"]))
     assert "spot PURR/USDC or @107" in str(UnknownCoinError("zzzz", []))
