@@ -1,4 +1,4 @@
-"""The API as a service: its settings, its health, what it says while the database is away, and that it only reads."""
+"""The API as a service: its settings, its health, its errors while the database is unavailable, and that it is read-only."""
 
 from __future__ import annotations
 

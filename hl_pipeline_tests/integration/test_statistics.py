@@ -1,4 +1,4 @@
-"""Candles, daily_stats, user_stats: every figure against a second way to it, on generated days of all kinds and on real fills."""
+"""Candles, daily_stats, user_stats: every figure equals an independent computation, on generated days and on real fills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of the info API: every fill, slice and status gives its row with all that it says; what does not fit is quarantined."""
+"""Pages of the info API: every fill, slice and status becomes a row with all its values. Bad ones are quarantined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""node_fills_by_block: every oddity has the outcome that is promised, and the fast way never differs from the exact one."""
+"""node_fills_by_block: every oddity has the promised outcome, and the fast decoder always agrees with the exact parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""node_fills: a line is a fill without a block, and is otherwise what node_fills_by_block makes of the same fill."""
+"""node_fills: a line is a fill without a block, and otherwise gives the same row as in node_fills_by_block."""
 
 from __future__ import annotations
 

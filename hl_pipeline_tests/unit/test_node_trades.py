@@ -1,4 +1,4 @@
-"""node_trades: every trade gives its two legs, with all that its line says and nothing that it does not say."""
+"""node_trades: every trade becomes two legs, with all values of its line and no others."""
 
 from __future__ import annotations
 

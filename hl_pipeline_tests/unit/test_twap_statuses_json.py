@@ -1,4 +1,4 @@
-"""Lines of TWAP statuses: each event becomes a row with all its values, and what does not fit is quarantined alone."""
+"""Lines of TWAP statuses: each event becomes a row with all its values, and only bad events are quarantined."""
 
 from __future__ import annotations
 
