@@ -1,4 +1,4 @@
-"""Coins that were never seen, and which one was likely meant: for the API and for `hl show`. Nothing here connects."""
+"""Unknown coins, and suggestions for what was meant. For the API and `hl show`. Nothing here connects to the database."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from importlib import resources
 
 _SQL = resources.files("api") / "sql"
 IS_SEEN_BEFORE = (_SQL / "coin_is_seen.sql").read_bytes()
-"""Whether a coin was ever seen, apart from fills of days without statistics: quick. Parameters: coin, and the wallet (or None) in
-whose TWAPs it is looked for too."""
+"""Whether a coin was ever seen, except in fills of days without statistics. Fast. Parameters: coin, and the wallet whose TWAPs
+are also searched (or None)."""
 IS_NEW = (_SQL / "coin_is_new.sql").read_bytes()
-"""Whether a coin is in the fills of days without statistics: takes the longer the more days there are. Parameter: coin."""
+"""Whether a coin is in the fills of days without statistics. Takes longer the more days there are. Parameter: coin."""
 IS_SEEN = b"SELECT (%b) OR (%b)" % (IS_SEEN_BEFORE, IS_NEW)
-"""Either of them. Parameters: coin, and wallet (or None)."""
+"""Either of the two. Parameters: coin, and wallet (or None)."""
 ALL_SEEN = (_SQL / "coins_seen.sql").read_bytes()
 """The fields of every SeenCoin."""
 
 _MOST_CANDIDATES = 5
 _SPELLING = "a coin is spelled as Hyperliquid spells it: SOL, spot PURR/USDC or @107, HIP-3 xyz:TSLA, outcome #1890"
-# Spot pair 0 alone goes by its name.
+# Only spot pair 0 is known by its name.
 _OTHER_NAME = {"@0": "PURR/USDC"}
-# What other exchanges write behind the coin: BTC-PERP, BTC/USDC:USDC, BTCUSDT.
+# Suffixes that other exchanges add to the coin: BTC-PERP, BTC/USDC:USDC, BTCUSDT.
 _QUOTE = r"(?:USD[A-Z0-9]{0,2}|PERP|SWAP|SPOT)"
 _SUFFIX = re.compile(rf"(?<=.)(?:(?:[-_/:]{_QUOTE})+|USDT|USDC|USD|PERP)$", re.IGNORECASE)
-# HIP-3's exchange, the sign of spot and outcomes, and the thousand of kPEPE, which others write 1000PEPE.
+# The exchange of HIP-3, the sign of spot and outcomes, and the "thousand" of kPEPE, which others write as 1000PEPE.
 _PREFIX = re.compile(r"^(?:[a-z0-9]+:|[@#]|k(?=[A-Z])|1000(?=[A-Z]))")
 
 
 @dataclass(frozen=True, slots=True)
 class SeenCoin:
-    """A coin, and the tokens in which its fees were paid: of a spot pair these are its two tokens."""
+    """A coin, and the tokens in which its fees were paid. For a spot pair, these are its two tokens."""
 
     coin: str
     tokens: str
-    """A space between."""
+    """Separated by spaces."""
 
 
 class UnknownCoinError(Exception):
-    """No coin of this name was ever seen. The message says which one was likely meant."""
+    """No coin of this name was ever seen. The message suggests what was likely meant."""
 
     def __init__(self, asked: str, candidates: list[str]) -> None:
         meant = f"did you mean {' or '.join(candidates)}?" if candidates else _SPELLING
@@ -49,7 +49,7 @@ class UnknownCoinError(Exception):
 
 
 def likely_coins(asked: str, seen: Iterable[SeenCoin]) -> list[str]:
-    """The coins that somebody who wrote `asked` may mean, the likeliest first."""
+    """Return the coins that `asked` may mean, most likely first."""
     coins = list(seen)
     by_bare: dict[str, list[str]] = {}
     for one in coins:
@@ -64,12 +64,12 @@ def likely_coins(asked: str, seen: Iterable[SeenCoin]) -> list[str]:
 
 
 def _bare(coin: str) -> str:
-    """The name alone: without what stands before or behind it here or elsewhere."""
+    """Return the bare name, without the prefixes and suffixes that Hyperliquid or other exchanges use."""
     return _SUFFIX.sub("", _PREFIX.sub("", coin)).casefold()
 
 
 def _is_pair(asked: str, one: SeenCoin) -> bool:
-    """Whether `asked` names the spot pair by its tokens, HYPE/USDC or just HYPE; Unit's BTC is UBTC."""
+    """Return whether `asked` names the spot pair by its tokens, as HYPE/USDC or just HYPE. Unit's BTC is UBTC."""
     if not one.coin.startswith("@"):
         return False
     base, _, quote = asked.upper().replace("-", "/").replace("_", "/").partition("/")

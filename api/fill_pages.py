@@ -1,8 +1,8 @@
-"""Pages of hl.fills, for whoever asks by wallet, coin or TWAP.
+"""Pages of hl.fills, by wallet, coin or TWAP.
 
-A day may be replaced between two pages, and then its fills may have other places. So a cursor says how many fills of its
-millisecond were given, and by a digest which: the next page begins with that millisecond, sees that they are still the first of
-it, and leaves them out. If they are not, that is said (409): nothing is left out or repeated.
+A day may be reloaded between two pages, and its fills may then have another order. A cursor therefore has the number of fills of
+its millisecond that were already returned, and their digest. The next page begins with that millisecond and skips these fills
+if they are still its first. Otherwise the request fails with 409, so no fill is ever skipped or repeated.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from api.paging import make_cursor, read_cursor, read_rows
 from api.parameters import MAX_OFFSET, Paged, Text, iso
 
 FILLS = read_sql("fills")
-# What identifies a fill of a millisecond.
+# The columns that identify a fill within a millisecond.
 _KEY = ("coin", "wallet", "side", "tid", "oid", "counterparty_oid")
 _POSITION = TypeAdapter(tuple[AwareDatetime, Annotated[int, Field(ge=0, le=MAX_OFFSET)], Text])
 _DIGEST_BYTES = 8
-# A range is read in parts: the first has _FIRST_DAYS days, each later one _GROWTH times as many as the one before.
+# A range is read in parts. The first has _FIRST_DAYS days, and each later part has _GROWTH times as many as the previous one.
 _FIRST_DAYS, _GROWTH = 8, 4
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class FillsWanted:
-    """The values of a query, which begins at the moment `since`; the first `given` of its rows were given before: `digest`."""
+    """The values of a query that begins at `since`. Its first `given` rows, with the digest `digest`, were already returned."""
 
     values: dict[str, Any]
     since: datetime
@@ -45,15 +45,15 @@ class FillsWanted:
 def fills_wanted(
     request: Request, asked: Paged, start: datetime, end: datetime, *, wallet: str | None, coin: str | None, twap_id: int | None
 ) -> FillsWanted:
-    """What is wanted of hl.fills. Raises RequestValidationError for a wrong cursor."""
+    """Return the query values for a request. Raises RequestValidationError for an invalid cursor."""
     since, given, digest = read_cursor(request, asked, _POSITION, (start, 0, _digest_of([])))
-    # Not from the start again: the tables of days before the cursor are not touched.
+    # Begin at the cursor, so that tables of earlier days are not read.
     values = {"wallet": wallet, "coin": coin, "twap_id": twap_id, "start": max(start, since), "end": end, "given": 0}
     return FillsWanted(values, since, given, digest)
 
 
 async def fills_page(request: Request, connection: AsyncConnection, asked: Paged, wanted: FillsWanted) -> dict[str, Any]:
-    """The fields `fills` and `next_cursor` of an answer. Raises HTTPException where fills before it are not what they were."""
+    """Return the fields `fills` and `next_cursor` of a response. Raises HTTPException (409) if earlier fills have changed."""
     rows, more = await _read_fills(connection, wanted.values, wanted.given + asked.limit)
     _require_given(wanted, rows)
     next_cursor = None
@@ -65,7 +65,7 @@ async def fills_page(request: Request, connection: AsyncConnection, asked: Paged
 
 
 async def values_of_export(connection: AsyncConnection, asked: Paged, wanted: FillsWanted) -> dict[str, Any]:
-    """The values of the query of a file, which begins as a page does. Raises HTTPException as for a page."""
+    """Return the query values for an export, which begins where a page would. Raises HTTPException (409) like a page."""
     if wanted.given:
         rows, _ = await read_rows(connection, FILLS, wanted.values, wanted.given)
         _require_given(wanted, rows)
@@ -73,10 +73,10 @@ async def values_of_export(connection: AsyncConnection, asked: Paged, wanted: Fi
 
 
 async def _read_fills(connection: AsyncConnection, values: dict[str, Any], limit: int) -> tuple[list[dict[str, Any]], bool]:
-    """At most `limit` fills of the range, and whether there are more.
+    """Return at most `limit` fills of the range, and whether there are more.
 
-    PostgreSQL plans for the table of every day of the range, though the first days mostly fill a page: for 365 days that takes
-    longer than everything else. So the query begins with a few days, and goes on only while they hold too few fills.
+    PostgreSQL plans for the table of every day in the range, although the first days usually fill a page. For 365 days, planning
+    takes longer than everything else. So the query begins with a few days, and continues only if they have too few fills.
     """
     rows: list[dict[str, Any]] = []
     since, days = values["start"], _FIRST_DAYS
@@ -96,12 +96,12 @@ def _require_given(wanted: FillsWanted, rows: Sequence[dict[str, Any]]) -> None:
         moment = iso(wanted.since)
         raise HTTPException(
             409,
-            f"the fills of {moment} were loaded again since the page that gave this cursor, and are not the same, or in another "
-            f"order: ask again from start={moment} on, without a cursor, and take what you have of that millisecond away",
+            f"the fills of {moment} were reloaded after the page that returned this cursor, and they or their order changed: "
+            f"discard the fills that you have of that millisecond, and request again with start={moment} and no cursor",
         )
 
 
 def _digest_of(rows: Sequence[dict[str, Any]]) -> str:
-    # Their order among themselves does not matter: all of them were given.
+    # Their order does not matter, because all of them were returned.
     keys = sorted(orjson.dumps([row[name] for name in _KEY]) for row in rows)
     return hashlib.blake2b(b"".join(keys), digest_size=_DIGEST_BYTES).hexdigest()

@@ -1,4 +1,4 @@
-"""Keyset paging: a page of rows, and the opaque cursor that says after which row the next one goes on."""
+"""Keyset paging: a page of rows, and the opaque cursor that marks the row after which the next page begins."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from api.parameters import Paged, wrong
 
 Position = TypeVar("Position")
 
-# They move within the same list, or say how it is written; all others make it another list.
+# These select a part of a list, or its format. All other parameters select a different list.
 _NO_FILTERS = {"cursor", "limit", "offset", "format"}
 _DIGEST_BYTES = 8
 
 
 def read_cursor(request: Request, asked: Paged, kind: TypeAdapter[Position], first: Position) -> Position:
-    """The row after which the page begins: what `cursor` says, `first` without one.
+    """Return the position of the row after which the page begins, from `cursor`. Without a cursor, returns `first`.
 
     Raises RequestValidationError for a cursor that was not made for this path and these filters.
     """
@@ -40,7 +40,7 @@ def read_cursor(request: Request, asked: Paged, kind: TypeAdapter[Position], fir
 
 
 def make_cursor(request: Request, asked: Paged, position: tuple[Any, ...]) -> str:
-    """The cursor of the page that begins after the row at `position`."""
+    """Return the cursor of the page that begins after the row at `position`."""
     content = orjson.dumps(position)
     return base64.urlsafe_b64encode(_digest(request, asked, content) + content).decode()
 
@@ -48,7 +48,7 @@ def make_cursor(request: Request, asked: Paged, position: tuple[Any, ...]) -> st
 async def read_rows(
     connection: AsyncConnection, query: bytes, values: dict[str, Any], limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
-    """At most `limit` rows, and whether there are more."""
+    """Return at most `limit` rows, and whether there are more."""
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(query, {**values, "limit": limit + 1})
     rows = await cursor.fetchall()
@@ -56,8 +56,8 @@ async def read_rows(
 
 
 def _digest(request: Request, asked: Paged, position: bytes) -> bytes:
-    # No secret: who makes a cursor of their own sees rows that they could ask for anyway.
-    # A cursor goes on under another prefix.
+    # The digest needs no secret: a forged cursor only shows rows that the client could request anyway.
+    # A cursor stays valid under another path prefix.
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     filters = orjson.dumps([path, asked.model_dump(exclude=_NO_FILTERS)])
     return hashlib.blake2b(filters + position, digest_size=_DIGEST_BYTES).digest()

@@ -1,4 +1,4 @@
-"""Which days of a range are there and what they lack, so that an empty list is not taken for "nothing happened"."""
+"""Which days of a range are present and what they are missing, so that an empty list is not taken for "nothing happened"."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from api.database import read_sql
 Of = Literal["twaps", "fills", "candles", "daily_stats", "user_stats"]
 
 _COVERAGE = read_sql("coverage")
-# All that is said of a range, in one round trip.
+# All facts about a range, in one round trip.
 _FACTS = b"SELECT * FROM (SELECT (%b) AS coverage, (%b) AS is_seen) of_days LEFT JOIN (%b) of_wallet ON true" % (
     _COVERAGE,
     IS_SEEN_BEFORE,
     read_sql("backfill"),
 )
 _BACKFILL_COUNTS = read_sql("backfill_counts")
-# A connection for exports has all values as texts.
+# An export connection returns all values as texts.
 _YES = (True, "true")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """What was asked for, as far as it decides what is said beside the rows."""
+    """The parts of a request that determine the coverage fields of its response."""
 
     of: Of
     start: datetime
@@ -38,10 +38,10 @@ class Range:
 
 
 async def describe_range(connection: AsyncConnection, asked: Range) -> dict[str, Any]:
-    """The fields `coverage` and, where there is something to say, `info_api` of an answer.
+    """Return the field `coverage` of a response and, if it applies, `info_api`.
 
-    `info_api` is there where what the info API gave of the wallet is a part of the range; of TWAPs it also says when it was asked
-    for their statuses. Raises UnknownCoinError for a coin that was never seen, nor in the TWAPs of the wallet.
+    `info_api` is present if the wallet's window in the info API overlaps the range. For TWAPs, it also has the time when their
+    statuses were requested. Raises UnknownCoinError for a coin that was never seen, not even in the wallet's TWAPs.
     """
     values = {"first": asked.start.date(), "last": asked.end.date(), "start": asked.start, "end": asked.end}
     found = await connection.execute(_FACTS, {**values, "what": asked.of, "wallet": asked.wallet, "coin": asked.coin})
@@ -65,19 +65,19 @@ async def _is_new(connection: AsyncConnection, coin: str) -> bool:
 
 
 async def read_coverage(connection: AsyncConnection, what: Of, first: date, last: date) -> orjson.Fragment:
-    """The runs of days from `first` to `last` in hl.twap_statuses, hl.fills, or what is made of these, as JSON."""
+    """Return the runs of days from `first` to `last` in hl.twap_statuses, hl.fills, or a table derived from fills, as JSON."""
     row = await (await connection.execute(_COVERAGE, {"first": first, "last": last, "what": what})).fetchone()
     assert row is not None
     return _as_fragment(row[0])
 
 
 def _as_fragment(coverage: orjson.Fragment | str) -> orjson.Fragment:
-    """A connection for exports has JSON as text too."""
+    """Convert coverage to a fragment. An export connection returns JSON as text."""
     return orjson.Fragment(coverage) if isinstance(coverage, str) else coverage
 
 
 async def read_backfill_counts(connection: AsyncConnection, first: date, last: date) -> dict[str, Any]:
-    """`info_api`: how many wallets the info API was asked for, by state, where their window is a part of the range."""
+    """Return the field `info_api`: the number of wallets in each state whose window in the info API overlaps the range."""
     found = await connection.execute(_BACKFILL_COUNTS, {"start": first, "end": last + timedelta(days=1)})
     if (row := await found.fetchone()) is None:
         return {}

@@ -1,4 +1,4 @@
-"""Answers in JSON: those of the routes, and what is said when one cannot be given."""
+"""JSON responses of the routes, and error responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from api.coins import UnknownCoinError
 _log = logging.getLogger(__name__)
 JSON = "application/json"
 _RETRY = {"Retry-After": "2"}
-# Pydantic's own messages speak of input, strings and patterns.
+# These replace Pydantic's own messages, which mention inputs, strings and patterns.
 _FIELD_REQUIRED = "Field required"
 _WORDS = {
     "greater_than_equal": "must be at least {ge}",
@@ -28,17 +28,17 @@ _FORMS = {"wallet": "0x and 40 hexadecimal digits", "coin": _COIN_FORM, "asset":
 
 
 def respond(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """`content` as JSON. Stored JSON within it stays as it is, to the last digit."""
+    """Return `content` as a JSON response. Stored JSON within it is passed on unchanged, with every digit."""
     return Response(orjson.dumps(content), status, headers, media_type=JSON)
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make each error that a request can meet an answer of its own status."""
+    """Give each error that a request can raise a response with its own status."""
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(UnknownCoinError, _on_unknown_coin)
     app.add_exception_handler(errors.QueryCanceled, _on_slow)
     app.add_exception_handler(errors.SerializationFailure, _on_conflict)
-    # One that the pool raises when it has none to give is one of these.
+    # This includes the error that the pool raises if it has no connection to give.
     app.add_exception_handler(OperationalError, _on_absent)
     app.add_exception_handler(errors.FeatureNotSupported, _on_changed)
     for kind in (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName, errors.InsufficientPrivilege):
@@ -46,7 +46,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def answer_head(app: ASGIApp) -> ASGIApp:
-    """Middleware: HEAD is answered as GET; the server leaves the body out."""
+    """Middleware that handles HEAD like GET. The server leaves out the body."""
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "HEAD":
@@ -62,7 +62,7 @@ def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 def _say(request: Request, error: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's form, each message in the same words: what the parameter must be. Of one that is not known: those that are."""
+    """Return an error in FastAPI's form. The message says what the parameter must be, or lists the valid parameters."""
     kind, name, limits = error["type"], error["loc"][-1], error.get("ctx") or {}
     message = error["msg"]
     if kind == "extra_forbidden":
@@ -86,7 +86,7 @@ def _on_unknown_coin(_request: Request, error: Exception) -> Response:
 
 
 def _on_slow(_request: Request, _error: Exception) -> Response:
-    return respond({"detail": "the query took too long: ask for less between start and end, or name a wallet"}, 504)
+    return respond({"detail": "the query took too long: request a shorter range, or name a wallet"}, 504)
 
 
 def _on_absent(request: Request, error: Exception) -> Response:
@@ -94,17 +94,17 @@ def _on_absent(request: Request, error: Exception) -> Response:
     if refusal := state.pool.refusal or state.exports.refusal:
         return respond({"detail": refusal}, 503)
     _log.warning("no answer from the database: %s", " ".join(str(error).split()))
-    return respond({"detail": "the database is away or busy; try again in a moment"}, 503, _RETRY)
+    return respond({"detail": "the database is unavailable or busy; try again in a moment"}, 503, _RETRY)
 
 
 def _on_conflict(_request: Request, error: Exception) -> Response:
-    """A replica ends a query that keeps it from following its primary: max_standby_streaming_delay says when."""
+    """Respond to a query that the replica cancelled to keep up with its primary, after max_standby_streaming_delay."""
     _log.warning("the replica ended a query: %s", " ".join(str(error).split()))
     return respond({"detail": "the replica ended the query to keep up with its primary; try again in a moment"}, 503, _RETRY)
 
 
 async def _on_changed(request: Request, error: Exception) -> Response:
-    # A migration has changed a table that prepared statements know: new connections know the new one.
+    # A migration has changed a table that prepared statements use. New connections use the new table.
     await request.app.state.pool.drain()
     return _on_absent(request, error)
 

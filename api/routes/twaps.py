@@ -79,7 +79,7 @@ async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Par
     async with request.app.state.pool.connection() as connection:
         _, analytics = await _read_twap(connection, twap_id)
     if analytics is None:
-        raise HTTPException(404, f"TWAP ID {twap_id} has no analytics yet: they were not made of its days")
+        raise HTTPException(404, f"TWAP ID {twap_id} has no analytics yet: they were not computed for its days")
     return respond(analytics)
 
 

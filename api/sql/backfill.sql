@@ -1,5 +1,5 @@
--- How far the info API was asked for a wallet, if a part of the range is in the window that it was asked for; of one that was not
--- asked for, if a part is from before the buckets have whole fills.
+-- How far the info API was queried for a wallet, if that window overlaps the range. For a wallet that was not queried: if part of
+-- the range is from before the buckets have whole fills.
 SELECT coalesce(nullif(state, 'pending'), 'not asked'), window_start, window_end, oldest, coalesce(reason, error, history_error),
        history_at
 FROM (SELECT %(wallet)s::text AS wallet) asked LEFT JOIN hl.backfill_progress USING (wallet)

@@ -1,4 +1,4 @@
--- The wallets that the info API was asked for, or is to be asked for, by state, if a part of the range is in their window.
+-- The number of wallets, by state, that the info API was or will be queried for, if their window overlaps the range.
 SELECT min(window_start), max(window_end), count(*) FILTER (WHERE state = 'complete'),
        count(*) FILTER (WHERE state = 'truncated'), count(*) FILTER (WHERE state = 'failed'),
        count(*) FILTER (WHERE state IN ('pending', 'started'))

@@ -1,5 +1,5 @@
--- Candles of a coin, of several minutes each: those that begin in the range, each of all its minutes. The primary key is walked from
--- each candle to the next minute behind it, until the limit.
+-- Candles of a coin, of several minutes each, that begin in the range. Each has all its minutes. The query walks the primary key
+-- from each candle to the next minute after it, until the limit.
 WITH RECURSIVE asked AS (
     SELECT step, date_bin(step, %(end)s::timestamptz, origin) + step AS bound,
            greatest(date_bin(step, %(start)s::timestamptz + step - interval '1 microsecond', origin),

@@ -1,6 +1,6 @@
--- Whether a coin, if one is given, was ever seen: in statistics, candles, TWAPs or the statuses of a wallet. Where there are no
--- statistics at all nothing can be said of any coin. The order makes each look its index up for one row; EXISTS may read a table
--- through until it meets a row.
+-- Whether a coin, if one is given, was ever seen in statistics, candles, TWAPs or the statuses of a wallet. Without any
+-- statistics, every coin counts as seen. ORDER BY makes each subquery use its index for one row; EXISTS alone may scan a table
+-- until it finds a row.
 SELECT %(coin)s::text IS NULL
     OR NOT EXISTS (SELECT FROM hl.daily_stats)
     OR (SELECT true FROM hl.daily_stats WHERE coin = %(coin)s ORDER BY date LIMIT 1) IS NOT NULL

@@ -1,4 +1,5 @@
--- Every coin of the statistics, and the tokens of its fees on its last days, a space between: index daily_stats_coin, from each coin to the next.
+-- Every coin of the statistics, and the tokens of its fees on its last days, separated by spaces. The query walks the index
+-- daily_stats_coin from each coin to the next.
 WITH RECURSIVE seen AS (
     (SELECT coin FROM hl.daily_stats ORDER BY coin LIMIT 1)
     UNION ALL

@@ -1,5 +1,5 @@
--- The days from first to last as runs alike in state and note, with the holes that hl.coverage knows of them. Only days that
--- have a row are walked; what is between is a gap. what: twaps, fills, candles, daily_stats or user_stats.
+-- The days from first to last as runs with the same state and note, and with their holes from hl.coverage. Only days that have
+-- a row are read; days between them form gaps. what: twaps, fills, candles, daily_stats or user_stats.
 WITH loaded AS (
     SELECT date, explanation, state, NULL::timestamptz AS thinned_at, NULL::timestamptz AS made_at
     FROM hl.twap_days WHERE %(what)s::text = 'twaps'
@@ -11,7 +11,7 @@ WITH loaded AS (
 ), days AS (
     SELECT date, explanation, CASE WHEN missing IS NULL THEN judged ELSE 'absent' END AS state, missing AS note
     FROM (SELECT date, explanation,
-                 -- Days that a first version loaded were not judged.
+                 -- Days loaded by the first version were not judged.
                  CASE WHEN state = 'whole' THEN 'whole' WHEN coalesce(state, 'unprovable') = 'unprovable' THEN 'unprovable'
                       ELSE 'partial' END AS judged,
                  CASE WHEN state = 'no source' THEN 'no source has it'
@@ -41,5 +41,5 @@ FROM (SELECT * FROM runs UNION ALL SELECT * FROM gaps) all_of_them, LATERAL (
                      ORDER BY c.state = 'acknowledged', object_date, object_hour NULLS FIRST, source) AS hours
     FROM hl.coverage c
     WHERE is_hole AND (source = 'twap_statuses') = (%(what)s::text = 'twaps') AND object_date BETWEEN first AND last + 1
-      -- The last fills of a day stand in the first object of the next one.
+      -- The last fills of a day are in the first object of the next day.
       AND (object_date <= last OR %(what)s::text <> 'twaps' AND object_hour = 0)) lacking

@@ -1,4 +1,4 @@
--- Each day of the span, once for fills and once for statuses: as it was judged when it was loaded, and the holes it has now.
+-- Each day of the range, once for fills and once for statuses: its verdict when it was loaded, and the holes it has now.
 WITH loaded AS (
     SELECT date, 'fills' AS what, coalesce(state, 'not judged') AS state, explanation, to_jsonb(edges) AS edges, rows,
            duplicates, loaded_at, thinned_at
@@ -8,7 +8,7 @@ WITH loaded AS (
 ), asked AS (
     SELECT day::date AS date, what
     FROM (VALUES ('fills'), ('twap_statuses')) tables (what),
-         -- A page of days in any state reaches no further than its limit.
+         -- Without a filter on the state, a page has at most as many days as its limit.
          generate_series(%(start)s::date,
                          least(%(end)s, CASE WHEN %(state)s::text IS NULL THEN %(start)s::date + %(limit)s::int END),
                          interval '1 day') day
@@ -19,7 +19,7 @@ WITH loaded AS (
     FROM asked LEFT JOIN loaded USING (date, what), LATERAL (
         SELECT count(*) FILTER (WHERE is_hole AND c.state <> 'acknowledged') AS holes,
                count(*) FILTER (WHERE c.state = 'acknowledged') AS acknowledged,
-               -- The first and the last hours of a day may have been brought for its neighbours.
+               -- The first and last hours of a day may have been fetched for its neighbours.
                bool_or(object_date = date AND (what = 'twap_statuses' OR object_hour BETWEEN 4 AND 17)) AS was_asked
         FROM hl.coverage c
         WHERE object_date BETWEEN date AND date + 1 AND (object_date = date OR what = 'fills' AND object_hour = 0)

@@ -1,4 +1,4 @@
--- Statistics of days and coins.
+-- Statistics per day and coin.
 SELECT date, coin, kind, fills, non_market_rows, fees_known, trim_scale(fees_in_quote) AS fees_in_quote, trades,
        trim_scale(volume) AS volume, trim_scale(notional) AS notional, buys, sells, trim_scale(buy_volume) AS buy_volume,
        trim_scale(sell_volume) AS sell_volume, trim_scale(buy_notional) AS buy_notional,

@@ -1,5 +1,5 @@
--- hl.daily_stats_by: period by period, in each the coins with the most (or the least) of something first. After a row: the period,
--- the value by which it was sorted, and the coin; no coin: from the beginning.
+-- hl.daily_stats_by, period by period. Within a period, coins with the highest (or lowest) sort value come first. A page begins
+-- after a row, given by its period, sort value and coin. Without a coin, it begins at the first row.
 WITH valued AS (
     SELECT *, coalesce(period_start, '-infinity') AS start,
            CASE %(sort)s::text WHEN 'notional' THEN notional WHEN 'volume' THEN volume WHEN 'trades' THEN trades

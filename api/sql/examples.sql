@@ -1,5 +1,5 @@
--- What the examples of /openapi.json are of: the last TWAP that began and ended on one day whose fills are there; else a fill of the
--- last day that has any.
+-- The source of the examples in /openapi.json: the last TWAP that began and ended on one day whose fills are loaded. If there is
+-- none: a fill of the last day that has fills.
 (SELECT t.twap_id, t.wallet, t.coin, d.date AS day
  FROM hl.twaps t JOIN hl.fills_days d ON d.date = t.begins_at::date AND d.date = t.ended_at::date
  WHERE t.verdict = 'match' AND t.slices > 0 AND d.thinned_at IS NULL

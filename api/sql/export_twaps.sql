@@ -1,4 +1,4 @@
--- After twaps_listed.sql: its TWAPs, with what hl.twaps knows beside the event.
+-- Follows twaps_listed.sql: its TWAPs, with the columns of hl.twaps in addition to the event.
 SELECT s.twap_id, s.wallet, s.asset, s.side, s.status, s.error, s.duration_minutes, s.started_at, s.latest_ts,
        trim_scale(s.size_requested) AS size_requested, trim_scale(s.size_executed) AS size_executed,
        trim_scale(s.notional_executed) AS notional_executed, s.reduce_only, s.randomize, s.raw, verdict, begins_at,

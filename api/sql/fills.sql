@@ -1,5 +1,5 @@
--- Fills by wallet, coin, TWAP, or some of them, in the order of their source: what is unknown, as the block of the info API, comes
--- last. Where the ordinal is not known, the fill's key goes on.
+-- Fills by wallet, coin, TWAP, or a combination, in the order of their source. Unknown values, such as the block for the info API,
+-- come last. If the ordinal is unknown, the fill's key decides the order.
 SELECT time, block_number, block_time_ns::text AS block_time_ns, coin, wallet, side, trim_scale(px) AS px,
        trim_scale(sz) AS sz, trim_scale(start_position) AS start_position, dir, trim_scale(closed_pnl) AS closed_pnl, hash, oid,
        counterparty_oid, crossed, trim_scale(fee) AS fee, tid, cloid, fee_token, builder, trim_scale(builder_fee) AS builder_fee,

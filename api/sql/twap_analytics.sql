@@ -1,2 +1,2 @@
--- What was asked of TWAPs, what they did, and the market meanwhile. Which TWAPs, a condition behind this says.
+-- Requested and observed figures of TWAPs, and of the market during them. A condition appended to this selects the TWAPs.
 SELECT * FROM hl.twaps

@@ -1,4 +1,4 @@
--- From which to which day a TWAP may have slices: those that are known, and its window. No days: there is no such TWAP.
+-- The first and last day on which a TWAP may have slices, from its known slices and its window. NULL if there is no such TWAP.
 SELECT min(first) AS first, max(last) AS last
 FROM (
     SELECT date AS first, date AS last FROM hl.twap_slice_days WHERE twap_id = %(twap_id)s

@@ -1,4 +1,4 @@
--- After twaps_listed.sql and `analytics`, twap_analytics.sql of the same TWAPs: for JSON. Behind `raw` comes what hl.twaps has.
+-- Follows twaps_listed.sql and `analytics` (twap_analytics.sql for the same TWAPs), for JSON. The columns of hl.twaps follow `raw`.
 SELECT s.time_ns, s.twap_id::text AS twap_id, s.wallet, s.asset, s.side, s.status, s.error, s.duration_minutes, s.started_at,
        s.latest_ts, trim_scale(s.size_requested) AS size_requested, trim_scale(s.size_executed) AS size_executed,
        trim_scale(s.notional_executed) AS notional_executed, s.reduce_only, s.randomize, s.raw, a.*

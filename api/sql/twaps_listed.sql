@@ -1,11 +1,11 @@
--- Which TWAPs of a wallet are in a range, newest first, and which event is shown of each. With an event in the range: its latest
--- one there. Without, but with a window that overlaps the range (hl.twaps, of slices alone too): the last event before the range,
--- if there is one; where there is none, the last slice stands for its time.
+-- The TWAPs of a wallet in a range, newest first, and the event shown for each. If a TWAP has events in the range, its latest one
+-- there is shown. Otherwise, its window must overlap the range (hl.twaps, also TWAPs with only slices), and its last event before
+-- the range is shown. If it has no event, the time of its last slice counts.
 WITH listed AS (
     (
-        -- Index twap_statuses_wallet walked backwards until the limit, leaving out what the primary key shows to have a later
-        -- event in the range. OFFSET 0 and IS NOT DISTINCT FROM (which no index serves) leave the planner no other way, whatever
-        -- it believes of a table that has just grown.
+        -- Walks the index twap_statuses_wallet backwards until the limit, and skips events if the primary key has a later one in
+        -- the range. OFFSET 0 and IS NOT DISTINCT FROM (which cannot use an index) force this plan, even if the planner's
+        -- statistics of a table that has just grown are out of date.
         SELECT time_ns, s.twap_id, time_ns AS event_ns, place, status
         FROM hl.twap_statuses s
         WHERE wallet = %(wallet)s AND time_ns >= %(start_ns)s AND time_ns <= %(end_ns)s
@@ -34,8 +34,8 @@ WITH listed AS (
             WHERE t.wallet = %(wallet)s AND (%(asset)s::text IS NULL OR t.coin = %(asset)s)
               AND least(t.begins_at, t.first_slice_at) <= %(end)s
               AND greatest(coalesce(t.ended_at, t.planned_end, t.last_slice_at, t.begins_at), t.last_slice_at) >= %(start)s
-              -- Of those that ended within the range the event is known to be there: not looked up. All others outlast the range,
-              -- if those without a known end, or with a slice after it, last for ever: index twaps_window.
+              -- TWAPs that ended within the range have their event there, so they are excluded. All others end after the range,
+              -- if an unknown end, or an end with a later slice, counts as infinity: index twaps_window.
               AND (t.ended_at BETWEEN %(start)s AND %(end)s::timestamptz - interval '1 ms') IS NOT TRUE
               AND CASE WHEN t.last_slice_at > t.ended_at THEN 'infinity' ELSE coalesce(t.ended_at, 'infinity') END
                   > %(end)s::timestamptz - interval '1 ms'

@@ -1,4 +1,4 @@
--- As daily_stats_by.sql, of wallets.
+-- Like daily_stats_by.sql, for wallets.
 WITH worth AS (
     SELECT s.*, maker_notional + taker_notional AS notional
     FROM hl.user_stats_by(%(period)s, %(start)s, %(end)s, %(wallet)s) s

@@ -59,7 +59,7 @@ def _spec(table: str) -> AssetSpec:
 def statistics(
     context: AssetExecutionContext, warehouse: WarehouseParam, settings: SettingsParam, results: ResultsParam
 ) -> Iterator[MaterializeResult | AssetCheckResult]:
-    """Make candles and statistics of a day; its fills are read once."""
+    """Make candles and statistics of a day, reading its fills once."""
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.derive import make_figures_of_day
 
@@ -73,7 +73,7 @@ def statistics(
             if AssetKey(table) in context.selected_asset_keys:
                 yield reported
             else:
-                # A check that runs alone judges the table that it makes.
+                # A check that runs alone judges the table that was just made.
                 yield from reported.check_results or ()
 
 

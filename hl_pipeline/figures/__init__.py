@@ -1,1 +1,1 @@
-"""Frames in, statistics out. No I/O."""
+"""Computes statistics: frames in, frames out. No I/O."""

@@ -1,4 +1,4 @@
-"""Candles of a minute from trades. Pure."""
+"""One-minute candles from trades. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CANDLE_SCHEMA = {
     "notional": NOTIONAL,
     "trades": pl.Int64(),
 }
-"""`time`: the minute's beginning (UTC); `volume` in the coin, `notional` in its quote; minutes without trades are left out."""
+"""`time`: start of the minute (UTC). `volume` is in the coin, `notional` in its quote. Minutes without trades have no row."""
 
 
 def candles_of(trades: pl.DataFrame) -> pl.DataFrame:
-    """The candles (CANDLE_SCHEMA) of an hour's trades (`trades_of`, in their order), by coin and minute."""
+    """Return the candles (CANDLE_SCHEMA) of an hour's trades (from `trades_of`, in order), sorted by coin and minute."""
     return (
         trades.group_by("coin", pl.col("time").dt.truncate("1m"))
         .agg(
@@ -42,5 +42,5 @@ def candles_of(trades: pl.DataFrame) -> pl.DataFrame:
 
 
 def merge_candles(hours: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The candles of a day (CANDLE_SCHEMA) from those of its hours (`candles_of`) in their order."""
+    """Return the candles of a day (CANDLE_SCHEMA) from those of its hours (`candles_of`), in their order."""
     return pl.concat([pl.DataFrame(schema=CANDLE_SCHEMA), *hours])

@@ -1,4 +1,4 @@
-"""What the form of a coin's name says of it. Pure."""
+"""Derives the kind of a coin from the form of its name. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import polars as pl
 
 
 def kind_of(coin: pl.Expr) -> pl.Expr:
-    """`hip3`, `spot`, `outcome` or `perp`, by the form of the name."""
+    """Return the kind of a coin: `hip3`, `spot`, `outcome` or `perp`."""
     return (
         pl.when(coin.str.contains(":", literal=True))
         .then(pl.lit("hip3"))

@@ -1,6 +1,6 @@
-"""What happened in each coin on a day: partial figures of each hour, merged. Pure.
+"""Daily statistics per coin, merged from partial figures of each hour. Pure.
 
-A change of what a partial holds is a new `lake_partials.PARTIALS_VERSION`. Columns: `docs/reference/tables-statistics.md`.
+If you change the content of a partial, raise `lake.partials.PARTIALS_VERSION`. Columns: `docs/reference/tables-statistics.md`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DAILY_PARTIAL_SCHEMA = {
     "fees": FEES_TYPE,
     "wallets": pl.List(pl.String()),
 }
-"""One row a coin; of one without trades `trades` and what follows from them is NULL, `wallets` too."""
+"""One row per coin. For a coin without trades, `trades`, every figure derived from trades, and `wallets` are NULL."""
 
 DAILY_STATS_SCHEMA = {
     "coin": pl.String(),
@@ -53,11 +53,11 @@ DAILY_STATS_SCHEMA = {
     **_PRICES,
     "fees": pl.String(),
 }
-"""One row a coin; `fees` is a JSON object, token to decimal string. A sum over an unknown is NULL."""
+"""One row per coin. `fees` is a JSON object from token to decimal string. A sum that includes an unknown value is NULL."""
 
 
 def daily_partial(sums: pl.DataFrame, trades: pl.DataFrame) -> pl.DataFrame:
-    """What an hour of fills, of which there are `sums_of` and `trades_of`, adds to its day: DAILY_PARTIAL_SCHEMA."""
+    """Return an hour's contribution to its day (DAILY_PARTIAL_SCHEMA), from the results of `sums_of` and `trades_of`."""
     by_token = sums.group_by("coin", "fee_token").agg(*sums_known(sums, _ROW_SUMS), pl.col("fee", "unknown").sum())
     traders = sums.filter(pl.col("fills") > 0).select("coin", "wallet").unique()
     return (
@@ -70,7 +70,7 @@ def daily_partial(sums: pl.DataFrame, trades: pl.DataFrame) -> pl.DataFrame:
 
 
 def merge_daily(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The figures of a day (DAILY_STATS_SCHEMA, by coin) from those of its hours (`daily_partial`) in their order."""
+    """Return the figures of a day (DAILY_STATS_SCHEMA, sorted by coin) from those of its hours (`daily_partial`), in order."""
     parts = pl.concat([pl.DataFrame(schema=DAILY_PARTIAL_SCHEMA), *partials])
     rows = parts.group_by("coin").agg(*sums_known(parts, _ROW_SUMS))
     traded = parts.filter(pl.col("trades").is_not_null())
@@ -80,7 +80,7 @@ def merge_daily(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
     traders = parts.select("coin", wallet=pl.col("wallets")).explode("wallet").drop_nulls().unique()
     traders = traders.group_by("coin").agg(wallets=pl.len())
     together = rows.join(trades, on="coin", how="left").join(traders, on="coin", how="left")
-    # A coin of bookings alone has no trades: these are 0, not unknown.
+    # A coin that has only bookings has no trades: its sums are 0, not unknown.
     nothing = pl.col("trades").is_null()
     together = together.with_columns(
         *(pl.when(nothing).then(0).otherwise(pl.col(name)).alias(name) for name in _SUMS), pl.col("wallets").fill_null(0)
@@ -95,7 +95,7 @@ def merge_daily(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 def _sum_trades(trades: pl.DataFrame) -> pl.DataFrame:
     rows = trades.with_columns(is_buy=pl.col("taker_side") == "B", is_sell=pl.col("taker_side") == "A")
-    # What is summed stands in columns first: within a group an expression takes twice as long.
+    # Compute the summands as columns first: an expression within a group takes twice as long.
     rows = rows.with_columns(
         trades=pl.lit(1, pl.Int64),
         volume="sz",

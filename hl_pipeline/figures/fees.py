@@ -1,4 +1,4 @@
-"""Fees by the token that they were paid in, a JSON object of exact decimals, and in the quote of their coin. Pure."""
+"""Fees by token, as a JSON object of exact decimals, and fees in the quote of their coin. Pure."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ FEES_TYPE = pl.List(pl.Struct({"fee_token": pl.String(), "fee": PRICE_TYPE, "unk
 
 
 def fee_summands() -> dict[str, pl.Expr]:
-    """By name what `fees_by_token` wants summed of fills: the fee, and how many of them cannot be added up.
+    """Return the columns that `fees_by_token` needs summed: the fee, and 1 for each fee that cannot be added up (`unknown`).
 
-    A fee of 0 adds nothing, in whatever token.
+    A fee of 0 is never unknown, whatever its token.
     """
     unknown = summable("fee").is_null() | (pl.col("fee_token").is_null() & (pl.col("fee") != 0))
     return {"fee": summable("fee"), "unknown": unknown.cast(pl.Int64)}
 
 
 def fees_by_token() -> pl.Expr:
-    """`fees` (FEES_TYPE) of a group of sums by `fee_token` (`fee_summands`): the fee by token; negative: rebates."""
+    """Return `fees` (FEES_TYPE) of a group of sums by `fee_token` (see `fee_summands`). Negative fees are rebates."""
     return pl.struct("fee_token", "fee", "unknown").alias("fees")
 
 
 def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
-    """`frame` (a row a `key`) with `fees`, the parts of `fees_by_token` together; NULL where a part of it is unknown."""
+    """Add the column `fees` to `frame` (one row per `key`), merged from `fees_by_token`. NULL if any part is unknown."""
     parts = fees.select(key, "fees").explode("fees").unnest("fees")
     summed = parts.group_by(key, "fee_token").agg(pl.col("fee", "unknown").sum())
     names = {token: json.dumps(token) for token in summed["fee_token"].drop_nulls().unique()}
@@ -47,17 +47,17 @@ def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
 
 
 def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
-    """Each fill's fee in the quote of its coin, exact; NULL where that cannot be known. `fills`: coin, side, px, fee, fee_token.
+    """Return each fill's exact fee in the quote of its coin, or NULL if it cannot be known.
 
-    A fee of 0 is 0 in any token, and one in the coin itself is worth px each. Perpetuals charge in what they are quoted in. Spot
-    charges in the token received, a rebate is in the token given: of those two one is the base. Of outcomes' other fees those in
-    dollars are known.
+    `fills` has the columns coin, side, px, fee and fee_token. A fee of 0 is 0 in any token. A fee in the coin itself is
+    multiplied by px. Perpetuals charge in their quote. Spot charges fees in the token received and pays rebates in the token
+    given, so the side shows whether the fee is in the base. For outcomes, only fees in their own token and in dollars are known.
     """
     rows = fills.select("coin", "side", "px", "fee", "fee_token")
     coin, fee = pl.col("coin"), pl.col("fee")
     fits = fee.cast(pl.Float64).abs() < LARGEST_PRODUCT
     in_quote = rows.select(pl.when(fits | (fee == 0)).then(fee).cast(NOTIONAL)).to_series()
-    # Most fees are of perpetuals, in their quote. Of the others alone the names are looked at.
+    # Most fees are from perpetuals, in their quote. Only the other ones need their names parsed.
     others = rows.select(pl.arg_where(coin.str.contains("[@#/]") | (coin == pl.col("fee_token")))).to_series()
     return in_quote.scatter(others, _fee_by_names(rows[others]))
 
@@ -77,7 +77,7 @@ def _fee_by_names(fills: pl.DataFrame) -> pl.Series:
 
 
 def _know_tokens(fills: pl.DataFrame) -> pl.DataFrame:
-    """What the names say of each coin and token together: far fewer than fills."""
+    """Derive from the names how each pair of coin and token is valued. There are far fewer pairs than fills."""
     coin, token = pl.col("coin"), pl.col("fee_token")
     pair = pl.when(coin.str.contains("/", literal=True)).then(coin).str.split_exact("/", 1)
     base, quote = (pair.struct.field(f"field_{part}") for part in (0, 1))

@@ -1,4 +1,4 @@
-"""An hour of fills summed by wallet, coin and fee token, of which `daily_stats` and `user_stats` are made. Pure."""
+"""Sums of an hour of fills by wallet, coin and fee token. `daily_stats` and `user_stats` are built from them. Pure."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ SUMS = {
     "fees_known": pl.Int64(),
     "fees_in_quote": NOTIONAL,
 }
-"""What is summed. A sum over an unknown is NULL."""
+"""The summed columns. A sum that includes an unknown value is NULL."""
 
 
 def sums_of(fills: pl.DataFrame) -> pl.DataFrame:
-    """One row a wallet, coin and fee token of an hour of fills (SUM_COLUMNS): SUMS, what `fees_by_token` wants, the first time
-    and the last.
+    """Sum an hour of fills (SUM_COLUMNS): one row per wallet, coin and fee token.
+
+    The columns are SUMS, those that `fees_by_token` needs, `first_fill` and `last_fill`.
     """
     rows = _summands(fills)
     return rows.group_by("wallet", "coin", "fee_token").agg(
@@ -40,7 +41,7 @@ def sums_of(fills: pl.DataFrame) -> pl.DataFrame:
 
 
 def _summands(fills: pl.DataFrame) -> pl.DataFrame:
-    """The fills with columns that are summed: within a group an expression takes twice as long."""
+    """Return the fills with a column for each sum, since an expression within a group takes twice as long."""
     market = pl.col("market")
     rows = fills.select(
         *("wallet", "coin", "fee_token", "fee", "time", "crossed", "closed_pnl", "px", "sz"),

@@ -1,4 +1,4 @@
-"""Counts and sums of an hour of fills, to compare lake and database by and to check the hour. Pure."""
+"""Counts and sums of an hour of fills, to compare lake and database and to check the hour. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ TALLY_COLUMNS = (*FILL_KEY, "sz", "oid", "counterparty_oid", "twap_id", "dir")
 
 
 def total_hour(fills: pl.DataFrame) -> HourTotals:
-    """The totals of an hour of fills (TALLY_COLUMNS, at least one row), as `warehouse.hour_totals` has them of hl.fills."""
-    # The database leaves out the same sizes, too large to be added up. Sums of order ids go beyond 64 bits.
+    """Return the totals of an hour of fills (TALLY_COLUMNS, at least one row), as `warehouse.hour_totals` does for hl.fills."""
+    # The database also leaves out sizes that are too large to add up. Sums of order ids exceed 64 bits.
     sz = pl.col("sz").filter(pl.col("sz") < SUMMED_BELOW).sum()
     oids = pl.col("oid").cast(pl.Int128).sum().cast(pl.Decimal(38, 0))
     return HourTotals(*fills.select(pl.len(), sz, oids, pl.count("twap_id")).row(0))
 
 
 def tally_hour(fills: pl.DataFrame) -> HourTally:
-    """What is to be checked of an hour of fills (TALLY_COLUMNS)."""
-    # Where there is a tid the orders are no part of the key.
+    """Return the counts to be checked for an hour of fills (TALLY_COLUMNS)."""
+    # With a tid, the orders are not part of the key.
     without_tid = [pl.when(pl.col("tid").is_null()).then(pl.col(name)) for name in LEG_KEY[4:]]
     candidates = may_repeat(fills, (*FILL_KEY, *LEG_KEY[4:]))
     repeated = candidates.height - candidates.select(*FILL_KEY, *without_tid).unique().height

@@ -1,7 +1,7 @@
-"""Trades from fills: what counts as one, its price and size, and who took. Pure: one hour of fills in, its trades out.
+"""Trades from fills: what counts as a trade, its price, size and taker. Pure: one hour of fills in, its trades out.
 
-A trade is one (time, coin, tid) with a tid that is not 0; where no tid is known, the two orders that met. Its price and size are
-those of the taker's leg, else of the only one. Both legs have the same time, so a trade is within one hour.
+A trade is one (time, coin, tid) with a tid other than 0. Without a tid, the two orders that met identify it. Its price and size
+come from the taker's leg, or from its only leg. Both legs have the same time, so a trade is always within one hour.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ TRADE_KEY = (
     pl.when(pl.col("tid").is_null()).then(pl.min_horizontal("oid", "counterparty_oid")).alias("low_oid"),
     pl.when(pl.col("tid").is_null()).then(pl.max_horizontal("oid", "counterparty_oid")).alias("high_oid"),
 )
-"""What the legs of a trade share, and no other trade."""
+"""The values that the legs of a trade share with each other and with no other trade."""
 
 LARGEST_PRODUCT = 10.0**12
-"""A product from here on is NULL: no fill is worth as much, and no sum of a day could hold it."""
+"""Products from here on are NULL: no fill is worth this much, and no sum of a day could hold it."""
 NOTIONAL = pl.Decimal(38, 20)
 
 
 def is_market() -> pl.Expr:
-    """Whether a fill is a leg of a trade; dust, settlements, splits and the like are rows of the books alone."""
+    """Return whether a fill is a leg of a trade. Dust conversions, settlements, splits and the like are only bookings."""
     is_booking = pl.col("dir").is_in(NO_TRADE_DIRS)
     for beginning in NO_TRADE_BEGINNINGS:
         is_booking |= pl.col("dir").str.starts_with(beginning)
@@ -46,53 +46,56 @@ def is_market() -> pl.Expr:
 
 
 def is_poor() -> pl.Expr:
-    """Whether a fill comes from `node_trades`, which knows no fee, pnl, dir, builder or liquidation."""
+    """Return whether a fill comes from `node_trades`, which has no fee, pnl, dir, builder or liquidation."""
     return pl.col("object").str.starts_with(_POOR_SOURCE)
 
 
 def has_builder() -> pl.Expr:
-    """Whether a fill came through a builder; some sources say its fee alone. NULL: the source knows of none."""
+    """Return whether a fill came through a builder. Some sources have only the builder's fee. NULL if the source has neither."""
     return pl.when(~is_poor()).then(_has("builder", "builder", "builder_fee"))
 
 
 def is_liquidation() -> pl.Expr:
-    """Whether a fill is a leg of a liquidation, each member of which may be missing. NULL: the source knows of none."""
+    """Return whether a fill is a leg of a liquidation, any field of which may be missing. NULL if the source has none."""
     return pl.when(~is_poor()).then(_has("liquidation", "liquidated_user", "liquidation_mark_px", "liquidation_method"))
 
 
 def _has(field: str, *columns: str) -> pl.Expr:
-    """Whether a fill has an optional field: in one of its columns, or in `extra`, where it is when they cannot hold all of it."""
+    """Return whether a fill has an optional field, in one of its columns or in `extra`.
+
+    The field is in `extra` if the columns cannot hold all of it.
+    """
 
     def is_kept(extra: str) -> bool:
         return json.loads(extra).get(field) not in (None, False)
 
-    # polars' own JSON path takes a number or a character that it cannot read for nothing.
+    # polars' own JSON path returns NULL for some valid numbers and characters.
     named = pl.when(pl.col("extra").str.contains(f'"{field}":', literal=True)).then(pl.col("extra"))
     kept = named.map_elements(is_kept, return_dtype=pl.Boolean).fill_null(value=False)
     return pl.any_horizontal(*(pl.col(column).is_not_null() for column in columns), kept)
 
 
 def notional() -> pl.Expr:
-    """px * sz, exact."""
+    """Return px * sz, exact."""
     return product(pl.col("px"), pl.col("sz"))
 
 
 def product(a: pl.Expr, b: pl.Expr) -> pl.Expr:
-    """a * b of Decimal(38,10), exact in Decimal(38,20); NULL from LARGEST_PRODUCT on."""
+    """Multiply two Decimal(38,10). Returns an exact Decimal(38,20), or NULL from LARGEST_PRODUCT on."""
     fits = (a.cast(pl.Float64) * b.cast(pl.Float64)).abs() < LARGEST_PRODUCT
-    # What is not wanted is masked before: a product that does not fit is an error, not a NULL.
+    # Mask large values first: polars raises an error for a product that does not fit.
     exact = pl.when(fits & (a.abs() < SUMMED_BELOW)).then(a).cast(NOTIONAL) * pl.when(fits).then(b)
     return pl.when((a == 0) | (b == 0)).then(0).otherwise(exact).cast(NOTIONAL)
 
 
 def summable(name: str) -> pl.Expr:
-    """A column of decimals, NULL where a value is too large for a sum of a day to be exact (from 1e18 on)."""
+    """Return a column of decimals, with NULL for values too large for an exact sum of a day (from 1e18 on)."""
     return pl.when(pl.col(name).abs() < SUMMED_BELOW).then(pl.col(name))
 
 
 def sums_known(rows: pl.DataFrame, names: Iterable[str]) -> list[pl.Expr]:
-    """The sums of columns within groups of `rows`; NULL when one of a group's values is unknown."""
-    # To count what is unknown in each group takes as long as the sums.
+    """Return the sums of columns within groups of `rows`. A sum is NULL if any of the group's values is unknown."""
+    # Count unknown values per group only if there are any: counting takes as long as the sums.
     return [
         pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum()).alias(name) if rows[name].null_count() else pl.sum(name)
         for name in names
@@ -100,22 +103,25 @@ def sums_known(rows: pl.DataFrame, names: Iterable[str]) -> list[pl.Expr]:
 
 
 def value_where(rows: pl.DataFrame, condition: str, value: str) -> pl.Expr:
-    """The value where the condition (a column) holds, else 0; NULL when nobody knows, though a value of 0 is 0 either way."""
+    """Return the value where the condition (a column) is true, 0 where it is false, and NULL where it is NULL.
+
+    A value of 0 is 0 whatever the condition.
+    """
     held = pl.when(condition).then(value)
-    # Where all is known, as nearly always, a quarter of the time is enough.
+    # Usually every condition is known, and this takes a quarter of the time.
     if not rows[condition].null_count():
         return held.otherwise(0)
     return held.when(~pl.col(condition) | (pl.col(value) == 0)).then(0)
 
 
 def trades_of(fills: pl.DataFrame) -> pl.DataFrame:
-    """One row a trade, in the order of the fills (TRADE_COLUMNS, one hour, in the order of time).
+    """Return one row per trade, in the order of the fills (TRADE_COLUMNS of one hour, sorted by time).
 
-    `time`, `coin`, `px`, `sz`, `notional` (Decimal(38,20)), `taker_side` (NULL: unknown), `legs`, `has_twap`, `has_builder` and
-    `is_liquidation` (NULL: no source knows).
+    Columns: `time`, `coin`, `px`, `sz`, `notional` (Decimal(38,20)), `taker_side` (NULL if unknown), `legs`, `has_twap`,
+    `has_builder` and `is_liquidation` (both NULL if no source has the field).
     """
     legs = _legs_of(fills)
-    # The legs of a trade nearly always stand side by side. Reading these off takes a quarter of the time of grouping all by key.
+    # The legs of a trade are nearly always adjacent. Pairing adjacent legs takes a quarter of the time of grouping all by key.
     runs = runs_of(legs)
     trades = _trades_of_runs(legs, runs.filter("is_trade"))
     others = legs_outside_trades(legs, runs)
@@ -137,7 +143,7 @@ def _legs_of(fills: pl.DataFrame) -> pl.DataFrame:
             has_twap=pl.col("twap_id").is_not_null(),
             has_builder=has_builder(),
             is_liquidation=is_liquidation(),
-            # The taker's leg first; beside a maker's, a leg that does not say what it is takes.
+            # The taker's leg comes first. A leg without `crossed` counts as the taker's if the other is the maker's.
             rank=pl.col("crossed").cast(pl.Float32).fill_null(0.5),
             is_market=is_market(),
         )
@@ -151,7 +157,7 @@ def runs_of(legs: pl.DataFrame) -> pl.DataFrame:
     `is_trade` holds for a run of one or two legs whose tid no other leg has.
     """
     begins = pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in ("tid", "time", "coin"))
-    # Where one is NULL each leg is a run: then nothing is known to be the same.
+    # With a NULL in the key, each leg is its own run, since nothing proves that two legs belong together.
     first = legs.select(first=pl.arg_where(begins.fill_null(value=True)))
     last = first.select(last=pl.col("first").shift(-1, fill_value=legs.height) - 1)
     tid = legs["tid"].gather(first["first"])
@@ -160,13 +166,13 @@ def runs_of(legs: pl.DataFrame) -> pl.DataFrame:
 
 
 def legs_outside_trades(legs: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """The legs in `runs` (`runs_of`) that are no trade by themselves."""
+    """Return the legs of the `runs` (from `runs_of`) that are not a trade by themselves."""
     others = runs.filter(~pl.col("is_trade")).select(pl.int_ranges("first", pl.col("last") + 1).explode(empty_as_null=False))
     return legs[others.to_series()]
 
 
 def _trades_of_runs(legs: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """What `_trades_by_key` returns of the same legs, where each run is a trade; one leg alone is first and last of its run."""
+    """Return what `_trades_by_key` returns for the same legs, if each run is a trade. A single leg is both first and last."""
     first, last = (
         legs.select("rank", "crossed", "has_twap", "has_builder", "is_liquidation")[runs[end]] for end in ("first", "last")
     )
@@ -192,9 +198,9 @@ def _trades_by_key(legs: pl.DataFrame) -> pl.DataFrame:
             (~pl.col("crossed")).any().alias("has_maker"),
             pl.len().alias("legs"),
             pl.col("has_twap").any(),
-            # One leg with a builder is enough; without one, a leg that nobody knows could have one.
+            # One leg with a builder is enough. If no leg has one, an unknown leg makes the result unknown.
             pl.col("has_builder").any(ignore_nulls=False),
-            # Both legs of a liquidation say so.
+            # Both legs of a liquidation are marked, so one known leg is enough.
             pl.col("is_liquidation").max(),
         )
         .select(

@@ -1,6 +1,6 @@
-"""What each wallet did on a day: partial figures of each hour, merged. Pure.
+"""Daily statistics per wallet, merged from partial figures of each hour. Pure.
 
-A change of what a partial holds is a new `lake_partials.PARTIALS_VERSION`. Columns: `docs/reference/tables-statistics.md`.
+If you change the content of a partial, raise `lake.partials.PARTIALS_VERSION`. Columns: `docs/reference/tables-statistics.md`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ USER_PARTIAL_SCHEMA = {
     "twap_ids": pl.List(pl.Int64()),
     "sources": pl.List(pl.String()),
 }
-"""One row a wallet; the lists are distinct: coins that it traded, its TWAPs, the datasets."""
+"""One row per wallet. The lists have distinct values: the coins that it traded, its TWAPs, and the datasets of its fills."""
 
 USER_STATS_SCHEMA = {
     "wallet": pl.String(),
@@ -37,11 +37,11 @@ USER_STATS_SCHEMA = {
     "fees": pl.String(),
     "sources": pl.List(pl.String()),
 }
-"""One row a wallet; `fees` is a JSON object, token to decimal string. A sum over an unknown is NULL."""
+"""One row per wallet. `fees` is a JSON object from token to decimal string. A sum that includes an unknown value is NULL."""
 
 
 def user_partial(fills: pl.DataFrame, sums: pl.DataFrame) -> pl.DataFrame:
-    """What an hour of fills (SUM_COLUMNS), and their `sums_of`, add to their day: USER_PARTIAL_SCHEMA."""
+    """Return an hour's contribution to its day (USER_PARTIAL_SCHEMA), from its fills (SUM_COLUMNS) and their `sums_of`."""
     by_token = sums.group_by("wallet", "fee_token").agg(pl.col("fee", "unknown").sum())
     lists = (
         by_token.group_by("wallet").agg(fees_by_token()),
@@ -57,12 +57,12 @@ def user_partial(fills: pl.DataFrame, sums: pl.DataFrame) -> pl.DataFrame:
 
 
 def _list(rows: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
-    """The distinct values of a column by wallet. Within groups this takes twice as long."""
+    """Return the distinct values of a column by wallet. Finding them within groups would take twice as long."""
     return rows.select("wallet", column).unique().group_by("wallet").agg(pl.col(column).alias(name))
 
 
 def _sources(fills: pl.DataFrame) -> pl.DataFrame:
-    """The datasets by wallet. An hour is of one or two objects: their names are taken apart, not each fill's."""
+    """Return the datasets by wallet. An hour comes from one or two objects, so only their few keys are split."""
     objects = fills["object"].unique()
     datasets = objects.str.split("/").list.first()
     if datasets.n_unique() == 1:
@@ -72,7 +72,7 @@ def _sources(fills: pl.DataFrame) -> pl.DataFrame:
 
 
 def merge_user(partials: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The figures of a day (USER_STATS_SCHEMA, by wallet) from those of its hours (`user_partial`) in their order."""
+    """Return the figures of a day (USER_STATS_SCHEMA, sorted by wallet) from those of its hours (`user_partial`), in order."""
     parts = pl.concat([pl.DataFrame(schema=USER_PARTIAL_SCHEMA), *partials])
     together = parts.group_by("wallet").agg(*sums_known(parts, SUMS), pl.col("first_fill").min(), pl.col("last_fill").max())
     coins, twap_ids, sources = (

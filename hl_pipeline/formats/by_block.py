@@ -1,10 +1,10 @@
-"""`node_fills_by_block`: chunks of block lines to frames of fills.
+"""Decodes `node_fills_by_block`: chunks of block lines to frames of fills.
 
-One line is one block: `{"local_time", "block_time", "block_number", "events": [[user, fill], ...]}`, times naive UTC with nine
-digits. Lines and events of just the known layout are read by `scan_fills`, others exactly.
+One line is one block: `{"local_time", "block_time", "block_number", "events": [[user, fill], ...]}`. Times are naive UTC with
+nine fractional digits. `scan_fills` reads lines and events of exactly the known layout; `exact_decode` reads all others.
 """
 
-# JSON of others has no types.
+# JSON from outside has no types.
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from hl_pipeline.formats.fills import BadLine, in_fill_schema
 from hl_pipeline.formats.scan_fills import Scanned, scan_lines
 
 PARSER = 1
-"""Version of what this parser makes of an object; a higher one has come to keep more."""
+"""Version of this parser's output for an object. A higher version keeps more."""
 
 _PLACE = ("block_number", "block_time_ns", "local_time_ns")
 _BLOCK_KEYS = ("local_time", "block_time", "block_number", "events")
@@ -42,12 +42,12 @@ _Taken = tuple[int, int, list[Row], list[BadLine]]
 
 
 def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
-    """Decode whole lines (each ends in a newline), of which the first has the number `first_line`."""
+    """Decode whole lines, each ending in a newline. The first has the number `first_line`."""
     return read_odd_lines(_take_known(chunk, first_line), chunk, first_line, _decode_exactly)
 
 
 def _take_known(chunk: bytes, first_line: int) -> Taken:
-    """What is of the known form; in a line that is, each odd event by itself."""
+    """Decode the lines of the known layout. The odd events in these lines are parsed exactly, one by one."""
     scanned = scan_lines(chunk, blocks=True)
     line = scanned.line_of_fill
     fills = scanned.fills.with_columns(
@@ -62,8 +62,9 @@ def _take_known(chunk: bytes, first_line: int) -> Taken:
 
 
 def _read_odd_events(fills: pl.DataFrame, scanned: Scanned, chunk: bytes, first_line: int) -> tuple[pl.DataFrame, list[BadLine]]:
-    """The fills with those of odd events read exactly, and the events that are bad. A line becomes odd where an event is not one
-    value of JSON: only when each is one do they end where they seem to.
+    """Parse the odd events exactly. Returns all fills, and the events that are bad.
+
+    If an event is not valid JSON, its whole line becomes odd: the events may then not end where the scanner found their ends.
     """
     line_of_fill, odd_lines = scanned.line_of_fill, scanned.odd
     taken: dict[int, Row | BadLine] = {}
@@ -75,12 +76,12 @@ def _read_odd_events(fills: pl.DataFrame, scanned: Scanned, chunk: bytes, first_
         try:
             position = fill - int(np.searchsorted(line_of_fill, line)) + 1
             taken[fill] = _take_event(parse_json(chunk[start:end]), position, place, {})
-        except Exception:  # noqa: BLE001 - whatever it is, the exact parser says it of the line
+        except Exception:  # noqa: BLE001 - the exact parser reports the error for the line
             odd_lines[line] = True
     if not taken:
         return fills, []
     exact = fills_frame([row for row in taken.values() if not isinstance(row, BadLine)])
-    # Slices: to take every row by its place would take twice as long.
+    # Slices, because gathering every row by index takes twice as long.
     parts: list[pl.DataFrame] = []
     behind = rows = 0
     for fill, row in taken.items():
@@ -112,7 +113,7 @@ def _decode_exactly(lines: Iterable[NumberedLine]) -> Decoded:
 
 
 def _take_block(block: Json, line: int) -> _Taken:
-    """The block's number and time (ns), its fills and its bad events. Raises BadValueError when it is no block."""
+    """Return a block's number and time (ns), its fills and its bad events. Raises BadValueError if it is not a block."""
     if not isinstance(block, dict):
         raise BadValueError("a line must be an object with block_number and events")
     number = parse_integer(block.get("block_number"), "block_number")
@@ -136,8 +137,10 @@ def _take_block(block: Json, line: int) -> _Taken:
 
 
 def _take_event(event: Json, position: int, place: Row, unknown: dict[str, Json]) -> Row | BadLine:
-    """The fill of an event, or why it is none; `place` has the columns of its block and line, where it is at `position`, and
-    `unknown` what else the block has.
+    """Return the fill of an event, or a quarantine record with the reason why it has none.
+
+    `place`: the columns of its block and line. `position`: its position in the block, from 1. `unknown`: unknown fields of the
+    block.
     """
     try:
         if not isinstance(event, list) or len(event) != 2:

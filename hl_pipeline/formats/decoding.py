@@ -1,6 +1,6 @@
-"""What decoding a chunk of lines gives, whatever the format, and how chunks are driven: in threads, line by line where need be.
+"""The result of decoding a chunk of lines, common to all formats, and the loops over chunks (in threads) and over lines.
 
-What a line means is the matter of one module per format.
+The meaning of a line belongs in the module of its format.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hl_pipeline.formats.exact_decode import Json, Row, fills_frame, take_line
 from hl_pipeline.formats.fills import BadLine
 from hl_pipeline.formats.scan_values import Bools, Ints
 
-# polars loads numpy when it first meets an array, and fails if two threads do at once.
+# polars loads numpy on its first array, and fails if two threads do this at once.
 pl.Series(np.empty(0))
 
 
@@ -27,7 +27,7 @@ def _none() -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The blocks of a chunk, in its order: numbers, times (ns since 1970, UTC), and the lines that they are."""
+    """The blocks of a chunk, in its order: their numbers, times (ns since 1970, UTC) and line numbers."""
 
     numbers: Ints = field(default_factory=_none)
     times_ns: Ints = field(default_factory=_none)
@@ -36,9 +36,9 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a chunk held: its fills, what was bad, its blocks (none where the format has none), its lines.
+    """The content of a chunk: its fills, its bad lines, its blocks (none if the format has none) and its number of lines.
 
-    `fills` has the columns of FILL_SCHEMA; its rows, and `bad`, are in the order of the text, always.
+    `fills` has the columns of FILL_SCHEMA. Its rows, and `bad`, are always in the order of the text.
     """
 
     fills: pl.DataFrame
@@ -48,16 +48,16 @@ class Decoded:
 
 
 NumberedLine = tuple[int, bytes]
-"""A line's number, from 1, and its text without the newline."""
+"""A line's number, counted from 1, and its text without the newline."""
 
 DecodeChunk = Callable[[bytes, int], Decoded]
-"""From whole lines (each ends in a newline) and the number of the first one."""
+"""Decodes whole lines, each ending in a newline. The second argument is the number of the first line."""
 
 
 def decode(chunks: Iterable[bytes], decode_chunk: DecodeChunk, threads: int) -> Iterator[Decoded]:
-    """Decode chunks of whole lines in their order, `threads` of them at a time; lines are numbered through from 1.
+    """Decode chunks of whole lines in order, `threads` of them at a time. Lines are numbered from 1 across all chunks.
 
-    On two cores three threads give about 1.4 times the speed of one: numpy and polars let go of the interpreter lock.
+    On two cores, three threads are about 1.4 times as fast as one, because numpy and polars release the interpreter lock.
     """
     line = 1
     pending: deque[Future[Decoded]] = deque()
@@ -73,9 +73,10 @@ def decode(chunks: Iterable[bytes], decode_chunk: DecodeChunk, threads: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a fast reader made of a chunk: `fills` with the numbers of their lines, and `blocks`, one a line or none. For each
-    line, `odd` says that the exact parser must read it (its fills, its block and what is `bad` of it here mean nothing), `ends`
-    where its newline is.
+    """The result of a fast reader for a chunk. `fills` have their line numbers. `blocks` has one item per line, or none.
+
+    Per line: `odd` is True if the exact parser must read it; its fills, block and `bad` entries are then meaningless. `ends` is
+    the position of its newline.
     """
 
     fills: pl.DataFrame
@@ -86,7 +87,7 @@ class Taken:
 
 
 def read_odd_lines(taken: Taken, chunk: bytes, first_line: int, exactly: Callable[[Iterable[NumberedLine]], Decoded]) -> Decoded:
-    """What was taken of a chunk, with its odd lines read `exactly`, in their places."""
+    """Read the odd lines of a chunk with `exactly`, and merge the results into `taken`, in the order of lines."""
     if not taken.odd.any():
         return Decoded(taken.fills, [*taken.bad], taken.blocks, len(taken.odd))
     odd = np.flatnonzero(taken.odd)
@@ -94,7 +95,7 @@ def read_odd_lines(taken: Taken, chunk: bytes, first_line: int, exactly: Callabl
     exact = exactly((line + first_line, chunk[starts[line] : taken.ends[line]]) for line in map(int, odd))
 
     def order(lines: Ints, exact_lines: Ints) -> Ints:
-        """Places of both together, by line, without what was taken of odd ones."""
+        """Return the indexes that sort both together by line, without the fast reader's results for odd lines."""
         kept = np.flatnonzero(~taken.odd[lines - first_line])
         places = np.concatenate([kept, len(lines) + np.arange(len(exact_lines))])
         return places[np.argsort(np.concatenate([lines[kept], exact_lines]), kind="stable")]
@@ -112,7 +113,7 @@ def _columns(blocks: Blocks) -> tuple[Ints, Ints, Ints]:
 
 
 def decode_lines(lines: Iterable[NumberedLine], take: Callable[[Json, int], list[Row]]) -> Decoded:
-    """Lines one by one: `take` makes rows of a line's JSON value and number, or raises BadValueError."""
+    """Decode lines one by one. `take` returns the rows of a line's JSON value and number, or raises BadValueError."""
     rows: list[Row] = []
     bad: list[BadLine] = []
     count = 0

@@ -1,9 +1,9 @@
-"""The exact way from JSON text to fills, one value at a time: slow, and never wrong about a value, a line or a reason.
+"""Parses JSON text to fills exactly, one value at a time: slow, but always right about values, lines and reasons.
 
-The fast decoders send here whatever they cannot vouch for. What a line of a format is made of is the matter of that format.
+The fast decoders leave to this module whatever they do not fully recognize. The layout of lines belongs in each format's module.
 """
 
-# JSON of others has no types.
+# JSON from outside has no types.
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from hl_pipeline.formats.fills import (
     BadLine,
 )
 
-# What json.loads can give: there is no narrower type for text of others.
+# Any result of json.loads. Text from outside has no narrower type.
 Json = Any
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -41,23 +41,23 @@ _HEX = re.compile(r"0x([0-9a-fA-F]*)", re.ASCII)
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
 _SMALLEST_STEP = Decimal("1e-10")
 _LIMIT = Decimal(10) ** 28
-_WIDE = Context(prec=200)  # for more digits than any text that _DECIMAL lets through
+_WIDE = Context(prec=200)  # more digits than any text that _DECIMAL matches
 _YEARS = (2000, 2199)
 _INT64 = 2**63
 _MAX_CLOCK_SKEW_MS = 60_000
 
 EARLIEST_MS = 1_672_531_200_000
-"""2023-01-01: there was no trade before. What is earlier has another unit: seconds as ms are in January 1970."""
+"""2023-01-01, before the first trade. An earlier time has the wrong unit: seconds read as ms are in January 1970."""
 END_MS = 7_258_118_400_000
-"""2200-01-01: microseconds as ms are tens of thousands of years later."""
+"""2200-01-01. Microseconds read as ms are tens of thousands of years later."""
 
 
 class BadValueError(ValueError):
-    """A value that does not fit: the message is the reason that stands in the quarantine."""
+    """A value that is not acceptable. The message is the reason recorded in the quarantine."""
 
 
 def parse_json(text: bytes) -> Json:
-    """The JSON value of `text`, numbers exact (int or Decimal); a byte-order mark before it costs nothing.
+    """Return the JSON value of `text`, with exact numbers (int or Decimal). A byte-order mark at the start is ignored.
 
     Raises BadValueError for anything that is not one JSON value in UTF-8, and for NaN and Infinity.
     """
@@ -72,16 +72,16 @@ def parse_json(text: bytes) -> Json:
     except json.JSONDecodeError as error:
         raise BadValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
-        raise BadValueError("not taken: nested too deeply") from None
+        raise BadValueError("cannot parse: nested too deeply") from None
     except ValueError as error:  # an integer of thousands of digits
-        raise BadValueError(f"not taken: {error}") from None
+        raise BadValueError(f"cannot parse: {error}") from None
 
 
 def _number(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise BadValueError(f"not taken: the exponent of {text[:80]} is out of all range") from None
+        raise BadValueError(f"cannot parse: the exponent of {text[:80]} is out of range") from None
 
 
 def _refuse_constant(name: str) -> Json:
@@ -89,7 +89,7 @@ def _refuse_constant(name: str) -> Json:
 
 
 class _Doubled(dict[str, Json]):
-    """An object of JSON in which a key stands twice: what it means is anybody's guess."""
+    """A JSON object in which a key appears twice, so that its meaning is ambiguous."""
 
     pairs: list[tuple[str, Json]]
 
@@ -103,10 +103,10 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def refuse_doubled_keys(value: Json, but: str | None = None) -> None:
-    """Raises BadValueError when a key stands twice in an object anywhere in `value`; not looked at is its member `but`."""
+    """Raise BadValueError if a key appears twice in any object within `value`. Its member `but` is not checked."""
     if isinstance(value, _Doubled):
         keys = [key for key, _ in value.pairs]
-        raise BadValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object")
+        raise BadValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} appears twice in one object")
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         if key != but:
@@ -114,7 +114,7 @@ def refuse_doubled_keys(value: Json, but: str | None = None) -> None:
 
 
 def parse_decimal(value: Json, field: str) -> Decimal | None:
-    """`value` (a string or a number of JSON) as the exact decimal that NUMERIC(38,10) holds. Raises BadValueError."""
+    """Return a JSON string or number as an exact decimal. Raises BadValueError if NUMERIC(38,10) cannot hold it."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal) or not _DECIMAL.fullmatch(str(value)):
@@ -129,10 +129,10 @@ def parse_decimal(value: Json, field: str) -> Decimal | None:
 
 
 def parse_integer(value: Json, field: str) -> int | None:
-    """`value` as an integer that BIGINT holds. Raises BadValueError when it is none."""
+    """Return `value` as an integer. Raises BadValueError if it is none or BIGINT cannot hold it."""
     if value is None:
         return None
-    # The size first: an exponent of millions would become an integer of millions of digits.
+    # Check the size first: an exponent in the millions would make an integer of millions of digits.
     if isinstance(value, Decimal) and value.adjusted() < 20 and value == value.to_integral_value():
         value = int(value)
     if isinstance(value, str) and _INTEGER.fullmatch(value):
@@ -140,12 +140,12 @@ def parse_integer(value: Json, field: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadValueError(f"{field}: {show(value)} is not an integer")
     if not -_INT64 <= value < _INT64:
-        raise BadValueError(f"{field}: {show(value)} does not fit 64 bits")
+        raise BadValueError(f"{field}: {show(value)} does not fit in 64 bits")
     return value
 
 
 def parse_time_ns(value: Json, field: str) -> int | None:
-    """Naive ISO time in UTC with up to nine fractional digits, as nanoseconds since 1970. Raises BadValueError."""
+    """Return a naive ISO time in UTC, with up to nine fractional digits, as ns since 1970. Raises BadValueError."""
     if value is None:
         return None
     match = _ISO.fullmatch(value) if isinstance(value, str) else None
@@ -161,7 +161,7 @@ def parse_time_ns(value: Json, field: str) -> int | None:
 
 
 def parse_address(value: Json, field: str) -> str:
-    """A lower-case address. Raises BadValueError."""
+    """Return an address in lower case. Raises BadValueError if `value` is not an address."""
     address = value.lower() if isinstance(value, str) else ""
     if not _ADDRESS.fullmatch(address):
         raise BadValueError(f"{field}: {show(value)} is not an address (0x and 40 hex digits)")
@@ -169,12 +169,12 @@ def parse_address(value: Json, field: str) -> str:
 
 
 def parse_fill(fill: Json, wallet: Json) -> Row:
-    """A row of FILL_SCHEMA (without the columns of the block and the line) from a fill object and its user.
+    """Return a row of FILL_SCHEMA, without the columns of the block and the line, from a fill object and its user.
 
-    Raises BadValueError when a number or a part of the key is not what it must be; anything else that is odd goes to `extra`.
+    Raises BadValueError if a number or a part of the key is not valid. Anything else that is unusual goes to `extra`.
     """
     if not isinstance(fill, dict):
-        raise BadValueError(f"a fill must be an object, this is {show(fill)}")
+        raise BadValueError(f"a fill must be an object, not {show(fill)}")
     refuse_doubled_keys(fill)
     row: Row = {"wallet": parse_address(wallet, "user")}
     extra: dict[str, Json] = {}
@@ -199,14 +199,14 @@ def parse_fill(fill: Json, wallet: Json) -> Row:
 
 
 def require(value: dict[str, Json], fields: tuple[str, ...]) -> None:
-    """Raises BadValueError when one of the fields is not there, or null."""
+    """Raise BadValueError if one of the fields is missing or null."""
     for field in fields:
         if value.get(field) is None:
             raise BadValueError(f"{field} is missing")
 
 
 def check_side_and_coin(value: dict[str, Json]) -> None:
-    """Raises BadValueError when the side of a fill or a trade is none, or its coin no name."""
+    """Raise BadValueError if the side of a fill or trade is not A or B, or its coin is not a name."""
     if value["side"] not in ("A", "B"):
         raise BadValueError(f"side: {show(value['side'])} is neither 'A' nor 'B'")
     if not storable(value["coin"]):
@@ -214,7 +214,7 @@ def check_side_and_coin(value: dict[str, Json]) -> None:
 
 
 def parse_hex(value: Json, width: int) -> bytes | None:
-    """The bytes of `0x` and twice as many hex digits, or None when `value` is not that."""
+    """Return the `width` bytes of `0x` and twice as many hex digits, or None if `value` has another form."""
     match = _HEX.fullmatch(value) if isinstance(value, str) else None
     return bytes.fromhex(match[1]) if match and len(match[1]) == 2 * width else None
 
@@ -233,7 +233,10 @@ def _typed(field: str, value: Json) -> Json:
 
 
 def storable(value: Json) -> str | None:
-    """A text that PostgreSQL and Parquet can hold; one with a NUL or half a surrogate pair stays in `extra`, escaped."""
+    """Return `value` if it is a text that PostgreSQL and Parquet can hold, else None.
+
+    A text with a NUL or half a surrogate pair is kept in `extra`, escaped.
+    """
     if not isinstance(value, str) or "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         return None
     return value
@@ -256,15 +259,18 @@ def _take_liquidation(liquidation: Json, row: Row, extra: dict[str, Json]) -> No
 
 
 def extra_text(extra: dict[str, Json], ours: dict[str, Json]) -> str | None:
-    """The column `extra`: fields of the source and, where there is any, what we say under OUR_NAMES. Raises BadValueError."""
+    """Return the column `extra`: the source's extra fields, and our own under OUR_NAMES unless they are empty.
+
+    Raises BadValueError if the source uses one of OUR_NAMES.
+    """
     if clash := extra.keys() & set(OUR_NAMES):
-        raise BadValueError(f"{min(clash)} is a name of ours, the fill has it too")
+        raise BadValueError(f"{min(clash)} is reserved by hl-pipeline, but the fill has this field")
     extra = extra | {name: value for name, value in ours.items() if value}
     return dump_json(extra) if extra else None
 
 
 def dump_json(value: Json) -> str:
-    """Compact ASCII JSON text of what parse_json gave, numbers to the last digit."""
+    """Return a value from parse_json as compact ASCII JSON text, with every digit of its numbers."""
     if isinstance(value, dict):
         pairs = value.pairs if isinstance(value, _Doubled) else value.items()
         return "{" + ",".join(f"{json.dumps(key)}:{dump_json(item)}" for key, item in pairs) + "}"
@@ -274,26 +280,31 @@ def dump_json(value: Json) -> str:
 
 
 def with_extra(row: Row, name: str, unknown: dict[str, Json]) -> None:
-    """Keep unknown fields of what `row` stands in (a block, a slice) under a name of OUR_NAMES."""
+    """Add the unknown fields of what contains `row` (a block, a slice) to its `extra`, under a name of OUR_NAMES."""
     if unknown:
         text = dump_json({name: unknown})
         row["extra"] = text if row["extra"] is None else f"{row['extra'][:-1]},{text[1:]}"
 
 
 def check_clock(time_ms: int, block_time_ns: int) -> None:
-    """Raises BadValueError when a fill's time is not its block's: a wrong unit would put it on a day where nobody looks."""
+    """Raise BadValueError if a fill's time differs from its block's by more than a minute.
+
+    A wrong unit would put the fill on a day where nobody looks.
+    """
     if abs(time_ms - block_time_ns // 1_000_000) > _MAX_CLOCK_SKEW_MS:
-        raise BadValueError(f"time: {time_ms} is not the time of its block in ms ({block_time_ns // 1_000_000})")
+        raise BadValueError(
+            f"time: {time_ms} is over 60 s away from the time of its block, both in ms ({block_time_ns // 1_000_000})"
+        )
 
 
 def check_years(time_ms: int) -> None:
-    """Raises BadValueError for a time that is no fill's: without a block's to hold it against, this tells a wrong unit."""
+    """Raise BadValueError for a time at which no fill can be. Without a block's time to compare, this detects a wrong unit."""
     if not EARLIEST_MS <= time_ms < END_MS:
-        raise BadValueError(f"time: {time_ms} is not a time of the years 2023 to 2199 in ms")
+        raise BadValueError(f"time: {time_ms} is not a time in the years 2023 to 2199 in ms")
 
 
 def fills_frame(rows: list[Row]) -> pl.DataFrame:
-    """A frame of FILL_SCHEMA from rows of parse_fill."""
+    """Return rows of parse_fill as a frame of FILL_SCHEMA."""
     columns = {name: [row.get(name) for row in rows] for name in FILL_SCHEMA if name != "time"}
     schema = {name: dtype for name, dtype in FILL_SCHEMA.items() if name != "time"}
     times = pl.Series("time", [row["time"] for row in rows], pl.Int64).cast(FILL_SCHEMA["time"])
@@ -301,20 +312,20 @@ def fills_frame(rows: list[Row]) -> pl.DataFrame:
 
 
 def take_line(text: bytes, line: int, take: Callable[[Json, int], T]) -> T | BadLine:
-    """What `take` makes of a line's JSON value and number, or the quarantine's record of why it could not."""
+    """Call `take` with a line's JSON value and number. Returns its result or, if it fails, a quarantine record."""
     try:
         return take(parse_json(text), line)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a line, it is the line's matter and stops no other
+    except Exception as error:  # noqa: BLE001 - no error in one line may stop the others
         return bad_line(line, None, error, text)
 
 
 def bad_line(line: int, event: int | None, error: Exception, text: bytes) -> BadLine:
-    """The quarantine's record of `error`."""
-    reason = str(error) if isinstance(error, BadValueError) else f"not taken: {type(error).__name__}: {error}"
+    """Return a quarantine record for `error`."""
+    reason = str(error) if isinstance(error, BadValueError) else f"cannot parse: {type(error).__name__}: {error}"
     return BadLine(line, event, reason, text)
 
 
 def show(value: Json) -> str:
-    """The value as JSON for a message, at most 80 characters of it."""
+    """Return the value as JSON for a message, cut to 80 characters."""
     text = dump_json(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,10 +1,10 @@
-"""`node_fills`: chunks of fill lines to frames of fills.
+"""Decodes `node_fills`: chunks of fill lines to frames of fills.
 
-One line is one fill, `["0x…", {fill}]`; a flat object of the fill and its `user` is said to occur: taken too, but exactly. There
-are no blocks. Lines of just the known layout are read by `scan_fills`, others exactly.
+One line is one fill, `["0x…", {fill}]`. There are no blocks. A flat object with the fill's fields and its `user` is also
+accepted, since it reportedly occurs. `scan_fills` reads lines of exactly the known layout; `exact_decode` reads all others.
 """
 
-# JSON of others has no types.
+# JSON from outside has no types.
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from hl_pipeline.formats.fills import in_fill_schema
 from hl_pipeline.formats.scan_fills import scan_lines
 
 PARSER = 1
-"""Version of what this parser makes of an object; a higher one has come to keep more."""
+"""Version of this parser's output for an object. A higher version keeps more."""
 
 
 def decode_chunk(chunk: bytes, first_line: int = 1) -> Decoded:
-    """Decode whole lines (each ends in a newline), of which the first has the number `first_line`.
+    """Decode whole lines, each ending in a newline. The first has the number `first_line`.
 
-    block_number, block_time_ns and local_time_ns are NULL, and `blocks` is empty: the source does not tell them.
+    block_number, block_time_ns and local_time_ns are NULL, and `blocks` is empty, because the source does not have them.
     """
     return read_odd_lines(_take_known(chunk, first_line), chunk, first_line, _decode_exactly)
 
 
 def _take_known(chunk: bytes, first_line: int) -> Taken:
-    """What is of the known form."""
+    """Decode the lines of the known layout."""
     scanned = scan_lines(chunk, blocks=False)
     fills = scanned.fills.with_columns(pl.Series("line", scanned.line_of_fill + first_line))
     return Taken(in_fill_schema(fills), Blocks(), scanned.odd, scanned.ends)
@@ -41,7 +41,7 @@ def _decode_exactly(lines: Iterable[NumberedLine]) -> Decoded:
 
 
 def _take_fill(value: Json, line: int) -> list[Row]:
-    """The fill of a line. Raises BadValueError when it is none."""
+    """Return the fill of a line. Raises BadValueError if it is not a fill."""
     if isinstance(value, dict):
         refuse_doubled_keys(value)
         row = parse_fill({name: item for name, item in value.items() if name != "user"}, value.get("user"))

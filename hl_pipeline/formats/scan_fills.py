@@ -1,14 +1,14 @@
-"""Lines of fills to columns by compiled scanners, which have seen every byte of what they take.
+"""Converts lines of fills to columns with compiled scanners, which check every byte of what they accept.
 
-First it is found where each value of each fill begins; then the values of a field are read as one column. A fill is taken whole,
-or not at all: one that has anything else than the known fields in their known form is left to an exact parser. So is a line, but
-for the events of a block, of which the odd ones alone are left.
+The first pass finds where each value of each fill begins. The second pass reads the values of each field as one column. A fill is
+accepted whole or not at all: any unknown field or form makes it odd, and an exact parser reads it instead. Lines are treated the
+same way, except that an odd event of a block does not make its whole line odd.
 """
 
 # numba compiles some of these functions; pyarrow has no types of its own.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false, reportMissingTypeStubs=false
-# The integers of compiled code are all of one type.
+# Compiled code has only one integer type.
 # pyright: reportArgumentType=false, reportReturnType=false
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from hl_pipeline.formats.scan_values import (
     scan_texts,
 )
 
-# In the order in which they stand nearly always: a key that stands elsewhere is found too, later.
+# The usual order of the keys. A key in another place is also found, but more slowly.
 _FIELDS = (
     *("coin", "px", "sz", "side", "time", "startPosition", "dir", "closedPnl", "hash", "oid", "crossed", "fee", "tid", "cloid"),
     *("feeToken", "builder", "builderFee", "deployerFee", "priorityGas", "twapId", "liquidation"),
@@ -56,21 +56,21 @@ _KEYS = np.frombuffer(b"".join(_KEY_TEXTS), np.uint8)
 _KEY_ENDS = np.cumsum([0, *map(len, _KEY_TEXTS)])
 _ALL_REGULAR = sum(1 << index for index, name in enumerate(_FIELDS) if name in REGULAR_FIELDS)
 _ADDRESS_DIGITS = 40
-# Fewer bytes have no place for the parts of a fill, though its values be missing: so many rows are enough.
+# A fill is never shorter than this, even with empty values. This limits the number of rows in a chunk.
 _LEAST_BYTES = sum(len(f'"{name}":,') for name in REGULAR_FIELDS) + _ADDRESS_DIGITS
-_ROWS_IN_CACHE = 1_000  # the text of so many fills stays in the processor's cache while their columns are read
-_BYTES_PER_TEXT = 64  # on average, in a column
-_MAX_DEPTH = 20  # of brackets in an odd event; json's own limit is the matter of whole lines
+_ROWS_IN_CACHE = 1_000  # the text of this many fills fits in the processor's cache while their columns are read
+_BYTES_PER_TEXT = 64  # average in a column
+_MAX_DEPTH = 20  # of brackets in an odd event; for whole lines, the json module's limit applies
 
 _QUOTE, _BACKSLASH, _SPACE, _TILDE = b'"\\ ~'
 _OPEN_BRACE, _CLOSE_BRACE, _COMMA, _OPEN, _CLOSE, _NEWLINE = b"{},[]\n"
 _ZERO, _NINE, _SMALL_A, _SMALL_F, _LETTER_A, _LETTER_B, _N = b"09afABn"
 _IS_PLAIN = np.array([_SPACE <= byte <= _TILDE and byte not in (_QUOTE, _BACKSLASH) for byte in range(256)])
-_TO_LOWER = 0x20  # the bit that makes a letter small
+_TO_LOWER = 0x20  # the bit that makes a letter lower case
 
 
 def _pattern(text: str) -> Bytes:
-    """The bytes of a pattern: 0 stands for a digit, all else for itself."""
+    """Return the bytes of a pattern, in which 0 matches any digit and every other character matches itself."""
     return np.frombuffer(text.encode(), np.uint8)
 
 
@@ -84,10 +84,13 @@ _FILL_OPENS, _NULL = _pattern('",{'), _pattern("null")
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What a chunk's lines have. `fills`: columns of FILL_SCHEMA that a fill and its user give; `line_of_fill`: the index of the
-    line that each is in. Of each line, `odd` says that it was left, and its rows in `fills` mean nothing; `ends` has where its
-    newline is. Where lines are blocks, `numbers`, `times_ns` and `local_times_ns` (ns since 1970) have an item a line; in a line
-    that is not odd `odd_fills` may be: their rows mean nothing, `spans` has where their events begin and end.
+    """The content of a chunk's lines.
+
+    Per fill: `fills` has the columns of FILL_SCHEMA that come from the fill and its user. `line_of_fill` is its line's index.
+    Per line: `odd` is True if the exact parser must read it; its rows in `fills` are then meaningless. `ends` is the position of
+    its newline. If lines are blocks, `numbers`, `times_ns` and `local_times_ns` (ns since 1970) have one item per line.
+    Per event of a block: `odd_fills` is True if the exact parser must read it; its row is then meaningless. `spans` has the
+    positions where the event begins and ends.
     """
 
     fills: pl.DataFrame
@@ -102,7 +105,7 @@ class Scanned:
 
 
 def scan_lines(chunk: bytes, *, blocks: bool) -> Scanned:
-    """Scan whole lines (each ends in a newline): of blocks, or of one pair of user and fill each."""
+    """Scan whole lines, each ending in a newline. A line is a block if `blocks`, and a pair of user and fill otherwise."""
     buffer, count = np.frombuffer(chunk, np.uint8), chunk.count(b"\n")
     room = len(chunk) // _LEAST_BYTES + 1
     places, spans, odd_fills = np.empty((room, len(_COLUMNS)), np.int32), np.empty((room, 2), np.int32), np.zeros(room, bool)
@@ -138,7 +141,7 @@ _EXAMPLE = (
 
 
 def compile_scanners() -> None:
-    """Make the machine code of every scanner now, and keep it, so that the first object need not wait for it."""
+    """Compile and cache every scanner now, so that the first object does not wait for it."""
     scanned = scan_lines(_EXAMPLE, blocks=True)
     assert not scanned.odd.any()
     assert not scanned.odd_fills.any()
@@ -155,10 +158,11 @@ def _find_fills(
     starts: Places,
     number_places: Places,
 ) -> int:
-    """Where the values of the fills begin; of each line how many it has, -1 for one of another form; how many there are in all.
+    """Find where the values of all fills begin, and return the number of fills.
 
-    `starts` are the places of the lines, `number_places` those of the blocks' numbers. Where lines are blocks, `spans` has where
-    the event of each fill begins and ends, and `odd` whether it is one of another form.
+    Fills the arrays that it gets. `places`: where each value of each fill begins. `fills_of_line`: the number of fills of each
+    line, or -1 for an odd line. `starts`: where the lines begin. `number_places`: where the block numbers begin. If lines are
+    blocks, `spans` gets where each event begins and ends, and `odd` whether it is odd.
     """
     row = at = 0
     for line in range(fills_of_line.size):
@@ -188,7 +192,7 @@ def _find_fills(
 
 @compiled
 def _skip(chunk: Bytes, at: int, pattern: Bytes) -> int:
-    """Past a pattern; -1 where something else stands, or `at` is -1."""
+    """Return the position after a pattern, or -1 if the pattern does not match or `at` is -1."""
     if at < 0:
         return -1
     for index in range(pattern.size):
@@ -200,7 +204,7 @@ def _skip(chunk: Bytes, at: int, pattern: Bytes) -> int:
 
 @compiled
 def _find_events(chunk: Bytes, at: int, places: Places, spans: Places, odd: Bools, row: int) -> tuple[int, int]:
-    """The events of a line, at least one: pairs, or odd ones whose brackets say where they end."""
+    """Find the events of a line, which has at least one. The brackets of an odd event show where it ends."""
     while True:
         start = at
         at = _find_pair(chunk, start, places, row)
@@ -209,7 +213,7 @@ def _find_events(chunk: Bytes, at: int, places: Places, spans: Places, odd: Bool
             for column in range(places.shape[1]):
                 places[row, column] = ABSENT
             at = _find_end(chunk, start)
-            # For shorter ones there might not be rows enough.
+            # There may not be enough rows for shorter events.
             if at - start < _LEAST_BYTES:
                 return -1, row
         spans[row, 0], spans[row, 1] = start, at
@@ -221,9 +225,10 @@ def _find_events(chunk: Bytes, at: int, places: Places, spans: Places, odd: Bool
 
 @compiled
 def _find_end(chunk: Bytes, at: int) -> int:
-    """Behind the array that begins there; -1 where none does, or it does not end in its line, or is nested deeply.
+    """Return the position after the array that begins at `at`.
 
-    If what stands between is one value of JSON, its end is this one.
+    Returns -1 if no array begins there, or it does not end within its line, or it is nested too deeply. The position is correct
+    only if the array is valid JSON.
     """
     if chunk[at] != _OPEN:
         return -1
@@ -248,7 +253,7 @@ def _find_end(chunk: Bytes, at: int) -> int:
 
 @compiled
 def _find_pair(chunk: Bytes, at: int, places: Places, row: int) -> int:
-    """`["0x…",{fill}]`."""
+    """Find the values of a pair `["0x…",{fill}]`. Returns the position after it, or -1 if it is odd."""
     if chunk[at] != _OPEN or chunk[at + 1] != _QUOTE or chunk[at + 2] != _ZERO or chunk[at + 3] != ord("x"):
         return -1
     for column in range(places.shape[1]):
@@ -267,7 +272,7 @@ def _find_pair(chunk: Bytes, at: int, places: Places, row: int) -> int:
 
 @compiled
 def _find_values(chunk: Bytes, at: int, places: Places, row: int) -> int:
-    """The values of a fill, from its first key to behind its closing brace."""
+    """Find the values of a fill, starting at its first key. Returns the position after its closing brace, or -1 if it is odd."""
     field, seen = -1, 0
     while True:
         field, at = _find_key(chunk, at, field + 1, len(_FIELDS))
@@ -284,7 +289,7 @@ def _find_values(chunk: Bytes, at: int, places: Places, row: int) -> int:
 
 @compiled
 def _skip_value(chunk: Bytes, at: int, field: int, places: Places, row: int) -> int:
-    """To behind a value; of a text and a null it is seen here whether they are in order, of others when they are read."""
+    """Return the position after a value, or -1 if it is odd. Texts and nulls are validated here, other values when read."""
     if field == _LIQUIDATION:
         return _find_liquidation(chunk, at, places, row)
     if chunk[at] == _QUOTE:
@@ -304,7 +309,7 @@ def _skip_value(chunk: Bytes, at: int, field: int, places: Places, row: int) -> 
 
 @compiled
 def _find_key(chunk: Bytes, at: int, likely: int, fields: int) -> tuple[int, int]:
-    """The field whose key stands there (-1 for none), and where its value begins; the `likely` one is looked for first."""
+    """Return the field whose key is at `at` (-1 for none), and where its value begins. Tries the `likely` field first."""
     for step in range(fields):
         field = (likely + step) % fields
         start, width = _KEY_ENDS[field], _KEY_ENDS[field + 1] - _KEY_ENDS[field]
@@ -318,7 +323,7 @@ def _find_key(chunk: Bytes, at: int, likely: int, fields: int) -> tuple[int, int
 
 @compiled
 def _text_width(chunk: Bytes, at: int) -> int:
-    """Of a text of printable ASCII without escapes, how many characters are between its quotes; -1 for another."""
+    """Return the number of characters between the quotes of a text, or -1 unless it is printable ASCII without escapes."""
     end = at + 1
     while _IS_PLAIN[chunk[end]]:
         end += 1
@@ -327,7 +332,10 @@ def _text_width(chunk: Bytes, at: int) -> int:
 
 @compiled
 def _find_liquidation(chunk: Bytes, at: int, places: Places, row: int) -> int:
-    """The texts of a liquidation, in the order of LIQUIDATION_FIELDS, to behind its closing brace."""
+    """Find the texts of a liquidation, which must be in the order of LIQUIDATION_FIELDS.
+
+    Returns the position after its closing brace, or -1 if it is odd.
+    """
     opens = _OPEN_BRACE
     for field in range(_LIQUIDATION + 1, _USER):
         if chunk[at] != opens:
@@ -345,11 +353,11 @@ def _find_liquidation(chunk: Bytes, at: int, places: Places, row: int) -> int:
 
 
 _NAMES = {"user": "wallet", **REGULAR_FIELDS, **OPTIONAL_FIELDS, **LIQUIDATION_FIELDS}
-"""A field's name in JSON, and that of its column."""
+"""Maps a field's name in JSON to the name of its column."""
 
 
 def _read_columns(chunk: Bytes, places: Places, odd: Bools) -> pl.DataFrame:
-    """The values of the fills; `odd` is set where one has not its known form."""
+    """Read the values of all fills. Sets `odd` for fills with a value of an unknown form."""
     height = len(places)
     columns = {name: _empty_column(name, height) for name in _NAMES}
     for first in range(0, height, _ROWS_IN_CACHE):
@@ -362,7 +370,7 @@ def _read_columns(chunk: Bytes, places: Places, odd: Bools) -> pl.DataFrame:
 
 
 _Column = tuple[pa.DataType, np.ndarray, Ints | None]
-"""Arrow's type of a column, the buffer of its values and, of texts, that of their ends."""
+"""The Arrow type of a column, the buffer of its values and, for texts, the buffer of their ends."""
 
 
 def _empty_column(name: str, height: int) -> _Column:

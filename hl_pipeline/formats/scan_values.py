@@ -1,13 +1,13 @@
-"""Compiled scanners of JSON values: columns of numbers, bytes and texts from the places where values begin in a chunk's bytes.
+"""Compiled scanners of JSON values. From the positions of values in a chunk, they make columns of numbers, bytes and texts.
 
-Each looks at every byte of its values, and marks as odd the row of one that has another form than the known one: an exact parser
-reads that. A place of ABSENT has no value. A quote, comma or brace follows each value, so no scanner reads past the chunk.
+Each scanner checks every byte of its values. A value of an unknown form makes its row odd, and an exact parser reads that row.
+The position ABSENT means no value. A quote, comma or brace follows each value, so no scanner reads past the chunk.
 """
 
 # numba compiles these functions, and its decorators have no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
 # pyright: reportMissingTypeStubs=false
-# The integers of compiled code are all of one type.
+# Compiled code has only one integer type.
 # pyright: reportArgumentType=false, reportReturnType=false
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ _FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
 
 
 def compiled(function: _FunctionT) -> _FunctionT:
-    """The function as machine code, made when it is first called and kept beside the source, or in the user's cache directory
-    (NUMBA_CACHE_DIR is another place). Where neither can be written, each process compiles anew.
+    """Return a function that is compiled to machine code on its first call.
+
+    The code is cached next to the source, in the user's cache directory, or in NUMBA_CACHE_DIR. If no cache is writable, each
+    process compiles again.
     """
     try:
         return cast(_FunctionT, numba.njit(cache=True, nogil=True)(function))
@@ -45,8 +47,8 @@ _PLACES_AFTER_POINT = 10  # of PRICE_TYPE
 _SCALE = 10**_PLACES_AFTER_POINT
 _FIVES = 5**_PLACES_AFTER_POINT
 _POWERS = 10 ** np.arange(_PLACES_AFTER_POINT + 1, dtype=np.int64)
-_MAX_DIGITS = 18  # a number of so many fits 64 bits
-_NARROW = 2**63 // _SCALE - 1  # a whole number up to here fits 64 bits with its decimals
+_MAX_DIGITS = 18  # any number of this many digits fits in 64 bits
+_NARROW = 2**63 // _SCALE - 1  # a whole number up to this, with its decimals, fits in 64 bits
 _LOW_32 = 0xFFFFFFFF
 _TRUE, _FALSE = np.frombuffer(b"true", np.uint8), np.frombuffer(b"false", np.uint8)
 _DAYS_BEFORE_MONTH = np.cumsum([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
@@ -55,7 +57,7 @@ _DAYS_TO_2000 = 10_957  # from 1970
 
 @compiled
 def scan_integers(chunk: Bytes, places: Places, values: Ints, odd: Bools) -> None:
-    """Integers of JSON, not negative, of at most 18 digits."""
+    """Read non-negative JSON integers of at most 18 digits."""
     for row in range(places.size):
         at = np.int64(places[row])
         if at == ABSENT:
@@ -73,7 +75,10 @@ def scan_integers(chunk: Bytes, places: Places, values: Ints, odd: Bools) -> Non
 
 @compiled
 def scan_decimals(chunk: Bytes, places: Places, words: Ints, odd: Bools) -> None:
-    """Texts of DECIMAL_TEXT with at most 18 digits before the point, to the low and the high word of a Decimal(38,10) each."""
+    """Read texts of the form DECIMAL_TEXT, with at most 18 digits before the point.
+
+    Each becomes the low and the high word of a Decimal(38,10).
+    """
     for row in range(places.size):
         at = np.int64(places[row])
         low = high = 0
@@ -115,7 +120,7 @@ def scan_decimals(chunk: Bytes, places: Places, words: Ints, odd: Bools) -> None
 
 @compiled
 def scan_hex(chunk: Bytes, places: Places, values: Bytes, odd: Bools) -> None:
-    """Texts of `0x` and hex digits, just as many as make a row of `values` (bytes)."""
+    """Read texts of `0x` and exactly enough hex digits for a row of `values` (bytes)."""
     width = values.shape[1]
     for row in range(places.size):
         at = np.int64(places[row])
@@ -139,7 +144,7 @@ def scan_hex(chunk: Bytes, places: Places, values: Bytes, odd: Bools) -> None:
 
 @compiled
 def scan_flags(chunk: Bytes, places: Places, values: Bools, odd: Bools) -> None:
-    """`true` or `false`."""
+    """Read `true` and `false`."""
     for row in range(places.size):
         at = np.int64(places[row])
         if at == ABSENT:
@@ -155,8 +160,9 @@ def scan_flags(chunk: Bytes, places: Places, values: Bools, odd: Bools) -> None:
 
 @compiled
 def scan_clocks(chunk: Bytes, places: Places, offset: int, times_ns: Ints, odd: Bools) -> None:
-    """Naive ISO times in UTC (2026-03-15T00:00:00.196239755, the digits of which are digits) `offset` behind each place, as ns
-    since 1970. Years are 2000 to 2199.
+    """Read naive ISO times in UTC (2026-03-15T00:00:00.196239755) at `offset` after each position, as ns since 1970.
+
+    The caller has checked that digits are digits. Years outside 2000 to 2199 are odd.
     """
     for row in range(places.size):
         at = np.int64(places[row]) + offset
@@ -171,14 +177,14 @@ def scan_clocks(chunk: Bytes, places: Places, offset: int, times_ns: Ints, odd: 
         before, after = _DAYS_BEFORE_MONTH[month - 1], _DAYS_BEFORE_MONTH[month]
         odd[row] |= not 1 <= day <= after - before + (is_leap and month == 2)
         years = year - 2000
-        leap_days = (years + 3) // 4 - (years + 99) // 100 + (years + 399) // 400  # of the years before
+        leap_days = (years + 3) // 4 - (years + 99) // 100 + (years + 399) // 400  # in the years before
         days = _DAYS_TO_2000 + years * 365 + leap_days + before + (is_leap and month > 2) + day - 1
         times_ns[row] = ((days * 24 + hour) * 3600 + minute * 60 + second) * 1_000_000_000 + _number(chunk, at + 20, 9)
 
 
 @compiled
 def _number(chunk: Bytes, at: int, width: int) -> int:
-    """The number that so many digits make."""
+    """Return the number that `width` digits represent."""
     value = 0
     for index in range(at, at + width):
         value = value * 10 + (np.int64(chunk[index]) - _ZERO)
@@ -187,8 +193,10 @@ def _number(chunk: Bytes, at: int, width: int) -> int:
 
 @compiled
 def scan_texts(chunk: Bytes, places: Places, lower: bool, values: Bytes, ends: Ints, odd: Bools) -> None:
-    """Texts (printable ASCII without escapes), in lower case if they are to be: that of row `n` is `values[ends[n]:ends[n + 1]]`,
-    where `ends[0]` is given. One for which `values` has no room is odd.
+    """Copy texts (printable ASCII without escapes), in lower case if `lower`.
+
+    The text of row `n` becomes `values[ends[n]:ends[n + 1]]`; the caller sets `ends[0]`. A text that does not fit in `values` is
+    odd.
     """
     end = ends[0]
     for row in range(places.size):

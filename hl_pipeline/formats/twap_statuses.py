@@ -210,7 +210,7 @@ def _take_line(value: Json, line: int) -> tuple[list[Row], list[BadLine], set[st
     for position, event in enumerate(events, 1):
         try:
             if isinstance(event, dict) and "_block" in event:
-                raise BadValueError("_block is a name of ours, the event has it too")
+                raise BadValueError("_block is reserved by hl-pipeline, but the event has this field")
             rows += _take_event(event, block, unknown, line, notes)
         except Exception as error:  # noqa: BLE001 - as in take_line: it is the event's matter and stops no other
             bad.append(bad_line(line, position, error, dump_json(event).encode()))
@@ -227,7 +227,7 @@ def _take_event(
 ) -> list[Row]:
     """Return the row of a JSON object. A null counts as absent; absent fields come from its `block`."""
     if not isinstance(event, dict):
-        raise BadValueError(f"an event of TWAP statuses must be an object, this is {show(event)}")
+        raise BadValueError(f"an event of TWAP statuses must be an object, not {show(event)}")
     refuse_doubled_keys(event)
     values = block | {key: value for key, value in event.items() if value is not None}
     members = [

@@ -145,7 +145,7 @@ def parse_time(value: Json, field: str, usual: str, notes: set[str]) -> int | No
     else:
         time_ns, form = _time_of_number(value, field)
     if not _in_years(time_ns):
-        raise BadValueError(f"{field}: {show(value)} is not a time of the years 2023 to 2199 in s, ms, us or ns")
+        raise BadValueError(f"{field}: {show(value)} is not a time in the years 2023 to 2199 in s, ms, us or ns")
     if form != usual:
         notes.add(f"{field}: {form}")
     return time_ns

@@ -1,15 +1,15 @@
-"""The fills in the lake. Which rows go where is decided by the stages.
+"""Reads and writes the fills in the lake. The stages decide which rows go where.
 
     raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.parquet      one per source object, lossless, in its order
-    raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.bad.jsonl    what of it could not be taken, if anything
-    fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), counted once, in the
-                                                                              order of time, block, object and ordinal
+    raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.bad.jsonl    its bad lines, if any
+    fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), deduplicated, sorted
+                                                                              by time, block, object and ordinal
 
-TWAPs: `lake.twaps`; fills from the info API: `lake.api_fills`; statistics while a day grows: `lake.partials`.
+TWAPs: `lake.twaps`. Fills from the info API: `lake.api_fills`. Statistics while a day grows: `lake.partials`.
 
-A file is written under a name that begins with a dot and moved into place whole (on S3: one upload), so a reader sees the old
-one or the new one. Everything known of an object stands in its file's metadata (`store`); in that of an hour of fills stand the
-objects that it was made of.
+A file is written under a name that begins with a dot and then moved into place (on S3: one upload), so a reader sees either the
+old file or the new one. The metadata of an object's file has everything known about the object (`store`). The metadata of an
+hour of fills lists the objects that it was made from.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from hl_pipeline.lake.store import (
 
 _log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 150_000
-# Of a trial of all options (2 cores, generated fills): 0.42 us and 45 bytes a fill, the writer's defaults 0.64 us and 58 bytes.
+# The best of all options tried (2 cores, generated fills): 0.42 us and 45 bytes per fill. Writer's defaults: 0.64 us, 58 bytes.
 _RISING = ("time", "block_number", "block_time_ns", "local_time_ns", "line", "oid", "counterparty_oid", "tid", "ordinal")
 _REPEATING = (
     *("coin", "wallet", "side", "dir", "crossed", "fee_token", "builder", "builder_fee", "deployer_fee", "priority_gas"),
@@ -57,12 +57,12 @@ _REPEATING = (
 
 
 def raw_path(object_date: date, hour: int, source: str) -> str:
-    """Where an object's rows are, from the lake's root."""
+    """Return the path of an object's rows, relative to the lake's root."""
     return f"raw_fills/object_date={object_date}/hour={hour:02}.{source}.parquet"
 
 
 def fills_path(day: date, hour: int) -> str:
-    """Where an hour's fills are, from the lake's root."""
+    """Return the path of an hour's fills, relative to the lake's root."""
     return f"fills/date={day}/hour={hour:02}.parquet"
 
 
@@ -78,7 +78,7 @@ def write_raw_object(
     hour: int,
     parser: int,
 ) -> ObjectMeta:
-    """Write what was decoded of one object, and its bad lines beside it; in memory is one row group at a time."""
+    """Write one decoded object and, next to it, its bad lines. Memory holds one row group at a time. Returns its metadata."""
     bad: list[BadLine] = []
     numbers: list[np.ndarray] = []
     block_times: list[np.ndarray] = []
@@ -141,23 +141,23 @@ def write_raw_object(
 
 
 def find_gaps(numbers: np.ndarray) -> list[tuple[int, int]]:
-    """The first and last number of each hole in sorted distinct `numbers`."""
+    """Return the first and last missing number of each gap in sorted distinct `numbers`."""
     after = np.flatnonzero(np.diff(numbers) > 1)
     return [(int(numbers[i]) + 1, int(numbers[i + 1]) - 1) for i in after]
 
 
 def list_raw_objects(lake: Lake, object_date: date) -> list[ObjectMeta]:
-    """The objects of one day of the bucket that are in the lake, by path."""
+    """Return the lake's objects of one day of the bucket, sorted by path."""
     return list_metas(lake, f"raw_fills/object_date={object_date}", ObjectMeta)
 
 
 def read_fills(lake: Lake, meta: ObjectMeta | ApiShard) -> pl.DataFrame:
-    """The fills of one object, or of a shard of the info API on a day: DAY_SCHEMA.
+    """Return the fills of one object, or of one shard of the info API on a day (DAY_SCHEMA).
 
-    The file of an object has its fills in the object's order, whatever version wrote it. That of a shard says by `line` in which
-    order the API gave them; an earlier version has not kept that.
+    An object's file, from any version, has its fills in the object's order. In a shard's file, `line` has the order in which the
+    API returned the fills; earlier versions did not record it.
 
-    Raises LakeChangedError when `meta` is of another version.
+    Raises LakeChangedError if the file is not the version that `meta` describes.
     """
     with _open(lake, meta) as file:
         frame = pl.read_parquet(file, hive_partitioning=False)
@@ -171,18 +171,18 @@ def _open(lake: Lake, meta: ObjectMeta | ApiShard) -> BinaryIO:
 
 
 def _as_day(frame: pl.DataFrame, meta: ObjectMeta | ApiShard, first_row: int = 0) -> pl.DataFrame:
-    """Rows of the file of `meta`, from `first_row` on, with the columns of DAY_SCHEMA."""
+    """Return rows of the file of `meta`, which begin at `first_row` of the file, with the columns of DAY_SCHEMA."""
     place = pl.col("line") - 1 if isinstance(meta, ApiShard) else pl.int_range(first_row, first_row + pl.len())
-    # What an earlier version of the parser did not write is not known.
+    # Columns that an earlier version of the parser did not write become NULL.
     return in_fill_schema(frame).with_columns(
         pl.lit(meta.key).alias("object"), place.cast(DAY_SCHEMA["ordinal"]).alias("ordinal")
     )
 
 
 class FillsReader:
-    """The fills of one object (DAY_SCHEMA), a row group at a time and in the order of their first times; a shard's at once.
+    """Reads the fills of one object (DAY_SCHEMA) by row group, in the order of their first times. Reads a shard in one part.
 
-    Raises LakeChangedError when `meta` is of another version.
+    Raises LakeChangedError if the file is not the version that `meta` describes.
     """
 
     def __init__(self, lake: Lake, meta: ObjectMeta | ApiShard) -> None:
@@ -192,16 +192,16 @@ class FillsReader:
 
     @property
     def next_ms(self) -> int | None:
-        """The first time (ms since 1970, UTC) in what was not read yet; None when all was."""
+        """The first time (ms since 1970, UTC) of the next part, or None if all parts were read."""
         return self._parts[0].first_ms if self._parts else None
 
     def read(self) -> pl.DataFrame:
-        """The next part."""
+        """Read the next part."""
         part = self._parts.popleft()
         rows = pl.scan_parquet(self._file, hive_partitioning=False).slice(part.first_row, part.rows).collect()
         fills = _as_day(rows, self._meta, part.first_row)
         times = fills.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last")).cast(pl.Int64).row(0)
-        assert times == (part.first_ms, part.last_ms), f"{self._meta.key} has fills of other times than its file says"
+        assert times == (part.first_ms, part.last_ms), f"{self._meta.key}: the fills' times differ from the file's statistics"
         if not self._parts:
             self._file.close()
         return fills
@@ -215,7 +215,10 @@ class _Part(NamedTuple):
 
 
 def _parts_of(file: BinaryIO, meta: ObjectMeta | ApiShard) -> Iterator[_Part]:
-    """The row groups of an object that has fills, with the times in each; all as one where the file does not tell these."""
+    """Yield the row groups of an object that has fills, with the times in each.
+
+    Yields one part for the whole file if it is a shard's or has no statistics.
+    """
     whole = _Part(meta.first_time_ms or 0, meta.last_time_ms or 0, 0, meta.rows)
     known = pq.read_metadata(file)
     file.seek(0)
@@ -233,7 +236,7 @@ def _parts_of(file: BinaryIO, meta: ObjectMeta | ApiShard) -> Iterator[_Part]:
 
 
 def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made_of: Iterable[ObjectMeta | ApiShard]) -> None:
-    """Make `fills` (DAY_SCHEMA) all that the lake has of that hour; no rows, no file."""
+    """Replace an hour in the lake with `fills` (DAY_SCHEMA). Without rows, the file is removed."""
     path = fills_path(day, hour)
     if fills.is_empty():
         remove(lake, path)
@@ -246,17 +249,17 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made
 
 
 def read_hours_of_fills(lake: Lake, day: date) -> dict[int, HourOfFills]:
-    """What is known of each hour (0-23) of a day that has fills in the lake; of one that an earlier version wrote, nothing."""
+    """Return the records of a day's hours (0-23) in the lake. Hours without fills, or from an earlier version, are left out."""
     hours = {hour: _hour_of(file) for hour, file in _open_hours(lake, day)}
     return {hour: known for hour, known in hours.items() if known is not None}
 
 
 def read_origin_of_fills(lake: Lake, day: date) -> tuple[set[str], dict[int, HourOfFills]]:
-    """The keys of the objects that the lake's fills of a day came from, and what `read_hours_of_fills` returns."""
+    """Return the keys of the objects that the lake's fills of a day came from, and the result of `read_hours_of_fills`."""
     keys: set[str] = set()
     hours: dict[int, HourOfFills] = {}
     for hour, file in _open_hours(lake, day):
-        # Of a lake on S3 that one column is read, not the day.
+        # From a lake on S3, this reads one column instead of the whole day.
         keys.update(file.read(["object"])["object"].unique().to_pylist())
         if (known := _hour_of(file)) is not None:
             hours[hour] = known
@@ -278,7 +281,7 @@ def _hour_of(file: pq.ParquetFile) -> HourOfFills | None:
 
 
 def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) -> pl.DataFrame:
-    """Columns (of DAY_SCHEMA) of one hour of a day's fills as the lake has them. Empty when there are none."""
+    """Return columns (of DAY_SCHEMA) of one hour of the lake's fills. Empty if there are none."""
     path = fills_path(day, hour)
     if not exists(lake, path):
         return NO_FILLS.select(columns)
@@ -286,12 +289,12 @@ def read_fills_hour(lake: Lake, day: date, hour: int, columns: Sequence[str]) ->
         present = set(pq.read_schema(file).names)
         file.seek(0)
         frame = pl.read_parquet(file, columns=[name for name in columns if name in present], hive_partitioning=False)
-    # What an earlier version did not write is not known.
+    # Columns that an earlier version did not write become NULL.
     return frame.select(pl.col(n) if n in present else pl.lit(None, NO_FILLS.schema[n]).alias(n) for n in columns)
 
 
 def join_frames(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """`frames` joined into ones of at least _ROW_GROUP_ROWS rows: many small ones cost their writer and every reader dearly."""
+    """Join `frames` into frames of at least _ROW_GROUP_ROWS rows, because many small ones are slow to write and to read."""
     pending: list[pl.DataFrame] = []
     rows = 0
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Make a day's candles and statistics from its fills in the lake, which are read once for all of the tables that are wanted."""
+"""Make a day's candles and statistics from its fills in the lake. The fills are read once for all requested tables."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _IS_COMPLETE = {"whole": True, "incomplete": False, "pending": False}
 _GROWING = ("pending", "incomplete")
 
 CANDLES, DAILY_STATS, USER_STATS = TABLES = ("candles", "daily_stats", "user_stats")
-"""The tables that are made here, in the order in which they are made."""
+"""The tables that are made here, in this order."""
 _COLUMNS = {CANDLES: TRADE_COLUMNS, DAILY_STATS: (*TRADE_COLUMNS, *SUM_COLUMNS), USER_STATS: SUM_COLUMNS}
 MERGE: dict[str, Callable[[Iterable[pl.DataFrame]], pl.DataFrame]] = {
     CANDLES: merge_candles,
     DAILY_STATS: merge_daily,
     USER_STATS: merge_user,
 }
-# The fills of a few wallets tell nothing of the market, but all of these wallets.
+# Tables about the market. The fills of a few wallets do not describe the market, but do describe these wallets completely.
 _OF_MARKET = (CANDLES, DAILY_STATS)
 
 
 @dataclass(frozen=True, slots=True)
 class Candles:
-    """What hl.candles has of a day after its candles were made. `seconds`: since the beginning."""
+    """The rows of hl.candles for a day after its candles were made. `seconds`: duration since the start."""
 
     of_day: CandlesOfDay
     seconds: float
@@ -63,9 +63,10 @@ class Candles:
 
 @dataclass(frozen=True, slots=True)
 class DayStatistics:
-    """The rows of a table of statistics for a day. `fills_loaded`: how many fills they are to account for, None if none were
-    loaded; `outside_market`: how many fills were left out, since they are not the market; `seconds`: since the table before was
-    made, or the beginning.
+    """The rows of a statistics table for a day.
+
+    `fills_loaded`: the number of fills that they must account for, or None if the day is not loaded. `outside_market`: the number
+    of fills left out because they do not represent the market. `seconds`: duration since the previous table, or since the start.
     """
 
     rows: pl.DataFrame
@@ -77,9 +78,9 @@ class DayStatistics:
     def checks(self) -> list[Check]:
         name, loaded = "fills_accounted_for", self.fills_loaded
         if loaded is None:
-            return [Check(name, False, "No fills of the day were loaded yet: materialize fills first.")]
+            return [Check(name, False, "No fills are loaded for this day yet. Materialize fills first.")]
         counted = int(self.rows["fills"].sum()) + int(self.rows["non_market_rows"].sum())
-        differs = f"{counted} fills here, {loaded} were loaded: run fills again."
+        differs = f"{counted} fills are counted here, but {loaded} are loaded. Run fills again."
         description = "Every fill is accounted for." if counted == loaded else differs
         return [Check(name, counted == loaded, description, metadata={"fills_here": counted, "fills_loaded": loaded})]
 
@@ -87,10 +88,10 @@ class DayStatistics:
 def make_figures_of_day(
     day: date, lake: Lake, connection: psycopg.Connection, tables: Collection[str] = TABLES
 ) -> Iterator[tuple[str, Candles | DayStatistics]]:
-    """Make some of TABLES of a day, in PostgreSQL too; each is told as soon as it is there.
+    """Make some of TABLES for a day and write them to PostgreSQL. Yields each table as soon as it is written.
 
-    Candles are made of the hours that have none since they were loaded; of all hours when every one has. The figures of an hour
-    of a growing day are kept in the lake, so that the next time it is not read again.
+    Candles are made for the hours that have had none since they were loaded, or for all hours if every hour has candles. While
+    a day grows, the figures of each hour are kept in the lake, so that the hour is not read again next time.
     """
     began = time.perf_counter()
     statistics = [table for table in (DAILY_STATS, USER_STATS) if table in tables]
@@ -131,16 +132,16 @@ def _is_complete(loaded: FillsDay | None) -> bool | None:
 def figures_of_hours(
     day: date, lake: Lake, statistics: Sequence[str], without_candles: Collection[int], outside: set[int], *, keep: bool
 ) -> dict[str, list[pl.DataFrame]]:
-    """What the hours of the lake's fills add to each table, in their order; to the candles, those `without_candles`.
+    """Return the partial figures of the day's hours for each table, in order. Candles cover only the hours `without_candles`.
 
-    Hours whose statistics were kept are not read again, unless all were kept: then nothing is new, and the day is wanted made
-    again. `keep` what is made now.
+    Hours with kept statistics are not read again, unless all hours have them: then nothing is new, and the request is to remake
+    the day. If `keep`, the new partial figures are kept too.
     """
     known = read_hours_of_fills(lake, day) if statistics else {}
     found: dict[str, list[tuple[int, pl.DataFrame]]] = {table: _read_kept(day, lake, table, known) for table in statistics}
     wanted = {table: {*range(24)} - {hour for hour, _ in kept} for table, kept in found.items()}
     wanted[CANDLES], found[CANDLES] = {*without_candles}, []
-    # Small hours are read together; not those of which the figures are kept one by one.
+    # Small hours are read together, unless the figures of each hour are kept separately.
     together = groupby(range(24), lambda h: (tuple(t for t in TABLES if h in wanted.get(t, ())), h if keep and statistics else 0))
     for (tables, _), hours in together:
         [first, *more] = hours
@@ -155,15 +156,15 @@ def figures_of_hours(
 
 
 def _read_kept(day: date, lake: Lake, table: str, known: Mapping[int, HourOfFills]) -> list[tuple[int, pl.DataFrame]]:
-    """The figures that were kept of the day's hours; none where they are those of every hour."""
+    """Return the kept figures of the day's hours, or an empty list if every hour has them."""
     kept = {hour: read_partial(lake, table, day, hour, of) for hour, of in known.items()}
     found = [(hour, figures) for hour, figures in kept.items() if figures is not None]
     return found if len(found) < len(known) else []
 
 
 def figures_of(fills: pl.DataFrame, tables: Iterable[str], outside: set[int]) -> dict[str, pl.DataFrame]:
-    """What fills add to each of the tables, without those outside the market (`market_of`) where it is about that."""
-    # Of several row groups are several chunks, which take a sixth longer to group.
+    """Return the partial figures of fills for each table. Tables about the market leave out fills outside it (`market_of`)."""
+    # Each row group is a separate chunk, and grouping several chunks takes a sixth longer.
     fills = fills.rechunk()
     market = market_of(fills, outside)
     trades = cache(lambda: trades_of(market))
@@ -177,7 +178,7 @@ def figures_of(fills: pl.DataFrame, tables: Iterable[str], outside: set[int]) ->
 
 
 def hours_of_lake(lake: Lake, day: date, columns: Sequence[str], hours: Iterable[int] = range(24)) -> Iterator[pl.DataFrame]:
-    """Columns of the day's fills, hour by hour; hours without fills are left out."""
+    """Yield columns of the day's fills, hour by hour. Hours without fills are skipped."""
     for hour in hours:
         frame = read_fills_hour(lake, day, hour, columns)
         if frame.height:
@@ -185,7 +186,7 @@ def hours_of_lake(lake: Lake, day: date, columns: Sequence[str], hours: Iterable
 
 
 def hours_without_objects(lake: Lake, day: date) -> set[int]:
-    """Of a day that has fills from the info API, the hours (UTC) without a bucket's object in the lake; of other days none."""
+    """Return the hours (UTC) that have no object of a bucket in the lake, if the day has fills from the info API. Else none."""
     if not list_files(lake, f"{API_FILLS}/date={day}"):
         return set()
     names = (path.rpartition("/")[2] for path in list_files(lake, f"raw_fills/object_date={day}"))
@@ -198,7 +199,7 @@ def market_of(fills: pl.DataFrame, hours: set[int]) -> pl.DataFrame:
 
 
 def count_outside_market(lake: Lake, day: date, hours: set[int]) -> int:
-    """How many fills of a day `market_of` leaves out."""
+    """Return the number of a day's fills that `market_of` removes."""
     frames = hours_of_lake(lake, day, ("time", "object"), sorted(hours))
     return sum(frame.filter(_is_outside_market(hours)).height for frame in frames)
 

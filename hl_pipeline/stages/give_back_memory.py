@@ -1,4 +1,4 @@
-"""Give back to the system the memory that a stage has left unused, before the next one in the process takes its own."""
+"""Return unused memory of a finished stage to the system, before the next stage in the process allocates its own."""
 
 # pyarrow has no types of its own.
 # pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
@@ -10,10 +10,10 @@ import pyarrow as pa
 
 
 def give_back_memory() -> None:
-    """Return the free pages of the C library's heaps, one for each thread that was, and those of Arrow's.
+    """Return the free pages of Arrow's pool and of the C library's heaps, which has one heap for each thread that ever ran.
 
-    Neither does by itself. After a large day was decoded they were 330 of 780 MiB. Where the C library is not glibc, its part is
-    left out.
+    Neither does this by itself. After decoding a large day, these pages were 330 of 780 MiB. Without glibc, only Arrow's pool is
+    released.
     """
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,7 +1,7 @@
 """Load a day's fills from the lake's objects into `fills/date=D/` and hl.fills, each fill once, and compare the two.
 
-Facts are read, `domain.load_plan` decides, the plan is applied: new objects of a loaded day are appended where that is possible,
-and then only the hours that they reach into are read.
+The stage reads the facts, `domain.load_plan` decides, and the stage applies the plan. If possible, new objects of a loaded day
+are appended, and only the hours that they reach into are read.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A day in lake and hl.fills: the totals of the hours that were compared now, in both; what was counted in all its hours; the
-    rows of the hours that were verified before; whether its rows are in the lake alone.
+    """A comparison of a day in the lake and in hl.fills.
+
+    `in_lake`, `in_database`: the totals of the hours that were compared now. `tally`: the counts of all its hours.
+    `verified_rows`: the rows of hours that were verified before. `is_thinned`: its rows are only in the lake.
     """
 
     in_lake: dict[int, HourTotals]
@@ -61,7 +63,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class LoadedFills:
-    """A day that was loaded (`day`), its verdict, lake and hl.fills compared; `seconds`: of the load, without the comparison."""
+    """A loaded day, its verdict, and the comparison of lake and hl.fills. `seconds`: duration of the load alone."""
 
     day: LoadedDay
     verdict: DayVerdict
@@ -78,7 +80,7 @@ class LoadedFills:
 
     @property
     def is_thinned(self) -> bool:
-        """Whether the load put the rows into the lake alone."""
+        """Whether the load wrote the rows only to the lake."""
         return self.day.is_thinned
 
     @property
@@ -107,7 +109,7 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
             tallying.append(pool.submit(tally_lake, lake, day, hours))
 
         started = time.perf_counter()
-        # What decoding has left in this process: with the frames of a load on top of it a run's peak is a third higher.
+        # Release the memory that decoding left unused: otherwise a run's peak is a third higher.
         give_back_memory()
         loaded, verdict = load_objects(day, lake, connection, settings, when_written=tally)
         seconds = time.perf_counter() - started
@@ -115,7 +117,7 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
         hours = [hour for hour in range(24) if hour not in verified]
         in_database = read_totals(connection, day, hours)
         fills_day = read_fills_day(connection, day)
-        # Of more than one try the last has written what is there.
+        # After several tries, the last one wrote what is there now.
         in_lake, tallies = tallying[-1].result()
         others = tally_lake(lake, day, set(hours) - in_lake.keys())
         in_lake, tallies = in_lake | others[0], tallies | others[1]
@@ -136,11 +138,11 @@ def load_objects(
     settings: Settings,
     when_written: Callable[[Collection[int]], None] = lambda _: None,
 ) -> tuple[LoadedDay, DayVerdict]:
-    """Make the lake's objects of `day` all that fills/date=D/ and hl.fills have of it, and judge the day by just these.
+    """Make fills/date=D/ and hl.fills contain exactly the lake's objects of `day`, and judge the day by these objects.
 
-    `when_written` is called with the hours that were made, in another thread, as soon as the lake has them: hl.fills has not.
+    `when_written` is called in another thread with the hours that were made, once they are in the lake but not yet in hl.fills.
 
-    Raises DayInUseError, NoSpaceError, and LakeLacksError when objects that gave the day its rows are in the lake no more.
+    Raises DayInUseError, NoSpaceError, and LakeLacksError if objects that the day was loaded from are no longer in the lake.
     """
     with lock_fills_day(connection, day):
         for tries_left in (2, 1, 0):
@@ -165,7 +167,7 @@ def load_objects(
 
 
 def read_facts(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> DayFacts:
-    """What lake and database have of a day. The caller holds lock_fills_day and lock_judging."""
+    """Read the facts about a day from lake and database. The caller holds lock_fills_day and lock_judging."""
     around = objects_around(lake, day)
     shards, api_wallets = read_api_shards(lake, day)
     loaded = read_loaded(connection, day)
@@ -195,21 +197,21 @@ def apply(
     settings: Settings,
     began: datetime,
 ) -> LoadedDay:
-    """Load `hours`, those of the plan, into hl.fills. `began`: when the facts were begun to be read (dirty_days.read_clock)."""
+    """Load the plan's `hours` into hl.fills. `began`: the time before the facts were read (dirty_days.read_clock)."""
     if isinstance(plan, Append):
         return append_hours(connection, day, hours, sources, {meta.key for meta in plan.new}, verdict)
     return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, began=began, thin=plan.is_thin)
 
 
 def _record_sources(facts: DayFacts, connection: psycopg.Connection) -> dict[str, ObjectOfDay]:
-    """Write into the ledger what the lake knows of the day's objects; these, by key."""
+    """Record the lake's objects of the day in the ledger. Returns them by key."""
     ids = {meta.key: record_fetched(connection, meta, keep_error=True) for meta in facts.objects}
     ids |= {meta.key: record_fetched(connection, meta) for meta in facts.shards}
     return {meta.key: ObjectOfDay(ids[meta.key], meta.etag, meta.parser) for meta in [*facts.objects, *facts.shards]}
 
 
 def _explain_api_fills(facts: DayFacts, connection: psycopg.Connection) -> str:
-    """What a day has from the info API, in words; nothing, if it has nothing."""
+    """Describe what a day has from the info API. Returns an empty text if it has nothing."""
     if not facts.shards:
         return ""
     complete, truncated = count_states(connection, [*facts.api_wallets])
@@ -220,8 +222,9 @@ def _explain_api_fills(facts: DayFacts, connection: psycopg.Connection) -> str:
 def hours_of_day(
     day: date, lake: Lake, metas: Sequence[ObjectMeta], hours: Collection[int] = range(24), shards: Sequence[ApiShard] = ()
 ) -> Iterator[tuple[int, Deduplicated]]:
-    """`hours` (0-23, rising) of the day, and the fills of each, also written to the lake: an hour before the next one comes. In
-    memory are the row groups, and the shards of the info API, that reach into one hour.
+    """Yield `hours` (0-23, ascending) of the day with the fills of each, and write each to the lake before the next is yielded.
+
+    Memory holds only the row groups, and the shards of the info API, that reach into one hour.
     """
     origins = [*metas, *shards]
     of_hours = {hour: [meta for meta in origins if hour in hours_of(day, meta)] for hour in hours}
@@ -243,7 +246,7 @@ def hours_of_day(
             deduplicated = deduplicate(pl.concat([NO_FILLS, *(_between(frame, None, start + HOUR) for frame in pending)]))
             if writing is not None:
                 writing.result()
-            # While the hour is copied.
+            # Write to the lake while the caller copies the hour.
             writing = pool.submit(write_fills_hour, lake, day, hour, deduplicated.fills, made_of)
             yield hour, deduplicated
         if writing is not None:
@@ -251,19 +254,19 @@ def hours_of_day(
 
 
 def _between(fills: pl.DataFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
-    """The fills from `start` on and before `end`."""
+    """Return the fills from `start` on and before `end`."""
     times = fills["time"]
     if times.is_sorted():
         first = 0 if start is None else times.search_sorted(start, "left")
         part = fills.slice(first, (fills.height if end is None else times.search_sorted(end, "left")) - first)
-        # A slice keeps all of the memory that it is cut from.
+        # A slice keeps the memory of its whole source alive, so copy small parts.
         return part if 2 * part.height > fills.height else part[np.arange(part.height)]
     is_before = True if end is None else pl.col("time") < end
     return fills.filter(is_before if start is None else is_before & (pl.col("time") >= start))
 
 
 def _read_ahead(hours: Iterator[tuple[int, Deduplicated]], when_read: Callable[[], None]) -> Iterator[tuple[int, Deduplicated]]:
-    """The same hours, the next one read while one is copied; then `when_read` is called."""
+    """Yield the same hours, reading the next one while the caller uses the current one. Calls `when_read` after the last."""
 
     def read() -> tuple[int, Deduplicated] | None:
         hour = next(hours, None)
@@ -282,7 +285,7 @@ _Tallied = tuple[dict[int, HourTotals], dict[int, HourTally]]
 
 
 def tally_lake(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> _Tallied:
-    """Count the lake's fills of some hours of `day` as they were written; those without fills are left out."""
+    """Count the lake's fills of some hours of `day`, as written. Hours without fills are left out."""
     totals: dict[int, HourTotals] = {}
     tallies: dict[int, HourTally] = {}
     for hour in hours:

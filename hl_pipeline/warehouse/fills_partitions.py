@@ -1,10 +1,10 @@
 """Load one day of fills into PostgreSQL, so that readers see the old day or the new day and never wait for the load.
 
-The day's table is built apart (COPY FREEZE, indexes, the range as a CHECK so that ATTACH need not scan) and committed; then it
-takes its place in a transaction of milliseconds, with what the ledger says of it. A killed load leaves a table named
+The day's table is built separately (COPY FREEZE, indexes, and a CHECK on the range so that ATTACH need not scan) and committed.
+A transaction of milliseconds then attaches it and updates the ledger. A killed load leaves a table named
 `hl.fills_load_YYYYMMDD`, which the next load of that day drops.
 
-What new objects add to a day that is there already goes into its table, in one transaction with what the ledger says of it.
+New objects of a loaded day are appended to its table, in one transaction with the ledger.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _COPY_SCHEMA = {name: dtype for name, dtype in DAY_SCHEMA.items() if name not in
 _COPY_SCHEMA["object_id"] = pl.Int32()
 COLUMNS = list(_COPY_SCHEMA)
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-_LOCK_TIMEOUT = "250ms"  # as long as other readers may have to wait behind us
+_LOCK_TIMEOUT = "250ms"  # the longest that other readers may wait behind us
 _RETRY_SECONDS = 0.5
 
 _CREATE = """
@@ -47,7 +47,7 @@ CREATE TABLE {table} (
 )
 """
 _COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT binary, FREEZE)"
-# By time the index is a BRIN: some kB, and all that counting one hour of a large day needs.
+# The index on time is a BRIN: it takes a few kB and is enough to count one hour of a large day.
 _FINISH = """
 CREATE INDEX {built_by_wallet} ON {table} (wallet, time);
 CREATE INDEX {built_by_twap} ON {table} (twap_id) WHERE twap_id IS NOT NULL;
@@ -116,12 +116,12 @@ WHERE relation = 'hl.fills'::regclass AND granted AND pid <> pg_backend_pid()
 
 
 class DayInUseError(RuntimeError):
-    """The new day is built but could not take its place: a query is reading hl.fills. The message names it."""
+    """The new day is built but could not be attached, because a query is reading hl.fills. The message names the query."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectOfDay:
-    """An object that a day may have rows of, as it is in the lake."""
+    """An object in the lake that may have rows of a day."""
 
     object_id: int
     etag: str
@@ -130,7 +130,7 @@ class ObjectOfDay:
 
 @dataclass(frozen=True, slots=True)
 class LoadedDay:
-    """`hours_made`: how many hours were made (24: the day was replaced); `is_thinned`: the rows are in the lake alone."""
+    """The result of loading a day. `hours_made` is 24 if the day was replaced. `is_thinned`: its rows are only in the lake."""
 
     rows: int
     duplicates: int
@@ -144,7 +144,7 @@ class LoadedDay:
 
 @dataclass(slots=True)
 class _Counts:
-    """What has been taken of a day so far: rows by the key of their object; by hour rows, duplicates and conflicts."""
+    """The counts of a day so far: rows by object key, and rows, duplicates and conflicts by hour."""
 
     of_object: dict[str, int]
     of_hour: dict[int, tuple[int, int, int]] = field(default_factory=dict)
@@ -172,11 +172,12 @@ def load_day(
     began: datetime | None = None,
     thin: bool = False,
 ) -> LoadedDay:
-    """Make `hours` (0-23, and the fills of each) all that hl.fills has of `day` (nothing, if it is to be thin); `sources` by
-    object key. The caller holds lock_fills_day. `began`: when it began to read what the lake has of the day
-    (dirty_days.read_clock); what hl.dirty_days noted of the day before is done with this.
+    """Replace `day` in hl.fills with `hours` (0-23, and the fills of each). If `thin`, hl.fills gets no rows of the day.
 
-    Raises DayInUseError when queries keep hl.fills for longer than `swap_wait_seconds`; the old day stays as it was.
+    `sources` are by object key. The caller holds lock_fills_day. `began`: the time before the caller read the lake's part of the
+    day (dirty_days.read_clock); entries of hl.dirty_days for the day up to then are cleared.
+
+    Raises DayInUseError if queries use hl.fills for longer than `swap_wait_seconds`. The old day is then unchanged.
     """
     names = _names(day)
     counts = _Counts(dict.fromkeys(sources, 0))
@@ -196,7 +197,9 @@ def load_day(
         emit(_log, "day_attaching", day=day, rows=counts.rows)
 
     try:
-        _retry_while_in_use(connection, day, swap, swap_wait_seconds, "The lake has the new day, hl.fills the old one")
+        _retry_while_in_use(
+            connection, day, swap, swap_wait_seconds, "The lake has the new day, but hl.fills still has the old one"
+        )
     except DayInUseError:
         connection.execute(_text("DROP TABLE IF EXISTS {table}", names))
         raise
@@ -211,8 +214,10 @@ def append_hours(
     new: Collection[str],
     verdict: DayVerdict,
 ) -> LoadedDay:
-    """Add to hl.fills what the `new` ones of `sources` (keys) have of `hours`, in which every fill of the day's objects was
-    counted once; in one transaction, which no reader waits for. The caller holds lock_fills_day; `read_loaded` gave the others.
+    """Append the fills of the `new` keys of `sources` to hl.fills, in one transaction that no reader waits for.
+
+    `hours` have the fills of all objects of the day, deduplicated. The other sources are the result of `read_loaded`. The caller
+    holds lock_fills_day.
     """
     names = _names(day)
     counts = _Counts(dict.fromkeys(sources, 0))
@@ -236,32 +241,33 @@ def append_hours(
         connection.execute(_RENEW_DAY, [*_judged(verdict), day])
         emit(_log, "hours_appending", day=day, rows=counts.rows)
     copied = time.perf_counter()
-    # Else the index leads to all of the new pages, whatever the time.
+    # Without this, a lookup by any time would read all new pages.
     connection.execute("SELECT brin_summarize_new_values(to_regclass(%s))", [f"hl.fills_{day:%Y%m%d}_time"])
     return _describe(connection, day, len(counts.of_hour), copied - started, time.perf_counter() - copied, thin=False)
 
 
 def read_loaded(connection: psycopg.Connection, day: date) -> set[ObjectVersion]:
-    """The objects that gave hl.fills its rows of `day`; none when it has no rows of it."""
+    """Return the objects from which the rows of `day` in hl.fills were loaded. Empty if hl.fills has no rows of the day."""
     return set(connection.execute(_OBJECTS_LOADED, [day]).fetchall())
 
 
 def read_places(connection: psycopg.Connection, day: date) -> list[tuple[str, Hour]]:
-    """The objects that gave hl.fills, or the lake alone if the day is thinned, rows of `day`: key and place (of a shard of the
-    info API, its number in place of the hour).
+    """Return key and place of the objects from which `day` was loaded, also if it is thinned.
+
+    The place of a shard of the info API has the shard's number instead of the hour.
     """
     return [(key, tuple(place)) for key, *place in connection.execute(_PLACES_OF_DAY, [day])]
 
 
 def thin_day(connection: psycopg.Connection, day: date, swap_wait_seconds: float) -> None:
-    """Take a day out of hl.fills; everything else that is known of it stays. The caller holds lock_fills_day.
+    """Remove a day's rows from hl.fills. All other records of the day stay. The caller holds lock_fills_day.
 
-    Raises DayInUseError when queries keep hl.fills for longer than `swap_wait_seconds`.
+    Raises DayInUseError if queries use hl.fills for longer than `swap_wait_seconds`.
     """
 
     def drop() -> None:
         _detach(connection, day, _names(day))
-        # What a killed load has left.
+        # A killed load may have left this table.
         connection.execute(_text("DROP TABLE IF EXISTS {table}", _names(day)))
         connection.execute("UPDATE hl.fills_days SET thinned_at = now() WHERE date = %s", [day])
 
@@ -276,7 +282,7 @@ def _build(
     sources: Mapping[str, ObjectOfDay],
     counts: _Counts,
 ) -> tuple[float, float]:
-    """The day's table, whole but in no place yet; when the rows were in, and when the indexes were."""
+    """Build the day's table without attaching it. Returns the times when its rows and its indexes were complete."""
     with connection.transaction():
         connection.execute(_text(_CREATE, names))
     with connection.transaction():
@@ -294,7 +300,7 @@ def _build(
 def _copy(
     connection: psycopg.Connection, statement: Query, fills: Iterable[pl.DataFrame], sources: Mapping[str, ObjectOfDay]
 ) -> int:
-    """How many rows the COPY took."""
+    """Copy frames of fills. Returns the number of rows that COPY reports."""
     ids = {key: source.object_id for key, source in sources.items()}
     object_id = pl.col("object").replace_strict(ids, return_dtype=pl.Int32).alias("object_id")
     frames = (frame.with_columns(object_id).select(COLUMNS) for frame in fills)
@@ -304,7 +310,7 @@ def _copy(
 
 
 def _counted(hours: Iterable[tuple[int, Deduplicated]], counts: _Counts, day: date) -> Generator[pl.DataFrame]:
-    """The fills of each hour, which are counted once whoever asked for them is done with them."""
+    """Yield the fills of each hour, and count them after the caller has used them."""
     for hour, deduplicated in hours:
         yield deduplicated.fills
         counts.add_rows(deduplicated.fills)
@@ -314,7 +320,7 @@ def _counted(hours: Iterable[tuple[int, Deduplicated]], counts: _Counts, day: da
 
 
 def _delete_superseded(connection: psycopg.Connection, names: Mapping[str, sql.Composable], added: pl.DataFrame) -> list[int]:
-    """Take the fills that `added` has from now on out of the day; the objects (ids) that gave each of them."""
+    """Delete the day's fills that `added` replaces. Returns the object_id of each deleted row."""
     connection.execute(_CREATE_KEYS)
     keys = added.select(FILL_KEY)
     with connection.cursor() as cursor:
@@ -382,7 +388,7 @@ def _retry_while_in_use(
             emit(_log, "day_in_use", day=day, readers=readers)
         if time.monotonic() > deadline:
             raise DayInUseError(
-                f"{day}: hl.fills was in use for {wait_seconds:.0f} s by {', '.join(readers) or 'others'}. {left}: end those "
+                f"{day}: hl.fills was in use for {wait_seconds:.0f} s by {', '.join(readers) or 'others'}. {left}. End those "
                 "queries (SELECT pg_cancel_backend(pid)) and run again"
             )
         time.sleep(_RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""Answers from memory are those that the database would give at that moment: a commit ends them, and so does a new server."""
+"""Cached responses equal what the database would return at that moment. A commit or a new server invalidates them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer costs: not the tables of all days of its range, nor all TWAPs of a wallet; and nothing is lost for that."""
+"""The cost of a response: it reads neither the tables of all days in its range nor all TWAPs of a wallet, and loses no rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/api/v1/coverage and what it adds to every list: which hours and days, in pages, by filters, as files."""
+"""/api/v1/coverage, and the coverage in every list: hours and days, with pages, filters and exports."""
 
 from __future__ import annotations
 

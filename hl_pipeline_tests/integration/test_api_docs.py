@@ -1,4 +1,4 @@
-"""Each example of docs/rest/ is what the API answers, on the real records and a few rows beside them."""
+"""Each example in docs/rest/ is a real response of the API, from the real records and a few additional rows."""
 
 from __future__ import annotations
 

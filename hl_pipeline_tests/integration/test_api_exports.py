@@ -1,4 +1,4 @@
-"""CSV and Parquet of fills and TWAPs: the whole range, exact, in bounded memory, never half a file that looks whole."""
+"""CSV and Parquet exports of fills and TWAPs: the whole range, exact, in bounded memory. A truncated file never looks whole."""
 
 from __future__ import annotations
 

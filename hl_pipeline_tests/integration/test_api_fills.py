@@ -1,4 +1,4 @@
-"""/api/v1/fills, /stats and /candles: what they promise, and what every list says of the days that are there."""
+"""/api/v1/fills, /stats and /candles: what they promise, and how every list describes the days that are present."""
 
 from __future__ import annotations
 

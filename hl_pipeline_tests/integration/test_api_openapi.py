@@ -1,4 +1,4 @@
-"""/openapi.json and the page /docs: what the page sends as it stands has an answer with rows, on whatever database is there."""
+"""/openapi.json and the page /docs: the default requests of the page return rows, whatever the database contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API behind a path prefix, which the proxy takes away or leaves: links, redirects, the page /docs, cursors."""
+"""The API behind a path prefix, which the proxy strips or keeps: links, redirects, the page /docs, cursors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/openapi.json is true: Schemathesis asks each path what the schema allows and what it forbids, and checks every answer."""
+"""/openapi.json is correct: Schemathesis sends valid and invalid requests to each path and checks every response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API as a service: its settings, its health, what it says while the database is away, and that it only reads."""
+"""The API as a service: its settings, its health, its errors while the database is unavailable, and that it is read-only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from hl_pipeline_tests.servers.api import WALLET, Api, add, at, ns, serving, ser
 
 TWAPS = "/api/v1/twaps"
 NOVEMBER = {"wallet": WALLET, "start": "2025-11-01", "end": "2025-11-30"}
-AWAY = {"detail": "the database is away or busy; try again in a moment"}
+AWAY = {"detail": "the database is unavailable or busy; try again in a moment"}
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +312,7 @@ def test_a_query_that_takes_too_long_is_told_what_to_narrow(url: str) -> None:
             busy = api.ask(f"{TWAPS}/1")
             assert (busy.status_code, busy.json()) == (503, AWAY)
             assert slow.result().status_code == 504
-            detail = "the query took too long: ask for less between start and end, or name a wallet"
+            detail = "the query took too long: request a shorter range, or name a wallet"
             assert slow.result().json() == {"detail": detail}
         api.get(TWAPS, **NOVEMBER)
 
@@ -360,7 +360,7 @@ def test_without_the_role_it_reads_as_the_user_it_is(url: str, tmp_path: Path) -
         try:
             with serving_process(url.replace("//postgres@", f"//{user}@"), tmp_path) as api:
                 assert len(api.get(TWAPS, **NOVEMBER)["twaps"]) == 1
-                assert f"role hl_reader is not there or may not be taken: reading as {user}, read-only" in api.program.output
+                assert f"role hl_reader does not exist or cannot be assumed: reading as {user}, read-only" in api.program.output
         finally:
             connection.execute(f"DROP OWNED BY {user}".encode())
             connection.execute(f"DROP ROLE {user}".encode())

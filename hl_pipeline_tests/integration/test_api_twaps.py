@@ -1,4 +1,4 @@
-"""/api/v1/twaps: what it promises, key by key, against rows that the tests insert."""
+"""/api/v1/twaps: each field that it promises, compared with the rows that the tests insert."""
 
 from __future__ import annotations
 

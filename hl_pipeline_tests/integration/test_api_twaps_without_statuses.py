@@ -1,4 +1,4 @@
-"""/api/v1/twaps where statuses are missing: TWAPs that their slices or an earlier event show, in every form and on every page."""
+"""/api/v1/twaps with missing statuses: TWAPs known from slices or an earlier event appear in every format and on every page."""
 
 from __future__ import annotations
 

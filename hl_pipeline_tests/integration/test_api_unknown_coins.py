@@ -1,4 +1,4 @@
-"""A coin that was never seen is no empty list: every path says so, with the likely one, and every command of `hl show`."""
+"""An unknown coin never gives an empty list: every path, and every command of `hl show`, reports it and suggests a coin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sensors and the nightly look, tick by tick, over buckets of the last days; `test_week` has them under the real daemon."""
+"""Sensors and the nightly schedule, tick by tick, over buckets of the last days. `test_week` runs them in the real daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hl backup` and `hl restore`: what the lake cannot give back comes back, all of it or nothing, and nothing is overwritten."""
+"""`hl backup` and `hl restore` bring back what the lake cannot: all of it or nothing. Nothing is overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where objects come from: hours by name, a directory, and an S3 server that wants to be paid."""
+"""Sources of objects: hours by name, a directory, and a requester-pays S3 server."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""`hl`: bad input, exit codes, what is shown, Ctrl-C, and a demo that meets no real installation.
+"""`hl`: bad input, exit codes, output, Ctrl-C, and a demo that never touches a real installation.
 
-What a command checks and prints runs in this process; each kind of exit code and every signal also in a program of its own.
+Checks and output of a command are tested in this process. Each kind of exit code and every signal is also tested in a separate
+process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`hl backfill` as a user runs it: whom it asks, what it says, its exit codes, and bad input that changes nothing."""
+"""`hl backfill` as a user runs it: which wallets it queries, its output and exit codes, and that bad input changes nothing."""
 
 from __future__ import annotations
 

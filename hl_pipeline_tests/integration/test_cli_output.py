@@ -1,4 +1,4 @@
-"""What `hl` prints for other programs: rows as JSON and CSV, lines for a shell, a URL that only reads, its errors."""
+"""Output of `hl` for other programs: rows as JSON and CSV, lines for a shell, a read-only URL, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code location as Dagster's own programs load it: in a fresh interpreter, with and without a database."""
+"""The code location, loaded as Dagster's own programs load it: in a fresh interpreter, with and without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protects the comparison tool: two runs over the same sample compare equal, and whatever is spoilt in one of them is named."""
+"""Protects the comparison tool: two runs over the same sample compare equal, and any damage in one of them is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an interruption leaves of a connection: neither a lock nor a command, and no other error in its place."""
+"""An interruption leaves no lock and no running command on a connection, and no other error replaces it."""
 
 from __future__ import annotations
 

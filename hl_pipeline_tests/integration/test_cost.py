@@ -1,4 +1,4 @@
-"""What days cost before they are downloaded: each object once, the lake's set apart, and to the byte what is then spent."""
+"""The estimated cost of days: each object counts once, lake objects are separate, and the estimate is exact to the byte."""
 
 from __future__ import annotations
 

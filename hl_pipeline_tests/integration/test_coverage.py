@@ -1,4 +1,4 @@
-"""hl.coverage: what is there, what lacks and why, hour by hour; holes that are acknowledged; the calendar that shows it."""
+"""hl.coverage: what is present, what is missing and why, hour by hour; acknowledged holes; the calendar."""
 
 from __future__ import annotations
 

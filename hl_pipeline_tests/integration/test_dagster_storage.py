@@ -1,5 +1,5 @@
-"""Dagster's storage holds one connection: every event of a run goes through it, and it is given back with the instance. It asks
-once which tables there are.
+"""Dagster's storage holds one connection: every event of a run uses it, and it is closed with the instance. The tables are
+looked up once.
 """
 
 from __future__ import annotations

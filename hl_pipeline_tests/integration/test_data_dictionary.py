@@ -1,4 +1,4 @@
-"""The data dictionary is that of database and lake, and each query of README.md and docs/ runs and gives what it says."""
+"""The data dictionary matches database and lake. Each query in README.md and docs/ runs and returns what the page says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A day through the assets, from a generated bucket: against the generator's truth, and spoilt in every way."""
+"""A day through the assets, from a generated bucket: compared with the generator's truth, and damaged in every way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's own info API: what the sample has of a wallet, within the documented limits, and shards that ask it."""
+"""The demo's own info API: it returns the sample's data of a wallet within the documented limits, and shards query it."""
 
 from __future__ import annotations
 

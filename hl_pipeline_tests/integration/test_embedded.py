@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: started for whoever holds it, stopped by the last, found by others, back after a crash."""
+"""The embedded PostgreSQL: the first user starts it, others find it, the last one stops it, and it recovers from a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards of wallets through raw_api_fills, from a server that answers as the info API does, into the lake; and on to the days."""
+"""Shards of wallets through raw_api_fills, from a server that behaves like the info API, into the lake and the days."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A day that grows object by object ends as the day that is loaded at once, whatever the order, and wherever a run is killed."""
+"""A day that grows object by object equals the day loaded at once, in any order and wherever a run is killed."""
 
 from __future__ import annotations
 

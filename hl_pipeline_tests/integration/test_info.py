@@ -1,4 +1,4 @@
-"""The info API's client against a real HTTP server: answers come as they are whatever fails in between, and each call is paid."""
+"""The info API's client against a real HTTP server: failures never change a response, and each call is charged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Histories from the info API: everything that can be reached comes, once, and no wallet is called complete that is not."""
+"""Histories from the info API: everything reachable arrives exactly once, and no truncated wallet is called complete."""
 
 from __future__ import annotations
 

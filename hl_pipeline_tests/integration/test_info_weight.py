@@ -1,5 +1,5 @@
-"""The info API's budget of weight, in a real PostgreSQL, against a server that counts as the API does: never too much, rarely too
-little, whoever is killed.
+"""The info API's weight budget, in a real PostgreSQL, against a server that counts like the API: never too much, rarely too
+little, whichever process is killed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`hl ingest`, and `--missing`: days of which nothing is missing, or new, are left alone, and no other day is."""
+"""`hl ingest` and `--missing`: exactly the days with missing or new objects are ingested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways of `hl ingest`, and `hl reset checkpoint`: which days they take, what they pay, and that the rows are the source's."""
+"""The options of `hl ingest`, and `hl reset checkpoint`: the days they select, what they pay, and that rows match the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A day into PostgreSQL: readers see the old day or the new one, and nobody waits for a long query of somebody else."""
+"""Loading a day into PostgreSQL: readers see the old day or the new one, and nobody waits for another user's long query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/guides/many-machines.md says: what a run prints goes to S3."""
+"""The output of a run goes to S3, as docs/guides/many-machines.md says."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Migrations on data: each step down and up again keeps every row that both schemas can hold, and gives the schema that was.
-Dumps of released versions become the schema of today; a killed migration leaves nothing behind; several at once do it once.
+"""Migrations with data: each step down and up again keeps every row that both schemas can hold, and restores the same schema.
+Dumps of released versions migrate to the current schema. A killed migration leaves nothing. Concurrent migrations run once.
 """
 
 from __future__ import annotations

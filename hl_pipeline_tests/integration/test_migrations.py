@@ -1,4 +1,4 @@
-"""Migrations go up and down again, with rows that only the newer schema has; they leave no column out of the readable view."""
+"""Migrations go up and down again, with rows that only the newer schema has. The readable view has every column."""
 
 from __future__ import annotations
 

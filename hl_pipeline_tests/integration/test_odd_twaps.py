@@ -1,4 +1,4 @@
-"""Random odd TWAPs on days of all kinds: every column of hl.twaps against the second way (naive/twaps.py)."""
+"""Random unusual TWAPs on days of all kinds: every column of hl.twaps equals the reference (naive/twaps.py)."""
 
 from __future__ import annotations
 

@@ -308,7 +308,7 @@ def test_what_409_says_is_enough_to_go_on(paged: tuple[Api, psycopg.Connection])
     for extra in ({}, {"format": "csv"}):
         response = api.ask(FILLS, **asked, **extra, cursor=cursor)
         assert response.status_code == 409
-        assert "ask again from start=2026-03-15T00:00:00.001Z" in response.json()["detail"]
+        assert "request again with start=2026-03-15T00:00:00.001Z" in response.json()["detail"]
     again = api.get(FILLS, **{**asked, "start": "2026-03-15T00:00:00.001Z"})
     assert [fill["tid"] for fill in again["fills"]] == [1, 3, 2]
 

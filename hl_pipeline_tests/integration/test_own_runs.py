@@ -1,4 +1,4 @@
-"""Runs that `hl ingest` does in its own process: the UI knows whose they are, and they can be stopped from there, or die."""
+"""Runs that `hl ingest` executes in its own process: the UI shows their owner and can stop them, and they may be killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL restarts in the midst of an ingest, and under load of the API: no row is lost or doubled, no answer is wrong."""
+"""PostgreSQL restarts during an ingest and under API load: no row is lost or duplicated, and no response is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lake is enough: the database made again from it, days taken out of hl.fills and brought back, room on the disk."""
+"""The lake is enough to rebuild the database. Days can be removed from hl.fills and restored. Disk space is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/guides/recipes.md is true: each of its steps runs as it stands there, and gives what the generator's own record says."""
+"""docs/guides/recipes.md is correct: each step runs as written, and returns what the generator recorded."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Protects upgrades: an installation made by release 0.1.0 (fixtures/release_0_1_0) opens with this code, and nothing is lost.
 
-What is to be found stands in its `expected.json`, and is asked for by the queries that stand beside the program that made it.
+Its `expected.json` has the expected results. The queries are next to the program that made the fixture.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The API on a read replica, a hot standby that follows by streaming: it answers as on the primary, and `hl` refuses it."""
+"""The API on a read replica (a streaming hot standby): it responds as on the primary, and `hl` refuses the replica."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `hl up` shows of runs: a line for each, the reason of a failure once; and which lines of its services."""
+"""What `hl up` prints: one line per run, the reason of a failure once, and selected lines of its services."""
 
 from __future__ import annotations
 

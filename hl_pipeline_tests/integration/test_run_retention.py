@@ -1,4 +1,4 @@
-"""Old runs lose the lines of their logs, nothing else: days stay green, with figures and check results."""
+"""Old runs lose only their log lines: days stay green, with figures and check results."""
 
 from __future__ import annotations
 

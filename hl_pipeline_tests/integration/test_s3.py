@@ -1,4 +1,4 @@
-"""Every way S3 can fail, and what it costs: objects come whole or not at all, and hl.s3_requests has each request to the byte."""
+"""Every way S3 can fail, and the cost: objects arrive whole or not at all, and hl.s3_requests records each request exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Days through an S3 that fails, and under a budget: the rows are those of one that does not, and nothing is paid for twice."""
+"""Days from a failing S3, and under a budget: the rows are the same as without failures, and nothing is paid for twice."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What S3 answers when it refuses: its own words are shown with the advice that fits, nothing permanent is asked twice, and one
-object's failure is no other's. Also what credentials need that are not there.
+"""Errors from S3: its message is shown with fitting advice, permanent errors are not retried, and one object's failure does
+not affect others. Also the errors for missing credentials.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sample's objects, read back with nothing but lz4, json and Decimal, against the truth written beside them."""
+"""The sample's objects, read with only lz4, json and Decimal, equal the truth written next to them."""
 
 import json
 import re

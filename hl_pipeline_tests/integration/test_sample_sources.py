@@ -1,4 +1,4 @@
-"""Samples of the older datasets and of the hours between two, read back with lz4, json and Decimal: a naive union of all."""
+"""Samples of the older datasets, and of hours that two datasets share, read with lz4, json and Decimal: a naive union of all."""
 
 import json
 from collections import Counter, defaultdict, deque

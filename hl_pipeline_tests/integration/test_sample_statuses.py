@@ -1,4 +1,4 @@
-"""The sample's TWAP statuses, read back with json, lz4 and pyarrow alone, against the truth and against the fills."""
+"""The sample's TWAP statuses, read with only json, lz4 and pyarrow, match the truth and the fills."""
 
 import hashlib
 import json

@@ -1,5 +1,5 @@
-"""Sessions of PostgreSQL are what our statements rely on, whatever the database, the role, the URL or the language of the server
-say; a pooler that shares them is refused by the pipeline and by Dagster, and serves the API.
+"""PostgreSQL sessions have the settings that our statements rely on, whatever the database, role, URL or server language
+specify. The pipeline and Dagster refuse a pooler that shares sessions; the API works with one.
 """
 
 from __future__ import annotations

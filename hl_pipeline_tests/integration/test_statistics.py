@@ -1,4 +1,4 @@
-"""Candles, daily_stats, user_stats: every figure against a second way to it, on generated days of all kinds and on real fills."""
+"""Candles, daily_stats, user_stats: every figure equals an independent computation, on generated days and on real fills."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_making_the_statistics_again_changes_nothing(by_block: Made) -> None:
 
 def test_statistics_before_any_fills_say_that_these_come_first(world: World) -> None:
     [check] = make_day(world.environment, DAY, ["daily_stats"])["daily_stats"].checks
-    assert (check.passed, check.description) == (False, "No fills of the day were loaded yet: materialize fills first.")
+    assert (check.passed, check.description) == (False, "No fills are loaded for this day yet. Materialize fills first.")
     assert world.home
 
 

@@ -1,4 +1,4 @@
-"""`candles`, `daily_stats` and `user_stats` are one step that makes those of the three that are asked for."""
+"""`candles`, `daily_stats` and `user_stats` are one step, which makes only the selected tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TWAP statuses through the assets: the real records, and objects spoilt in every way."""
+"""TWAP statuses through the assets: the real records, and objects damaged in every way."""
 
 from __future__ import annotations
 

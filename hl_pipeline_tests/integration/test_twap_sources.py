@@ -1,4 +1,4 @@
-"""Objects of TWAP statuses: which day each is of, whether a day is there, and each event once. Plain values in and out."""
+"""Objects of TWAP statuses: the day of each object, whether a day is present, deduplicated events. Plain values in and out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TWAPs through the pipeline: every status and every column of hl.twaps against the second way (naive/twaps.py)."""
+"""TWAPs through the pipeline: every status and every column of hl.twaps equals the reference (naive/twaps.py)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""TWAPs that wait for a trigger, through the pipeline: before they begin, and after some begin and one never does.
+"""TWAPs that wait for a trigger, through the pipeline: before they begin, and after some have begun and one never does.
 
-Each figure is told beforehand; the second way (naive/twaps.py) has its own examples.
+The expected figures are worked out by hand. The reference (naive/twaps.py) has its own examples.
 """
 
 from __future__ import annotations

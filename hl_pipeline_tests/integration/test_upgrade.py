@@ -1,5 +1,5 @@
-"""`hl upgrade`: what it says before, that it does just that, and goes on where it was killed. No other command writes large
-tables anew, and a version that is older than the schema is refused.
+"""`hl upgrade`: it announces what it will do, does exactly that, and resumes after being killed. No other command rewrites large
+tables, and a version older than the schema is refused.
 """
 
 from __future__ import annotations

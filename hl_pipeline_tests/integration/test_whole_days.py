@@ -1,4 +1,4 @@
-"""Green means healthy: how the UI colours a day and a shard, for each thing that can be the matter with them."""
+"""Green means healthy: the colour of a day and a shard in the UI, for each possible problem."""
 
 from __future__ import annotations
 

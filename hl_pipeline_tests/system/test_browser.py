@@ -1,7 +1,7 @@
 """The main path of the UI, clicked in a headless Chromium: a day, a backfill with an incomplete day, a shard, a sensor.
 
-What the page says is compared with the record of the generator and of the info API's stand-in, and so is PostgreSQL after it. A
-screenshot of each state goes to SCREENSHOTS_DIR, or to pytest's temporary directory.
+The page, and PostgreSQL afterwards, are compared with the records of the generator and of the info API's stand-in. Screenshots
+of each state go to SCREENSHOTS_DIR, or to pytest's temporary directory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the image, as far as they go without Docker: what they say, and each command as a plain process."""
+"""docker-compose.yml and the image, as far as testable without Docker: their content, and each command as a plain process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hl up` needs as many connections to PostgreSQL as docs/operations/connections.md says, under load. A backup runs beside it."""
+"""Under load, `hl up` needs as many PostgreSQL connections as docs/operations/connections.md says. A backup runs concurrently."""
 
 from __future__ import annotations
 

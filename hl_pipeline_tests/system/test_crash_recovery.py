@@ -1,4 +1,4 @@
-"""`hl up` after SIGKILL and after a machine that lost power: what is left of the time before is ended, known, and done again."""
+"""`hl up` after SIGKILL and after a power loss: leftover runs are ended, reported and repeated."""
 
 from __future__ import annotations
 

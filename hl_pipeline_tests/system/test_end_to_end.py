@@ -1,4 +1,4 @@
-"""`hl up` as a user starts it: PostgreSQL, webserver, daemon and API of its own, asked as the UI asks, stopped with Ctrl-C."""
+"""`hl up` as a user starts it: its own PostgreSQL, webserver, daemon and API, queried as the UI does, stopped with Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kill it anywhere: a second run finishes the job with the same rows. Two runs at once: the same rows."""
+"""A run is killed anywhere: a second run finishes the job with the same rows. Two concurrent runs also give the same rows."""
 
 from __future__ import annotations
 

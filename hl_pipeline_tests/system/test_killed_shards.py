@@ -1,4 +1,4 @@
-"""A shard of wallets that is killed anywhere goes on where it was: the same rows, and no wallet asked again that was done."""
+"""A shard of wallets that is killed anywhere resumes: the rows are the same, and finished wallets are not queried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hl up --backfill-from`: the days of a span are queued, run side by side up to a limit, and survive a SIGKILL of the daemon."""
+"""`hl up --backfill-from`: days are queued, run concurrently up to a limit, and survive a SIGKILL of the daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database is lost in the midst of a load, its directory deleted: from a backup and the lake everything comes back."""
+"""The database's directory is deleted during a load: a backup and the lake bring everything back."""
 
 from __future__ import annotations
 

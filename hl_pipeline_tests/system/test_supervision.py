@@ -1,4 +1,4 @@
-"""`hl up` looks after what it started: a service or the embedded PostgreSQL that is killed comes back, or everything ends."""
+"""`hl up` supervises what it started: a killed service or embedded PostgreSQL is restarted, or everything stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protects deploy/systemd: what the units start works as they start it, with nothing but what they and the settings' file say."""
+"""Protects deploy/systemd: the commands of the units work with nothing but the units' environment and the settings file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A week by itself: a bucket that publishes late and out of order, rewrites two objects and never has one; a run that is refused;
-power that is lost in between. The real daemon looks every few seconds; the nightly look comes every minute.
+"""A week without intervention: a bucket that publishes late and out of order, rewrites two objects and never has one; a refused
+run; a power loss. The real daemon checks every few seconds; the nightly schedule runs every minute.
 """
 
 from __future__ import annotations

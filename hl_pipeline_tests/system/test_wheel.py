@@ -1,4 +1,4 @@
-"""Protects what is installed without a repository beside it: the wheel has every file that it needs, and its `hl demo` works."""
+"""Protects installations without the repository: the wheel has every file that it needs, and its `hl demo` works."""
 
 from __future__ import annotations
 

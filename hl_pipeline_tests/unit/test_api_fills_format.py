@@ -1,4 +1,4 @@
-"""Pages of the info API: every fill, slice and status gives its row with all that it says; what does not fit is quarantined."""
+"""Pages of the info API: every fill, slice and status becomes a row with all its values. Bad ones are quarantined."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ _BAD_FILLS: list[tuple[Any, str]] = [
     (_FILL | {"px": "1.12345678901"}, 'px: "1.12345678901" has more than 10 decimals'),
     (_FILL | {"sz": "NaN"}, 'sz: "NaN" is not a decimal number'),
     (_FILL | {"tid": None}, "tid is missing"),
-    (_FILL | {"time": _FILL["time"] // 1000}, "time: 1763744299 is not a time of the years 2023 to 2199 in ms"),
+    (_FILL | {"time": _FILL["time"] // 1000}, "time: 1763744299 is not a time in the years 2023 to 2199 in ms"),
     (_FILL | {"side": "buy"}, "side: \"buy\" is neither 'A' nor 'B'"),
-    (_FILL | {"_slice": 1}, "_slice is a name of ours, the fill has it too"),
-    (5, "a fill must be an object, this is 5"),
-    (None, "a fill must be an object, this is null"),
+    (_FILL | {"_slice": 1}, "_slice is reserved by hl-pipeline, but the fill has this field"),
+    (5, "a fill must be an object, not 5"),
+    (None, "a fill must be an object, not null"),
 ]
 _BAD_SLICES: list[tuple[Any, str]] = [
     ({"fill": _FILL, "twapId": 1.5}, "twapId: 1.5 is not an integer"),
@@ -121,10 +121,10 @@ def test_an_item_that_does_not_fit_is_quarantined_and_stops_no_other(item: Any, 
 def test_a_key_that_stands_twice_is_quarantined() -> None:
     text = json.dumps([ITEMS[0]]).encode()
     [bad] = decode_fills(parse_json(text.replace(b'"px"', b'"px": "1", "px"')), WALLET).bad
-    assert bad.reason == "the key 'px' stands twice in one object"
+    assert bad.reason == "the key 'px' appears twice in one object"
     assert bad.text.count(b'"px":') == 2
     slices = parse_json(b'[{"twapId": 1, "twapId": 2, "fill": %s}]' % text[1:-1])
-    assert decode_twap_slices(slices, WALLET).bad[0].reason == "the key 'twapId' stands twice in one object"
+    assert decode_twap_slices(slices, WALLET).bad[0].reason == "the key 'twapId' appears twice in one object"
 
 
 def _status(**changes: Any) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def test_a_status_without_a_user_is_the_wallets_and_a_bad_one_is_quarantined() -
     assert [json.loads(raw) for raw in decoded.statuses["raw"]] == [items[0]]
     assert [(bad.line, bad.reason) for bad in decoded.bad] == [
         (2, "status is missing"),
-        (3, "an event of TWAP statuses must be an object, this is 7"),
+        (3, "an event of TWAP statuses must be an object, not 7"),
         (4, 'time: "soon" is not a time'),
         (5, 'twap_id: "x" is not an integer'),
     ]

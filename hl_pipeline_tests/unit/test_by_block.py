@@ -1,4 +1,4 @@
-"""node_fills_by_block: every oddity has the outcome that is promised, and the fast way never differs from the exact one."""
+"""node_fills_by_block: every oddity has the promised outcome, and the fast decoder always agrees with the exact parser."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_the_real_blocks_are_read_the_fast_way_and_as_the_exact_one_reads_them()
         ("startPosition", "", 'startPosition: "" is not a decimal number'),
         ("px", ..., "px is missing"),
         ("tid", None, "tid is missing"),
-        ("tid", 2**63, "tid: 9223372036854775808 does not fit 64 bits"),
+        ("tid", 2**63, "tid: 9223372036854775808 does not fit in 64 bits"),
         ("oid", 1.5, "oid: 1.5 is not an integer"),
         ("oid", True, "oid: true is not an integer"),
         ("coin", "\ud800", 'coin: "\\ud800" is not a name'),
         ("sz", "1" + "0" * 28 + ".5", f'sz: "1{"0" * 28}.5" has more than 28 digits before the point'),
         ("side", "X", "side: \"X\" is neither 'A' nor 'B'"),
         ("coin", "", 'coin: "" is not a name'),
-        ("time", 1773532799, "time: 1773532799 is not the time of its block in ms (1773532799991)"),
+        ("time", 1773532799, "time: 1773532799 is over 60 s away from the time of its block, both in ms (1773532799991)"),
     ],
 )
 def test_a_value_that_does_not_fit_sends_its_fill_alone_to_quarantine(field: str, value: Any, reason: str) -> None:
@@ -181,7 +181,7 @@ def test_a_field_that_stands_twice_sends_its_fill_to_quarantine() -> None:
     for spaced in (b"", b" "):
         chunk = FIRST.replace(b'"coin":"km:USTECH"', b'"coin":"km:USTECH",' + spaced + b'"coin":"BTC"', 1)
         decoded = decode_chunk(chunk.replace(b'"events":', b'"events":' + spaced))
-        assert [(bad.event, bad.reason) for bad in decoded.bad] == [(3, "the key 'coin' stands twice in one object")]
+        assert [(bad.event, bad.reason) for bad in decoded.bad] == [(3, "the key 'coin' appears twice in one object")]
         assert decoded.fills.height == len(_first_block()["events"]) - 1
 
 
@@ -338,7 +338,7 @@ def test_odd_fills_stay_where_they_stand() -> None:
 def test_a_name_of_ours_in_a_fill_sends_it_to_quarantine() -> None:
     for name in ("_missing", "_block", "_trade"):
         [bad] = decode_chunk(_changed(**{name: 1})).bad
-        assert bad.reason == f"{name} is a name of ours, the fill has it too"
+        assert bad.reason == f"{name} is reserved by hl-pipeline, but the fill has this field"
 
 
 _SMALL = b"".join(_line({**json.loads(block), "events": json.loads(block)["events"][:3]}) for block in BLOCKS[:3])
@@ -399,7 +399,7 @@ def test_fills_without_values_have_room_however_many_there_are() -> None:
 
 
 def test_the_exact_way_names_what_is_wrong_with_a_fill_that_is_none() -> None:
-    with pytest.raises(ValueError, match="a fill must be an object, this is 5"):
+    with pytest.raises(ValueError, match="a fill must be an object, not 5"):
         parse_fill(5, "0x" + "0" * 40)
 
 

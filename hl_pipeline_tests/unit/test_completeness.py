@@ -1,4 +1,4 @@
-"""Which objects a day wants, and when it is whole: plain values in, plain judgements out."""
+"""Which objects a day needs, and when it is whole: plain values in, plain verdicts out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we use of Dagster beyond its public API is still there, as we use it: an upgrade that moves or changes it fails here."""
+"""The parts of Dagster beyond its public API that we use still exist and work. An upgrade that changes them fails here."""
 
 from __future__ import annotations
 

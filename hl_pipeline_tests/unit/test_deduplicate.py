@@ -1,4 +1,4 @@
-"""Each fill once, from the best source that has it: hand-made cases, and sources drawn from trades that are known."""
+"""Each fill is kept once, from the best source that has it: hand-made cases, and random sources made from known trades."""
 
 from __future__ import annotations
 

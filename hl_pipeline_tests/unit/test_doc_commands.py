@@ -1,4 +1,4 @@
-"""Every `hl` command line of README.md and docs/ is one that the real command line takes: command, options, values."""
+"""The real command line accepts every `hl` command in README.md and docs/: command, options, values."""
 
 from __future__ import annotations
 

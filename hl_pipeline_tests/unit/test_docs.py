@@ -1,4 +1,4 @@
-"""What README.md and docs/ name exists, their pages stay short, and what is generated is what the code says."""
+"""Everything that README.md and docs/ name exists, their pages stay short, and generated pages match the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which days are due: examples worked out by hand, and a bucket that changes at random against what a day was loaded of."""
+"""Which days are due: examples worked out by hand, and a randomly changing bucket compared with what each day was loaded from."""
 
 from __future__ import annotations
 

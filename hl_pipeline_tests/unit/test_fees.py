@@ -1,4 +1,4 @@
-"""What a fee is worth in the quote of its coin, and which sums stay known: a term that is 0 makes none unknown."""
+"""The value of a fee in the quote of its coin, and which sums stay known: a term of 0 never makes a sum unknown."""
 
 from __future__ import annotations
 

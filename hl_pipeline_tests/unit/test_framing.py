@@ -1,4 +1,4 @@
-"""Objects to chunks of whole lines: frames, truncation, long lines, in bounded memory."""
+"""Splitting objects into chunks of whole lines: frames, truncation, long lines, in bounded memory."""
 
 from __future__ import annotations
 

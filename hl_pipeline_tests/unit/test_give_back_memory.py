@@ -1,4 +1,4 @@
-"""Memory that was used and is free again goes back to the system."""
+"""Freed memory is returned to the system."""
 
 from __future__ import annotations
 

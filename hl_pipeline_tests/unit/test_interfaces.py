@@ -1,4 +1,4 @@
-"""Protects docs/interfaces.md: every command, table and Dagster name is on it, whether stable or not."""
+"""Protects docs/interfaces.md: it lists every command, table and Dagster name, whether stable or not."""
 
 from __future__ import annotations
 

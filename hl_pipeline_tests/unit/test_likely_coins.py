@@ -1,4 +1,4 @@
-"""Which coin somebody meant who wrote another: by case, pair, quote, prefix, or a slip of the finger."""
+"""Suggestions for an unknown coin: by case, pair, quote, prefix, or typo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make` says before a silent minute, and that it says nothing where there is nothing to do."""
+"""What `make` prints before a silent minute, and that it prints nothing if there is nothing to do."""
 
 from __future__ import annotations
 

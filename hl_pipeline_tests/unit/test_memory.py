@@ -1,4 +1,4 @@
-"""Memory is bounded by the chunk, whatever the object's size and however long a line."""
+"""The chunk size bounds memory, whatever the size of the object or the length of a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a TWAP began, if it did, by examples worked out by hand: what waits has no window, and so no market."""
+"""When a TWAP began, if it did: examples worked out by hand. A waiting TWAP has no window, and so no market figures."""
 
 from __future__ import annotations
 

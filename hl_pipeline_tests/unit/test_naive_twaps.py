@@ -1,4 +1,4 @@
-"""The second way to the figures of TWAPs, by examples worked out by hand: a few rows each, and the figures that follow."""
+"""The reference for the figures of TWAPs, checked by examples worked out by hand: a few rows each, and their figures."""
 
 from __future__ import annotations
 

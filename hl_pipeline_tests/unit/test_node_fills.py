@@ -1,4 +1,4 @@
-"""node_fills: a line is a fill without a block, and is otherwise what node_fills_by_block makes of the same fill."""
+"""node_fills: a line is a fill without a block, and otherwise gives the same row as in node_fills_by_block."""
 
 from __future__ import annotations
 
@@ -80,18 +80,18 @@ def test_a_flat_object_gives_the_same_row_wherever_its_user_stands() -> None:
         (_changed(fee=float("nan")), "not JSON: NaN"),
         (_changed(tid=None), "tid is missing"),
         (_changed(side="X"), "side: \"X\" is neither 'A' nor 'B'"),
-        (_changed(time=FILL["time"] // 1000), "time: 1773532799 is not a time of the years 2023 to 2199 in ms"),
-        (_changed(time=FILL["time"] * 1000), "time: 1773532799991000 is not a time of the years 2023 to 2199 in ms"),
-        (_changed(time=1_672_531_199_999), "time: 1672531199999 is not a time of the years 2023 to 2199 in ms"),
-        (_changed(time=7_258_118_400_000), "time: 7258118400000 is not a time of the years 2023 to 2199 in ms"),
-        (_changed(_missing=1), "_missing is a name of ours, the fill has it too"),
-        (LINES[2].replace(b'"sz"', b'"px":"1","sz"', 1), "the key 'px' stands twice in one object"),
+        (_changed(time=FILL["time"] // 1000), "time: 1773532799 is not a time in the years 2023 to 2199 in ms"),
+        (_changed(time=FILL["time"] * 1000), "time: 1773532799991000 is not a time in the years 2023 to 2199 in ms"),
+        (_changed(time=1_672_531_199_999), "time: 1672531199999 is not a time in the years 2023 to 2199 in ms"),
+        (_changed(time=7_258_118_400_000), "time: 7258118400000 is not a time in the years 2023 to 2199 in ms"),
+        (_changed(_missing=1), "_missing is reserved by hl-pipeline, but the fill has this field"),
+        (LINES[2].replace(b'"sz"', b'"px":"1","sz"', 1), "the key 'px' appears twice in one object"),
         (as_lines([_flat(USER, FILL)], spaced=False, ascii_only=True).replace(b'"user"', b'"user":"0x1","user"'),
-         "the key 'user' stands twice in one object"),
+         "the key 'user' appears twice in one object"),
         (as_lines([FILL], spaced=False, ascii_only=True), "user: null is not an address (0x and 40 hex digits)"),
         (LINES[2].replace(b'"0x', b'"', 1), f'user: "{USER[2:]}" is not an address (0x and 40 hex digits)'),
         (LINES[2].replace(b"}]", b"},5]"), "a line must be a pair of user and fill, or a fill with its user"),
-        (b'["0x' + b"a" * 40 + b'",5]\n', "a fill must be an object, this is 5"),
+        (b'["0x' + b"a" * 40 + b'",5]\n', "a fill must be an object, not 5"),
         (b"5\n", "a line must be a pair of user and fill, or a fill with its user"),
         (b"no json\n", "not JSON: Expecting value at character 1"),
         (LINES[2].replace(b"Open", b"\xff\xfe", 1), "not UTF-8: invalid start byte at byte 157"),

@@ -1,4 +1,4 @@
-"""node_trades: every trade gives its two legs, with all that its line says and nothing that it does not say."""
+"""node_trades: every trade becomes two legs, with all values of its line and no others."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ def test_the_real_trades_are_read_the_fast_way_in_every_field(monkeypatch: pytes
         (_changed(buyer={"user": ...}), "user is missing"),
         (_changed(seller={"oid": ...}), "oid is missing"),
         (_changed(seller={"oid": None}), "oid is missing"),
-        (_changed(seller={"oid": 2**63}), "oid: 9223372036854775808 does not fit 64 bits"),
+        (_changed(seller={"oid": 2**63}), "oid: 9223372036854775808 does not fit in 64 bits"),
         (_changed(buyer={"oid": True}), "oid: true is not an integer"),
         (_changed(buyer={"twap_id": "x"}), 'twap_id: "x" is not an integer'),
         (_changed(buyer={"user": "0x12"}), 'user: "0x12" is not an address (0x and 40 hex digits)'),
         (_changed(buyer={"start_pos": "1.12345678901"}), 'start_pos: "1.12345678901" has more than 10 decimals'),
-        (_changed(buyer={"_trade": 1}), "_trade is a name of ours, the fill has it too"),
+        (_changed(buyer={"_trade": 1}), "_trade is reserved by hl-pipeline, but the fill has this field"),
         (_changed(side_info=[]), "side_info must be the two legs, each an object"),
         (_changed(side_info=TRADE["side_info"][:1]), "side_info must be the two legs, each an object"),
         (_changed(side_info=TRADE["side_info"] * 2), "side_info must be the two legs, each an object"),
@@ -123,10 +123,10 @@ def test_the_real_trades_are_read_the_fast_way_in_every_field(monkeypatch: pytes
         (_changed(time="2025-02-30T00:00:00"), 'time: "2025-02-30T00:00:00": day '),
         (_changed(time="2025-06-24T23:59:60"), 'time: "2025-06-24T23:59:60": second must be in 0..59'),
         (_changed(time="2022-12-31T23:59:59.999999999"),
-         "time: 1672531199999 is not a time of the years 2023 to 2199 in ms"),
+         "time: 1672531199999 is not a time in the years 2023 to 2199 in ms"),
         (_changed(time="2200-01-01T00:00:00"), 'time: "2200-01-01T00:00:00" is not in the years 2000 to 2199'),
-        (LINES[0].replace(b'"sz"', b'"px":"1","sz"'), "the key 'px' stands twice in one object"),
-        (LINES[0].replace(b'"oid"', b'"oid":1,"oid"', 1), "the key 'oid' stands twice in one object"),
+        (LINES[0].replace(b'"sz"', b'"px":"1","sz"'), "the key 'px' appears twice in one object"),
+        (LINES[0].replace(b'"oid"', b'"oid":1,"oid"', 1), "the key 'oid' appears twice in one object"),
         (b"[1,2]\n", "a line must be an object: a trade with side_info"),
         (b"no json\n", "not JSON: Expecting value at character 1"),
         (LINES[0].replace(b"@151", b"\xff\xfe"), "not UTF-8: invalid start byte at byte 10"),

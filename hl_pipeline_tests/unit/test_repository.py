@@ -1,4 +1,4 @@
-"""What contributors read and what the code host runs: paths and names in it exist, and it runs the project's own commands."""
+"""Contributor docs and the code host's workflows: the paths and names in them exist, and they run the project's own commands."""
 
 from __future__ import annotations
 

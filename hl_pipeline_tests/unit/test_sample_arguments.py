@@ -1,4 +1,4 @@
-"""What `write_sample` makes of its arguments: the same bytes of the same ones, progress, the smallest sample, refusals."""
+"""The arguments of `write_sample`: same arguments give the same bytes; progress; the smallest sample; refusals."""
 
 import hashlib
 from datetime import date

@@ -1,4 +1,4 @@
-"""A command loads what it needs, and no more: each of these modules costs a tenth of a second of CPU or more."""
+"""A command imports only what it needs: each of these modules costs at least a tenth of a second of CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What dies is started again after growing waits, a few times, and its death is said once."""
+"""A process that dies is restarted a few times, after growing waits, and its death is reported once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, at the moment at which Python itself would lose it."""
+"""Ctrl-C, at a moment when Python itself would lose it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trade is, where its legs are odd."""
+"""What counts as a trade when its legs are unusual."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of TWAP statuses: each event becomes a row with all its values, and what does not fit is quarantined alone."""
+"""Lines of TWAP statuses: each event becomes a row with all its values, and only bad events are quarantined."""
 
 from __future__ import annotations
 
@@ -107,16 +107,16 @@ def test_null_is_as_good_as_nothing() -> None:
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        ([USER, STATUS], "an event of TWAP statuses must be an object, this is "),
-        ([], "an event of TWAP statuses must be an object, this is []"),
-        (None, "an event of TWAP statuses must be an object, this is null"),
+        ([USER, STATUS], "an event of TWAP statuses must be an object, not "),
+        ([], "an event of TWAP statuses must be an object, not []"),
+        (None, "an event of TWAP statuses must be an object, not null"),
         *((changed(twap_id=value), "twap_id is missing") for value in (None, ...)),
         *((changed(status=value), "status is missing") for value in (None, ...)),
         *((changed({name: value}), f"{name} is missing") for name in ("user", "coin", "side") for value in (None, ...)),
         (STATUS | {"state": None}, "user is missing"),
         (STATUS | {"state": "gone"}, "user is missing"),
         (changed(twap_id=True), "twap_id: true is not an integer"),
-        (changed(twap_id=2**63), "twap_id: 9223372036854775808 does not fit 64 bits"),
+        (changed(twap_id=2**63), "twap_id: 9223372036854775808 does not fit in 64 bits"),
         (changed(twap_id=1.5), "twap_id: 1.5 is not an integer"),
         (changed(twap_id=1e17), "twap_id: 1E+17 is more than a float holds to the last digit"),
         (changed(twap_id=[1]), "twap_id: [1] is not an integer"),
@@ -139,7 +139,7 @@ def test_null_is_as_good_as_nothing() -> None:
         (changed({"reduceOnly": "yes"}), 'reduceOnly: "yes" is neither true nor false'),
         (changed({"randomize": 2}), "randomize: 2 is neither true nor false"),
         (changed({"randomize": [0]}), "randomize: [0] is neither true nor false"),
-        (changed({"timestamp": 0}), "state_timestamp: 0 is not a time of the years 2023 to 2199 in s, ms, us or ns"),
+        (changed({"timestamp": 0}), "state_timestamp: 0 is not a time in the years 2023 to 2199 in s, ms, us or ns"),
         (changed({"timestamp": "soon"}), 'state_timestamp: "soon" is not a time'),
         (changed(block_number="x"), 'block_number: "x" is not an integer'),
         (changed(time=True), "time: true is not a time"),
@@ -176,11 +176,11 @@ def test_an_event_that_does_not_fit_is_quarantined_alone(event: Any, reason: str
         (LINES[1].replace(b"HYPE", b"\xff"), "not UTF-8: "),
         (b'{"events":{}}\n', "events: {} is not a list"),
         (b'{"events":null}\n', "events: null is not a list"),
-        (b'{"events":[],"events":[]}\n', "the key 'events' stands twice in one object"),
-        (LINES[1].replace(b'"block_number"', b'"x":{"a":1,"a":2},"block_number"'), "the key 'a' stands twice in one object"),
-        (LINES[2].replace(b'"minutes"', b'"minutes":6,"minutes"'), "the key 'minutes' stands twice in one object"),
-        (b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"\n", "not taken: nested too deeply"),
-        (LINES[2].replace(b"1544034", b"1" * 5000), "not taken: "),
+        (b'{"events":[],"events":[]}\n', "the key 'events' appears twice in one object"),
+        (LINES[1].replace(b'"block_number"', b'"x":{"a":1,"a":2},"block_number"'), "the key 'a' appears twice in one object"),
+        (LINES[2].replace(b'"minutes"', b'"minutes":6,"minutes"'), "the key 'minutes' appears twice in one object"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"\n", "cannot parse: nested too deeply"),
+        (LINES[2].replace(b"1544034", b"1" * 5000), "cannot parse: "),
     ],
 )
 def test_a_line_that_does_not_fit_is_quarantined_whole(line: bytes, reason: str) -> None:
@@ -196,12 +196,12 @@ def test_a_doubled_key_in_an_event_is_that_events_matter() -> None:
     decoded = decode_json_lines(line, 1)
     assert decoded.statuses["twap_id"].to_list() == [2017981]
     [bad] = decoded.bad
-    assert (bad.event, bad.reason) == (1, "the key 'minutes' stands twice in one object")
+    assert (bad.event, bad.reason) == (1, "the key 'minutes' appears twice in one object")
     assert bad.text == line[line.index(b'[{"') + 1 : line.index(b',{"time"')]
 
 
 def test_a_name_of_ours_is_refused_in_an_event_of_a_block() -> None:
     decoded = from_json(BLOCK | {"events": [changed(_block=1), changed()]})
     assert decoded.statuses.height == 1
-    assert decoded.bad[0].reason == "_block is a name of ours, the event has it too"
+    assert decoded.bad[0].reason == "_block is reserved by hl-pipeline, but the event has this field"
     assert json.loads(from_json(changed(_block=1)).statuses["raw"][0])["_block"] == 1

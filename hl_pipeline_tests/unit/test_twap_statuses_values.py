@@ -78,7 +78,7 @@ _NO_FORMS: list[tuple[Any, str]] = [
     (True, "status: true is of no known form"),
     (["finished"], 'status: ["finished"] is of no known form'),
     ("{error: x}", 'status: "{error: x}": not JSON: '),
-    ('{"a":"x","a":"y"}', 'status: "{\\"a\\":\\"x\\",\\"a\\":\\"y\\"}": the key \'a\' stands twice'),
+    ('{"a":"x","a":"y"}', 'status: "{\\"a\\":\\"x\\",\\"a\\":\\"y\\"}": the key \'a\' appears twice'),
 ]
 
 
@@ -175,7 +175,7 @@ def test_every_form_of_a_time(value: Any, time_ns: int, form: str) -> None:
     [
         ("2026-01-28", "time: \"2026-01-28\" is not a time"),
         ("2026-01-28T15:00", 'time: "2026-01-28T15:00" is not a time'),
-        ("20260128", 'time: "20260128" is not a time of the years'),
+        ("20260128", 'time: "20260128" is not a time in the years'),
         ("15:00:05", 'time: "15:00:05" is not a time'),
         ("2026-01-28T15:00:05.", "time: "),
         ("2026-01-28T15:00:05.1234567890", "time: "),
@@ -183,20 +183,20 @@ def test_every_form_of_a_time(value: Any, time_ns: int, form: str) -> None:
         ("2026-02-30T15:00:05", 'time: "2026-02-30T15:00:05": day '),
         ("2026-01-28T24:00:05", 'time: "2026-01-28T24:00:05": hour '),
         ("2026-01-28T15:00:05+24:00", "time: "),
-        ("2022-12-31T23:59:59.999999999", "time: \"2022-12-31T23:59:59.999999999\" is not a time of the years 2023 to 2199"),
+        ("2022-12-31T23:59:59.999999999", "time: \"2022-12-31T23:59:59.999999999\" is not a time in the years 2023 to 2199"),
         ("2023-01-01T00:00:00+00:01", "time: "),
         ("2200-01-01T00:00:00", "time: "),
         ("2199-12-31T23:59:59-00:01", "time: "),
         ("1970-01-01T00:29:29.612405423", "time: \"1970-01-01T00:29:29.612405423\" is not in the years 2000 to 2199"),
         ("", 'time: "" is not a time'),
         ("-1769612405", 'time: "-1769612405" is not a time'),
-        (0, "time: 0 is not a time of the years 2023 to 2199 in s, ms, us or ns"),
-        (-_S, "time: -1769612405 is not a time of the years"),
-        *((n * 10**k, f"time: {n * 10**k} is not a time of the years") for n in (1672531199, 7258118400) for k in (0, 3, 6, 9)),
+        (0, "time: 0 is not a time in the years 2023 to 2199 in s, ms, us or ns"),
+        (-_S, "time: -1769612405 is not a time in the years"),
+        *((n * 10**k, f"time: {n * 10**k} is not a time in the years") for n in (1672531199, 7258118400) for k in (0, 3, 6, 9)),
         (float(_S) + 0.5, "time: 1769612405.5 is not an integer"),
         (float("nan"), ""),
         (float("inf"), ""),
-        (2**63 - 1, f"time: {2**63 - 1} is not a time of the years"),
+        (2**63 - 1, f"time: {2**63 - 1} is not a time in the years"),
     ],
 )  # fmt: skip
 def test_a_time_out_of_all_range_or_form_is_bad(value: Any, reason: str) -> None:
@@ -243,9 +243,9 @@ def test_timestamps_of_96_bits() -> None:
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
-        (timestamps(0, "ns"), 'time: "1970-01-01T00:00:00.000000000" is not a time of the years 2023 to 2199 in s, ms, us or ns'),
-        (timestamps(-TIME_NS, "ns"), 'time: "1913-12-04T08:59:54.576177319" is not a time of the years'),
-        (timestamps(10**17, "us", "UTC"), 'time: "5138-11-16T09:46:40.000000Z" is not a time of the years'),
+        (timestamps(0, "ns"), 'time: "1970-01-01T00:00:00.000000000" is not a time in the years 2023 to 2199 in s, ms, us or ns'),
+        (timestamps(-TIME_NS, "ns"), 'time: "1913-12-04T08:59:54.576177319" is not a time in the years'),
+        (timestamps(10**17, "us", "UTC"), 'time: "5138-11-16T09:46:40.000000Z" is not a time in the years'),
         (pa.array([date(2026, 1, 28)]), 'time: "2026-01-28" is not a time'),
         (pa.array([date(2026, 1, 28)], pa.date64()), 'time: "2026-01-28" is not a time'),
         (pa.array([1769 * 10**9], pa.time64("ns")), 'time: "00:29:29.000000000" is not a time'),
@@ -346,7 +346,7 @@ def test_ids_and_minutes_of_any_type(column: pa.Array, form: str) -> None:
         (pa.array([2.0**24], pa.float32()), "twap_id: 16777216"),
         (pa.array([4320.0], pa.float16()), "twap_id: 4.32E+3 is more than a float holds to the last digit"),
         (pa.array([float("nan")]), 'twap_id: "nan" is not an integer'),
-        (pa.array([2**63], pa.uint64()), "twap_id: 9223372036854775808 does not fit 64 bits"),
+        (pa.array([2**63], pa.uint64()), "twap_id: 9223372036854775808 does not fit in 64 bits"),
         (pa.array(["12a"]), 'twap_id: "12a" is not an integer'),
         (pa.array([None], pa.int64()), "twap_id is missing"),
         (timestamps(5, "ns"), 'twap_id: "1970-01-01T00:00:00.000000005" is not an integer'),

@@ -1,4 +1,4 @@
-"""Protects deploy/systemd: the units are those of the commands of `hl up`, and systemd finds nothing wrong of them."""
+"""Protects deploy/systemd: the units run the commands of `hl up`, and systemd accepts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URLs of databases: what PostgreSQL reads in one is what we read, whatever the password, and no secret is ever shown."""
+"""Database URLs: we read them as PostgreSQL does, whatever the password, and never show a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs are forks of a process that has loaded Dagster, has no thread, and is no run itself."""
+"""Runs are forks of a process that has loaded Dagster, has no threads, and is not a run itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict of a day as a whole follows from what was judged of its parts: each state from plain values."""
+"""The verdict on a whole day follows from the verdicts on its parts: each state, from plain values."""
 
 from __future__ import annotations
 
