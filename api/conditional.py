@@ -38,7 +38,8 @@ def tag(request: Request, response: Response) -> Response:
     # Weak: the same answer may be compressed in several ways.
     headers["ETag"] = f'W/"{blake2b(response.body, digest_size=_DIGEST_BYTES).hexdigest()}"'
     headers["Cache-Control"] = f"{'private' if has_keys else 'public'}, {headers.get('Cache-Control', _CHECK_ALWAYS)}"
-    headers["Vary"] = "Accept, Accept-Encoding" + (", Authorization, X-API-Key, Cookie" if has_keys else "")
+    # The compression adds Accept-Encoding, where an answer is long enough for it.
+    headers["Vary"] = "Accept" + (", Authorization, X-API-Key, Cookie" if has_keys else "")
     return response
 
 
@@ -74,5 +75,7 @@ def _unless_known(request: Request, response: Response) -> Response:
     if known is None or etag is None:
         return response
     if known.strip() == "*" or etag.removeprefix("W/") in (one.strip().removeprefix("W/") for one in known.split(",")):
-        return Response(status_code=304, headers=conditional_headers(response))
+        unchanged = Response(status_code=304, headers=conditional_headers(response))
+        unchanged.headers.add_vary_header("Accept-Encoding")
+        return unchanged
     return response
