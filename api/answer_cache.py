@@ -28,7 +28,7 @@ class _Kept:
     state: str
     """The database's state just before the answer was read."""
     body: bytes
-    headers: dict[str, str]
+    headers: list[tuple[bytes, bytes]]
 
 
 class AnswerCache:
@@ -48,7 +48,9 @@ class AnswerCache:
         if (kept := self._kept.get(key)) is not None and kept.state == state:
             self._kept.move_to_end(key)
             self._metrics.cache_hits.inc()
-            return Response(kept.body, headers=kept.headers, media_type=JSON)
+            response = Response(kept.body, media_type=JSON)
+            response.raw_headers.extend(kept.headers)
+            return response
         response = tag(request, await handler(request))
         self._forget(key)
         if is_tagged(response):

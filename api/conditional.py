@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from api.responses import JSON
 
 Handler = Callable[[Request], Awaitable[Response]]
-_CONDITIONAL = ("etag", "cache-control", "vary")
+_CONDITIONAL = (b"etag", b"cache-control", b"vary")
 _DIGEST_BYTES = 16
 _CHECK_ALWAYS, _KEEP = "no-cache", "max-age=300"
 
@@ -48,9 +48,9 @@ def is_tagged(response: Response) -> bool:
     return response.status_code == 200 and response.media_type == JSON and isinstance(response.body, bytes)
 
 
-def conditional_headers(response: Response) -> dict[str, str]:
+def conditional_headers(response: Response) -> list[tuple[bytes, bytes]]:
     """Return what `tag` has set."""
-    return {name: response.headers[name] for name in _CONDITIONAL if name in response.headers}
+    return [(name, value) for name, value in response.raw_headers if name in _CONDITIONAL]
 
 
 class ConditionalRoute(APIRoute):
@@ -71,11 +71,11 @@ class ConditionalRoute(APIRoute):
 
 def _unless_known(request: Request, response: Response) -> Response:
     """Return 304 instead of an answer that the client has."""
-    known, etag = request.headers.get("if-none-match"), response.headers.get("etag")
-    if known is None or etag is None:
+    if (known := request.headers.get("if-none-match")) is None or (etag := response.headers.get("etag")) is None:
         return response
     if known.strip() == "*" or etag.removeprefix("W/") in (one.strip().removeprefix("W/") for one in known.split(",")):
-        unchanged = Response(status_code=304, headers=conditional_headers(response))
+        unchanged = Response(status_code=304)
+        unchanged.raw_headers.extend(conditional_headers(response))
         unchanged.headers.add_vary_header("Accept-Encoding")
         return unchanged
     return response

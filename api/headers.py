@@ -9,6 +9,7 @@ from hashlib import sha256
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _POLICY = "content-security-policy"
+_POLICY_NAME = _POLICY.encode()
 _DEFAULT_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 _ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
@@ -17,7 +18,7 @@ _ALWAYS = [
 ]
 # A year. Only this host: its subdomains may be somebody else's.
 _HTTPS = (b"strict-transport-security", b"max-age=31536000")
-_WITH_POLICY = [*_ALWAYS, (_POLICY.encode(), _DEFAULT_POLICY.encode())]
+_WITH_POLICY = [*_ALWAYS, (_POLICY_NAME, _DEFAULT_POLICY.encode())]
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
@@ -46,8 +47,9 @@ def add_security_headers(app: ASGIApp) -> ASGIApp:
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
-                has_policy = any(name == _POLICY.encode() for name, _ in message["headers"])
-                message = {**message, "headers": [*message["headers"], *security_headers(scope, has_policy=has_policy)]}
+                headers = message["headers"]
+                has_policy = _POLICY_NAME in [name for name, _ in headers]
+                message = {**message, "headers": [*headers, *security_headers(scope, has_policy=has_policy)]}
             await send(message)
 
         await app(scope, receive, adding)
