@@ -53,7 +53,7 @@ def api(url: str) -> Generator[Api]:
         yield api
 
 
-def _ask(api: Api, path: str, headers: dict[str, str] | None = None, **parameters: str) -> requests.Response:
+def _ask(api: Api, path: str, headers: dict[str, str] | None = None, /, **parameters: str) -> requests.Response:
     """Without the session, which would send a cookie on."""
     return requests.get(api.url + path, params=parameters, headers=headers, timeout=20, allow_redirects=False)
 
