@@ -251,7 +251,7 @@ def test_no_number_of_addresses_fills_the_memory() -> None:
             await limit.refuse(f"address 10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
         return limit.count_counters()
 
-    assert asyncio.run(count()) <= 4096
+    assert asyncio.run(count()) <= 1024
 
 
 def test_a_url_that_is_too_long_is_refused_before_it_is_read(api: Api) -> None:
