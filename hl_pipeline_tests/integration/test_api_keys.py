@@ -19,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.cli import run_in_process
+from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.processes import wait_until
 from hl_pipeline_tests.servers.api import WALLET, Api, add, at, serving
 
@@ -189,3 +190,14 @@ def test_a_unix_socket_is_served_without_keys(url: str, directory: Path) -> None
         finally:
             server.should_exit = True
             thread.join(30)
+
+
+def test_hl_status_shows_that_there_are_secrets_and_hides_them(world: World, tmp_path: Path) -> None:
+    environment = {**world.environment, "HL_API_KEYS": KEYS, "HL_API_METRICS_TOKEN": TOKEN}
+    for options in ((), ("--json",)):
+        done = run_in_process(tmp_path, environment, "status", *options)
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout + done.stderr
+        assert "HL_API_KEYS" in shown
+        assert TOKEN not in shown
+        assert [entry for entry in KEYS.split() if entry.split(":")[1][:12] in shown] == []
