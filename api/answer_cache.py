@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 
+from api.conditional import ConditionalRoute, Handler, conditional_headers, is_tagged, tag
 from api.database import Pool
 from api.metrics import Metrics
 from api.responses import JSON
-
-_Handler = Callable[[Request], Awaitable[Response]]
 
 # Two equal texts mean that no transaction has ended in between, so every query sees the same rows. A standby does not list the
 # transactions in progress; there the position up to which it has replayed its primary says the same.
@@ -32,6 +28,7 @@ class _Kept:
     state: str
     """The database's state just before the answer was read."""
     body: bytes
+    headers: list[tuple[bytes, bytes]]
 
 
 class AnswerCache:
@@ -44,19 +41,20 @@ class AnswerCache:
         self._reading: asyncio.Task[str] | None = None
         self._next: asyncio.Task[str] | None = None
 
-    async def answer(self, request: Request, handler: _Handler) -> Response:
+    async def answer(self, request: Request, handler: Handler) -> Response:
         """The kept answer if nothing has been committed since; otherwise the one that `handler` gives."""
         key = (request.scope["path"], request.scope["query_string"], request.headers.get("accept"))
         state = await self._read_state()
         if (kept := self._kept.get(key)) is not None and kept.state == state:
             self._kept.move_to_end(key)
             self._metrics.cache_hits.inc()
-            return Response(kept.body, media_type=JSON)
-        response = await handler(request)
+            response = Response(kept.body, media_type=JSON)
+            response.raw_headers.extend(kept.headers)
+            return response
+        response = tag(request, await handler(request))
         self._forget(key)
-        # Exports are streams, and have no body yet.
-        if response.status_code == 200 and response.media_type == JSON and isinstance(response.body, bytes):
-            self._keep(key, _Kept(state, response.body))
+        if is_tagged(response):
+            self._keep(key, _Kept(state, bytes(response.body), conditional_headers(response)))
         return response
 
     def clear(self) -> None:
@@ -96,14 +94,13 @@ class AnswerCache:
         return row[0]
 
 
-class CachedRoute(APIRoute):
-    """A route whose answers depend on the request and the database alone: not on the clock, nor on who asks."""
+class CachedRoute(ConditionalRoute):
+    """A route whose answers depend on the request and the database alone: not on the clock, nor on who asks.
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
+    Cache-Control does depend on the clock, but an old one only lets a client keep an answer for less time.
+    """
 
-        async def answer(request: Request) -> Response:
-            cache: AnswerCache | None = request.app.state.answers
-            return await (handler(request) if cache is None else cache.answer(request, handler))
-
-        return answer
+    async def read(self, request: Request, handler: Handler) -> Response:
+        """Return the tagged answer, from memory if the database is unchanged."""
+        cache: AnswerCache | None = request.app.state.answers
+        return await (super().read(request, handler) if cache is None else cache.answer(request, handler))

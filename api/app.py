@@ -7,23 +7,33 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+from starlette_compress import CompressMiddleware, add_compress_type
 
+from api.access import guard
 from api.answer_cache import AnswerCache
 from api.database import make_export_pool, make_pool, read_version
+from api.export import COVERAGE_HEADERS, MEDIA_TYPES
+from api.headers import add_security_headers
 from api.installation import read_installation
+from api.keys import parse_keys
+from api.limits import RequestLimit, refuse_long_urls
+from api.login import add_login
 from api.metrics import count_requests, make_metrics
-from api.openapi import serve_openapi
+from api.openapi import serve_docs, serve_openapi
 from api.parameters import refuse_repeated
 from api.path_prefix import serve_below
 from api.responses import add_error_handlers, answer_head
 from api.routes import coverage, fills, service, statistics, twaps
-from api.settings import ApiSettings, read_settings
+from api.settings import ApiSettings, parse_origins, read_settings
 from api.system_metrics import SystemMetrics
 
 _DESCRIPTION = """Hyperliquid's trading history from PostgreSQL: TWAPs, fills, candles, statistics.
 
 Times are UTC; decimals are texts, exact to the last digit; every list says with `coverage` which days of its range are there,
 and /api/v1/coverage which hours of the bucket."""
+
+_LEAST_COMPRESSED_BYTES = 1_000
 
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
@@ -45,17 +55,43 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings = chosen
+    app.state.keys = parse_keys(chosen.api_keys.get_secret_value()) if chosen.api_keys else ()
     app.state.metrics = make_metrics()
     app.state.system_metrics = SystemMetrics(read_installation(), chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
     for routes in (twaps, fills, statistics, coverage, service):
         app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
     serve_openapi(app)
+    serve_docs(app)
+    if app.state.keys:
+        add_login(app, app.state.keys)
     add_error_handlers(app)
+    _add_middlewares(app, chosen)
+    return app
+
+
+def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
+    """Add them from the inside out: the last one sees a request first, and its answer last."""
+    # Parquet is compressed already.
+    add_compress_type(MEDIA_TYPES["csv"])
+    app.add_middleware(CompressMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES, zstd_level=1, brotli_quality=1, gzip_level=1)
+    limit = RequestLimit(settings.api_requests_per_minute)
+    app.add_middleware(guard, settings=settings, keys=app.state.keys, limit=limit)
+    if origins := parse_origins(settings.api_cors_origins):
+        # Outside the guard: a browser asks whether it may send a key before it sends it. Without cookies: they are SameSite.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD"],
+            allow_headers=["Authorization", "X-API-Key", "If-None-Match"],
+            expose_headers=["ETag", "Retry-After", "Content-Disposition", *COVERAGE_HEADERS],
+        )
+    app.add_middleware(refuse_long_urls)
+    # It counts what the inner ones refuse, and is inside those that copy the scope, in which it finds the route.
     app.add_middleware(count_requests, metrics=app.state.metrics)
     app.add_middleware(answer_head)
-    app.add_middleware(serve_below, prefix=chosen.api_path_prefix)
-    return app
+    app.add_middleware(serve_below, prefix=settings.api_path_prefix)
+    app.add_middleware(add_security_headers)
 
 
 def _make_cache(settings: ApiSettings, app: FastAPI) -> AnswerCache | None:

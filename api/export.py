@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import psycopg
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from psycopg import AsyncServerCursor
 from starlette.types import Receive, Scope, Send
 
+from api.keys import EXPORTS, IN_SCOPE, Key
 from api.parameters import Format
 from api.range_coverage import Range, describe_range
 
@@ -46,9 +47,20 @@ _Cursor = AsyncServerCursor[_Row]
 
 
 def choose_format(request: Request, asked: Format | None) -> Format:
-    """The requested format; otherwise the supported one that `Accept` weights highest; otherwise JSON."""
-    if asked is not None:
-        return asked
+    """The requested format; otherwise the supported one that `Accept` weights highest; otherwise JSON.
+
+    Raises HTTPException (403) for a file if the key of the request may not export.
+    """
+    chosen = asked or _preferred_format(request)
+    key: Key | None = request.scope.get(IN_SCOPE)
+    if chosen != "json" and key is not None and not key.may_export:
+        raise HTTPException(
+            403, f"key {key.name} lacks the scope {EXPORTS}, which CSV and Parquet need; `hl api-key --exports` adds it"
+        )
+    return chosen
+
+
+def _preferred_format(request: Request) -> Format:
     weights = {"application/json": 0.0}
     for part in request.headers.get("accept", "").lower().split(","):
         name, _, options = part.partition(";")
@@ -72,7 +84,10 @@ async def export(
         facts = {} if of is None else orjson.loads(orjson.dumps(await describe_range(connection, of)))
         headers |= _as_headers(facts)
         if request.scope.get("headers_only"):
-            return Response(headers=headers, media_type=MEDIA_TYPES[chosen])
+            response = Response(headers=headers, media_type=MEDIA_TYPES[chosen])
+            # How long the file will be is not known.
+            del response.headers["Content-Length"]
+            return response
         cursor: _Cursor = await stack.enter_async_context(connection.cursor("export"))
         await cursor.execute(query, values)
         rows = await cursor.fetchmany(_BATCH)

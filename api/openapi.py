@@ -9,11 +9,20 @@ from typing import Any
 import psycopg
 from fastapi import FastAPI, Request, Response
 from psycopg.rows import dict_row
+from starlette.routing import Route
 
 from api.database import read_sql
+from api.headers import page_policy
 from api.responses import respond
 
 OPENAPI_PATH = "/openapi.json"
+_DOCS_PATH = "/docs"
+# Swagger UI sets styles of elements, and has its icons in its stylesheet.
+_DOCS_POLICY = ("style-src 'self' 'unsafe-inline'", "img-src 'self' data:")
+_KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 _EXAMPLES = read_sql("examples")
 _SECONDS = 1.0
 _EXAMPLE_OF = {"wallet": "wallet", "coin": "coin", "asset": "coin", "start": "day", "end": "day", "twap_id": "twap_id"}
@@ -28,6 +37,19 @@ def serve_openapi(app: FastAPI) -> None:
     app.add_route(OPENAPI_PATH, get_openapi, include_in_schema=False)
 
 
+def serve_docs(app: FastAPI) -> None:
+    """Serve the page /docs with a policy that allows its inline script."""
+    [page] = [route for route in app.router.routes if isinstance(route, Route) and route.path == _DOCS_PATH]
+
+    async def get_docs(request: Request) -> Response:
+        response: Response = await page.endpoint(request)
+        response.headers.update(page_policy(bytes(response.body).decode(), *_DOCS_POLICY))
+        return response
+
+    app.router.routes.remove(page)
+    app.add_route(_DOCS_PATH, get_docs, include_in_schema=False)
+
+
 async def get_openapi(request: Request) -> Response:
     """Return the schema with examples from this database. If it is empty or unreachable, the examples are those in the code."""
     schema = request.app.openapi()
@@ -37,7 +59,18 @@ async def get_openapi(request: Request) -> Response:
         for path, operations in schema["paths"].items()
     }
     prefix = request.scope.get("root_path", "")
-    return respond({**schema, "paths": paths, **({"servers": [{"url": prefix}]} if prefix else {})})
+    servers = {"servers": [{"url": prefix}]} if prefix else {}
+    return respond({**schema, "paths": paths, **servers, **_describe_keys(request.app, schema)})
+
+
+def _describe_keys(app: FastAPI, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return how a request is authenticated, for the button "Authorize" of the page /docs."""
+    if not app.state.keys:
+        return {}
+    return {
+        "components": {**schema.get("components", {}), "securitySchemes": _KEY_SCHEMES},
+        "security": [{name: []} for name in _KEY_SCHEMES],
+    }
 
 
 def _describe(operation: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:

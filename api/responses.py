@@ -12,6 +12,7 @@ from psycopg import OperationalError, errors
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.coins import UnknownCoinError
+from api.headers import security_headers
 
 _log = logging.getLogger(__name__)
 JSON = "application/json"
@@ -43,6 +44,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.FeatureNotSupported, _on_changed)
     for kind in (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName, errors.InsufficientPrivilege):
         app.add_exception_handler(kind, _on_unprepared)
+    app.add_exception_handler(Exception, _on_unforeseen)
 
 
 def answer_head(app: ASGIApp) -> ASGIApp:
@@ -113,3 +115,10 @@ def _on_unprepared(_request: Request, error: Exception) -> Response:
     text = str(error).partition("\n")[0]
     _log.error("the database cannot be read: %s", text)
     return respond({"detail": f"the database is not ready: {text}; `hl up` or `hl ingest` prepares it"}, 503, _RETRY)
+
+
+def _on_unforeseen(request: Request, _error: Exception) -> Response:
+    # Starlette answers this outside all middlewares, and then raises the error, so that the server logs it.
+    response = respond({"detail": "internal error; the log of the API has the reason"}, 500)
+    response.raw_headers.extend(security_headers(request.scope))
+    return response

@@ -9,10 +9,16 @@ from typing import TypeVar
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api.keys import parse_keys
+
+NEVER_SHOWN = ("api_keys", "api_metrics_token")
+"""Settings that are secret as a whole; of a URL only the password is."""
 _PREFIX = "HL_"
 _PATH_PREFIX = re.compile(r"(/[0-9A-Za-z._~-]+)*")
 # `hl` passes every setting to its children; they read no file again.
 _RESOLVED = "HL_SETTINGS_RESOLVED"
+_LEAST_TOKEN = 16
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::\d{1,5})?", re.ASCII)
 
 
 def check_path_prefix(value: str) -> str:
@@ -21,6 +27,19 @@ def check_path_prefix(value: str) -> str:
     if not _PATH_PREFIX.fullmatch(value):
         raise ValueError("must begin with a slash and contain only letters, digits, . _ ~ -, like /hl")
     return value
+
+
+def parse_origins(value: str) -> list[str]:
+    """Return the origins of HL_API_CORS_ORIGINS, or `*` alone. Raises ValueError."""
+    origins = [origin for origin in re.split(r"[\s,]+", value) if origin]
+    if origins == ["*"]:
+        return origins
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r} must be an origin like https://app.example.com, in lower case, without a path; or * alone"
+            )
+    return origins
 
 
 class ApiOptions(BaseModel):
@@ -54,6 +73,51 @@ class ApiOptions(BaseModel):
         default="", description="Path prefix of the REST API behind a proxy, whether or not the proxy strips it, like /hl."
     )
 
+    api_keys: SecretStr | None = Field(
+        default=None,
+        description="Keys of the REST API: NAME:SHA256HEX or NAME:SHA256HEX:exports, separated by commas or whitespace. "
+        "`hl api-key NAME` makes one. Unset: none, so the API answers on this machine only.",
+    )
+    api_without_keys: bool = Field(
+        default=False, description="Without HL_API_KEYS, serve other machines too: everyone who reaches the API may read."
+    )
+    api_metrics_token: SecretStr | None = Field(
+        default=None, description="Token that /metrics accepts as Authorization: Bearer TOKEN, beside the keys."
+    )
+    api_requests_per_minute: int = Field(
+        default=600,
+        ge=0,
+        le=1_000_000,
+        description="Maximum requests per minute and API worker for each key, or each address without a key. "
+        "Loopback addresses without a key have no limit. 0: no limit.",
+    )
+    api_cors_origins: str = Field(
+        default="",
+        description="Web origins whose pages may call the API: https://app.example.com, separated by commas or whitespace, or *.",
+    )
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_keys(value.get_secret_value())
+        return value
+
+    @field_validator("api_metrics_token")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(rf"[!-~]{{{_LEAST_TOKEN},}}", value.get_secret_value()):
+            raise ValueError(
+                f"must be at least {_LEAST_TOKEN} ASCII characters without a space, like `openssl rand -hex 32` prints"
+            )
+        return value
+
+    @field_validator("api_cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        parse_origins(value)
+        return value
+
     @field_validator("api_path_prefix")
     @classmethod
     def _begins_with_a_slash(cls, value: str) -> str:
@@ -63,7 +127,9 @@ class ApiOptions(BaseModel):
 class ApiSettings(ApiOptions, BaseSettings):
     """All settings of an API process, validated."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
 
     database_url: SecretStr | None = Field(
         default=None, description="PostgreSQL for the data: postgresql://user:password@host:5432/hl."

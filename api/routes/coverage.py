@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter
 
+from api.conditional import ConditionalRoute
 from api.database import read_sql
 from api.export import choose_format, export
 from api.models.common import ERRORS, EXPORTS
@@ -17,7 +18,7 @@ from api.parameters import CoverageAsked, CoverageDaysAsked, Int64, Text
 from api.range_coverage import read_backfill_counts, read_coverage
 from api.responses import respond
 
-router = APIRouter(prefix="/api/v1/coverage", tags=["Coverage"])
+router = APIRouter(prefix="/api/v1/coverage", tags=["Coverage"], route_class=ConditionalRoute)
 
 _HOURS = read_sql("coverage_hours")
 _DAYS = read_sql("coverage_days")

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.answer_cache import CachedRoute
+from api.conditional import keep_if_whole
 from api.export import choose_format, export
 from api.fill_pages import FILLS, fills_page, fills_wanted, values_of_export
 from api.models.common import CHANGED, ERRORS, EXPORTS, UNKNOWN_COIN
@@ -37,4 +38,4 @@ async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) ->
         facts = await describe_range(connection, of)
         page = await fills_page(request, connection, asked, wanted)
     head = {"wallet": asked.wallet, "coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}
-    return respond({**head, **page, **facts})
+    return respond({**head, **page, **facts}, headers=keep_if_whole(of.end, facts["coverage"]))

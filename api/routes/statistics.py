@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from api.answer_cache import CachedRoute
+from api.conditional import keep_if_whole
 from api.database import read_sql
 from api.export import choose_format, export
 from api.models.common import ERRORS, EXPORTS, UNKNOWN_COIN
@@ -96,7 +97,9 @@ async def list_candles(request: Request, asked: Annotated[CandlesAsked, Query()]
         rows, more = await read_rows(connection, query, values, asked.limit)
     next_cursor = make_cursor(request, asked, (rows[-1]["time"],)) if more else None
     head = {"coin": asked.coin, "interval": asked.interval, "start": iso(asked.start), "end": iso(asked.end)}
-    return respond({**head, "candles": rows, "next_cursor": next_cursor, **facts})
+    return respond(
+        {**head, "candles": rows, "next_cursor": next_cursor, **facts}, headers=keep_if_whole(of.end, facts["coverage"])
+    )
 
 
 async def _list_stats(request: Request, asked: DailyStatsAsked | UserStatsAsked, table: _Table) -> Response:
@@ -124,7 +127,7 @@ async def _list_stats(request: Request, asked: DailyStatsAsked | UserStatsAsked,
         facts = await describe_range(connection, of)
         rows, more = await read_rows(connection, query, values, asked.limit)
     next_cursor = make_cursor(request, asked, _position(asked, rows[-1], table.name)) if more else None
-    return respond({**head, "stats": rows, "next_cursor": next_cursor, **facts})
+    return respond({**head, "stats": rows, "next_cursor": next_cursor, **facts}, headers=keep_if_whole(of.end, facts["coverage"]))
 
 
 def _ranks_by(asked: DailyStatsAsked | UserStatsAsked) -> str | None:

@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
 from api.answer_cache import CachedRoute
+from api.conditional import keep_if_whole
 from api.database import NUMERIC, read_sql, without_zeros
 from api.export import choose_format, export
 from api.fill_pages import fills_page, fills_wanted
@@ -62,7 +63,9 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
         twaps, position = await _read_page(connection, values, asked.limit)
     next_cursor = None if position is None else make_cursor(request, asked, position)
     head = {"wallet": asked.wallet, "start": iso(asked.start), "end": iso(asked.end)}
-    return respond({**head, "twaps": twaps, "next_cursor": next_cursor, **facts})
+    return respond(
+        {**head, "twaps": twaps, "next_cursor": next_cursor, **facts}, headers=keep_if_whole(of.end, facts["coverage"])
+    )
 
 
 @router.get("/{twap_id}", response_model=Twap, responses={**ERRORS, **NOT_FOUND})
@@ -95,7 +98,7 @@ async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Pa
         wanted = fills_wanted(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
         coverage = await read_coverage(connection, "fills", first, last)
         page = await fills_page(request, connection, asked, wanted)
-    return respond({"twap_id": str(twap_id), **page, "coverage": coverage})
+    return respond({"twap_id": str(twap_id), **page, "coverage": coverage}, headers=keep_if_whole(end, coverage))
 
 
 async def _read_page(

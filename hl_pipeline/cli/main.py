@@ -15,6 +15,7 @@ from rich.markup import escape
 from typer.exceptions import Abort, TyperException
 
 from hl_pipeline.cli.acknowledge import acknowledge
+from hl_pipeline.cli.api_key import api_key
 from hl_pipeline.cli.backfill import backfill
 from hl_pipeline.cli.backup import backup, restore
 from hl_pipeline.cli.completion import completion, prepare_completion
@@ -66,7 +67,7 @@ def _with_demo(command: object) -> dict[str, object]:
 
 
 # The help lists them in this order.
-for command in (up, api, demo, ingest, backfill, cost, rebuild, drop, acknowledge, backup, restore, upgrade, status):
+for command in (up, api, api_key, demo, ingest, backfill, cost, rebuild, drop, acknowledge, backup, restore, upgrade, status):
     app.command()(command)
 app.command("url")(print_url)
 app.command()(sample)
@@ -102,15 +103,17 @@ def _print_bad_settings(error: ValueError) -> None:
     # Imported here because `--help` checks no settings.
     from pydantic import ValidationError
 
+    from api.settings import NEVER_SHOWN
     from hl_pipeline.settings import variable
     from hl_pipeline.warehouse.urls import hide_password
 
     if not isinstance(error, ValidationError):
         raise error
     for item in error.errors():
-        name = variable(".".join(map(str, item["loc"])))
+        field = ".".join(map(str, item["loc"]))
         given = hide_password(item["input"]) if isinstance(item["input"], str) else item["input"]
-        errors.print(f"[red]error:[/] {name}: {_in_our_words(item['msg'])} (found {given!r}); see .env.example")
+        found = "" if field in NEVER_SHOWN else f" (found {given!r})"
+        errors.print(f"[red]error:[/] {variable(field)}: {escape(_in_our_words(item['msg']))}{found}; see .env.example")
 
 
 def _in_our_words(message: str) -> str:

@@ -171,11 +171,14 @@ def _drop_holes(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _show_setting(settings: Settings, name: str) -> str | None:
+    from api.settings import NEVER_SHOWN
     from hl_pipeline.warehouse.urls import hide_password
 
     value = getattr(settings, name)
     if value in (None, ""):
         return None
+    if name in NEVER_SHOWN:
+        return "***"
     return hide_password(value.get_secret_value()) if hasattr(value, "get_secret_value") else str(value)
 
 

@@ -84,7 +84,7 @@ def up(
 
 def api(
     demo: Demo = False,
-    host: Annotated[str, typer.Option(help="Address to listen on. The API has no authentication.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on. Any but loopback needs HL_API_KEYS.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
     path_prefix: Annotated[
         str | None, typer.Option(parser=parse_prefix, metavar="PATH", help="Path prefix behind a proxy, like /hl.")
@@ -95,6 +95,7 @@ def api(
     from hl_pipeline.ops.services import Address, AlreadyUpError, give_api_its_database, run_api
 
     settings = _with_prefixes(load_settings(demo), None, path_prefix)
+    _check_is_guarded(host, settings)
     with open_installation(settings) as url:
         give_api_its_database(url)
         database = DatabaseWatch(url, settings.home if settings.database_url is None else None)
@@ -103,6 +104,22 @@ def api(
         except AlreadyUpError as error:
             fail(str(error))
     raise typer.Exit(code)
+
+
+def _check_is_guarded(host: str, settings: Settings) -> None:
+    """Refuse to listen where other machines reach the API, if it has no keys and was not told to do without."""
+    import socket
+
+    from api.access import CLOSED, is_loopback
+
+    if settings.api_keys is not None or settings.api_without_keys:
+        return
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        fail(f"cannot listen on {host}: {error.strerror}", code=ExitCode.USAGE)
+    if not all(is_loopback(str(address[0])) for *_, address in found):
+        fail(f"--host {host} lets other machines in, but {CLOSED}", code=ExitCode.USAGE)
 
 
 def _with_prefixes(settings: Settings, ui: str | None, api: str | None) -> Settings:

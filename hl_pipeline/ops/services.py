@@ -40,6 +40,8 @@ _STOP_LEFT_SECONDS = 20.0
 _SERVICES = "up.json"
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.5
+# Open connections per worker of the API, idle ones too; above it, uvicorn answers 503. A process may open 1,024 files by default.
+_API_CONNECTIONS = 500
 
 
 class AlreadyUpError(RuntimeError):
@@ -75,6 +77,7 @@ def api_command(host: str, port: int) -> list[str]:
     """Return the command of the REST API. The environment has its database (`give_api_its_database`)."""
     # A running export must not delay the stop.
     listening = ["--host", host, "--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "2"]
+    listening += ["--limit-concurrency", str(_API_CONNECTIONS)]
     # The package `api` is next to hl_pipeline. By default, uvicorn looks in the working directory, which may have another `api`.
     ours = ["--app-dir", str(Path(__file__).parents[2])]
     return [str(Path(sys.executable).parent / "uvicorn"), *ours, "--factory", "api.app:create_app", *listening]

@@ -128,17 +128,17 @@ class ApiProcess(Api):
 
 
 @contextmanager
-def serving(url: str, *, root_path: str = "", **variables: str) -> Generator[Api]:
+def serving(url: str, *, root_path: str = "", host: str = "127.0.0.1", **variables: str) -> Generator[Api]:
     """The API on the database at `url`, in a thread: to start a process costs two seconds of CPU. `root_path` is uvicorn's."""
     with mock.patch.dict(os.environ, HL_SETTINGS_RESOLVED="1", HL_API_DATABASE_URL=url, **variables):
         app = create_app()
     server = uvicorn.Server(uvicorn.Config(app, root_path=root_path, log_config=None, access_log=False))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server((host, 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
             wait_until(lambda: server.started or not thread.is_alive(), 30, "the API answers")
-            yield Api(f"http://127.0.0.1:{listening.getsockname()[1]}")
+            yield Api(f"http://{host}:{listening.getsockname()[1]}")
         finally:
             server.should_exit = True
             thread.join(30)

@@ -26,7 +26,7 @@ REFERENCE = PROJECT / "docs" / "reference"
 NOTE = "<!-- Written by `make reference` from the code. Do not edit. -->\n\n"
 # The pages of commands: title, and the commands on it in their order.
 _COMMAND_PAGES = {
-    "cli-run": ("Commands: run", ("up", "api", "demo", "sample", "url", "completion")),
+    "cli-run": ("Commands: run", ("up", "api", "api-key", "demo", "sample", "url", "completion")),
     "cli-load": (
         "Commands: load days and wallets",
         ("cost", "ingest", "backfill", "rebuild", "drop", "acknowledge", "reset checkpoint"),
