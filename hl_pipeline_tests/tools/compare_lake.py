@@ -1,4 +1,4 @@
-"""Two lakes (directories) compared, file by file. Knows nothing of the pipeline but the key of its metadata."""
+"""Compares two lakes (directories), file by file. The only thing it knows of the pipeline is the key of its metadata."""
 
 from __future__ import annotations
 

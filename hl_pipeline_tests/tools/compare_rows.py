@@ -1,4 +1,4 @@
-"""Differences between two frames, and how they are told. Where the frames come from is not known here."""
+"""Finds and describes differences between two frames, whatever their source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 _SHOWN = 160
-"""Characters that are shown of a long value."""
+"""Maximum number of characters shown of a long value."""
 _NTH = "nth of its key"
 
 
@@ -77,7 +77,7 @@ def show_pair(left: object, right: object) -> str:
 
 
 def show(value: object) -> str:
-    """A value in words: NULL apart from the text NULL."""
+    """Return a value as text, in which NULL differs from the text NULL."""
     return "NULL" if value is None else repr(value) if isinstance(value, str | bytes) else str(value)
 
 

@@ -23,7 +23,7 @@ Errors have one of these forms; [Errors](../rest/errors.md) says when.
 
 
 def rest_pages() -> dict[str, str]:
-    """The text of each page by its name."""
+    """Return the text of each page by name."""
     openapi = create_app(ApiSettings(database_url=SecretStr("postgresql://host/hl"))).openapi()
     schemas: dict[str, Schema] = openapi["components"]["schemas"]
     operations: dict[str, Schema] = {path: methods["get"] for path, methods in openapi["paths"].items()}

@@ -68,7 +68,7 @@ in UTC, decimals are `Decimal(38, 10)`, and `twap_statuses/` has `object` too. `
 
 
 def table_pages() -> dict[str, str]:
-    """The text of each page by its name."""
+    """Return the text of each page by name."""
     placed = [name for _, names in _PAGES.values() for name in names]
     assert sorted(placed) == sorted(TABLES), "each table has one page: _PAGES"
     pages = {

@@ -52,7 +52,7 @@ _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt"
 
 
 def reference_pages() -> dict[str, str]:
-    """The text of each generated page by the name of its file."""
+    """Return the text of each generated page by file name."""
     pages = {**_command_pages(), "settings": _settings_page(), **table_pages(), **rest_pages()}
     return {f"{name}.md": NOTE + _with_links(text) for name, text in pages.items()}
 
@@ -63,7 +63,7 @@ def _with_links(text: str) -> str:
 
 
 def commands() -> dict[str, Any]:
-    """Each command of `hl` by its name, those of groups as `show fills`."""
+    """Return each command of `hl` by name. Commands of groups have names like `show fills`."""
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
     named: dict[str, Any] = {}
