@@ -13,7 +13,7 @@ from hl_pipeline.data_dictionary import (
 )
 from hl_pipeline_tests.tools.markdown_tables import table
 
-# The pages: title, and the tables on it in their order.
+# The pages: each title, and the tables on that page in order.
 _PAGES = {
     "tables-fills": ("Table of fills", ("hl.fills",)),
     "tables-statistics": ("Candles and statistics", ("hl.candles", "hl.daily_stats", "hl.user_stats")),
