@@ -1,4 +1,4 @@
-"""`hl` for tests: as a program of its own, or in this process, which saves the two seconds of a start.
+"""Runs `hl` for tests: as a separate program, or in this process, which saves the two seconds of a start.
 
 `run_program` proves the entry point, exit codes and signals; `run_in_process` is for what a command checks, does and prints.
 """
@@ -22,14 +22,14 @@ Done = subprocess.CompletedProcess[str]
 
 
 def run_program(cwd: Path, environment: dict[str, str], *arguments: str, stdin: str | None = None) -> Done:
-    """`hl` as a user starts it."""
+    """Run `hl` as a user starts it."""
     return subprocess.run(
         [HL, *arguments], cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, timeout=180, check=False
     )
 
 
 def run_in_process(cwd: Path, environment: dict[str, str], *arguments: str, stdin: str | None = None) -> Done:
-    """`hl` by its entry point in this process, with just this environment; what it changes of the process comes back."""
+    """Run the entry point of `hl` in this process with exactly this environment. Changes to the process are undone."""
     with (
         mock.patch.dict(os.environ, environment, clear=True),
         mock.patch.object(sys, "argv", [HL, *arguments]),

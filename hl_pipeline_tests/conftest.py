@@ -1,4 +1,4 @@
-"""What tests stand on: a real PostgreSQL a session and a database a test, a real S3 protocol server, the real records."""
+"""Fixtures: a real PostgreSQL per session and a database per test, a real S3 protocol server, the real records."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker waits for daemons while the others work: at the end each of them would wait alone."""
+    """Run tests that wait for daemons first, so that other workers have work meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("waits") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_of_the_machine() -> Generator[None]:
-    """Tests see neither HL_* nor AWS_* of whoever runs them, nor a .env in the directory they run in."""
+    """Hide the user's HL_* and AWS_* variables, and any .env in the working directory, from tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [*os.environ]:
             if name.startswith(("HL_", "AWS_", "DAGSTER_")) and name != "AWS_CA_BUNDLE":
@@ -59,7 +59,7 @@ def _no_settings_of_the_machine() -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 def _environment_comes_back() -> Generator[None]:
-    """A command that is called in this process sets it for the processes of the command."""
+    """Restore the environment after each test: commands called in this process change it for their child processes."""
     with mock.patch.dict(os.environ):
         yield
 
@@ -74,12 +74,12 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_home() -> Generator[Path]:
-    """The home of a running embedded server, with a migrated database `template`."""
+    """The home of a running embedded server that has a migrated database `template`."""
     home = Path(tempfile.mkdtemp(prefix="hl-test-"))
     try:
         with hold(home):
             with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
-                # Nothing of this outlives the session: to have it safe on disk costs a minute at its end.
+                # The data does not outlive the session, and making it durable would cost a minute at the end.
                 for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
                     connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
                 connection.execute("SELECT pg_reload_conf()")
@@ -89,7 +89,7 @@ def postgres_home() -> Generator[Path]:
             with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     finally:
-        # Hundreds of databases: nobody waits for half a minute until their files are gone.
+        # Removing hundreds of databases takes half a minute, so do not wait for it.
         subprocess.Popen(["rm", "-rf", str(home)], start_new_session=True)
 
 
@@ -98,7 +98,7 @@ NewDatabase = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def new_database(postgres_home: Path) -> NewDatabase:
-    """Makes a database that nobody else has, migrated unless told otherwise; its URL."""
+    """A function that creates a new database, migrated by default, and returns its URL."""
 
     def make(template: str = "template") -> str:
         name = f"test_{uuid.uuid4().hex}"
@@ -111,7 +111,7 @@ def new_database(postgres_home: Path) -> NewDatabase:
 
 @pytest.fixture
 def database_url(new_database: NewDatabase) -> str:
-    """A migrated database of the test's own."""
+    """The URL of the test's own migrated database."""
     return new_database()
 
 
@@ -128,14 +128,14 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture
 def directory() -> Generator[Path]:
-    """The directory that the user works in; its path is short enough for PostgreSQL's socket."""
+    """The user's working directory. Its path is short enough for PostgreSQL's socket."""
     with tempfile.TemporaryDirectory(prefix="hl-e2e-") as name:
         yield Path(name)
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """An installation of a test's own: `environment` is what a child process needs to work in it."""
+    """A test's own installation. `environment` has the variables that a child process needs to use it."""
 
     home: Path
     database_url: str
@@ -149,7 +149,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A home, a database and an empty bucket directory, also in this process's environment."""
+    """A home, a database and an empty bucket directory, also set in this process's environment."""
     bucket = tmp_path / "bucket"
     bucket.mkdir()
     environment = {
@@ -178,7 +178,7 @@ def s3() -> Generator[S3Server]:
 
 @pytest.fixture
 def flaky(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Generator[FlakyS3]:
-    """A proxy before `s3` that fails as it is told; this process takes it for S3."""
+    """A proxy in front of `s3` with configurable faults. This process uses it as S3."""
     with serve_flaky(s3) as flaky:
         for name, value in {**s3.environment, "AWS_ENDPOINT_URL": flaky.url}.items():
             monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""A day through the stages, without Dagster: what the assets do, in half of their time."""
+"""Runs a day through the stages without Dagster, in half the time of the assets."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ STAGES: dict[str, Stage | None] = {
     "twap_statuses": load_statuses_day,
     "twaps": lambda day, lake, connection, _: make_twaps_of_day(day, lake, connection),
 }
-"""What each asset does, by its name, in an order in which they can run. None: it is made with others (TABLES)."""
+"""The stage of each asset, by asset name, in a possible order. None: made together with others (TABLES)."""
 
 
 def make_day(environment: Mapping[str, str], day: date, assets: Collection[str] = STAGES.keys()) -> dict[str, StageResult]:
-    """What these stages returned in an installation that `environment` describes, by the name of their asset."""
+    """Run these stages in the installation that `environment` describes. Returns their results by asset name."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -54,5 +54,5 @@ def make_day(environment: Mapping[str, str], day: date, assets: Collection[str] 
 
 
 def failed_checks(made: Mapping[str, StageResult]) -> set[str]:
-    """The names of the checks that did not pass."""
+    """Return the names of the failed checks."""
     return {check.name for result in made.values() for check in result.checks if not check.passed}

@@ -1,4 +1,4 @@
-"""The pages of README.md and docs/: their blocks of code, headings, links and sentences."""
+"""Reads the pages of README.md and docs/: their code blocks, headings, links and sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hl_pipeline_tests.processes import PROJECT
 
 DOCS = PROJECT / "docs"
 README = PROJECT / "README.md"
-# Words in a sentence, at most: STYLE of the project.
+# Maximum number of words in a sentence, from the project's style guide.
 SENTENCE_WORDS = 25
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|vs|etc)\.")
@@ -18,46 +18,46 @@ _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|vs|etc)\.")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block of a page. `language`: as the page has it, but `duckdb` for SQL that reads the lake."""
+    """A fenced block of a page. `language` is that of the page, but `duckdb` for SQL that reads the lake."""
 
     page: Path
     language: str
     text: str
 
     def __str__(self) -> str:
-        """What pytest shows."""
+        """Return the name that pytest shows."""
         return f"{name_of(self.page)}: {self.text.strip().splitlines()[0][:60] if self.text.strip() else ''}"
 
 
 def pages() -> list[Path]:
-    """README.md and every page of docs/."""
+    """Return README.md and every page of docs/."""
     return [README, *sorted(DOCS.rglob("*.md"))]
 
 
 def name_of(page: Path) -> str:
-    """The path of a page within the repository."""
+    """Return the path of a page within the repository."""
     return str(page.relative_to(PROJECT))
 
 
 def blocks(*languages: str, but: tuple[str, ...] = ()) -> list[Block]:
-    """The blocks of these languages on all pages but those named."""
+    """Return the blocks in these languages on all pages, except the named pages."""
     of_pages = [block for page in pages() if name_of(page) not in but for block in blocks_of(page)]
     return [block for block in of_pages if block.language in languages]
 
 
 def blocks_of(page: Path, text: str | None = None) -> list[Block]:
-    """The blocks of a page, or of a part of its text."""
+    """Return the blocks of a page, or of a part of its text."""
     found = _BLOCK.findall(page.read_text() if text is None else text)
     return [Block(page, "duckdb" if "read_parquet(" in code and name == "sql" else name.strip(), code) for name, code in found]
 
 
 def without_blocks(text: str) -> str:
-    """A page without its fenced blocks."""
+    """Return a page's text without its fenced blocks."""
     return _BLOCK.sub("", text)
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    """Return the anchors of a page's headings, as GitHub and MkDocs make them."""
     found: dict[str, int] = {}
     names: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", without_blocks(page.read_text()), re.MULTILINE):
@@ -69,20 +69,20 @@ def anchors(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[tuple[str, str]]:
-    """The links of a page to files and headings: target, and anchor."""
+    """Return the links of a page to files and headings, as target and anchor."""
     found = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)", without_blocks(page.read_text()))
     return [(target, anchor) for target, anchor in found]
 
 
 def paragraphs(page: Path) -> list[str]:
-    """Paragraphs and items of lists: no headings, tables, blocks, pictures."""
+    """Return paragraphs and list items, without headings, tables, blocks and pictures."""
     parts = re.split(r"\n\s*\n|\n(?=\s*(?:[*-]|\d+\.) )", without_blocks(page.read_text()))
     kept = [part.strip("\n") for part in parts]
     return [part for part in kept if part and not part.lstrip().startswith(("#", "|", "![", "<!--"))]
 
 
 def sentences(page: Path) -> list[str]:
-    """The sentences of its paragraphs and of the cells of its tables, code and links as one word each."""
+    """Return the sentences of a page's paragraphs and table cells. Code and links count as one word each."""
     text = without_blocks(page.read_text())
     cells = [cell for line in text.splitlines() if line.startswith("|") for cell in re.split(r"(?<!\\)\|", line)]
     found: list[str] = []
@@ -95,5 +95,5 @@ def sentences(page: Path) -> list[str]:
 
 
 def long_sentences(page: Path) -> list[str]:
-    """Those of more than `SENTENCE_WORDS` words."""
+    """Return the sentences with more than `SENTENCE_WORDS` words."""
     return [sentence for sentence in sentences(page) if len(re.findall(r"[\w'’%$]+", sentence)) > SENTENCE_WORDS]

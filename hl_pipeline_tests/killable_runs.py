@@ -1,5 +1,6 @@
-"""Runs of the pipeline in processes of their own, to be killed: started from a server that has imported everything, so that
-each begins at once. A run dies by SIGKILL at an event of the pipeline's own log, or after a time.
+"""Pipeline runs in separate processes, to be killed. A server that has imported everything forks them, so they start at once.
+
+A run dies by SIGKILL at an event of the pipeline's own log, or after a time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """When to die: `seconds` after `event` has come `count` times, or after the start when there is no event."""
+    """When to die: `seconds` after the `count`th `event`, or after the start if there is no event."""
 
     event: str | None
     count: int = 1
@@ -70,7 +71,7 @@ def _die_after(seconds: float) -> None:
 
 
 def ingest(place: Place, day: date) -> None:
-    """A day from the bucket to the database, as raw_fills and fills do it; with statuses of TWAPs, all that follows too."""
+    """Load a day from the bucket into the database, like raw_fills and fills. With TWAP statuses, run the later stages too."""
     lake = open_lake(str(place.lake))
     with connect(place.database_url, "test run") as connection:
         settings = Settings(
@@ -100,14 +101,14 @@ def _run(place: Place, day: date, death: Death | None) -> None:
 
 
 def start(place: Place, day: date, death: Death | None = None) -> BaseProcess:
-    """Begin a run in a process of its own."""
+    """Start a run in a separate process."""
     process = _context.Process(target=_run, args=(place, day, death))
     process.start()
     return process
 
 
 def run(place: Place, day: date, death: Death | None = None) -> int:
-    """A run to its end; its exit code (-9: it was killed)."""
+    """Wait for a run to end. Returns its exit code (-9 if it was killed)."""
     process = start(place, day, death)
     process.join(120)
     assert process.exitcode is not None, "the run did not end within two minutes"

@@ -1,4 +1,4 @@
-"""Something done in the midst of work: at an event of the pipeline's own log, before what has logged it goes on."""
+"""Runs an action at an event of the pipeline's own log, before the code that logged it continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Once(logging.Handler):
 
 @contextmanager
 def at_event(event: str, act: Callable[[], object], count: int = 1) -> Generator[None]:
-    """Call `act` when `event` has come `count` times within the block; it must come."""
+    """Call `act` at the `count`th `event` within the block. Fails if the event does not occur that often."""
     logger = logging.getLogger("hl_pipeline")
     before, handler = logger.level, _Once(event, count, act)
     logger.setLevel(logging.DEBUG)

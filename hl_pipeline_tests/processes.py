@@ -1,4 +1,4 @@
-"""Programs started as a user starts them, waited for with a deadline, and never left behind."""
+"""Starts programs as a user does, waits for them with a deadline, and never leaves them behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LAUNCH = """
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A running program; `log` is the file that gets all it says."""
+    """A running program. `log` is the file with all its output."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -39,17 +39,17 @@ class Program:
         return self.log.read_text()
 
     def tree(self) -> list[psutil.Process]:
-        """The process and all its descendants."""
+        """Return the process and all its descendants."""
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
 
     def interrupt(self, seconds: float) -> int:
-        """The exit code after a Ctrl-C that reaches this process alone. Raises TimeoutExpired."""
+        """Send Ctrl-C to this process alone, and return its exit code. Raises TimeoutExpired."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(seconds)
 
     def answers(self, url: str) -> bool:
-        """Whether `url` can be had; fails when the program has ended."""
+        """Return whether `url` responds. Fails if the program has ended."""
         assert self.process.poll() is None, f"{self.process.args} ended with {self.process.returncode}:\n{self.output}"
         try:
             return requests.get(url, timeout=5).ok
@@ -59,7 +59,7 @@ class Program:
 
 @contextmanager
 def started(command: list[str], environment: dict[str, str], cwd: Path, log: Path) -> Generator[Program]:
-    """`command` while the block runs; afterwards whatever is left of it and its descendants is killed."""
+    """Run `command` during the block. Afterwards, kill it and its descendants if they still run."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -74,14 +74,14 @@ def started(command: list[str], environment: dict[str, str], cwd: Path, log: Pat
 
 
 def kill_all(processes: Iterable[psutil.Process]) -> None:
-    """Kill those that have not ended meanwhile."""
+    """Kill the processes that have not ended."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
 
 def run(command: list[str], environment: dict[str, str], cwd: Path, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-    """`command` to its end, standard error in its standard output."""
+    """Run `command` to its end. Its standard error goes to its standard output."""
     return subprocess.run(
         command,
         env=environment,
@@ -96,12 +96,12 @@ def run(command: list[str], environment: dict[str, str], cwd: Path, seconds: flo
 
 
 def program(name: str) -> str:
-    """The path of a program of this environment."""
+    """Return the path of a program in this environment."""
     return str(PROGRAMS / name)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Ask every fifth of a second until it is so; fails after `seconds`, naming `what` was waited for."""
+    """Check `condition` every fifth of a second until it is true. Fails after `seconds` with `what` in the message."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
@@ -115,7 +115,7 @@ def free_port() -> int:
 
 
 def still_there(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended; one that only waits for its parent to notice has."""
+    """Return the processes that have not ended. Zombies count as ended."""
     return [process for process in processes if process.is_running() and not _is_zombie(process)]
 
 
@@ -127,13 +127,13 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 def users_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without what is of tests alone, and with `variables`."""
+    """Return this process's environment without the variables of tests, plus `variables`."""
     return {name: value for name, value in os.environ.items() if name not in _OF_TESTS} | variables
 
 
 @dataclass(frozen=True, slots=True)
 class Ui:
-    """The webserver on `port`, asked as its pages ask it."""
+    """The webserver on `port`, queried as its own pages do."""
 
     port: int
 
@@ -142,7 +142,7 @@ class Ui:
         return f"http://127.0.0.1:{self.port}/server_info"
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The answer's data to a GraphQL query; fails on errors."""
+        """Return the data of a GraphQL response. Fails on errors."""
         response = requests.post(
             f"http://127.0.0.1:{self.port}/graphql", json={"query": query, "variables": variables}, timeout=30
         )
@@ -151,7 +151,7 @@ class Ui:
         return answer["data"]
 
     def launch(self, job: str, day: str) -> str:
-        """Launch a run of the day, as the launchpad does; its id."""
+        """Launch a run of the day, as the launchpad does. Returns its ID."""
         run = {
             "selector": {"repositoryLocationName": "hl_pipeline", "repositoryName": "__repository__", "jobName": job},
             "executionMetadata": {"tags": [{"key": "dagster/partition", "value": day}]},

@@ -1,5 +1,5 @@
-"""How many random cases a test draws: few in `make test` (profile ci), fewer in `make quick`, all of them in `make test-system`
-(full), and twenty times as many in `make reliability`. `pytest --hypothesis-profile` chooses it; conftest registers them.
+"""The number of random cases in a test: few in `make test` (profile ci), fewer in `make quick`, all in `make test-system` (full),
+and twenty times as many in `make reliability`. `pytest --hypothesis-profile` selects a profile; conftest registers them.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import pytest
 from hypothesis import settings
 
 FULL = 50
-"""Examples of a property test in the profile full, unless it asks for another number."""
+"""Default number of examples of a property test in the profile full."""
 
 
 def scaled(full: int) -> int:
-    """What `full` cases in the profile full are in the profile that is in use; at least one."""
+    """Scale a number of cases from the profile full to the current profile. Returns at least 1."""
     return max(1, full * settings().max_examples // FULL)
 
 
 def examples(full: int) -> settings:
-    """Settings of a property test that draws `full` examples in the profile full."""
+    """Return settings for a property test that draws `full` examples in the profile full."""
     return settings(max_examples=scaled(full))
 
 
 def few(cases: Iterable[Any], count: int) -> list[Any]:
-    """Parameters of a test of which the first `count` are in `make test`, and the others are slow."""
+    """Return test parameters. The first `count` run in `make test`; the others are marked slow."""
     return [case if number < count else _slow(case) for number, case in enumerate(cases)]
 
 

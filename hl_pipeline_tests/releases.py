@@ -1,4 +1,4 @@
-"""Installations of released versions (`fixtures/release_*`): their databases restored, their lakes unpacked."""
+"""Restores installations of released versions (`fixtures/release_*`): their databases and lakes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RELEASES = {
 
 
 def restore(release: Path, name: str, url: str) -> None:
-    """The dump of a database (`hl` or `hl_dagster`) into an empty one."""
+    """Restore the dump of a database (`hl` or `hl_dagster`) into an empty one."""
     text = lzma.decompress((release / f"{name}.sql.xz").read_bytes())
     subprocess.run([binary("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-o", os.devnull, url], input=text, check=True)
 
 
 def unpack_lake(release: Path, directory: Path) -> Path:
-    """The lake in `directory`; its path."""
-    # Not by tarfile: its argument `filter`, which newer versions of Python ask for, is unknown to 3.11.2.
+    """Unpack the lake into `directory`. Returns its path."""
+    # tarfile does not work here: newer Pythons require its argument `filter`, which 3.11.2 does not have.
     shutil.unpack_archive(release / "lake.tar.xz", directory)
     return directory / "lake"

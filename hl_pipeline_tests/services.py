@@ -1,4 +1,4 @@
-"""`hl up` as a user starts it, asked as the UI asks, and never left behind."""
+"""Runs `hl up` as a user does, queries it as the UI does, and never leaves it behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BACKFILL_STATUS = """
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A running `hl up`, and where it has its things."""
+    """A running `hl up`: its program, its UI, its home and the URL of its API."""
 
     program: Program
     ui: Ui
@@ -46,7 +46,7 @@ def up_in(
     ports: tuple[int, int] | None = None,
     **settings: str,
 ) -> Generator[Up]:
-    """`hl up` in `directory`, whose `.env` has `settings`, ready to be used; whatever is left at the end is killed."""
+    """Run `hl up` in `directory` with `settings` in its `.env`, and wait until it is ready. Kills its processes at the end."""
     port, api_port = ports or (free_port(), free_port())
     home = directory / "home"
     settings |= {"HL_HOME": "home", "HL_PORT": str(port), "HL_API_PORT": str(api_port)}
@@ -55,7 +55,7 @@ def up_in(
     with started(command, users_environment(**(environment or {})), directory, directory / "up.log") as up:
         try:
             ui = Ui(port)
-            # Not only an answer: that may come from what an earlier one has left.
+            # A response alone is not enough: it may come from processes that an earlier `hl up` left.
             wait_until(lambda: up.answers(ui.health) and "Dagster UI: http" in up.output, 240, "the UI is there")
             api = f"http://127.0.0.1:{api_port}"
             wait_until(lambda: up.answers(f"{api}/healthz"), 30, "the API answers")
@@ -65,7 +65,7 @@ def up_in(
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """The processes that work for `home`, wherever they stand in the tree; PostgreSQL's own too."""
+    """Return the processes that work for `home`, anywhere in the process tree, including PostgreSQL's own."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
@@ -77,7 +77,7 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 
 def launch_backfill(ui: Ui, days: list[str]) -> str:
-    """Launch a backfill of all assets as the UI does; its id."""
+    """Launch a backfill of all assets, as the UI does. Returns its ID."""
     backfill = {"assetSelection": [{"path": [asset]} for asset in ASSETS], "partitionNames": days}
     launched = ui.ask(_BACKFILL, backfill=backfill)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
@@ -85,5 +85,5 @@ def launch_backfill(ui: Ui, days: list[str]) -> str:
 
 
 def look_at_backfill(ui: Ui, backfill: str) -> dict[str, Any]:
-    """Its status and its runs."""
+    """Return the status and the runs of a backfill."""
     return ui.ask(_BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]

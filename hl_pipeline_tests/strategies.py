@@ -1,4 +1,4 @@
-"""Legal blocks of fills and legal trades, for hypothesis: every field in every form that FORMATS allows, and unknown ones."""
+"""Hypothesis strategies for legal blocks of fills and legal trades: every field in every form in FORMATS, and unknown fields."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _HASHES, _CLOIDS = _KNOWN["hash"], _OPTIONAL["cloid"]
 
 
 def _unknown_but(*names: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Fields of other names."""
+    """Generate fields with other names than these."""
     return st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda name: name not in names), json_values, max_size=2)
 
 
@@ -70,7 +70,7 @@ _unknown = _unknown_but(*_KNOWN, *_OPTIONAL, "time", "user", *_OURS)
 
 @st.composite
 def fills(draw: st.DrawFn, time_ms: int) -> dict[str, Any]:
-    """A fill of that moment: its keys in any order, optional ones there or not, unknown ones now and then."""
+    """Generate a fill at a time, with keys in any order, optional keys present or not, and sometimes unknown keys."""
     regular = dict(_KNOWN)
     if draw(st.integers(0, 9)) == 0:
         regular.pop(
@@ -87,7 +87,7 @@ def fills(draw: st.DrawFn, time_ms: int) -> dict[str, Any]:
 
 @st.composite
 def blocks(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Some blocks of 2026-03-15, numbered through; a fill is not there twice."""
+    """Generate consecutively numbered blocks of 2026-03-15, without repeated fills."""
     made: list[dict[str, Any]] = []
     seen: set[tuple[Any, ...]] = set()
     for number in range(draw(st.integers(1, 3))):
@@ -124,7 +124,7 @@ def _legs(draw: st.DrawFn, odd: bool) -> dict[str, Any]:
 
 @st.composite
 def trades(draw: st.DrawFn) -> dict[str, Any]:
-    """A trade of `node_trades`: half of them as the node writes them, half with keys in any order, absent or unknown."""
+    """Generate a trade of `node_trades`: half as the node writes it, half with keys in any order, missing or unknown."""
     odd = draw(st.booleans())
     regular = draw(st.fixed_dictionaries(_TRADE_REGULAR))
     trade = {
@@ -146,7 +146,7 @@ def trades(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def as_lines(made: list[Any], *, spaced: bool, ascii_only: bool) -> bytes:
-    """Each of `made` as a line of JSON, compact as the node writes them or with spaces."""
+    """Return each item of `made` as a line of JSON, either compact like the node's or with spaces."""
     separators = (", ", ": ") if spaced else (",", ":")
     return b"".join(
         json.dumps(line, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") + b"\n" for line in made
@@ -154,7 +154,7 @@ def as_lines(made: list[Any], *, spaced: bool, ascii_only: bool) -> bytes:
 
 
 def damaged(chunk: bytes, pieces: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """`chunk` with up to three places cut out, and `pieces` or any bytes put in their stead; it ends in a newline."""
+    """Generate `chunk` with up to three parts replaced by `pieces` or by random bytes. It ends in a newline."""
     put = st.one_of(st.sampled_from(pieces), st.binary(max_size=3))
     places = st.lists(st.tuples(st.integers(0, len(chunk) - 1), st.integers(0, 12), put), min_size=1, max_size=3)
 
@@ -168,5 +168,5 @@ def damaged(chunk: bytes, pieces: Sequence[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def numbered(chunk: bytes) -> list[tuple[int, bytes]]:
-    """The lines of a chunk with their numbers, as the exact parsers take them."""
+    """Return the numbered lines of a chunk, as the exact parsers expect them."""
     return list(enumerate(chunk.split(b"\n")[:-1], 1))

@@ -1,4 +1,4 @@
-"""Days with TWAPs through the stages, into a lake and a database, and what is stored of them."""
+"""Runs days with TWAPs through the stages into a lake and a database, and reads the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FROM_LAKE = ["fills", "candles", "twap_statuses", "twaps"]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A generated bucket of each kind, and what it was made of."""
+    """A generated bucket of each kind, and the data that it was made from."""
 
     days: tuple[date, ...]
     fills: Path
@@ -33,7 +33,7 @@ class Written:
     found: dict[frozenset[date], dict[int, Row]] = field(default_factory=dict)
 
     def naive(self, days: Iterable[date]) -> dict[int, Row]:
-        """The TWAPs as they are when these days are loaded; made once."""
+        """Return the expected TWAPs when these days are loaded. They are computed once."""
         key = frozenset(days)
         if key not in self.found:
             self.found[key] = naive_twaps.twaps(self.told, self.legs, dict.fromkeys(key, Loaded()))

@@ -1,4 +1,4 @@
-"""One TWAP status in every form in which a source may write it, and the row that it becomes."""
+"""One TWAP status in every form that a source may use, and the row that it becomes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def from_json(made: Any) -> DecodedStatuses:
 
 
 def changed(state: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """The real plain status changed; an ellipsis takes a field away."""
+    """Return the real plain status with changes. An ellipsis removes a field."""
     made = STATUS | {"state": STATUS["state"] | (state or {})} | changes
     made["state"] = {key: value for key, value in made["state"].items() if value is not ...}
     return {key: value for key, value in made.items() if value is not ...}
@@ -76,7 +76,7 @@ def parquet_file(columns: dict[str, Any], **how: Any) -> io.BytesIO:
 
 
 def from_parquet(columns: Mapping[str, Any], **how: Any) -> DecodedStatuses:
-    """All that a small file holds: FLAT with `columns` instead or besides; an ellipsis takes one away."""
+    """Decode a small Parquet file: FLAT with `columns` replaced or added. An ellipsis removes a column."""
     rows = next((len(value) for value in columns.values() if isinstance(value, list | pa.Array)), 1)
     whole = {name: [value] * rows for name, value in FLAT.items() if name not in columns}
     [decoded] = decode_parquet(parquet_file(whole | {name: value for name, value in columns.items() if value is not ...}, **how))
@@ -84,7 +84,7 @@ def from_parquet(columns: Mapping[str, Any], **how: Any) -> DecodedStatuses:
 
 
 def only_row(decoded: DecodedStatuses) -> dict[str, Any]:
-    """The only row, without its place and its source."""
+    """Return the only row, without its place and its source."""
     assert decoded.bad == []
     [row] = decoded.statuses.to_dicts()
     return {name: value for name, value in row.items() if name not in ("block_number", "line", "raw")}

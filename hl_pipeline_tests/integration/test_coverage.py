@@ -48,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bucket(made: Path, world: World) -> Path:
-    """A copy of that bucket, to be spoilt."""
+    """A copy of that bucket, for tests that damage it."""
     shutil.copytree(made, world.bucket, dirs_exist_ok=True)
     return world.bucket
 
@@ -329,7 +329,7 @@ def test_the_api_tells_what_is_there_what_lacks_and_what_is_known(bucket: Path, 
     assert told == [
         (str(DAY), "fills", "incomplete", 2, 1),
         (str(DAY), "twap_statuses", "never asked for", 0, 0),
-        # The first hour of the day after was brought for this one: nobody has asked for that day.
+        # The first hour of the next day was fetched for this day. The next day itself was never requested.
         (str(NEXT), "fills", "never asked for", 0, 0),
         (str(NEXT), "twap_statuses", "never asked for", 0, 0),
     ]

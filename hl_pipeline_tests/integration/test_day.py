@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bucket(made: Path, world: World) -> Path:
-    """A copy of that bucket, to be spoilt."""
+    """A copy of that bucket, for tests that damage it."""
     shutil.copytree(made, world.bucket, dirs_exist_ok=True)
     return world.bucket
 

@@ -57,7 +57,7 @@ def _user(name: str) -> User:
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """What walks of both kinds brought of a wallet."""
+    """The result of fetching a wallet's fills and slices."""
 
     fills: list[tuple[Any, ...]]
     bad: list[bytes]

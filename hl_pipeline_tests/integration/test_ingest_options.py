@@ -419,7 +419,7 @@ def test_what_is_downloaded_again_is_told_asked_for_and_paid_twice(hl: Hl, world
     damaged = Path(world.environment["HL_LAKE_URL"]) / f"raw_fills/object_date={FIRST}/hour=01.node_fills_by_block.parquet"
     _damage(damaged)
     size = sum(_object(made.node_data_dir, hour).stat().st_size for hour in range(4))
-    # A dollar a request and one a kB: what is told can be seen in its digits.
+    # A dollar per request and one per kB, so that the digits of the printed cost show both.
     prices = {"HL_S3_PRICE_PER_1000_GETS": "1000", "HL_NODE_DATA_PRICE_PER_GB": "1000000"}
 
     no = hl("ingest", *_SPAN, "--redownload", answer="n\n", **prices)
@@ -493,7 +493,7 @@ def _second_half(path: Path) -> bytes:
 
 
 def _damage(path: Path) -> None:
-    """Take half of the rows away, and leave what is told of them."""
+    """Remove half of the rows, but leave the records about them."""
     table = pl.read_parquet(path, hive_partitioning=False)
     told = pq.read_metadata(path).metadata
     pq.write_table(table[::2].to_arrow().replace_schema_metadata(told), path)

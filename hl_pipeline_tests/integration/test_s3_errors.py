@@ -112,7 +112,7 @@ def test_what_every_request_would_be_answered_is_the_buckets_failure_at_once(
     with pytest.raises(BucketDeniedError, match=message) as raised:
         ask()
     assert "qwertz" not in str(raised.value)
-    # Where the region is told, botocore itself asks there once.
+    # If the response names the region, botocore itself retries there once.
     assert _asked(flaky, method) == (2 if status in (301, 400) and "egion" in message else 1)
 
 

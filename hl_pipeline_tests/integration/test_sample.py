@@ -64,7 +64,7 @@ def nanoseconds(text: str) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _exact_decimals() -> Iterator[None]:
-    """Python rounds sums and products of Decimals to 28 digits unless told."""
+    """By default, Python rounds sums and products of Decimals to 28 digits."""
     with localcontext(prec=76):
         yield
 

@@ -115,7 +115,7 @@ def _by_key(rows: Iterable[Row], names: tuple[str, ...], leave_out: tuple[str, .
 
 
 def _copied(made: Made, world: World) -> Path:
-    """The day's bucket again, to be spoilt."""
+    """A copy of the day's bucket, for tests that damage it."""
     shutil.copytree(made.bucket, world.bucket, dirs_exist_ok=True)
     return world.bucket
 

@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bucket(made: Path, world: World) -> Path:
-    """A copy of a bucket with one whole day, to be spoilt."""
+    """A copy of a bucket with one whole day, for tests that damage it."""
     shutil.copytree(made, world.bucket, dirs_exist_ok=True)
     return world.bucket
 

@@ -1,4 +1,4 @@
-"""The second way: objects and rows read as simply as can be, to hold the pipeline's results against; none of its code is used."""
+"""An independent reader: it reads objects and rows as simply as possible, to check the pipeline without using its code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def object_path(bucket: Path, hour: datetime, codec: str = "lz4") -> Path:
 
 
 def write_object(bucket: Path, hour: datetime, content: bytes, codec: str = "lz4") -> Path:
-    """Lay `content` (lines) out as the object of that hour."""
+    """Write `content` (lines) as the object of an hour."""
     path = object_path(bucket, hour, codec)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(lz4.frame.compress(content) if codec == "lz4" else gzip.compress(content))
@@ -50,8 +50,9 @@ def write_object(bucket: Path, hour: datetime, content: bytes, codec: str = "lz4
 
 
 def read_bucket(bucket: Path) -> list[tuple[dict[str, Any], str, dict[str, Any]]]:
-    """Every fill of a bucket directory: (block without its events, user, fill), numbers as Decimal; by object, and of each in its
-    order: `ordinal` of the block counts them.
+    """Read every fill of a bucket directory as (block without its events, user, fill), with numbers as Decimal.
+
+    The fills are in the order of the objects and of each object's content. The block's `ordinal` counts them within an object.
     """
     found: list[tuple[dict[str, Any], str, dict[str, Any]]] = []
     for path in sorted(bucket.glob(f"{SOURCE}/hourly/*/*.lz4"), key=lambda path: (path.parent.name, int(path.stem))):
@@ -64,7 +65,7 @@ def read_bucket(bucket: Path) -> list[tuple[dict[str, Any], str, dict[str, Any]]
 
 
 def expected_fill(block: dict[str, Any], user: str, fill: dict[str, Any]) -> dict[str, Any]:
-    """A fill of the source in the form that `stored_fill` gives."""
+    """Return a fill of the source in the form of `stored_fill`."""
     numbers = {name: Decimal(fill[name]) for name in _NUMBERS if fill.get(name) is not None}
     expected = {**fill, **numbers, "user": user.lower()}
     expected |= {name: block[name] for name in ("block_number", "object", "ordinal")}
@@ -77,7 +78,7 @@ def expected_fill(block: dict[str, Any], user: str, fill: dict[str, Any]) -> dic
 
 
 def stored_fill(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of hl.fills (with object_key) as the fill that it came from, and what `expected_fill` adds."""
+    """Convert a row of hl.fills (with object_key) back to its fill, with the fields that `expected_fill` adds."""
     extra = row["extra"] or {}
     missing = extra.pop("_missing", [])
     fill = {name: row[column] for name, column in _COLUMNS.items() if row[column] is not None}
@@ -98,7 +99,7 @@ def stored_fill(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def stored_fills(database_url: str) -> list[dict[str, Any]]:
-    """All of hl.fills as stored_fill gives them, in the order of the source, and their `date`."""
+    """Return all of hl.fills in the form of `stored_fill`, with their `date`, in the order of the source."""
     with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
         cursor = connection.cursor(row_factory=dict_row)
         cursor.execute(
@@ -113,7 +114,7 @@ def without(fills: Iterable[dict[str, Any]], *names: str) -> list[dict[str, Any]
 
 
 def in_order(fills: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sorted by what identifies a fill."""
+    """Sort fills by their key."""
     return sorted(fills, key=lambda fill: (fill["time"], fill["coin"], fill["user"], fill["side"], fill["tid"]))
 
 

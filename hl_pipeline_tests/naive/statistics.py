@@ -1,4 +1,4 @@
-"""The second way to the statistics: from a day's legs, row by row, with dict and Decimal; none of the pipeline's code is used.
+"""Independent statistics from a day's legs, row by row, with dict and Decimal, without the pipeline's code.
 
 A leg is a row of a sample's `truth/legs.parquet` as a dict. Legs with the same `trade` are one trade.
 """
@@ -25,7 +25,7 @@ NO_TRADES_BEGIN = ("Split ", "Merge ", "Negate ")
 
 
 def read_legs(truth: Path, day: date) -> list[Leg]:
-    """The legs of a UTC day in the order of their source: of a millisecond by block, dataset, hour and place in the file."""
+    """Read the legs of a UTC day in the order of their source: by time, block, dataset, hour and position in the file."""
     legs = [leg for leg in pl.read_parquet(truth / "legs.parquet").to_dicts() if day_of(leg) == day]
     return sorted(legs, key=_place)
 
@@ -51,7 +51,7 @@ def is_market(leg: Leg) -> bool:
 
 
 def exactly(function: Callable[[Sequence[Leg]], dict[Any, Row]]) -> Callable[[Sequence[Leg]], dict[Any, Row]]:
-    """Its sums and products are not rounded."""
+    """Run a function with exact sums and products."""
 
     @wraps(function)
     def exact(legs: Sequence[Leg]) -> dict[Any, Row]:
@@ -63,26 +63,26 @@ def exactly(function: Callable[[Sequence[Leg]], dict[Any, Row]]) -> Callable[[Se
 
 @exactly
 def candles(legs: Sequence[Leg]) -> dict[tuple[str, datetime], Row]:
-    """By coin and minute."""
+    """Compute candles by coin and minute."""
     by_minute = grouped(trades_of(legs), lambda trade: (trade["coin"], trade["time"].replace(second=0, microsecond=0)))
     return {key: {**prices(trades), **amounts(trades), "trades": len(trades)} for key, trades in by_minute.items()}
 
 
 @exactly
 def daily_stats(legs: Sequence[Leg]) -> dict[str, Row]:
-    """By coin."""
+    """Compute daily_stats by coin."""
     trades = grouped(trades_of(legs), lambda trade: trade["coin"])
     return {coin: day_of_coin(coin, own, trades.get(coin, [])) for coin, own in grouped(legs, lambda leg: leg["coin"]).items()}
 
 
 @exactly
 def user_stats(legs: Sequence[Leg]) -> dict[str, Row]:
-    """By wallet."""
+    """Compute user_stats by wallet."""
     return {wallet: day_of_wallet(own) for wallet, own in grouped(legs, lambda leg: leg["wallet"]).items()}
 
 
 def trades_of(legs: Iterable[Leg]) -> list[Row]:
-    """The trades in the order in which they happened: of each the taker's leg, or else the only one."""
+    """Return the trades in chronological order, each by its taker's leg, or else by its only leg."""
     trades = []
     for of_trade in grouped(filter(is_market, legs), lambda leg: leg["trade"]).values():
         known = [leg for leg in of_trade if leg["source"] != "node_trades"]
@@ -104,7 +104,7 @@ def trades_of(legs: Iterable[Leg]) -> list[Row]:
 
 
 def has(leg: Leg, *names: str) -> bool:
-    """Whether it has one of these, of which its source may leave out some."""
+    """Return whether a leg has one of these fields. Its source may leave out some of them."""
     return any(leg.get(name) is not None for name in names)
 
 
@@ -172,7 +172,7 @@ def amounts(trades: Sequence[Row], prefix: str = "") -> Row:
 
 
 def amounts_where(trades: Sequence[Row], what: str) -> Row:
-    """None where it is not known of a trade that has an amount."""
+    """Sum the amounts of trades with a property. None if the property of a trade with an amount is unknown."""
     known = amounts([trade for trade in trades if trade[what]])
     unknown = [amounts([trade]) for trade in trades if trade[what] is None]
     return {name: None if any(amount[name] for amount in unknown) else known[name] for name in known}
@@ -209,7 +209,7 @@ def fees_by_token(legs: Sequence[Leg]) -> dict[str, str] | None:
 
 
 def plain(number: Decimal) -> str:
-    """Without an exponent, without zeros at the end."""
+    """Format a number without an exponent and without trailing zeros."""
     text = f"{number:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
@@ -223,13 +223,13 @@ def rounded_half_up(amount: Decimal | None, by: Decimal | None) -> Decimal | Non
 
 
 def known_sum(values: Iterable[Any]) -> Any:
-    """None where one is unknown."""
+    """Sum values. None if any of them is unknown."""
     found = list(values)
     return None if None in found else sum(found)
 
 
 def grouped(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
-    """In the order in which each key is first met."""
+    """Group rows by key, in the order in which the keys first appear."""
     found: dict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         found[key(row)].append(row)
@@ -248,7 +248,7 @@ _NOT_MERGED = ("wallets", "coins", "twaps", "sources")
 
 
 def by_period(period: str, days: dict[date, dict[str, Row]]) -> dict[tuple[date | None, str], Row]:
-    """The days' figures of daily_stats or user_stats merged, by the period's first day and coin or wallet."""
+    """Merge the days' daily_stats or user_stats by the first day of the period and the coin or wallet."""
     dated = [{"start": PERIODS[period](day), "key": key, **row} for day in sorted(days) for key, row in days[day].items()]
     return {key: _merged(rows) for key, rows in grouped(dated, lambda row: (row["start"], row["key"])).items()}
 

@@ -16,7 +16,7 @@ OWNER, OTHER = "0x" + 40 * "a", "0x" + 40 * "b"
 
 
 def ms(clock: str, day: date = DAY) -> int:
-    """`clock` is HH:MM:SS or HH:MM:SS.mmm."""
+    """Return ms since 1970. `clock` is HH:MM:SS or HH:MM:SS.mmm."""
     moment = datetime.combine(day, datetime.strptime(clock, "%H:%M:%S.%f" if "." in clock else "%H:%M:%S").time(), UTC)  # noqa: DTZ007
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
@@ -53,7 +53,7 @@ numbers = count(1)
 
 
 def trade(clock: str, px: str, sz: str = "1", day: date = DAY, **other: Any) -> Leg:
-    """The taker's leg of a trade of which no other leg is there; none of a TWAP."""
+    """Return the taker's leg of a trade without a second leg, which is not part of a TWAP."""
     numbered = dict.fromkeys(("tid", "oid", "trade"), next(numbers))
     return {**LEG, **numbered, "time": ms(clock, day), "px": Decimal(px), "sz": Decimal(sz), **other}
 
@@ -63,7 +63,7 @@ BOTH_DAYS = {DAY: Loaded(), NEXT: Loaded()}
 
 
 def a_status(clock: str, status: str, day: date = DAY, ns: int = 0, **other: Any) -> Status:
-    """Of a TWAP that buys 10 BTC in five minutes unless told otherwise, `ns` after `clock`."""
+    """Return a status `ns` after `clock`. By default, its TWAP buys 10 BTC in five minutes."""
     return {**STATUS, "time_ns": ms(clock, day) * 10**6 + ns, "status": status, **other}
 
 
@@ -88,7 +88,7 @@ def the_twap(statuses: list[Status], legs: list[Leg], days: Days = BOTH_DAYS) ->
 
 
 def assert_has(row: Row, **expected: Any) -> None:
-    """Numbers may be given as text."""
+    """Assert that a row has these values. Numbers may be given as text."""
     numbers = {
         name: Decimal(value) for name, value in expected.items() if isinstance(value, str) and isinstance(row[name], Decimal)
     }

@@ -1,4 +1,4 @@
-"""The second way to hl.twaps: from statuses and legs, row by row, as docs/twaps.md says; none of the pipeline's code is used.
+"""An independent hl.twaps from statuses and legs, row by row, following docs/twaps.md, without the pipeline's code.
 
 A status is a row of a sample's `truth/statuses.parquet` as a dict, a leg one of its `truth/legs.parquet`. Moments are whole
 numbers since 1970 here (ms unless a name says otherwise), sums are exact Decimals, what is divided is a Fraction: each figure is
@@ -20,7 +20,7 @@ from hl_pipeline_tests.naive.statistics import Leg, Row, grouped
 
 Status = dict[str, Any]
 Candles = Mapping[int, Row]
-"""A coin's candles by the moment at which each begins."""
+"""A coin's candles, by the time at which each begins."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND, MINUTE, DAY = 1000, 60_000, 86_400_000
@@ -33,7 +33,7 @@ OPEN = tuple(PLACES)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What is there of a day: the states of its fills and statuses (None: not loaded), whether its candles were made."""
+    """The loaded state of a day: of its fills and statuses (None if not loaded), and whether its candles were made."""
 
     fills: str | None = "whole"
     candles: bool = True
@@ -52,7 +52,7 @@ class Window:
 
     @property
     def whole_minutes(self) -> range:
-        """The moments at which its whole minutes begin."""
+        """Return the start times of its whole minutes."""
         return range(-(-self.begin // MINUTE) * MINUTE, self.end // MINUTE * MINUTE, MINUTE)
 
     def days(self) -> list[date]:
@@ -61,7 +61,7 @@ class Window:
 
 
 def twaps(statuses: Iterable[Status], legs: Iterable[Leg], days: Days) -> dict[int, Row]:
-    """Every TWAP by its id, from what `days` say is loaded."""
+    """Compute every TWAP by ID, from the days that are loaded according to `days`."""
     with localcontext(Context(prec=200)):
         there = [leg for leg in legs if loaded_at(days, leg["time"]).fills is not None]
         told = [status for status in statuses if loaded_at(days, status["time_ns"] // 10**6).statuses is not None]
@@ -98,7 +98,7 @@ def twap(statuses: Sequence[Status], fills: Sequence[Leg], candles: Mapping[str,
     return {**row, **slippages(row, fills), "verdict": verdict(told, fills, row, window, days)}
 
 
-# Who and when
+# Owner and time
 
 
 def who_and_what(told: Sequence[Status], fills: Sequence[Leg]) -> Row:
@@ -122,7 +122,7 @@ def when(told: Sequence[Status], window: Window | None) -> Row:
 
 
 def window_of(told: Sequence[Status], fills: Sequence[Leg]) -> Window | None:
-    """None: it has not begun, or nobody knows when."""
+    """Return the window of a TWAP. None if it has not begun, or its beginning is unknown."""
     begin = begins(told, fills)
     if begin is None:
         return None
@@ -131,7 +131,7 @@ def window_of(told: Sequence[Status], fills: Sequence[Leg]) -> Window | None:
 
 
 def known_span(told: Sequence[Status], window: Window | None) -> Window:
-    """The window; without one, from when it was placed to its last status."""
+    """Return the window. Without one, return the span from the order's placement to its last status."""
     if window is not None:
         return window
     placed = last_known(told, "started_at_ms")
@@ -175,12 +175,12 @@ def seen(told: Sequence[Status], fills: Sequence[Leg], window: Window | None) ->
 
 
 def due_by(told: Sequence[Status], begin: int) -> int:
-    """By when the end must have been said."""
+    """Return the time by which a final status must have arrived."""
     minutes = last_known(told, "duration_minutes")
     return begin + (LONGEST_MINUTES if minutes is None else minutes) * MINUTE + MINUTE
 
 
-# What it did
+# Execution
 
 
 def reported(told: Sequence[Status]) -> Row:
@@ -224,7 +224,7 @@ def deviation(minutes: int, size: Decimal | None, fills: Sequence[Leg], window: 
 
 
 def executed_by(fills: Sequence[Leg]) -> dict[int, Decimal]:
-    """What was executed up to each moment at which something was."""
+    """Return the size executed up to each time of a fill."""
     executed, found = Decimal(0), {}
     for moment, together in groupby(fills, lambda fill: fill["time"]):
         executed += sums([*together])[0]
@@ -233,13 +233,13 @@ def executed_by(fills: Sequence[Leg]) -> dict[int, Decimal]:
 
 
 def due(moment: int, begin: int, minutes: int) -> Fraction:
-    """The share of the size that is due at `moment`."""
+    """Return the share of the size that is due at `moment`."""
     if moment < begin:
         return Fraction(0)
     return min(Fraction(1), Fraction((moment - begin) // BETWEEN_SLICES + 1, 2 * minutes))
 
 
-# The market meanwhile
+# The market during the TWAP
 
 
 MARKET = (
@@ -282,7 +282,7 @@ def traded(candles: Candles, minutes: range) -> tuple[Decimal | None, Decimal | 
 def others(
     volume: Decimal | None, notional: Decimal | None, own_volume: Decimal, own_notional: Decimal
 ) -> tuple[Decimal | None, Decimal | None]:
-    """Notional and volume of the market without its own; None where nothing is left."""
+    """Return the market's notional and volume without the TWAP's own. None if nothing is left."""
     if volume is None or notional is None or volume <= own_volume:
         return None, None
     return notional - own_notional, volume - own_volume
@@ -307,7 +307,7 @@ def slippages(row: Row, fills: Sequence[Leg]) -> Row:
 
 
 def slippage(side: str, paid: Fraction | None, against: Fraction | None) -> Decimal | None:
-    """Positive where the owner did worse."""
+    """Return the slippage, which is positive if the owner did worse."""
     if paid is None or not against:
         return None
     worse = paid - against if side == "B" else against - paid
@@ -354,7 +354,7 @@ def verdict_of_sizes(status: str, said: Decimal | None, seen_size: Decimal, comp
     return "hole" if complete is False else "missing_fills"
 
 
-# Moments and numbers
+# Times and numbers
 
 
 def last_known(told: Sequence[Status], name: str) -> Any:
@@ -382,7 +382,7 @@ def loaded_at(days: Days, moment: int) -> Loaded:
 
 
 def sums(fills: Iterable[Leg]) -> tuple[Decimal, Decimal]:
-    """Size and notional."""
+    """Return the total size and notional."""
     found = [*fills]
     return total(fill["sz"] for fill in found), total(fill["px"] * fill["sz"] for fill in found)
 
@@ -400,7 +400,7 @@ def ratio(amount: Decimal | None, by: Decimal | None) -> Fraction | None:
 
 
 def rounded(number: Fraction | None, digits: int) -> Decimal | None:
-    """Halves away from zero."""
+    """Round a number, with halves away from zero."""
     if number is None:
         return None
     doubled = abs(number) * 2 * 10**digits

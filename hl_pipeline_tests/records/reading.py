@@ -1,4 +1,4 @@
-"""The real records of this folder, decompressed. README.md says where they come from."""
+"""Decompresses the real records of this folder. README.md describes their origin."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _OBJECT_OF_BLOCKS = "s3/hl-mainnet-node-data/node_fills_by_block/hourly/20260315
 
 
 def read_record(name: str) -> bytes:
-    """The bytes of the record called `name`, like `node_trades_20250624_2.jsonl`."""
+    """Return the bytes of a record, by a name like `node_trades_20250624_2.jsonl`."""
     packed = _RECORDS / f"{name}.xz"
     return lzma.decompress(packed.read_bytes()) if packed.exists() else (_RECORDS / name).read_bytes()
 
 
 def unpack_records(directory: Path) -> None:
-    """Write every record into `directory`, and the blocks once more as the object of a bucket."""
+    """Write every record into `directory`, and the blocks also as the object of a bucket."""
     for path in _RECORDS.glob("*.json*"):
         name = path.name.removesuffix(".xz")
         (directory / name).write_bytes(read_record(name))

@@ -1,4 +1,4 @@
-"""The API behind a real HTTP server, and rows for it to read. No test."""
+"""Runs the API behind a real HTTP server, and makes rows for it to read. Not a test."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """An API that answers at `url`."""
+    """An API that runs at `url`."""
 
     url: str
     session: requests.Session = field(default_factory=requests.Session)
@@ -97,19 +97,19 @@ class Api:
         return self.session.get(self.url + path, params=parameters, timeout=60)
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """The JSON of an answer with status 200."""
+        """Return the JSON of a response, which must have status 200."""
         response = self.ask(path, **parameters)
         assert response.status_code == 200, response.text
         return response.json()
 
     def refuses(self, path: str, **parameters: Any) -> dict[str, str]:
-        """What an answer with status 422 says, by parameter."""
+        """Return the messages of a response, which must have status 422, by parameter."""
         response = self.ask(path, **parameters)
         assert response.status_code == 422, response.text
         return {str(error["loc"][-1]): error["msg"] for error in response.json()["detail"]}
 
     def pages(self, path: str, name: str, **parameters: Any) -> list[list[Any]]:
-        """The lists `name` of all pages."""
+        """Return the list `name` of each page."""
         found: list[list[Any]] = []
         cursor: dict[str, str] = {}
         while True:
@@ -122,7 +122,7 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class ApiProcess(Api):
-    """An API that is a process of its own."""
+    """An API in a separate process."""
 
     program: Program = field(kw_only=True)
 
@@ -148,7 +148,7 @@ def serving(url: str, *, root_path: str = "", host: str = "127.0.0.1", **variabl
 def serving_process(
     url: str, directory: Path, *options: str, app: str = "api.app:app", **variables: str
 ) -> Generator[ApiProcess]:
-    """The API as a process of its own: for what it logs, its memory, or uvicorn's `options`. Or another `app` in the same way."""
+    """Serve the API, or another `app`, in a separate process: to test its log, its memory, or uvicorn's `options`."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", *options]
     environment = users_environment(HL_SETTINGS_RESOLVED="1", HL_API_DATABASE_URL=url, **variables)
@@ -159,7 +159,7 @@ def serving_process(
 
 
 def add(connection: psycopg.Connection, table: str, *rows: dict[str, Any]) -> None:
-    """Insert rows into hl.`table`, what they do not say by default; a fill's day gets its table."""
+    """Insert rows into hl.`table`, with defaults for missing values. Creates the table of a fill's day."""
     every = [{**_DEFAULTS[table], **row} for row in rows]
     for day in {values["time"].date() for values in every if table == "fills"}:
         make_day(connection, day)
@@ -171,13 +171,13 @@ def add(connection: psycopg.Connection, table: str, *rows: dict[str, Any]) -> No
 
 
 def status_row(twap_id: int, time_ns: int, status: str = "activated", **values: Any) -> dict[str, Any]:
-    """A row of hl.twap_statuses at `time_ns`."""
+    """Return a row of hl.twap_statuses at `time_ns`."""
     time = _EPOCH + timedelta(microseconds=time_ns // 1000)
     return {"twap_id": twap_id, "time_ns": time_ns, "time": time, "date": time.date(), "status": status, **values}
 
 
 def real_statuses(samples: Path) -> list[dict[str, Any]]:
-    """The events of the node's own lines, alone or in a block."""
+    """Return the events of the node's real lines, whether alone or in a block."""
     events: list[dict[str, Any]] = []
     for line in (samples / "twap_statuses_node.jsonl").read_text().splitlines():
         parsed = json.loads(line)
@@ -186,7 +186,7 @@ def real_statuses(samples: Path) -> list[dict[str, Any]]:
 
 
 def real_status_row(event: dict[str, Any]) -> dict[str, Any]:
-    """The row of hl.twap_statuses of a node's event."""
+    """Return the row of hl.twap_statuses for a node's event."""
     state, status = event["state"], event["status"]
     failed = isinstance(status, dict)
     seconds, _, fraction = event["time"].partition(".")
@@ -210,22 +210,22 @@ def real_status_row(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def twap_row(twap_id: int, begins_at: datetime, **values: Any) -> dict[str, Any]:
-    """A row of hl.twaps."""
+    """Return a row of hl.twaps."""
     return {"twap_id": twap_id, "begins_at": begins_at, "seen_from": begins_at, "seen_to": begins_at, **values}
 
 
 def make_day(connection: psycopg.Connection, day: date) -> None:
-    """The table of a day's fills, unless it is there."""
+    """Create the table of a day's fills, unless it exists."""
     bounds = f"FROM ('{day}') TO ('{day + timedelta(1)}')"
     text = f"CREATE TABLE IF NOT EXISTS hl.fills_{day:%Y%m%d} PARTITION OF hl.fills FOR VALUES {bounds}"
     connection.execute(text.encode())
 
 
 def at(text: str) -> datetime:
-    """An instant in UTC: `2025-11-03 12:30:00.5`."""
+    """Parse a time in UTC like `2025-11-03 12:30:00.5`."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def ns(text: str, more: int = 0) -> int:
-    """Nanoseconds since 1970 of an instant in UTC, and `more`."""
+    """Return a time in UTC as ns since 1970, plus `more`."""
     return (at(text) - _EPOCH) // timedelta(microseconds=1) * 1000 + more

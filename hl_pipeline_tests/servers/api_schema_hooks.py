@@ -1,6 +1,6 @@
-"""For Schemathesis: what is right of a request beyond what an OpenAPI schema can say. No test.
+"""Schemathesis hooks for the rules of valid requests that an OpenAPI schema cannot express. Not a test.
 
-Only requests that it means to be right are touched; those that it makes wrong are sent as they are.
+The hooks change only requests that are meant to be valid. Deliberately invalid requests are sent unchanged.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ _WALLET = "0xb90e02bd0033897061b272186d9f16340f153e87"
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case, _kwargs: dict[str, object]) -> None:
-    """Start before end, both in the span that is served; a cursor that an answer gave; a coin that was seen; fills of somebody
-    or something.
-    """
+    """Make a request valid: start before end, both in the served range; no invented cursor; a known coin; fills with a filter."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     query = case.query
-    # An answer's next_cursor goes with that answer's parameters: none can be made up.
+    # A next_cursor is valid only with the parameters of its response, so it cannot be invented.
     query.pop("cursor", None)
     query.update({name: "SOL" for name in ("coin", "asset") if name in query})
     for name, year in (("start", 2024), ("end", 2028)):
         if name in query:
-            # Leap years, as any year of a made up day may be one.
+            # Use leap years, since a generated day may be February 29.
             query[name] = f"{year}{query[name][4:]}"
     if case.operation.path == "/api/v1/fills" and not {"wallet", "coin"} & set(query):
         query["wallet"] = _WALLET

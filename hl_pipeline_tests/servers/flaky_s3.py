@@ -1,4 +1,4 @@
-"""A proxy before the S3 protocol server that fails when told to, and logs every request and every byte of a body that it sent."""
+"""A proxy in front of the S3 server with configurable faults. It logs every request, and the bytes of each body it sends."""
 
 from __future__ import annotations
 
@@ -49,11 +49,15 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What befalls a request: an error status; answer: `status` and the XML members `error`, with a header; reset: no answer;
-    cut: the connection ends after a part of the body; stall: nothing more comes after that part; short, long: Content-Length
-    tells of fewer or more bytes; extra: more bytes than the object has; flipped: a byte of the body is another; changed: the
-    object is not what was listed; no ranges: all of it, whatever was asked; no etags: a listing without them. `at`: the part of
-    the body, 0 to 1. `on`: GET or LIST, and of these the ones with `key` in their path. `lasting`: not only the first of these.
+    """A fault that affects a request.
+
+    Kinds: an error status; answer (`status`, the XML members `error` and a header); reset (no response); cut (the connection ends
+    after a part of the body); stall (nothing follows that part); short, long (Content-Length is too small or too large); extra
+    (more bytes than the object has); flipped (one byte of the body differs); changed (the object differs from the listing); no
+    ranges (the whole object, whatever range was requested); no etags (a listing without ETags).
+
+    `at`: the part of the body, 0 to 1. `on`, `key`: the fault affects requests of this method with `key` in their path.
+    `lasting`: it affects all of them, not only the first.
     """
 
     kind: Kind
@@ -68,7 +72,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request as the proxy saw it: `status` None when it was not answered, `bytes` of the body that went out."""
+    """A request that the proxy received. `status` is None if there was no response. `bytes`: the bytes of the body it sent."""
 
     method: str
     path: str
@@ -79,10 +83,10 @@ class Sent:
 
 @dataclass(slots=True)
 class FlakyS3:
-    """`faults` are met once each, in their order, by the first request that they are for; `chance` is that of a random one.
+    """The proxy. Each of `faults` affects the first request that matches it, in order. `chance`: the chance of a random fault.
 
-    A connection carries `rate` bytes a second (None: all it can); `most_at_once`: GETs that were on their
-    way at the same time, where there is a rate.
+    `rate`: bytes per second of a connection (None: unlimited). `most_at_once`: the most GETs that were in progress at once,
+    counted only with a rate.
     """
 
     url: str
@@ -123,7 +127,7 @@ class FlakyS3:
 
 
 def _answer_of(fault: Fault) -> tuple[int, dict[str, str], bytes] | None:
-    """Status, headers and body of a fault that is an error answer."""
+    """Return the status, headers and body of a fault that is an error response."""
     if fault.kind == "answer":
         status, error = fault.status, fault.error
     elif fault.kind in _CODES:
@@ -173,11 +177,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(method, status, headers, body[:sent], length)
         if kind == "stall":
             self.connection.settimeout(20)
-            # Until the client gives up.
+            # Wait until the client gives up.
             self.connection.recv(1)
 
     def _ask(self, kind: str | None) -> tuple[int, dict[str, str], bytes]:
-        """What the server behind has to say."""
+        """Return the response of the server behind the proxy."""
         headers = dict(self.headers.items())
         if kind == "changed":
             headers["If-Match"] = '"another"'
@@ -204,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         piece = max(len(body), 1) if self.flaky.rate is None else 1 << 18
         for start in range(0, len(body), piece):
             if self.flaky.rate is not None and method == "GET":
-                # Not while it writes: who has the last byte may ask for the next object before we are done.
+                # The write itself is not counted: with the last byte, the client may request the next object before we are done.
                 with self.flaky.answering():
                     time.sleep(len(body[start : start + piece]) / self.flaky.rate)
             self.wfile.write(body[start : start + piece])

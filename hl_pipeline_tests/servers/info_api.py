@@ -1,5 +1,6 @@
-"""A server that answers as Hyperliquid's info API does (FORMATS 4), counts weight as that does, fails when told to and logs every
-call; and users with made-up histories, which are the truth to hold against what was got of them.
+"""A server that behaves like Hyperliquid's info API (FORMATS 4): it counts weight, has configurable faults and logs every call.
+
+Its users have generated histories, which are the truth that fetched data is compared with.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 START_MS, END_MS = 1_677_369_600_000, 1_748_181_600_000
-"""The window of a backfill: 2023-02-26 to 2025-05-25T14:00Z."""
+"""The time range of a backfill: 2023-02-26 to 2025-05-25T14:00Z."""
 NOW_MS = 1_790_000_000_000
 REACHABLE = 10_000
 PAGE = 2_000
@@ -48,14 +49,14 @@ _STATUSES = {"403": 403, "429": 429, "429 after": 429, "429 null": 429, "500": 5
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """All fills of a wallet in the order of time, as userFillsByTime has them; those with a twapId are slices of its TWAPs."""
+    """All fills of a wallet in order of time, as in userFillsByTime. Fills with a twapId are slices of its TWAPs."""
 
     wallet: str
     fills: list[Fill] = field(default_factory=list[Fill])
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def reachable(self, start_ms: int = START_MS, end_ms: int = END_MS, *, apart: bool = False) -> list[Fill]:
-        """What can be had of the window; `apart`: 10,000 fills and 10,000 slices, not 10,000 of both."""
+        """Return the reachable fills of the range: 10,000 fills and slices, or 10,000 of each if `apart`."""
         if apart:
             slices = [fill for fill in self.fills if fill["twapId"] is not None][-REACHABLE:]
             there = [fill for fill in self.fills if fill["twapId"] is None][-REACHABLE:] + slices
@@ -65,20 +66,21 @@ class User:
 
 
 def key_of(fill: Fill) -> tuple[int, str, str, int]:
-    """What identifies a fill of one wallet."""
+    """Return the key of a fill within one wallet."""
     return fill["time"], fill["coin"], fill["side"], fill["tid"]
 
 
 def make_user(name: str, count: int, *, after: int = 0, crowd: tuple[int, int] | None = None, slices: float = 0.065) -> User:
-    """A wallet with `count` fills in the window and `after` fills later. Several share a millisecond now and then, up to 11; from
-    the `crowd[0]`th on `crowd[1]` of them do. A share of them are `slices`.
+    """Make a wallet with `count` fills in the range and `after` fills later. `slices`: the share of fills that are slices.
+
+    Sometimes up to 11 fills share a millisecond. From the `crowd[0]`th fill on, `crowd[1]` fills share one.
     """
     rng = random.Random(name)
     wallet = "0x" + rng.randbytes(20).hex()
     times = _crowded(sorted(rng.randrange(START_MS, END_MS + 1) for _ in range(count)), rng)
     if crowd is not None:
         at, size = crowd
-        # Of a moment that no other fill has.
+        # No other fill has this time.
         times[at : at + size] = [times[at] + 1] * size
     times += _crowded(sorted(rng.randrange(END_MS + 1, NOW_MS) for _ in range(after)), rng)
     fills = [_make_fill(time_ms, rng, slices) for time_ms in sorted(times)]
@@ -127,10 +129,10 @@ def _make_status(wallet: str, fill: Fill, rng: random.Random) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What befalls a call, once, if it is `of` that type and wallet (a part of either, or nothing: any).
+    """A fault that affects one call whose type contains `of`, or whose wallet is `of` (empty: any call).
 
-    reset: no answer; cut: the body ends before its length; cut unsaid: it ends early, and no length was told; stall: nothing more
-    comes after a part of it; html, null: that is the body of a 200; `after`: Retry-After tells to wait for `seconds`.
+    reset: no response; cut: the body ends before its Content-Length; cut unsaid: the body ends early, without a Content-Length;
+    stall: nothing follows a part of the body; html, null: the body of a 200; `after`: Retry-After has `seconds`.
     """
 
     kind: Kind
@@ -141,7 +143,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call as the server saw it: `at` is its clock, `used` what it had charged in the window till then, `weight` its charge."""
+    """A call that the server received. `at`: the server's clock. `used`: the weight already charged in the window."""
 
     at: float
     question: dict[str, Any]
@@ -153,7 +155,7 @@ class Call:
 
 
 class _Texts:
-    """A wallet's answers, ready to be sent."""
+    """A wallet's responses, ready to be sent."""
 
     def __init__(self, user: User, *, apart: bool) -> None:
         def texts(fills: Iterable[Fill], *, is_slice: bool) -> tuple[list[int], list[str]]:
@@ -175,10 +177,10 @@ class _Texts:
 
 @dataclass(slots=True)
 class InfoServer:
-    """`limit` of weight in any `window_seconds`; `apart`: slices do not count with the 10,000 fills.
+    """The server. `limit`: weight in any `window_seconds`. `apart`: slices do not count towards the 10,000 fills.
 
-    `faults` are met once each by the first call that they are for; `chance` is that of a random one of `kinds`; `refused` wallets
-    get a 422 with that text, always. `seconds` is how long each answer takes.
+    Each of `faults` affects the first call that matches it. `chance`: the chance of a random fault of `kinds`. `refused` wallets
+    always get a 422 with their text. `seconds`: the duration of each response.
     """
 
     users: Mapping[str, User] = field(default_factory=dict[str, User])
@@ -207,7 +209,7 @@ class InfoServer:
         return None
 
     def used(self) -> int:
-        """What was charged in the window that is now."""
+        """Return the weight charged in the current window."""
         since = time.monotonic() - self.window_seconds
         with self._lock:
             while self._charges and self._charges[0][0] <= since:
@@ -294,7 +296,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._answer(200, part, {"Connection": "close"}, None if fault.kind == "cut unsaid" else len(body))
             if fault.kind == "stall":
-                # Until the client gives up.
+                # Wait until the client gives up.
                 self.connection.settimeout(20)
                 self.connection.recv(1)
 
@@ -310,7 +312,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @dataclass(slots=True)
 class FreeBudget:
-    """Admits everything, and remembers."""
+    """A budget that admits every call and records it."""
 
     begun: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     ended: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])

@@ -1,5 +1,7 @@
-"""A pooler before PostgreSQL, as PgBouncer is one: clients log in to it, and get one of its own sessions of the server for a
-transaction, or for as long as they stay. It makes up the number of the session that a client is told.
+"""A connection pooler in front of PostgreSQL, like PgBouncer.
+
+Clients log in to it and get one of its server sessions, per transaction or per connection. The backend PID that it reports to
+a client is made up.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class _EndedError(Exception):
 
 
 class _Side:
-    """A connection, read message by message."""
+    """A connection that is read message by message."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -53,8 +55,9 @@ class _Side:
 
 @dataclass(slots=True)
 class Pooler:
-    """`url`: of the database behind it, through the pooler. `refusal`: the words that the server refuses a login with, not its
-    own; `takes_options`: as PgBouncer with ignore_startup_parameters, it takes a client's options, and ignores them.
+    """The pooler. `url`: the database's URL through the pooler. `refusal`: the server's message when it refuses a login.
+
+    `takes_options`: accept and ignore a client's options, like PgBouncer with ignore_startup_parameters.
     """
 
     url: str
@@ -77,7 +80,7 @@ class Pooler:
                 pass
 
     def _log_in(self, client: _Side) -> str | None:
-        """Let a client in; the database that it wants."""
+        """Log a client in. Returns the database that it requests."""
         while (startup := client.read_startup())[:4] in (struct.pack("!I", code) for code in (_SSL, _GSS)):
             client.connection.sendall(b"N")
         if startup[:4] == struct.pack("!I", _CANCEL):
@@ -99,7 +102,7 @@ class Pooler:
         return database
 
     def _open(self, database: str) -> tuple[_Side, bytes]:
-        """A session of the server, and the parameters that it tells. Raises PermissionError with the answer that refuses it."""
+        """Open a server session. Returns it with its parameters. Raises PermissionError with the server's refusal."""
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(Path(self.behind["host"]) / ".s.PGSQL.5432"))
         self._all.append(connection)
@@ -166,7 +169,7 @@ def _error(code: str, text: str) -> bytes:
 
 @contextmanager
 def serve_pooler(url: str, mode: Literal["transaction", "session"]) -> Generator[Pooler]:
-    """Serve until the block ends. `url`: of a server on a socket that trusts its clients."""
+    """Serve until the block ends. `url`: a server on a socket that trusts its clients."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         behind = parse_url(url)
         address = {"host": "127.0.0.1", "port": str(listener.getsockname()[1])}

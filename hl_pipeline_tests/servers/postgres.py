@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own: to be restarted or killed in the midst of work, or followed by a standby."""
+"""A separate PostgreSQL for one test, which can be restarted or killed during work, or followed by a standby."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hl_pipeline.warehouse.urls import build_url
 
 _FAST = {"fsync": "off", "shared_buffers": "64MB", "autovacuum": "off", "max_connections": "60", "timezone": "UTC"}
 _START_SECONDS = 60.0
-# PostgreSQL refuses root.
+# PostgreSQL refuses to run as root.
 _USER = next(entry for entry in pwd.getpwall() if entry.pw_name in ("postgres", "nobody")) if os.geteuid() == 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """A server with its data in `data`, and its socket beside them: a base backup would take the lock of a socket within."""
+    """A server with its data in `data`. Its socket is next to `data`, because a base backup would copy a socket lock inside."""
 
     data: Path
 
@@ -35,7 +35,7 @@ class PostgresServer:
         return build_url({"user": "postgres", "dbname": database, "host": str(self.data.parent)})
 
     def start(self) -> None:
-        """Start it; the last processes of one that was killed are waited out."""
+        """Start the server. Waits until the last processes of a killed one are gone."""
         deadline = time.monotonic() + _START_SECONDS
         while _run("pg_ctl", "start", "-w", "-D", str(self.data), "-l", str(self.data / "server.log")) != 0:
             assert time.monotonic() < deadline, (self.data / "server.log").read_text()
@@ -45,11 +45,11 @@ class PostgresServer:
         _run("pg_ctl", "stop", "-w", "-m", mode, "-D", str(self.data))
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill the server, like a power failure."""
         os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
     def restart(self, how: str) -> None:
-        """`fast` or `immediate`, as pg_ctl has them, or `kill`."""
+        """Restart the server. `how` is a mode of pg_ctl (`fast` or `immediate`) or `kill`."""
         if how == "kill":
             self.kill()
         else:
@@ -59,7 +59,7 @@ class PostgresServer:
 
 @contextmanager
 def serve_postgres(**settings: str) -> Generator[PostgresServer]:
-    """A running, empty server with these settings."""
+    """Run an empty server with these settings."""
     with _directory() as data:
         _must("initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D", str(data))
         yield from _serve(data, _FAST | settings)
@@ -67,14 +67,14 @@ def serve_postgres(**settings: str) -> Generator[PostgresServer]:
 
 @contextmanager
 def serve_standby(primary: PostgresServer, **settings: str) -> Generator[PostgresServer]:
-    """A running hot standby of `primary`, which it follows by streaming."""
+    """Run a streaming hot standby of `primary`."""
     with _directory() as data:
         _must("pg_basebackup", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-D", str(data), "-d", primary.url())
         yield from _serve(data, settings)
 
 
 def wait_for_standby(primary: PostgresServer, standby: PostgresServer, seconds: float = 30) -> None:
-    """Wait until the standby has replayed all that the primary has written so far."""
+    """Wait until the standby has replayed everything that the primary has written so far."""
     with psycopg.connect(primary.url(), autocommit=True) as connection:
         row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
     assert row is not None
@@ -99,7 +99,7 @@ def _serve(data: Path, settings: dict[str, str]) -> Generator[PostgresServer]:
 
 @contextmanager
 def _directory() -> Generator[Path]:
-    # Short enough for a socket's path.
+    # The path must be short enough for a socket.
     root = Path(tempfile.mkdtemp(prefix="hl-pg-"))
     try:
         data = root / "d"
@@ -120,7 +120,7 @@ def _must(name: str, *arguments: str) -> None:
 
 
 def _run(name: str, *arguments: str, output: int = subprocess.DEVNULL) -> int:
-    """Run a program of PostgreSQL; its exit code. Not with a pipe: the server inherits it and keeps it open."""
+    """Run a program of PostgreSQL. Returns its exit code. Uses no pipe, since the server would inherit it and keep it open."""
     return subprocess.run(
         [binary(name), *arguments],
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A real S3 protocol server (moto's, over HTTP) whose requester pays: as AWS does, it refuses who does not say so."""
+"""A real S3 server (moto's, over HTTP) with requester-pays buckets. Like AWS, it refuses requests without the header."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _DENIED = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</C
 
 @dataclass(slots=True)
 class S3Server:
-    """`requests` are (method, path, whether the requester pays) in their order; in buckets that are `ours` nobody need say so; in
-    those that are `free` nobody may, as in a store that does not know of it (Cloudflare R2).
+    """The server. `requests`: (method, path, whether the requester pays), in order.
+
+    Buckets in `ours` do not need the requester-pays header. Buckets in `free` refuse it, like a store that does not support it
+    (Cloudflare R2).
     """
 
     url: str
@@ -42,7 +44,7 @@ class S3Server:
         }
 
     def client(self) -> Any:
-        """For tests to lay out buckets: boto3's, which pays for itself; one, since it takes a tenth of a second to make."""
+        """Return a boto3 client with which tests fill buckets. It is created once, since that takes a tenth of a second."""
         if self._client is not None:
             return self._client
         client = boto3.client(
@@ -56,7 +58,7 @@ class S3Server:
 
 
 class FreeMeter:
-    """Lets every request pass."""
+    """A meter that allows every request."""
 
     def begin(self, method: str, bucket: str, key: str, expected_bytes: int) -> int:  # noqa: ARG002
         return 0

@@ -36,7 +36,7 @@ _SOURCE = "node_fills_by_block/hourly"
 
 
 class _Publisher:
-    """Puts objects of a whole week into the bucket when told to; `published` has the same files, for the truth."""
+    """Publishes objects of a whole week to the bucket on request. `published` has the same files, as the truth."""
 
     def __init__(self, s3: S3Server, made: Path, published: Path) -> None:
         self.bucket = f"week-{uuid.uuid4().hex}"
@@ -160,7 +160,7 @@ def test_after_a_week_every_day_equals_the_bucket_and_each_object_was_paid_for_o
     assert {*reasons} == {str(day) for day in WEEK}
     assert reasons[str(WEEK[0])] == reasons[str(WEEK[1])] == [None], "nothing has changed of what was brought by hand"
     assert {*reasons[str(WEEK[2])]} == {None, "objects: 1 changed"}
-    # A day that lacks something fails too, but as a verdict: its work is done, and it is not tried again.
+    # A day with missing objects also fails, but as a verdict: its work is done, and it is not retried.
     failures = [run for run in runs if run.status == DagsterRunStatus.FAILURE]
     failed = {run.tags["dagster/partition"] for run in failures if "hl/verdict" not in run.tags}
     verdicts = {run.run_id for run in failures if "hl/verdict" in run.tags}

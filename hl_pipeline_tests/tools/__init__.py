@@ -1,1 +1,1 @@
-"""Programs for those who work on the project; none of them is a test."""
+"""Programs for people who work on the project. None of them is a test."""

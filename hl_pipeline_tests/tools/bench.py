@@ -1,7 +1,7 @@
-"""`make bench`: fills a second from generated objects of a real hour's size, stage by stage and the whole way; and the API
-under load (`api_bench`). No test.
+"""`make bench`: fills per second from generated objects of a real hour's size, for each stage and end to end; and the API under
+load (`bench_api`). Not a test.
 
-Each run is a process of its own with a new lake and a new database; the medians of all runs count, the machine is noisy.
+Each run is a separate process with a new lake and a new database. The result is the median of all runs, as machines are noisy.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TARGETS = {
 
 
 def main() -> None:
-    """Make the data, do the runs, print the medians."""
+    """Make the data, run the measurements, print the medians."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=5)
     options.add_argument("--hours", type=int, default=HOURS, help="of the day in today's format")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _make_bucket(home: Path, console: Console, hours: int) -> Path:
-    """A bucket of hours of today's format, and of hours that two of the older ones share."""
+    """Make a bucket with hours of the current format, and hours that two older datasets share."""
     from hl_pipeline.sample.generate import write_sample
 
     for day, count in ((DAY, hours), (OLDER_DAY, OLDER_HOURS)):
@@ -85,7 +85,7 @@ def _make_bucket(home: Path, console: Console, hours: int) -> Path:
 
 
 def _with_shares(figures: dict[str, float]) -> dict[str, float]:
-    """`figures`, and how ours compare with the references of the same run."""
+    """Return `figures` with the ratios of ours to the references of the same run."""
     if "DuckDB decoding" in figures:
         reference = figures["COPY of a ready file, seconds"] + figures["indexes by hand, seconds"]
         figures["share: decode + lake / DuckDB"] = figures["decode + lake"] / figures["DuckDB decoding"]
@@ -120,8 +120,9 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
 
 
 def measure_stages() -> dict[str, float]:
-    """Fills a second: decoding into the lake, loading from there into both tables with indexes, statistics, TWAPs; and what
-    DuckDB and PostgreSQL take for the same objects and rows.
+    """Measure fills per second: decoding into the lake, loading into lake and database with indexes, statistics, TWAPs.
+
+    Also measures DuckDB and PostgreSQL on the same objects and rows.
     """
     from hl_pipeline.stages.derive import make_figures_of_day
     from hl_pipeline.warehouse.connect import connect, find_database_url
@@ -152,7 +153,7 @@ def measure_stages() -> dict[str, float]:
 
 
 def _make_twaps(lake: Lake) -> None:
-    """The day's statuses from the bucket, and its TWAPs."""
+    """Load the day's statuses from the bucket, and make its TWAPs."""
     from hl_pipeline.stages.fetch import fetch_day
     from hl_pipeline.stages.load_statuses import load_statuses_day
     from hl_pipeline.stages.make_twaps import make_twaps_of_day
@@ -167,14 +168,14 @@ def _make_twaps(lake: Lake) -> None:
 
 
 def measure_older() -> dict[str, float]:
-    """Fills a second where node_trades and node_fills both have the hour: each fill stands in both."""
+    """Measure fills per second for an hour that both node_trades and node_fills have, with every fill in both."""
     figures, _ = _bring_and_load(OLDER_DAY, "two older formats: decode + lake", "two older formats: each fill once, load")
     figures.pop("rows")
     return figures
 
 
 def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float], Lake]:
-    """The rates of both by name, of decoding by rows decoded, and `rows` loaded; the lake."""
+    """Return the rates of both by name (decoding by decoded rows, loading by `rows`), and the lake."""
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.fetch import fetch_day
     from hl_pipeline.stages.load_fills import load_objects
@@ -196,7 +197,7 @@ def _bring_and_load(day: date, bring: str, load: str) -> tuple[dict[str, float],
 
 
 def measure_whole() -> dict[str, float]:
-    """Fills a second of a day through Dagster, checks included, and the most memory of its process (MiB)."""
+    """Measure fills per second of a day through Dagster, including checks, and the peak memory of its process (MiB)."""
     from hl_pipeline.warehouse.connect import find_database_url
     from hl_pipeline.warehouse.migrate import migrate
 
@@ -207,8 +208,9 @@ def measure_whole() -> dict[str, float]:
 
 
 def measure_increment() -> dict[str, float]:
-    """Seconds through Dagster, checks included, of the day's last whole hour added to those before, and of the same run made to
-    replace the day: it fetches and decodes that object again, and finds nothing new.
+    """Measure seconds through Dagster, including checks, to append the day's last whole hour.
+
+    Also measures the same run when forced to replace the day: it fetches and decodes that object again, and finds nothing new.
     """
     from hl_pipeline.lake.fills import raw_path
     from hl_pipeline.warehouse.connect import find_database_url
@@ -242,7 +244,7 @@ def measure_increment() -> dict[str, float]:
 
 
 def _materialize(settings: Settings) -> tuple[float, int, int]:
-    """Seconds of the day through Dagster; its fills; how many hours were made."""
+    """Run the day through Dagster. Returns the seconds, the fills, and the number of hours made."""
     from dagster import DagsterInstance, materialize
 
     from hl_pipeline.definitions import ASSETS, build_resources
@@ -259,14 +261,14 @@ def _materialize(settings: Settings) -> tuple[float, int, int]:
 
 
 def measure_s3() -> dict[str, float]:
-    """Fills a second through S3 connections of a usual speed."""
+    """Measure fills per second through S3 connections of a typical speed."""
     from hl_pipeline_tests.tools.bench_s3 import measure
 
     return measure(DAY)
 
 
 def measure_figures() -> dict[str, float]:
-    """Seconds of candles and statistics, ours and those of DuckDB and polars."""
+    """Measure seconds for candles and statistics: ours, and those of DuckDB and polars."""
     from hl_pipeline_tests.tools.bench_figures import measure
 
     _, lake = _bring_and_load(DAY, "", "")
@@ -274,14 +276,14 @@ def measure_figures() -> dict[str, float]:
 
 
 def measure_ingest() -> dict[str, float]:
-    """Seconds of `hl ingest` of a small day, and of others that read the same objects."""
+    """Measure seconds of `hl ingest` for a small day, and of other programs that read the same objects."""
     from hl_pipeline_tests.tools.bench_ingest import measure
 
     return measure(Settings().home)
 
 
 def measure_looks() -> dict[str, float]:
-    """Seconds that the sensors' looks take."""
+    """Measure the seconds of the sensors' checks."""
     from hl_pipeline_tests.tools.bench_s3 import measure_looks
 
     return measure_looks()

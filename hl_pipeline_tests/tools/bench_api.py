@@ -1,12 +1,12 @@
-"""The API under load: one real uvicorn worker before a real PostgreSQL, and what it is measured against in the same run. No test.
+"""The API under load: one real uvicorn worker with a real PostgreSQL, and its references in the same run. Not a test.
 
 `python -m hl_pipeline_tests.tools.bench_api` prints the medians of its runs; `measure` gives one run's figures to `make bench`.
-Beside the API stand a route of FastAPI that gives a constant, routes that have orjson write the same answers, both served by
-uvicorn with the same options and asked by the same clients, and a plain query for the same rows through psycopg. With
-`--partitions 30 365 1300`: pages of a wallet over a year, with so many days in hl.fills.
+The references are a FastAPI route that returns a constant, routes that write the same responses with orjson, and a plain query
+for the same rows through psycopg. uvicorn serves the routes with the same options to the same clients. With
+`--partitions 30 365 1300`, it measures pages of a wallet over a year, with this many days in hl.fills.
 
-The clients are sockets that stay open (`bench_api_clients`), in this process. On two cores they take time from uvicorn and
-PostgreSQL: "client CPU %" says how much of one core.
+The clients are persistent sockets in this process (`bench_api_clients`). On two cores they take time from uvicorn and
+PostgreSQL: "client CPU %" shows how much of one core.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CLIENTS, _CONNECTIONS = 32, 4
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is asked of the API, and a plain query for its rows."""
+    """A request to the API, and a plain query for its rows."""
 
     path: str
     query: str
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def measure(home: Path) -> dict[str, float]:
-    """Figures by name, in a database of its own on the server in `home`: half a minute beside what `make bench` does."""
+    """Measure figures by name in a separate database on the server in `home`. Adds half a minute to `make bench`."""
     with bench_database(home) as url:
         return _measure(home, url, 1.0)
 
@@ -123,7 +123,7 @@ def _measure(home: Path, url: str, seconds: float) -> dict[str, float]:
 
 
 def _measure_years(home: Path, partitions: list[int], runs: int, seconds: float) -> list[dict[str, float]]:
-    """Of each run, the figures of pages over a year with every number of partitions, one after the other."""
+    """Measure pages over a year in each run, with each number of partitions in turn."""
     with ExitStack() as stack:
         apis: dict[int, Api] = {}
         for count in partitions:
@@ -144,7 +144,7 @@ def _measure_years(home: Path, partitions: list[int], runs: int, seconds: float)
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """With one client, and with `clients` at a time."""
+    """Measure with one client, and with `clients` concurrent ones."""
 
     clients: int
     one: Load
@@ -175,7 +175,7 @@ def _named(name: str, measured: _Measured) -> dict[str, float]:
 
 
 def _measure_query(name: str, url: str, query: str, seconds: float) -> dict[str, float]:
-    """The query alone: on one connection, and on as many as a worker of the API has."""
+    """Measure the query alone: on one connection, and on as many as a worker of the API has."""
     one = asyncio.run(_query(url, query, 1, seconds / 2))
     many = asyncio.run(_query(url, query, _CONNECTIONS, seconds))
     return {

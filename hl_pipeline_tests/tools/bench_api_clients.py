@@ -1,6 +1,6 @@
-"""Clients that cost little: sockets that stay open, each with one request under way. No test.
+"""Cheap clients: persistent sockets, each with one request in progress. Not a test.
 
-Neither an HTTP library nor asyncio's streams: those take more time for a small answer than the server does.
+They use no HTTP library and no asyncio streams, which take more time for a small response than the server does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PATIENCE_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The seconds that each request took, of all together, and of this process's CPU."""
+    """The seconds of each request, of all requests together, and of this process's CPU."""
 
     took: list[float]
     seconds: float
@@ -32,12 +32,12 @@ class Load:
         return self.cpu_seconds / self.seconds
 
     def quantile(self, share: float) -> float:
-        """Milliseconds within which such a share of the requests was answered."""
+        """Return the milliseconds within which this share of the requests completed."""
         return sorted(self.took)[int(len(self.took) * share)] * 1000
 
 
 def put_under_load(port: int, path: str, *, clients: int, seconds: float) -> Load:
-    """Ask for `path` on `clients` connections, on each one request after the other."""
+    """Request `path` on `clients` connections, each with one request after the other."""
     return uvloop.run(_ask(port, path, clients, seconds))
 
 
@@ -55,19 +55,19 @@ async def _ask(port: int, path: str, clients: int, seconds: float) -> Load:
 
 
 class _Client(asyncio.Protocol):
-    """Sends the next request as soon as an answer is whole. `done` has the error of an answer that is not 200."""
+    """Sends the next request as soon as a response is complete. `done` has the error of any response other than 200."""
 
     def __init__(self, request: bytes, took: list[float], deadline: float, done: asyncio.Future[None]) -> None:
         self._request, self._took, self._deadline, self.done = request, took, deadline, done
         self._missing = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's own class, which is none of asyncio's.
+        # This is uvloop's own class, not one of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        # Behind the head of an answer only its length counts; uvicorn sends a head whole.
+        # After the head of a response, only its length matters. uvicorn sends the head in one piece.
         if self._missing == 0:
             head, _, body = data.partition(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200"):

@@ -1,4 +1,4 @@
-"""Databases for the benchmark of the API: a wallet with 50,000 TWAPs, fills, candles; a wallet over a year. No test."""
+"""Databases for the API benchmark: a wallet with 50,000 TWAPs, fills and candles; a wallet over a year. Not a test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WALLET = "0x" + "ab" * 20
 DAY = date(2025, 11, 3)
 YEAR_START, YEAR_END = date(2025, 1, 1), date(2025, 12, 31)
 FILLS_A_DAY, CANDLES_A_DAY = 100_000, 1_440
-# Of the year: each day has so many fills, and one in ten is of WALLET.
+# For the year: the number of fills per day. One in ten belongs to WALLET.
 _FILLS_A_DAY_OF_YEAR = 500
 
 # 50,000 TWAPs of one wallet with 110,000 rows (one in five has a third), 250,000 of 5,000 others with 500,000.
@@ -49,7 +49,7 @@ SELECT twap_id, wallet, coin, side, status, 'match', started_at, started_at, tim
        0.001005, 91.1, 0.11, 0.12, 10.98, 0.01, 0.5, '{"USDC": "4.1"}', 0, true, started_at, time
 FROM hl.twap_statuses WHERE status = 'finished'
 """
-# Every tenth fill of a day is of WALLET; figures have the ten digits behind the point that loading gives them.
+# Every tenth fill of a day belongs to WALLET. Figures have ten decimals, as after loading.
 _FILLS = """
 INSERT INTO hl.fills (time, block_number, block_time_ns, oid, tid, twap_id, object_id, crossed, side, coin, wallet, px, sz,
                       start_position, closed_pnl, fee, fee_token, dir, hash, cloid, ordinal)
@@ -74,7 +74,7 @@ INSERT INTO hl.daily_stats (date, coin, kind, fills, non_market_rows, fees_known
 SELECT day, coin, 'perp', 20000, 0, 20000, 10000, 100
 FROM unnest(ARRAY['BTC', 'ETH', 'SOL', 'HYPE', 'xyz:TSLA']) coin, generate_series(date '2025-11-01', '2025-11-07', '1 day') day
 """
-# What is said beside the rows: on every seventh of a month some hours lack.
+# The coverage of the rows: on the seventh of every month some hours are missing.
 _DAYS = """
 INSERT INTO hl.twap_days (date, state, explanation, objects, rows, duplicates, conflicts)
 SELECT day::date, CASE WHEN extract(day FROM day) = 7 THEN 'incomplete' ELSE 'unprovable' END, 'bench', 1, 100, 0, 0
@@ -92,7 +92,7 @@ FROM generate_series(%(first)s::date, %(last)s, '1 day') day, generate_series(0,
 
 @contextmanager
 def bench_database(home: Path) -> Generator[str]:
-    """The URL of a database on the server in `home`: 50,000 TWAPs of WALLET in two months, fills and candles of a week."""
+    """Return the URL of a new database in `home`: 50,000 TWAPs of WALLET in two months, fills and candles of a week."""
     first, last = date(2025, 11, 1), date(2025, 11, 7)
     with _new_database(home) as url, psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute(_TWAPS)
@@ -105,7 +105,7 @@ def bench_database(home: Path) -> Generator[str]:
 
 @contextmanager
 def year_database(home: Path, partitions: int) -> Generator[str]:
-    """The URL of a database with so many days in hl.fills, the last of them YEAR_END; TWAPs, candles as in `bench_database`."""
+    """Make a database with this many days in hl.fills up to YEAR_END, else like `bench_database`. Returns its URL."""
     first = YEAR_END - timedelta(days=partitions - 1)
     with _new_database(home) as url, psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute(_TWAPS)

@@ -1,4 +1,4 @@
-"""What the API is measured against: an application of FastAPI alone, served as the API is. No test.
+"""The reference for the API benchmark: a bare FastAPI application, served like the API. Not a test.
 
 `/constant` gives a constant. `/NAME` has orjson write what `NAME.json` of the directory HL_BENCH_ANSWERS holds, an answer of the
 API, which was read before: no query, nothing to convert.

@@ -1,5 +1,5 @@
-"""Part of `make bench-start`: an installation with many days behind it, as the copies of one; a sensor's tick on it, and what the
-UI asks for the page of an asset.
+"""Part of `make bench-start`: an installation with many past days, copied from one. Measures a sensor's tick, and the queries
+for the UI's page of an asset.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hl_pipeline_tests.processes import Ui
 from hl_pipeline_tests.tools.bench_s3 import LOADED
 
 _TICKS = 5
-# A day whose run is there, with all that its assets have written, once for each day before; the UI's own summaries are dropped.
+# Copies the events of one complete day to each earlier day, and drops the UI's own summaries.
 _COPY_EVENTS = """
 INSERT INTO event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)
 SELECT run_id, replace(event, %(model)s, day::text), dagster_event_type, timestamp, step_key, asset_key, day::text
@@ -55,7 +55,7 @@ query Page($key: AssetKeyInput!) {
 
 
 def put_days_behind(data_url: str, dagster_url: str, days: int) -> None:
-    """Give both databases so many days, the last of them yesterday, by the example of one that was made."""
+    """Fill both databases with this many days up to yesterday, copied from one that was run."""
     last = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
     with psycopg.connect(dagster_url, autocommit=True) as connection:
         [(model,)] = connection.execute(_MODEL).fetchall()
@@ -68,7 +68,7 @@ def put_days_behind(data_url: str, dagster_url: str, days: int) -> None:
 
 
 def measure_page(ui: Ui, runs: int) -> tuple[float, float]:
-    """Seconds of the page of `fills` when it is asked for first, and the median of later ones."""
+    """Measure seconds of the page of `fills`: the first request, and the median of later ones."""
     seconds: list[float] = []
     for _ in range(runs + 1):
         began = time.perf_counter()
@@ -79,7 +79,7 @@ def measure_page(ui: Ui, runs: int) -> tuple[float, float]:
 
 
 def measure_tick() -> float:
-    """The median of a sensor's ticks, in the process of a code location that is loaded."""
+    """Measure the median of a sensor's ticks, in the process of a loaded code location."""
     from dagster import DagsterInstance, build_sensor_context
 
     from hl_pipeline.definitions import build_defs, build_resources

@@ -1,4 +1,4 @@
-"""Candles and statistics of a day beside those of DuckDB and of plain polars, from the same Parquet. No test.
+"""Candles and statistics of a day, compared with DuckDB and plain polars on the same Parquet. Not a test.
 
 DuckDB and polars compute what the tables say, for generated days of `node_fills_by_block`: there every fill has a tid and a fee,
 and no price is absurd. On such a day their tables must equal ours to the last digit.
@@ -31,10 +31,11 @@ Tables = dict[str, pl.DataFrame]
 
 
 def measure(lake: Lake, day: date) -> dict[str, float]:
-    """Seconds to make a day's candles, daily_stats and user_stats from a local lake's Parquet, medians of RUNS: ours into
-    PostgreSQL as the stages make them, ours without PostgreSQL, and those of DuckDB and polars.
+    """Measure the seconds to make a day's candles, daily_stats and user_stats from a local lake's Parquet (medians of RUNS).
 
-    Raises AssertionError when the tables differ.
+    The variants: ours into PostgreSQL as in the stages, ours without PostgreSQL, DuckDB and polars.
+
+    Raises AssertionError if the tables differ.
     """
     files = f"{lake.root}/fills/date={day}/*.parquet"
     ways: dict[str, Callable[[], Tables | None]] = {

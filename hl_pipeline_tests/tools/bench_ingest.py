@@ -1,4 +1,4 @@
-"""Part of `make bench`: `hl ingest` of a small day as a user runs it, beside others that read the same objects."""
+"""Part of `make bench`: `hl ingest` of a small day as a user runs it, compared with other programs on the same objects."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _WHOLE_OR_INCOMPLETE = (0, 3)
 
 
 def measure(home: Path) -> dict[str, float]:
-    """Seconds of one day of 24 hours with 40,000 fills each, and the hour after it."""
+    """Measure one day of 24 hours with 40,000 fills each, and the hour after it, in seconds."""
     with tempfile.TemporaryDirectory(dir=home) as name:
         directory = Path(name)
         sample = write_sample(directory / "sample", first_day=_DAY, hours=25, fills_per_hour=40_000)
         objects = sorted(sample.node_data_dir.rglob("*/20260315/*.lz4"))
         decoded, fills = decode_with_duckdb(objects, directory)
         sources = {"HL_NODE_DATA_URL": str(sample.node_data_dir), "HL_TWAP_DATA_URL": str(sample.twap_data_dir)}
-        # What a machine must do that has never run this: a database, and the machine code of the scanners.
+        # The first run on a new machine also creates a database and compiles the scanners.
         new = _ingest(directory / "new", sources | {"NUMBA_CACHE_DIR": str(directory / "compiled")})
         with _serving(sample.node_data_dir) as s3:
-            # An installation that has run before.
+            # This installation has run before.
             _ingest(directory / "home", sources, _DAY + timedelta(days=1))
             in_s3 = sources | s3 | {"HL_NODE_DATA_URL": f"s3://{_BUCKET}", "HL_NODE_DATA_REGION": REGION, "HL_S3_BUDGET_USD": "1"}
             ours = _ingest(directory / "home", in_s3)
@@ -67,7 +67,7 @@ def _ingest(home: Path, environment: dict[str, str], day: date = _DAY) -> float:
 
 @contextmanager
 def _serving(directory: Path) -> Generator[dict[str, str]]:
-    """moto's server in a process of its own, with the objects of a directory in one bucket; how clients reach it."""
+    """Run moto's server in a separate process, with a directory's objects in one bucket. Yields the settings of its clients."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     server = context.Process(target=_serve, args=(theirs, directory), daemon=True)

@@ -1,7 +1,7 @@
-"""What `make bench` measures the pipeline against, on the same objects and in the same run: DuckDB decoding the same lines,
-PostgreSQL taking a ready file and building the same indexes, and another downloader of the same bucket.
+"""The references of `make bench`, on the same objects and in the same run: DuckDB decodes the same lines, PostgreSQL loads a
+prepared file and builds the same indexes, and another downloader reads the same bucket.
 
-Each reference does less than the pipeline: it refuses nothing, checks nothing, and (but for PostgreSQL) keeps nothing.
+Each reference does less than the pipeline: it rejects nothing, checks nothing and, except PostgreSQL, stores nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FROM (SELECT block_number, block_time, local_time, unnest(events) AS event
 
 
 def decode_with_duckdb(objects: Iterable[Path], directory: Path) -> tuple[float, int]:
-    """Seconds in which DuckDB decodes the lines of LZ4 objects, decompressed before, to the same typed columns; and the fills."""
+    """Measure how long DuckDB decodes decompressed lines to the same typed columns. Returns the seconds and the fills."""
     lines = directory / "fills.json"
     with lines.open("wb") as file:
         for path in objects:
@@ -56,7 +56,7 @@ def decode_with_duckdb(objects: Iterable[Path], directory: Path) -> tuple[float,
 
 
 def copy_and_index(connection: psycopg.Connection, day: date, directory: Path) -> tuple[float, float]:
-    """Seconds in which PostgreSQL takes a loaded day from a ready file into a table without indexes, and builds the same ones."""
+    """Measure the seconds in which PostgreSQL copies a loaded day from a prepared file and builds the same indexes."""
     name = f"fills_{day:%Y%m%d}"
     table, ready = sql.Identifier("hl", name), directory / "fills.binary"
     plain = sql.Identifier("hl", "bench_plain")
@@ -78,14 +78,14 @@ def copy_and_index(connection: psycopg.Connection, day: date, directory: Path) -
 
 
 def install_hl_data(directory: Path) -> Path:
-    """Install `hyperliquid-data` from the package index, apart from everything else; its program."""
+    """Install `hyperliquid-data` from the package index into a separate environment. Returns its program."""
     subprocess.run([sys.executable, "-m", "venv", directory], check=True)
     subprocess.run([directory / "bin/pip", "install", "--quiet", "hyperliquid-data==0.1.0"], check=True)
     return directory / "bin/hl-data"
 
 
 def ingest_with_hl_data(program: Path, day: date, lake: Path, environment: dict[str, str]) -> float:
-    """Seconds in which `hl-data fills` writes a day's ten columns of floats to Parquet, from the same S3 server."""
+    """Measure the seconds in which `hl-data fills` writes a day's ten columns of floats to Parquet, from the same S3 server."""
     began = time.perf_counter()
     subprocess.run(
         [program, "fills", "--dates", str(day), "--root", lake],

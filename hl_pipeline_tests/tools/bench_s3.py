@@ -1,6 +1,5 @@
-"""Parts of `make bench`: how long sensors look, with 11,000 objects in the bucket; hours of a real size through an S3 whose every
-connection carries 10 MB/s, and how much of the time that downloads and decoding would take one after the other
-HL_S3_OBJECTS_AT_ONCE saves.
+"""Parts of `make bench`: the duration of sensor checks with 11,000 objects in the bucket, and hours of a real size through an S3
+with 10 MB/s per connection. Shows how much HL_S3_OBJECTS_AT_ONCE saves compared with sequential download and decoding.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ WITH objects AS (
 INSERT INTO hl.fills_day_objects (date, object_id, etag, rows, parser)
 SELECT object_date, object_id, %(etag)s, 1, 1 FROM objects JOIN days ON date = object_date
 """
-"""A ledger of so many loaded `days` of 24 objects each, back from `today`; their `etag`."""
+"""SQL for a ledger of `days` loaded days with 24 objects each, up to `today`. The objects have `etag`."""
 _BUCKET = "hours"
 
 
 def measure(day: date) -> dict[str, float]:
-    """Fills a second from such an S3 into a new lake each, by objects at once; first from a directory, which has no link."""
+    """Measure fills per second from this S3 into a new lake, by objects at once; first from a directory, without a network."""
     settings = Settings()
     migrate(find_database_url(settings))
     context = multiprocessing.get_context("spawn")
@@ -78,7 +77,7 @@ def _rate_of(day: date, settings: Settings, url: str) -> float:
 
 
 def measure_looks() -> dict[str, float]:
-    """Seconds of a sensor's look and of the nightly one, with 458 loaded days of 24 objects in the bucket of fills."""
+    """Measure the seconds of a sensor check and of the nightly one, with 458 loaded days of 24 objects in the fills bucket."""
     settings = Settings()
     url = find_database_url(settings)
     migrate(url)

@@ -1,8 +1,8 @@
-"""`make bench-start`: what a command, the code location and a run of an empty day cost, each beside the same without us; and what
-many days behind it do to a sensor's tick and to the UI's page of an asset. No test.
+"""`make bench-start`: the cost of a command, the code location and a run of an empty day, each compared with a bare Dagster
+project; and the effect of many past days on a sensor's tick and on the UI's page of an asset. Not a test.
 
-Ours and its reference take turns, so that a noisy machine is noisy to both. Seconds are medians: on the clock, and of CPU. The
-CPU of a command is that of its process, without PostgreSQL's, which both sides use alike.
+Ours and the reference take turns, so that noise affects both. Seconds are medians of wall time and of CPU time. The CPU time of a
+command is that of its process, without PostgreSQL, which both sides use equally.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hl_pipeline_tests.processes import Program, Ui, free_port, program, started
 from hl_pipeline_tests.services import up_in
 from hl_pipeline_tests.tools.bench_behind import measure_page, measure_tick, put_days_behind
 
-Cost = tuple[float, float]  # seconds on the clock, seconds of CPU
+Cost = tuple[float, float]  # seconds of wall time, seconds of CPU time
 
 _FIRST = date(2023, 3, 1)
 _BEHIND = (30, 365, 1_300)
@@ -51,7 +51,7 @@ from trivial import trivial
 with DagsterInstance.get() as instance:
     assert materialize([trivial], partition_key=sys.argv[1], instance=instance).success
 """
-# The queue looks as often as ours; the location is called as ours, by which `Ui` asks for it.
+# The queue is checked as often as ours. The location has the name of ours, since `Ui` queries it by name.
 _INSTANCE = """
 storage: {{postgres: {{postgres_url: "{url}"}}}}
 run_coordinator:
@@ -66,7 +66,7 @@ _STATUS = "SELECT status FROM runs WHERE run_id = %s"
 
 
 def main() -> None:
-    """Measure, and print the medians."""
+    """Run the measurements and print the medians."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=7)
     options.add_argument("--only", choices=["start", "run", "launched", "behind"], nargs="+")
@@ -126,7 +126,7 @@ def _measure_runs(table: Table, runs: int, ours: dict[str, str], trivial: dict[s
 
 
 def _measure_launched(table: Table, runs: int, place: Path, trivial: dict[str, str], *, launched: bool, behind: bool) -> Table:
-    """One service after the other: both at once would be in each other's way."""
+    """Run one service after the other, since both at once would disturb each other."""
     home = place / "home"
     settings = {"HL_NODE_DATA_URL": str(place / "nodes"), "HL_TWAP_DATA_URL": str(place / "twaps"), "HL_SENSORS": "false"}
     shown = Table("days behind it", "a sensor's tick", "the asset's page, first", "again", box=None, header_style="bold")
@@ -151,7 +151,7 @@ def _measure_launched(table: Table, runs: int, place: Path, trivial: dict[str, s
 
 
 def _launch_all(runs: int, ui: Ui, service: Program, url: str) -> list[Cost]:
-    """From asking for a run to its end, with the CPU of all that `service` has started, the run's process included."""
+    """Measure from requesting a run to its end, with the CPU of every process that `service` started, including the run's."""
     costs: list[Cost] = []
     with psycopg.connect(url, autocommit=True) as connection:
         for n in range(runs + 1):
@@ -161,19 +161,19 @@ def _launch_all(runs: int, ui: Ui, service: Program, url: str) -> list[Cost]:
                 time.sleep(0.02)
             took = time.perf_counter() - began
             assert status == [("SUCCESS",)], run
-            # The process of the run ends after its last event.
+            # The run's process ends after its last event.
             time.sleep(1.5)
             costs.append((took, _cpu(service) - before))
     return costs[1:]
 
 
 def _cpu(service: Program) -> float:
-    """Seconds of CPU of a program, of all that it has started, and of those of them that have ended."""
+    """Return the CPU seconds of a program and of all processes that it started, including ended ones."""
     return sum(sum(process.cpu_times()[:4]) for process in service.tree())
 
 
 def _make_trivial(place: Path) -> dict[str, str]:
-    """A project of one asset that does nothing, in a directory of its own; the environment of its commands."""
+    """Make a project with one empty asset in a separate directory. Returns the environment of its commands."""
     home = place / "trivial"
     home.mkdir()
     with psycopg.connect(embedded_url(place / "home", "postgres"), autocommit=True) as connection:
@@ -196,12 +196,12 @@ def _serving_trivial(environment: dict[str, str]) -> Generator[tuple[Program, Ui
 
 
 def _environment(**variables: str) -> dict[str, str]:
-    """As a user's: what is imported is compiled once."""
+    """Return a user's environment, in which imported modules are compiled once."""
     return {name: value for name, value in users_environment(**variables).items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _take_turns(runs: int, ours: Callable[[date], Cost], reference: Callable[[date], Cost]) -> tuple[list[Cost], list[Cost]]:
-    """The costs of both; the first turn, which compiles what is imported, is not counted."""
+    """Measure the costs of both. The first turn, which compiles the imported modules, does not count."""
     turns = [(ours(day), reference(day)) for day in (_FIRST + timedelta(days=10 + n) for n in range(runs + 1))][1:]
     return [one for one, _ in turns], [other for _, other in turns]
 

@@ -1,7 +1,7 @@
-"""`python -m hl_pipeline_tests.tools.compare LEFT RIGHT`: do two installations (HL_HOME directories) hold the same?
+"""`python -m hl_pipeline_tests.tools.compare LEFT RIGHT`: compares two installations (HL_HOME directories).
 
-Tables of schema hl by definition and by rows, files of the lake by schema, layout, metadata and rows in order. What of them may
-differ (ids drawn at random, clocks) stands in `not_compared`. Exit code 0: equal, 1: different, 2: it could not be compared.
+Tables of schema hl are compared by definition and rows; files of the lake by schema, layout, metadata and rows in order.
+`not_compared` lists what may differ (random IDs, clocks). Exit code 0: equal, 1: different, 2: the comparison failed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from hl_pipeline_tests.tools.compare_rows import Compared
 
 _LIMIT = 3
 _LINES = 5
-"""Of each table, and of each part of the lake, so many lines for each example are printed."""
+"""The number of lines printed per example, for each table and each part of the lake."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare, and print what differs; the exit code."""
+    """Compare, and print the differences. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("left", type=Path, nargs="?", metavar="LEFT", help="an HL_HOME: its embedded PostgreSQL and its lake")
     parser.add_argument("right", type=Path, nargs="?", metavar="RIGHT")
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _database(parser: argparse.ArgumentParser, side: str, url: str | None, home: Path | None) -> str | Path | None:
-    """A URL, or the home of an embedded server."""
+    """Return a URL, or the home of an embedded server."""
     if url is None and home is not None and not (home / "postgres" / "PG_VERSION").exists():
         parser.error(f"{side}: {home} has no embedded PostgreSQL; is it an HL_HOME? Else give --{side}-database")
     return url or home
@@ -73,11 +73,11 @@ def _compare(databases: list[str | Path | None], lakes: list[Path | None], limit
 
 @contextmanager
 def _running(database: str | Path) -> Generator[str]:
-    """The URL of a database; the embedded server of a home runs meanwhile."""
+    """Yield the URL of a database. The embedded server of a home runs during the block."""
     if isinstance(database, str):
         yield database
         return
-    # All that is used of the pipeline, which is what is compared.
+    # This is the only code of the pipeline here, since the pipeline is what is compared.
     from hl_pipeline.warehouse.embedded import hold
 
     with hold(database) as url:
@@ -85,7 +85,7 @@ def _running(database: str | Path) -> Generator[str]:
 
 
 def _print_differences(compared: Iterable[Compared], limit: int, started: float) -> bool:
-    """Print what differs as it is found, of each table or part of the lake at most _LINES * `limit` lines, and the sums."""
+    """Print differences as they are found, at most _LINES * `limit` lines per table or part of the lake, and the totals."""
     tables: set[str] = set()
     files: set[str] = set()
     rows, totals, lines = Counter[str](), dict[str, Counter[str]](), Counter[str]()

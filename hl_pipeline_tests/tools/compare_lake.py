@@ -1,4 +1,4 @@
-"""Two lakes (directories) compared, file by file. Knows nothing of the pipeline but the key of its metadata."""
+"""Compares two lakes (directories), file by file. The only thing it knows of the pipeline is the key of its metadata."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hl_pipeline_tests.tools.not_compared import how_as_a_whole, value_as_compar
 
 _META_KEY = b"hl"
 _ARROW_KEY = b"ARROW:schema"
-"""Of the file's schema, which is compared as such, and once more its metadata."""
-# The differences of a row are told by the first of these whose columns a file has all of; rows are compared in their order.
+"""The metadata key with a copy of the file's schema. The schema and the other metadata are compared separately."""
+# Rows are compared in order. A row is named by the first of these keys whose columns are all in the file.
 _KEYS = (
     ("time", "coin", "wallet", "side", "tid", "oid"),
     ("time", "coin", "wallet", "side", "oid"),
@@ -26,7 +26,7 @@ _KEYS = (
 
 
 def compare_lakes(left: Path, right: Path, limit: int) -> Iterator[Compared]:
-    """Every file of two lakes: the set of paths; of Parquet schema, layout, metadata and rows in order; of others the content."""
+    """Compare every file of two lakes: paths, then for Parquet schema, layout, metadata and rows in order, else the content."""
     paths = _list_files(left), _list_files(right)
     files_of_ids = _files_of_ids(left, paths[0]), _files_of_ids(right, paths[1])
     for path in sorted({*paths[0], *paths[1]}):
@@ -45,7 +45,7 @@ def _list_files(root: Path) -> list[str]:
 
 
 def _files_of_ids(root: Path, paths: list[str]) -> dict[str, str]:
-    """By the random id that a file has of itself the path of that file."""
+    """Return the path of each file by the random ID in its own metadata."""
     records = {path: _own_metadata(pq.read_metadata(root / path)) for path in paths if path.endswith(".parquet")}
     return {record["id"]: path for path, record in records.items() if isinstance(record.get("id"), str)}
 
@@ -72,13 +72,13 @@ def _compare_parquet(
         frames = [_sort(frame) for frame in frames]
     key = next((key for key in _KEYS if set(key) <= set(frames[0].columns)), ())
     found += compare_rows(frames[0], frames[1], key, limit)
-    # Last: where other rows are laid out in another way, the rows are what matters.
+    # The layout comes last: if rows differ, their layout does not matter.
     found += _compare_values("layout", _describe_layout(left), _describe_layout(right))
     return Compared(group, path, max(frame.height for frame in frames), found)
 
 
 def _sort(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows by their first column; the items of a list, as text, in order."""
+    """Sort rows by their first column, and the items of lists as text."""
     lists = [
         pl.Series(name, [items and sorted(map(str, items)) for items in frame[name].to_list()])
         for name, dtype in frame.schema.items()
@@ -88,7 +88,7 @@ def _sort(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _describe_schema(file: Path, metadata: pq.FileMetaData) -> dict[str, object]:
-    """The columns in order, and of each its type in Arrow and in Parquet."""
+    """Return the columns in order, each with its type in Arrow and in Parquet."""
     arrow = pq.read_schema(file)
     parquet = [metadata.schema.column(n) for n in range(metadata.num_columns)]
     columns: dict[str, object] = {column.path: f"{column.physical_type} {column.logical_type}" for column in parquet}
@@ -99,12 +99,12 @@ def _describe_schema(file: Path, metadata: pq.FileMetaData) -> dict[str, object]
 
 
 def _describe_layout(metadata: pq.FileMetaData) -> dict[str, object]:
-    """Rows of each row group; compression, encodings and statistics of each column."""
+    """Return the rows of each row group, and the compression, encodings and statistics of each column."""
     layout: dict[str, object] = {}
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     for group in groups:
         for chunk in (group.column(n) for n in range(group.num_columns)):
-            # In which order encodings are listed means nothing.
+            # The order of the listed encodings has no meaning.
             form = f"{chunk.compression} {sorted(set(chunk.encodings))} {'with' if chunk.is_stats_set else 'without'} statistics"
             layout[chunk.path_in_schema] = f"{layout[chunk.path_in_schema]}; {form}" if chunk.path_in_schema in layout else form
     return {"rows of row groups": [group.num_rows for group in groups], **layout}
@@ -124,7 +124,7 @@ def _compare_values(what: str, left: dict[str, Any], right: dict[str, Any]) -> l
 
 
 def _read_text(file: Path, files_of_ids: dict[str, str]) -> list[str]:
-    """The lines of a file; of JSON as it is compared, a line for each item of a list."""
+    """Return the lines of a file. JSON is prepared for comparison, with a line for each item of a list."""
     text = file.read_bytes().decode("utf-8", "backslashreplace")
     if file.suffix != ".json":
         return text.splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Differences between two frames, and how they are told. Where the frames come from is not known here."""
+"""Finds and describes differences between two frames, whatever their source."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import polars as pl
 
 _SHOWN = 160
-"""Characters that are shown of a long value."""
+"""Maximum number of characters shown of a long value."""
 _NTH = "nth of its key"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What differs, in how many places, and some of them in words: `key: left | right`."""
+    """A difference, the number of its occurrences, and some examples as text: `key: left | right`."""
 
     what: str
     count: int
@@ -23,7 +23,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What was compared: a part of a table (the group), or a file of a part of the lake (the group); its rows, what differs."""
+    """The result for a part of a table, or for a file of a part of the lake (`group`): its rows and differences."""
 
     group: str
     place: str
@@ -32,8 +32,9 @@ class Compared:
 
 
 def compare_rows(left: pl.DataFrame, right: pl.DataFrame, key: Sequence[str], limit: int) -> list[Difference]:
-    """How rows differ in the columns that both have with the same type; rows belong together by `key`, those of the same key by
-    their order. Without a key a row is what it is as a whole. At most `limit` examples each.
+    """Compare rows in the columns that both frames have with the same type. Each difference has at most `limit` examples.
+
+    Rows are matched by `key`, and rows with the same key by order. Without a key, whole rows are matched.
     """
     shared = [name for name in left.columns if name in right.columns and left.schema[name] == right.schema[name]]
     left, right = left.select(shared), right.select(shared)
@@ -67,7 +68,7 @@ def compare_rows(left: pl.DataFrame, right: pl.DataFrame, key: Sequence[str], li
 
 
 def show_pair(left: object, right: object) -> str:
-    """Two values that differ, of long ones the part from a little before where they begin to."""
+    """Return two different values as text. Long values begin shortly before their first difference."""
     a, b = show(left), show(right)
     if max(len(a), len(b)) > _SHOWN:
         at = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
@@ -77,7 +78,7 @@ def show_pair(left: object, right: object) -> str:
 
 
 def show(value: object) -> str:
-    """A value in words: NULL apart from the text NULL."""
+    """Return a value as text, in which NULL differs from the text NULL."""
     return "NULL" if value is None else repr(value) if isinstance(value, str | bytes) else str(value)
 
 

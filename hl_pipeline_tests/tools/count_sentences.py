@@ -8,7 +8,7 @@ from hl_pipeline_tests.documents import long_sentences, name_of, pages
 
 
 def main() -> None:
-    """Print a line a page, and with --show the sentences."""
+    """Print a line per page and, with --show, the sentences."""
     total = 0
     for page in pages():
         found = long_sentences(page)

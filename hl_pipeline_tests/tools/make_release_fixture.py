@@ -1,8 +1,8 @@
-"""`python -m hl_pipeline_tests.tools.make_release_fixture DIRECTORY`: a small installation with every dataset and every state,
-packed: both databases as SQL, the lake, and what is to be found in them.
+"""`python -m hl_pipeline_tests.tools.make_release_fixture DIRECTORY`: packs a small installation with every dataset and every
+state: both databases as SQL, the lake, and the expected results.
 
-It is made with `hl` alone, as by a user, so that it also runs in a checkout of an earlier release. What the sample does not have
-(broken objects, statuses of rare kinds, wallets that fail) is added here. It ends with an error when a state is not there.
+It uses only `hl`, like a user, so that it also runs in a checkout of an earlier release. It adds what the sample does not have:
+broken objects, rare kinds of statuses, failing wallets. It fails if any state is missing.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from hl_pipeline_tests.servers.s3 import REGION, serve_s3
 
 _FILLS_PER_HOUR = 24
 _WHOLE, _INCOMPLETE = date(2025, 9, 1), date(2025, 9, 2)
-# Of the first some objects are there, of the second none.
+# The first day has some of its objects, the second has none.
 _PENDING = (date(2025, 9, 3), date(2025, 9, 5))
 _UNPROVABLE, _CHANGES_SOURCE, _ON_S3 = date(2025, 6, 10), date(2025, 7, 27), date(2025, 4, 10)
 _NO_SOURCE, _OF_API = date(2024, 1, 1), date(2024, 11, 3)
 _BY_BLOCK = "node_fills_by_block/hourly"
-# The hours of the bucket that are kept; of the others the objects are missing.
+# The hours whose objects are kept in the bucket. All other objects are missing.
 _HOURS = {
     f"{_BY_BLOCK}/20250902": (0, 1, 2, 3, 6),
     f"{_BY_BLOCK}/20250903": (0, 1),
@@ -50,7 +50,7 @@ _HOURS = {
     "node_trades/hourly/20250410": (11, 12),
 }
 _LAST_FULL_HOUR = 7
-"""Of the whole day; then its objects have every block, and a tenth of the trades, so that the fixture is small."""
+"""For the whole day. Its objects have every block but only a tenth of the trades, to keep the fixture small."""
 _WINDOW = {"HL_BACKFILL_FROM": "2024-11-03T00:00:00Z", "HL_BACKFILL_TO": "2025-06-12T00:00:00Z"}
 _WALLETS = {name: make_user(f"release {name}", count, slices=0.4) for name, count in (
     ("complete", 40), ("without fills", 0), ("refused", 5), ("broken off", 12), ("killed", 3)
@@ -76,9 +76,9 @@ EXPECTED = {
     "requests": "SELECT method, count(*), sum(bytes)::bigint, sum(dollars)::text FROM hl.s3_requests GROUP BY 1 ORDER BY 1",
     "fills": _PER_DAY,
 }
-"""What is to be found, and by which query."""
+"""The expected results, and the query for each."""
 RUNS = "SELECT status, count(*) FROM runs GROUP BY 1 ORDER BY 1"
-"""The same of Dagster's database."""
+"""The same for Dagster's database."""
 _STATES = {
     "fills_days": {"whole", "unprovable", "pending", "incomplete", "no source"},
     "twap_days": {"unprovable", "pending", "incomplete", "no source"},
@@ -94,12 +94,12 @@ _NOT_EMPTY = ("acknowledged", "failed", "reset", "quarantined", "superseded", "d
 
 
 def main() -> None:
-    """Make it in a temporary directory, check that nothing is lacking, pack it."""
+    """Make the installation in a temporary directory, check that nothing is missing, and pack it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="where the packed files are written")
     target: Path = parser.parse_args().directory
     target.mkdir(parents=True, exist_ok=True)
-    # Its path is short enough for PostgreSQL's socket.
+    # The path must be short enough for PostgreSQL's socket.
     with TemporaryDirectory(prefix="hl-release-") as name:
         root = Path(name)
         _make_buckets(root)
@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def _make_buckets(root: Path) -> None:
-    """Samples in one bucket of fills and one of statuses, thinned and spoilt."""
+    """Write samples into one bucket of fills and one of statuses, with some objects removed or damaged."""
     bucket, statuses = root / "bucket", root / "statuses"
     for day, days in ((_WHOLE, 3), (_UNPROVABLE, 1), (_CHANGES_SOURCE, 1), (_ON_S3, 1)):
         made = write_sample(root / f"sample {day}", first_day=day, days=days, fills_per_hour=_FILLS_PER_HOUR)
@@ -145,7 +145,7 @@ def _make_buckets(root: Path) -> None:
 
 
 def _thin(line: bytes) -> bytes:
-    """A block with a tenth of its trades."""
+    """Return a block with a tenth of its trades."""
     block = json.loads(line)
     events = [event for event in block["events"] if event[1]["tid"] % 10 == 0]
     return json.dumps({**block, "events": events}).encode() + b"\n"
@@ -160,7 +160,7 @@ def _cut(path: Path) -> None:
 
 
 def _rare_statuses() -> list[bytes]:
-    """Lines of the node, of TWAPs as they come rarely: waiting, running for days, ended without a size, of two wallets."""
+    """Return the node's lines for rare TWAPs: waiting, running for days, ended without a size, shared by two wallets."""
 
     def line(
         twap_id: int, minute: int, status: str, *, user: str = "1a", minutes: int = 5, executed: str | None = "0.0"
@@ -183,7 +183,7 @@ def _rare_statuses() -> list[bytes]:
 
 
 def _fill(root: Path, url: str) -> None:
-    """Every command that leaves something, in an order in which no later one mends it."""
+    """Run every command that leaves records, in an order in which no later command repairs an earlier one's state."""
     bucket = root / "bucket"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HL_", "AWS_", "DAGSTER_"))}
     environment |= {"HL_HOME": str(root / "home"), "HL_NODE_DATA_URL": str(bucket), "HL_TWAP_DATA_URL": str(root / "statuses")}
@@ -205,7 +205,7 @@ def _fill(root: Path, url: str) -> None:
             client.upload_file(str(path), "fixture", str(path.relative_to(bucket)))
         ingest(_ON_S3, HL_NODE_DATA_URL="s3://fixture", **server.environment)
     ingest(_WHOLE)
-    # A form of the hour between two days that the first of them does not have.
+    # The hour between two days has a form that the first day does not have.
     between = bucket / _BY_BLOCK / "20250902" / "0.lz4"
     lines = lz4.frame.decompress(between.read_bytes()).splitlines(keepends=True)
     _write_lines(between, [*lines, lines[-1]])
@@ -223,7 +223,7 @@ def _fill(root: Path, url: str) -> None:
 
 
 def _backfill(hl: Callable[..., None], environment: dict[str, str], root: Path, url: str) -> None:
-    """Wallets that end in every way: complete, refused, broken off, killed, and those of the buckets, of which one is asked."""
+    """Fetch wallets with every outcome: complete, refused, aborted, killed, and wallets of the buckets (one is queried)."""
     users = {name: _in_window(user) for name, user in _WALLETS.items()}
     served = {user.wallet: user for user in users.values()}
     refused, broken, killed = (users[name].wallet for name in ("refused", "broken off", "killed"))
@@ -236,7 +236,7 @@ def _backfill(hl: Callable[..., None], environment: dict[str, str], root: Path, 
         hl("backfill", "--wallet", refused, code=1, **variables)
         server.faults.append(Fault("403", of="TwapSlice"))
         hl("backfill", "--wallet", broken, code=1, **variables)
-        # The API knows nothing of it, and a bucket does.
+        # The API has no data of this wallet, but a bucket does.
         hl("backfill", "--all", "--limit", "1", code=1, **variables)
         server.seconds = 60
         command = [program("hl"), "backfill", "--wallet", killed]
@@ -253,7 +253,7 @@ def _is_started(url: str, wallet: str) -> bool:
 
 
 def _in_window(user: User) -> User:
-    """The same history from the day of the API on, a fill an hour; one of them is bad, one status has no TWAP."""
+    """Return the same history from the API's day on, with one fill per hour. One fill is bad, and one status has no TWAP."""
     start_ms = int(datetime(_OF_API.year, _OF_API.month, _OF_API.day, tzinfo=UTC).timestamp()) * 1000
     fills = [fill | {"time": start_ms + n * 3_600_000} for n, fill in enumerate(user.fills)]
     if len(fills) > 30:
@@ -263,7 +263,7 @@ def _in_window(user: User) -> User:
 
 
 def _describe(url: str, dagster_url: str, lake: Path) -> dict[str, Any]:
-    """What is there, by queries of this module and by files read with pyarrow."""
+    """Read the results with the queries of this module, and the files with pyarrow."""
     with psycopg.connect(dagster_url) as connection:
         runs = [list(row) for row in connection.execute(RUNS.encode())]
     with psycopg.connect(url, options="-c timezone=UTC") as connection:
@@ -277,7 +277,7 @@ def _describe(url: str, dagster_url: str, lake: Path) -> dict[str, Any]:
 
 
 def describe_lake(lake: Path) -> dict[str, Any]:
-    """By part of the lake its files, and the rows of those of Parquet or lines of the others; by day the sum of its fills."""
+    """Return the number of files and rows (or lines) of each part of the lake, and the sum of each day's fills."""
     parts: dict[str, list[int]] = {}
     days: dict[str, list[Any]] = {}
     for path in sorted(path for path in lake.rglob("*") if path.is_file()):
@@ -297,7 +297,7 @@ def describe_lake(lake: Path) -> dict[str, Any]:
 
 
 def _add_notional(total: Decimal, pairs: Iterable[tuple[Decimal, Decimal]]) -> Decimal:
-    """To the last digit."""
+    """Return the exact sum."""
     with localcontext(prec=100):
         return sum((px * sz for px, sz in pairs), total)
 
@@ -307,7 +307,7 @@ def _first(connection: psycopg.Connection, query: str) -> Any:
 
 
 def _check(expected: Mapping[str, Any], bucket: Path) -> None:
-    """Every state is there, database and lake agree, and the whole day has what its objects say."""
+    """Check that every state exists, that database and lake agree, and that the whole day matches its objects."""
     for name, states in _STATES.items():
         there = {value for row in expected[name] for value in row if isinstance(value, str)}
         if missing := states - there:
@@ -318,7 +318,7 @@ def _check(expected: Mapping[str, Any], bucket: Path) -> None:
     for day, rows, notional in expected["fills"]:
         if in_lake[day] != (rows, Decimal(notional)):
             raise SystemExit(f"{day}: the database has {rows} rows of {notional}, the lake {in_lake[day]}")
-    # Of that day alone: not all others are to be read.
+    # Read only that day, not all others.
     with TemporaryDirectory() as name:
         shutil.copytree(bucket / _BY_BLOCK / "20250901", Path(name) / _BY_BLOCK / "20250901")
         (Path(name) / _BY_BLOCK / "20250902").mkdir()

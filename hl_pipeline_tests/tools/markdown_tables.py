@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table in Markdown; a cell is one line, whatever its text has."""
+    """Return a table in Markdown. Each cell is one line, even if its text has line breaks."""
     names = list(head)
     lines = [names, ["---"] * len(names), *(list(row) for row in rows)]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)

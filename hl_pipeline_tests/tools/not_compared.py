@@ -1,4 +1,4 @@
-"""What `compare` does not hold against two installations, each with its reason. Everything else must be equal."""
+"""The differences between two installations that `compare` allows, each with its reason. Everything else must be equal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 How = Literal["presence", "without time of change", "by its file", "in any order", "left out"]
-"""presence: only whether it is NULL. without time of change: an ETag that is a size and a time, as that size. by its file: a
-random id as the file that has it. in any order: rows and lists sorted. left out: not looked at.
+"""presence: only whether the value is NULL. without time of change: an ETag of a size and a time, as the size. by its file: a
+random ID, as the file that has it. in any order: sorted rows and lists. left out: not compared.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """How some columns of a table (or all, `*`), or some values in the lake's metadata, are compared instead of by value."""
+    """How columns of a table (all: `*`), or values in the lake's metadata, are compared if not by value."""
 
     place: str
     names: tuple[str, ...]
@@ -58,12 +58,12 @@ _HOW_IN_LAKE: dict[str, How] = {name: rule.how for rule in NOT_COMPARED if rule.
 
 
 def how_as_a_whole(place: str) -> How | None:
-    """How all of a table, or of a part of the lake, is compared, if not as it is."""
+    """Return how a whole table, or part of the lake, is compared. None: by value."""
     return next((rule.how for rule in NOT_COMPARED if rule.place == place and rule.names == ("*",)), None)
 
 
 def column_as_compared(table: str, column: str) -> str | None:
-    """The SQL of what a column is compared by; None: it is left out."""
+    """Return the SQL expression by which a column is compared, or None if it is left out."""
     name = f'"{column}"'
     match next((rule.how for rule in NOT_COMPARED if rule.place == table and column in rule.names), None):
         case "left out":
@@ -77,7 +77,7 @@ def column_as_compared(table: str, column: str) -> str | None:
 
 
 def value_as_compared(value: Any, files: dict[str, str], how: How | None = None) -> Any:
-    """A value of the lake's JSON as it is compared; `files`: the path of the file that has an id."""
+    """Prepare a value of the lake's JSON for comparison. `files`: the path of the file with each ID."""
     if isinstance(value, dict):
         return {name: value_as_compared(inner, files, _HOW_IN_LAKE.get(name)) for name, inner in value.items()}
     if isinstance(value, list):

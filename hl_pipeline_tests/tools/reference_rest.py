@@ -13,7 +13,7 @@ from api.settings import ApiSettings
 from hl_pipeline_tests.tools.markdown_tables import table
 
 Schema = dict[str, Any]
-# Tags in the order in which they take the schemas that several of them use: each schema stands on one page.
+# Each schema is on one page. If several tags use a schema, the first one in this order has it.
 _TAGS = ("Coverage", "Fills", "TWAPs", "Statistics", "Service")
 _INDEX = """[The REST API](../rest/index.md) explains conventions, with examples. `/openapi.json` of a running API has the
 same as these pages.
@@ -23,7 +23,7 @@ Errors have one of these forms; [Errors](../rest/errors.md) says when.
 
 
 def rest_pages() -> dict[str, str]:
-    """The text of each page by its name."""
+    """Return the text of each page by name."""
     openapi = create_app(ApiSettings(database_url=SecretStr("postgresql://host/hl"))).openapi()
     schemas: dict[str, Schema] = openapi["components"]["schemas"]
     operations: dict[str, Schema] = {path: methods["get"] for path, methods in openapi["paths"].items()}
@@ -110,7 +110,7 @@ def _type(schema: Schema, places: dict[str, str]) -> str:
 
 
 def _used(part: object, schemas: dict[str, Schema]) -> Iterator[str]:
-    """The names of all schemas that a part of the OpenAPI leads to, the outer ones first."""
+    """Return the names of all schemas that a part of the OpenAPI refers to, directly or indirectly, outer ones first."""
     waiting, seen = [part], set[str]()
     while waiting:
         inner: list[object] = []

@@ -13,7 +13,7 @@ from hl_pipeline.data_dictionary import (
 )
 from hl_pipeline_tests.tools.markdown_tables import table
 
-# The pages: title, and the tables on it in their order.
+# The pages: each title, and the tables on that page in order.
 _PAGES = {
     "tables-fills": ("Table of fills", ("hl.fills",)),
     "tables-statistics": ("Candles and statistics", ("hl.candles", "hl.daily_stats", "hl.user_stats")),
@@ -68,7 +68,7 @@ in UTC, decimals are `Decimal(38, 10)`, and `twap_statuses/` has `object` too. `
 
 
 def table_pages() -> dict[str, str]:
-    """The text of each page by its name."""
+    """Return the text of each page by name."""
     placed = [name for _, names in _PAGES.values() for name in names]
     assert sorted(placed) == sorted(TABLES), "each table has one page: _PAGES"
     pages = {

@@ -1,4 +1,4 @@
-"""A hook of MkDocs: pages at the top of the repository become pages of the site. Links work in both places."""
+"""An MkDocs hook that adds pages from the top of the repository to the site. Their links work in both places."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-# Each file, its page, and its title in the navigation.
+# Each file, with its page and its title in the navigation.
 _PAGES = {
     "ARCHITECTURE.md": ("architecture.md", "Architecture"),
     "CONTRIBUTING.md": ("contributing.md", "Contribute"),
@@ -26,7 +26,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages, with links as the site needs them."""
+    """Add the pages, with their links adapted to the site."""
     root = Path(config.docs_dir).parent
     for name, (page, _) in _present(config).items():
         files.append(File.generated(config, page, content=_for_the_site((root / name).read_text())))
@@ -47,9 +47,9 @@ def _present(config: MkDocsConfig) -> dict[str, tuple[str, str]]:
 
 def _for_the_site(text: str) -> str:
     text = text.replace("](docs/", "](")
-    # The site draws no diagrams: that would load a script from elsewhere. The picture shows the same graph.
+    # The site draws no diagrams, since that would load an external script. The picture shows the same graph.
     text = re.sub(r"```mermaid\n.*?```", "![The asset graph in the Dagster UI](pictures/asset-graph.png)", text, flags=re.DOTALL)
     for name, (page, _) in _PAGES.items():
         text = text.replace(f"]({name}", f"]({page}")
-    # The site has no code: a link to a file or directory outside docs/ is its name alone.
+    # The site has no code, so a link to a file or directory outside docs/ becomes its plain name.
     return re.sub(r"\[([^\]]+)\]\((?!https?:|#|[\w/-]+\.(?:md|png)\b)[^)]+\)", r"\1", text)

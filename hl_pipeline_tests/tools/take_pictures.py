@@ -1,4 +1,4 @@
-"""The pictures of docs/pictures: the UI of a small sample, as a headless Chromium shows it.
+"""Takes the pictures of docs/pictures: the UI of a small sample in a headless Chromium.
 
 `python -m hl_pipeline_tests.tools.take_pictures` makes a sample bucket in a temporary home, ingests its days, starts `hl up` on
 it and photographs pages; at the end it ingests a day that lacks an object, whose failing check is in the last picture. It
@@ -39,7 +39,7 @@ from hl_pipeline_tests.processes import (
 
 PICTURES = PROJECT / "docs" / "pictures"
 _DAYS = 30
-_SHOWN = 14  # the last so many days are those in the list of days
+_SHOWN = 14  # the number of latest days in the list of days
 _FILLS_PER_HOUR = 200
 _INCOMPLETE = 21  # a day of the sample, counted from 0
 _MISSING_HOUR = 13
@@ -94,7 +94,7 @@ _END = f"""
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The buckets that were made, and their days; `incomplete` is one of them, and lacks an object."""
+    """The generated buckets and their days. The day `incomplete` is missing an object."""
 
     bucket: Path
     statuses: Path
@@ -123,7 +123,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where the UI and the REST API answer, and the environment of `hl`."""
+    """The URLs of the UI and the REST API, and the environment of `hl`."""
 
     ui: str
     api: str
@@ -131,7 +131,7 @@ class Served:
 
 
 class Page:
-    """A page of a browser, which is told what to do over its DevTools socket."""
+    """A page of a browser, controlled over its DevTools socket."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -146,7 +146,7 @@ class Page:
         return answer["result"]
 
     def _receive(self, name: str, value: object) -> dict[str, Any]:
-        """The next message that has this; those before it are dropped."""
+        """Return the next message with this key. Earlier messages are dropped."""
         while True:
             message = json.loads(self._socket.recv(60))
             if message.get(name) == value:
@@ -177,7 +177,7 @@ class Page:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
 
     def let_go(self) -> None:
-        """Close what a click has opened over the page, and leave no button marked."""
+        """Close anything that a click has opened over the page, and remove the focus from buttons."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
         self.evaluate("document.activeElement?.blur()")
@@ -208,7 +208,7 @@ def main() -> None:
             PICTURES.mkdir(parents=True, exist_ok=True)
             for picture in pictures(sample):
                 if picture.name == "checks":
-                    # The tab of the checks shows what was checked last.
+                    # The tab of the checks shows the latest check.
                     _ingest(served.environment, directory, sample.incomplete, sample.incomplete)
                 file = PICTURES / f"{picture.name}.png"
                 file.write_bytes(take(page, served, picture))
@@ -216,7 +216,7 @@ def main() -> None:
 
 
 def find_browser() -> str | None:
-    """The path of a Chromium, if one is installed."""
+    """Return the path of a Chromium, if one is installed."""
     return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
 
 
@@ -248,12 +248,12 @@ def pictures(sample: Sample) -> list[Picture]:
 
 
 def take(page: Page, served: Served, picture: Picture) -> bytes:
-    """The picture as a PNG file."""
+    """Return the picture as a PNG file."""
     page.resize(picture.width, picture.height)
     url = (served.api if picture.is_of_api else served.ui) + picture.path
     page.open(url)
     for label in picture.clicks:
-        page.settle(picture.height)  # what is still to be loaded would move the button away
+        page.settle(picture.height)  # content that loads later would move the button
         page.click(label)
     if picture.is_reopened:
         page.settle(picture.height)
@@ -265,7 +265,7 @@ def take(page: Page, served: Served, picture: Picture) -> bytes:
 
 
 def make_sample(directory: Path) -> Sample:
-    """A bucket of the latest days whose objects are due, of which one lacks an object."""
+    """Make a bucket of the latest days whose objects are due. One of them is missing an object."""
     first = (datetime.now(UTC) - timedelta(hours=4)).date() - timedelta(days=_DAYS)
     days = [first + timedelta(days=n) for n in range(_DAYS)]
     _say(f"a sample of {days[0]} to {days[-1]}")
@@ -282,13 +282,13 @@ def _ingest(environment: dict[str, str], directory: Path, first: date, last: dat
 
 @contextmanager
 def _serving(directory: Path, sample: Sample) -> Generator[Served]:
-    """`hl up` with the sample's days ingested, in a home of its own, deaf to the user's settings."""
+    """Run `hl up` with the sample's days ingested, in a separate home, without the user's settings."""
     port, api_port = free_port(), free_port()
     own = {"HL_HOME": "home", "HL_PORT": str(port), "HL_API_PORT": str(api_port), "HL_NODE_DATA_URL": str(sample.bucket)}
-    # A sensor would begin the day after the last, of which there is one object.
+    # A sensor would start the day after the last one, which has one object.
     own |= {"HL_TWAP_DATA_URL": str(sample.statuses), "HL_SENSORS": "false"}
     environment = {name: value for name, value in users_environment().items() if not name.startswith("HL_")} | own
-    # Without the day that lacks an object: the graph is green until it comes.
+    # Leave out the day with a missing object: the graph is green until that day is ingested.
     for first, last in ((sample.days[0], sample.days[_INCOMPLETE - 1]), (sample.days[_INCOMPLETE + 1], sample.days[-1])):
         _ingest(environment, directory, first, last)
     with started([program("hl"), "up"], environment, directory, directory / "up.log") as up:
@@ -303,7 +303,7 @@ def _serving(directory: Path, sample: Sample) -> Generator[Served]:
 
 @contextmanager
 def browsing(browser: str, directory: Path) -> Generator[Page]:
-    """An empty page of a Chromium that knows the choices, and what time it is in UTC."""
+    """Open an empty page of a Chromium that has the user's choices, and runs in UTC."""
     profile = directory / "browser"
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     command = [browser, *_FLAGS, *sandbox, f"--user-data-dir={profile}", "about:blank"]

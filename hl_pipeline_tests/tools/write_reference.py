@@ -24,7 +24,7 @@ from hl_pipeline_tests.tools.reference_tables import table_pages
 
 REFERENCE = PROJECT / "docs" / "reference"
 NOTE = "<!-- Written by `make reference` from the code. Do not edit. -->\n\n"
-# The pages of commands: title, and the commands on it in their order.
+# The pages of commands: each title, and the commands on that page in order.
 _COMMAND_PAGES = {
     "cli-run": ("Commands: run", ("up", "api", "api-key", "demo", "sample", "url", "completion")),
     "cli-load": (
@@ -37,7 +37,7 @@ _COMMAND_PAGES = {
     ),
     "cli-maintain": ("Commands: maintain", ("backup", "restore", "upgrade")),
 }
-# The sections of the page of settings, each with the first words of its variables.
+# The sections of the settings page, each with the prefixes of its variables.
 _SETTING_SECTIONS = {
     "Installation": ("home", "database_url", "dagster_database_url", "lake_url", "disk_reserve_gb", "fills_keep_days"),
     "Buckets": ("node_data_", "twap_data_"),
@@ -52,7 +52,7 @@ _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt"
 
 
 def reference_pages() -> dict[str, str]:
-    """The text of each generated page by the name of its file."""
+    """Return the text of each generated page by file name."""
     pages = {**_command_pages(), "settings": _settings_page(), **table_pages(), **rest_pages()}
     return {f"{name}.md": NOTE + _with_links(text) for name, text in pages.items()}
 
@@ -63,7 +63,7 @@ def _with_links(text: str) -> str:
 
 
 def commands() -> dict[str, Any]:
-    """Each command of `hl` by its name, those of groups as `show fills`."""
+    """Return each command of `hl` by name. Commands of groups have names like `show fills`."""
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
     named: dict[str, Any] = {}
@@ -98,7 +98,7 @@ def _command(name: str, command: Any) -> str:
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     line = " ".join(["hl", name, *(_argument(parameter) for parameter in arguments), *(["[OPTIONS]"] if options else [])])
-    # A line break of the help that begins no paragraph is one of its source.
+    # A line break in the help that does not begin a paragraph comes from the source's line length.
     words = "\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", command.help or ""))
     parts = [f"## hl {name}\n\n```text\n{line}\n```\n\n{words}"]
     if arguments:

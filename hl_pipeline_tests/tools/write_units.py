@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def make_units(code: Path = _CODE) -> dict[str, str]:
-    """The text of each unit by its name, for the repository at `code`."""
+    """Return the text of each unit by name, for the repository at `code`."""
     found = commands(*(Address(port) for port in _PORTS))
     parts = {name: " ".join(_place(word, code) for word in command) for name, command in found.items()}
     dagster = (

@@ -222,7 +222,7 @@ def test_a_source_adds_to_a_better_one_only_what_that_lacks_in_the_order_of_time
 
 
 def place(row: Row) -> tuple[Any, ...]:
-    """What fills are to be sorted by, told apart from the code's own way: no block or ordinal is after every one."""
+    """Return the sort key of a fill, independently of the code: a missing block or ordinal comes last."""
     date, name = row["object"].split("/")[-2:]
     if source_of(row) == API:
         source, hour = 9, int(name[6:8], 16)

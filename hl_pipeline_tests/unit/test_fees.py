@@ -74,7 +74,7 @@ def _fee(coin: str, fee: str, token: str | None, side: str = "B") -> dict[str, A
         (_fee("#1890", "0.3", "+1890"), "0.15"),
         (_fee("#1890", "-0.3", "+1890"), "-0.15"),
         (_fee("#1890", "0.3", "#1890"), "0.15"),
-        # Its sibling's worth is not told, nor that of any other.
+        # The value of its sibling, or of any other token, is unknown.
         (_fee("#1890", "0.3", "+1891"), None),
         (_fee("#1890", "0.3", "HYPE"), None),
         (_fee("#1890", "0.3", None), None),

@@ -15,7 +15,7 @@ from hl_pipeline.ops.systemd import notify_systemd
 
 @dataclass
 class Fake:
-    """A service that dies when told, looked after twice a second."""
+    """A service that dies on request and is checked twice a second."""
 
     runs: bool = True
     may_start: bool = True

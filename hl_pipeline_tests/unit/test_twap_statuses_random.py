@@ -169,7 +169,7 @@ def _files(draw: st.DrawFn) -> tuple[io.BytesIO, list[dict[str, Any]]]:
     in_unit = {name: st.integers(1672531200 * 10**9 // ns, (7258118400 - 5400) * 10**9 // ns - 1).map(lambda n, ns=ns: n * ns)
                for name, ns in _UNITS.items()}  # fmt: skip
     times, starts = values(in_unit[unit]), values(st.none() | in_unit[started_unit])
-    # Of at most fifteen digits, so that a float of 64 bits is told from any other.
+    # At most fifteen digits, so that different numbers stay different as 64-bit floats.
     size = st.none() | st.builds(
         lambda digits, places: Decimal(digits).scaleb(-places), st.integers(0, 10**15 - 1), st.integers(0, 10)
     )
