@@ -7,6 +7,8 @@ for the same rows through psycopg. uvicorn serves the routes with the same optio
 
 The clients are persistent sockets in this process (`bench_api_clients`). On two cores they take time from uvicorn and
 PostgreSQL: "client CPU %" shows how much of one core.
+
+Each page is measured twice: with the API's cache, which repeats an answer while the database is unchanged, and without it.
 """
 
 from __future__ import annotations
@@ -105,6 +107,7 @@ def _measure(home: Path, url: str, seconds: float) -> dict[str, float]:
     reference = "hl_pipeline_tests.tools.bench_api_reference:create_app"
     with ExitStack() as stack:
         api = stack.enter_context(serving_process(url, home))
+        reading = stack.enter_context(serving_process(url, home, HL_API_CACHE_MB="0"))
         for name, page in PAGES.items():
             (answers / f"{_route(name)}.json").write_bytes(_answer(api, page.path))
         variables = {ANSWERS: str(answers)}
@@ -112,12 +115,13 @@ def _measure(home: Path, url: str, seconds: float) -> dict[str, float]:
         constant = _measure_route(plain, "/constant", seconds)
         figures |= _named("a constant", constant)
         for name, page in PAGES.items():
-            of_api = _measure_route(api, page.path, seconds)
             dumped = _measure_route(plain, f"/{_route(name)}", seconds)
-            figures |= _named(name, of_api)
-            figures[f"{name}: share of a constant's requests/s"] = of_api.rate / constant.rate
             figures |= _named(f"{name}, orjson alone", dumped)
-            figures[f"{name}: share of orjson's requests/s"] = of_api.rate / dumped.rate
+            for title, server in ((f"{name}, repeated", api), (f"{name}, read each time", reading)):
+                measured = _measure_route(server, page.path, seconds)
+                figures |= _named(title, measured)
+                figures[f"{title}: share of a constant's requests/s"] = measured.rate / constant.rate
+                figures[f"{title}: share of orjson's requests/s"] = measured.rate / dumped.rate
             figures |= _measure_query(name, url, page.query, seconds)
     return figures
 
@@ -128,7 +132,7 @@ def _measure_years(home: Path, partitions: list[int], runs: int, seconds: float)
         apis: dict[int, Api] = {}
         for count in partitions:
             url = stack.enter_context(year_database(home, count))
-            apis[count] = stack.enter_context(serving_process(url, home))
+            apis[count] = stack.enter_context(serving_process(url, home, HL_API_CACHE_MB="0"))
         return [
             {
                 title: figure
