@@ -53,7 +53,7 @@ def guard(app: ASGIApp, settings: ApiSettings, keys: Sequence[Key], limit: Reque
         if path == _METRICS:
             refusal = _refuse_metrics(request, settings, keys, given, key)
         else:
-            refusal = await limit.refuse(_visitor(scope, key)) or _refuse(request, path, settings, keys, given, key)
+            refusal = limit.refuse(_visitor(scope, key)) or _refuse(request, path, settings, keys, given, key)
         await (app if refusal is None else refusal)(scope, receive, send)
 
     return guarded

@@ -8,46 +8,61 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
+from collections import OrderedDict
+from dataclasses import dataclass
 
 from fastapi import Response
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.responses import respond
 
-# Addresses share so many counters, so that no number of them fills the memory. Which ones share is random. `limits` looks at all
-# counters after each request, which takes 0.1 ms for so many.
-_COUNTERS = 1024
+# The oldest minute is forgotten first, so that no number of addresses fills the memory.
+_MOST_VISITORS = 10_000
+_MINUTE_SECONDS = 60.0
 # Whoever has an IPv6 address has at least 2^64 of them.
 _IPV6_NETWORK = 64
 _MOST_URL_BYTES = 8_000
+
+
+@dataclass(slots=True)
+class _Minute:
+    began: float
+    requests: int = 0
 
 
 class RequestLimit:
     """At most `per_minute` requests of each visitor, counted from the first one for a minute. 0: no limit."""
 
     def __init__(self, per_minute: int) -> None:
-        self._storage = MemoryStorage()
-        self._limiter = FixedWindowRateLimiter(self._storage)
-        self._item = RateLimitItemPerMinute(per_minute) if per_minute else None
+        self._per_minute = per_minute
+        # In the order in which they began.
+        self._minutes: OrderedDict[str, _Minute] = OrderedDict()
 
-    async def refuse(self, visitor: str | None) -> Response | None:
+    def refuse(self, visitor: str | None) -> Response | None:
         """Count a request of `visitor` (`key NAME`, `address IP`; None: not counted). Return the refusal if it is too many."""
-        if self._item is None or visitor is None:
+        if not self._per_minute or visitor is None:
             return None
-        counter = visitor if visitor.startswith("key ") else f"address {hash(_network(visitor)) % _COUNTERS}"
-        if await self._limiter.hit(self._item, counter):
+        minute = self._minute_of(visitor if visitor.startswith("key ") else _network(visitor))
+        minute.requests += 1
+        if minute.requests <= self._per_minute:
             return None
-        resets_at, _ = await self._limiter.get_window_stats(self._item, counter)
-        seconds = max(1, math.ceil(resets_at - time.time()))
-        detail = f"more than {self._item.amount} requests in a minute from {visitor}; try again in {seconds} seconds"
+        seconds = max(1, math.ceil(minute.began + _MINUTE_SECONDS - time.monotonic()))
+        detail = f"more than {self._per_minute} requests in a minute from {visitor}; try again in {seconds} seconds"
         return respond({"detail": detail}, 429, {"Retry-After": str(seconds)})
 
-    def count_counters(self) -> int:
-        """Return how many visitors, or groups of addresses, are counted at the moment."""
-        return len(self._storage.storage)
+    def count_visitors(self) -> int:
+        """Return how many visitors are counted at the moment."""
+        return len(self._minutes)
+
+    def _minute_of(self, visitor: str) -> _Minute:
+        now = time.monotonic()
+        while self._minutes and next(iter(self._minutes.values())).began <= now - _MINUTE_SECONDS:
+            self._minutes.popitem(last=False)
+        if visitor not in self._minutes:
+            if len(self._minutes) == _MOST_VISITORS:
+                self._minutes.popitem(last=False)
+            self._minutes[visitor] = _Minute(now)
+        return self._minutes[visitor]
 
 
 def _network(visitor: str) -> str:

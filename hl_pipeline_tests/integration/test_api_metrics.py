@@ -18,7 +18,6 @@ import lz4.frame
 import psycopg
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
-from dagster._daemon.types import DaemonHeartbeat
 from prometheus_client.parser import text_string_to_metric_families
 
 from api import system_metrics
@@ -175,9 +174,12 @@ def _make_runs(url: str, home: Path) -> None:
                     first = "NOT_STARTED" if status == "QUEUED" else status
                     run = DagsterRun("job", str(uuid.uuid4()), status=DagsterRunStatus(first))
                     instance.run_storage.add_historical_run(run, NOW - timedelta(minutes=30))
-            instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - 90, "SENSOR", "id"))
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE runs SET status = 'QUEUED' WHERE status = 'NOT_STARTED'")
+        connection.execute(
+            "INSERT INTO daemon_heartbeats (daemon_type, daemon_id, timestamp, body) "
+            "VALUES ('SENSOR', 'id', now() AT TIME ZONE 'UTC' - interval '90 seconds', '{}')"
+        )
         # One failed now, the other long ago.
         connection.execute(
             "UPDATE runs SET end_time = extract(epoch FROM now()) - 86400 * 5 * (id - first) "

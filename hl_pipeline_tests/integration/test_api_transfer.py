@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import csv
 import gzip
@@ -245,13 +244,13 @@ def test_a_key_and_an_address_have_each_so_many_requests_a_minute(url: str) -> N
 
 
 def test_no_number_of_addresses_fills_the_memory() -> None:
-    async def count() -> int:
-        limit = RequestLimit(1)
-        for number in range(20_000):
-            await limit.refuse(f"address 10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-        return limit.count_counters()
-
-    assert asyncio.run(count()) <= 1024
+    limit = RequestLimit(1)
+    visitors = [f"address 10.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number in range(20_000)]
+    assert [limit.refuse(visitor) for visitor in visitors] == [None] * len(visitors)
+    assert limit.count_visitors() == 10_000
+    # Each has a count of its own: the last one has used its request, one that was forgotten has it again.
+    assert limit.refuse(visitors[-1]) is not None
+    assert limit.refuse(visitors[0]) is None
 
 
 def test_a_url_that_is_too_long_is_refused_before_it_is_read(api: Api) -> None:
