@@ -1,4 +1,4 @@
-"""Who may ask: a key in a header, a session in a cookie, the token of /metrics. Without keys, this machine alone."""
+"""Who has access: a key in a header, a session in a cookie, the token for /metrics. Without keys, only this machine."""
 
 from __future__ import annotations
 

@@ -30,14 +30,14 @@ from api.system_metrics import SystemMetrics
 
 _DESCRIPTION = """Hyperliquid's trading history from PostgreSQL: TWAPs, fills, candles, statistics.
 
-Times are UTC; decimals are texts, exact to the last digit; every list says with `coverage` which days of its range are there,
-and /api/v1/coverage which hours of the bucket."""
+Times are UTC. Decimals are strings, exact to the last digit. Every list has `coverage`: which days of its range are present.
+/api/v1/coverage lists the hours of the bucket."""
 
 _LEAST_COMPRESSED_BYTES = 1_000
 
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
-    """The application, with the settings of the environment unless given. It starts without its database, and waits for it."""
+    """Create the application, with the settings of the environment by default. It starts without its database, and waits for it."""
     chosen = settings or read_settings()
 
     @asynccontextmanager
@@ -46,7 +46,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             app.state.answers = _make_cache(chosen, app)
             yield
 
-    # Its /docs comes from here, not from a CDN.
+    # /docs needs no CDN.
     app = FastAPIOffline(
         title="hl-pipeline",
         description=_DESCRIPTION,

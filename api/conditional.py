@@ -1,4 +1,4 @@
-"""ETag, Cache-Control and 304 for answers in JSON: a client that has an answer already is not sent it again."""
+"""ETag, Cache-Control and 304 for answers in JSON: a client does not download an unchanged answer again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers that tell browsers what an answer may do, on every answer. Pages that need more set their own policy."""
+"""Security headers for browsers, on every answer. Pages that need more set their own policy."""
 
 from __future__ import annotations
 

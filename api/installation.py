@@ -1,4 +1,4 @@
-"""What the API knows of the installation that it belongs to: settings of `hl` that /metrics reports. None of them is required."""
+"""Settings of `hl` that /metrics reports. All of them are optional."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys: how they are written in HL_API_KEYS, made and found. Who may do what with one is decided in access.py.
+"""API keys: their form in HL_API_KEYS, how to make and find them. access.py decides what a key allows.
 
 A key has 256 random bits, so nobody can guess it from its hash: SHA-256 without a salt or a slow hash is enough.
 """

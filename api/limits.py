@@ -1,6 +1,6 @@
-"""How much one client may ask: requests per minute, and the length of a URL.
+"""Limits for one client: requests per minute, and the length of a URL.
 
-Counts are in the memory of a worker: with several workers a client may ask as many times as much.
+Each worker counts in its own memory, so two workers allow twice as many requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from api.responses import respond
 # The oldest minute is forgotten first, so that no number of addresses fills the memory.
 _MOST_VISITORS = 10_000
 _MINUTE_SECONDS = 60.0
-# Whoever has an IPv6 address has at least 2^64 of them.
+# A client with an IPv6 address has at least 2^64 of them.
 _IPV6_NETWORK = 64
 _MOST_URL_BYTES = 8_000
 
