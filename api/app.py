@@ -37,7 +37,7 @@ _LEAST_COMPRESSED_BYTES = 1_000
 
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
-    """Create the application, by default with the settings of the environment. It starts without its database and waits for it."""
+    """Create the application, by default with the settings of the environment. Starts without its database and waits for it."""
     chosen = settings or read_settings()
 
     @asynccontextmanager
