@@ -33,9 +33,9 @@ _GROUPS = {
     "API worker": r"hl api",
     "webserver": r"dagster in dagster-webserver",
     "daemon": r"dagster in dagster-daemon",
-    "code servers and runs: Dagster's": r"dagster in (dagster|__main__\.py|python.*|-c|-m)",
-    "runs: the data's": r"hl (migrate|raw_|fills|candles|daily_stats|user_stats|twap|whole|spending).*",
-    "hl up": r"dagster in hl|hl up|hl|",
+    "code servers and runs, for Dagster": r"dagster in (dagster|__main__\.py|python.*|-c|-m)",
+    "runs, for the data": r"hl (migrate|raw_|fills|statistics|twap|whole|spending).*",
+    "`hl up`": r"dagster in hl|hl up|hl|",
     "sensors and schedules": r"hl (sensor|reconcile|fresh|thin runs)",
 }
 
@@ -126,4 +126,4 @@ def test_connections_stay_within_the_stated_numbers(directory: Path, s3: S3Serve
     assert set(meter.most) <= set(stated), meter.most
     assert {group: count for group, count in meter.most.items() if count > stated[group]} == {}
     assert meter.most["API worker"] >= 6
-    assert meter.most["runs: the data's"] >= 8
+    assert meter.most["runs, for the data"] >= 8

@@ -67,7 +67,7 @@ def test_a_span_is_filled_once_by_so_many_runs_at_once_though_the_daemon_is_kill
         wait_until(lambda: _loaded(up) >= 1 and _in_work(up) == {"STARTED"}, 120, "a day is loaded, another one in work")
         services = psutil.Process(up.program.process.pid).children()
         next(service for service in services if "dagster-daemon" in service.cmdline()[1]).kill()
-        wait_until(lambda: "daemon was killed by SIGKILL; it is started again" in up.program.output, 30, "its death is noticed")
+        wait_until(lambda: "daemon was killed by SIGKILL; restarting" in up.program.output, 30, "its death is noticed")
         assert up.program.interrupt(30) == 0
 
     with up_in(directory, None, span, ports, **settings) as up:
