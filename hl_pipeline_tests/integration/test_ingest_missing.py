@@ -37,7 +37,7 @@ def test_a_whole_day_is_skipped_and_the_others_are_loaded(hl: Hl) -> None:
     again = hl("ingest", "--from", str(DAY), "--to", str(NEXT), "--missing")
 
     skipped, *lines = again.stdout.splitlines()
-    assert skipped == f"skipped, because nothing is missing:  1 day, {DAY}"
+    assert skipped == f"skipped, because nothing is missing: 1 day, {DAY}"
     assert [line.split()[:2] for line in lines] == [[str(NEXT), "incomplete"]]
     assert again.returncode == 3
     # The other day is incomplete still, so it is not skipped the next time; where all are skipped there is nothing to do.

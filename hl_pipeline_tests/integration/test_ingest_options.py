@@ -350,7 +350,7 @@ def test_dirty_days_are_loaded_and_a_note_goes_only_with_a_load_that_began_after
     connection.execute("DELETE FROM hl.fills WHERE side = 'B'")
     note_dirty(connection, [FIRST], "somebody took rows away")
     done = hl("ingest", "--dirty", "--force", HL_NODE_DATA_URL="s3://nobody-may-ask-here")
-    assert "skipped, because the lake has no data for them:  1 day, 2026-03-16" in done.stdout
+    assert "skipped, because the lake has no data for them: 1 day, 2026-03-16" in done.stdout
     assert (done.exit_code, _days(done)) == (3, [str(FIRST)])
     assert _stored(world) == expected
     assert list(read_dirty(connection)) == [SECOND]
@@ -425,7 +425,7 @@ def test_what_is_downloaded_again_is_told_asked_for_and_paid_twice(hl: Hl, world
     no = hl("ingest", *_SPAN, "--redownload", answer="n\n", **prices)
 
     assert no.exit_code == 1
-    told = f"1 day, {FIRST}: 4 objects to download, {size / 2**30:,.3f} GiB, ${4 + size / 1000:,.4f}; 4 of them are in the lake"
+    told = f"1 day, {FIRST}: 4 objects to download, {size / 2**30:,.3f} GiB, ${4 + size / 1000:,.4f}; 4 of them replace objects in the lake"
     assert told in no.stdout
     assert "to be downloaded again" not in hl("status").stdout
     poor = hl("ingest", *_SPAN, "--redownload", HL_S3_BUDGET_USD="3", HL_S3_PRICE_PER_1000_GETS="1000")

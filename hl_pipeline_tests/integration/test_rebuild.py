@@ -143,7 +143,7 @@ def test_days_that_are_dropped_leave_hl_fills_and_nothing_else_and_come_back(bri
     assert _ask(world.database_url, _DATES) == [(LAST,)]
     assert [_ask(world.database_url, f"SELECT * FROM {table} ORDER BY 1, 2") for table in _TABLES[1:4]] == derived
     assert {path: path.stat().st_mtime_ns for path in files} == lake
-    assert "in the lake alone" in hl("status").stdout
+    assert "only in the lake" in hl("status").stdout
     shown = hl("show", "fills", "--day", str(FIRST)).stdout
     assert "no rows" in shown
     assert "1 days are only in the lake (2025-07-26 …)" in shown
