@@ -193,7 +193,7 @@ def test_the_replica_away_is_told_and_back_again_it_is_read(pair: Pair) -> None:
 
 def test_hl_and_dagster_refuse_a_replica_by_name(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "is a read-only replica, but hl writes: set HL_DATABASE_URL (and HL_DAGSTER_DATABASE_URL) to its primary"
-    with pytest.raises(NoDatabaseError, match="is a replica"):
+    with pytest.raises(NoDatabaseError, match="is a read-only replica"):
         connect(pair.standby_url)
     environment = {**os.environ, "HL_HOME": str(tmp_path / "home"), "HL_DATABASE_URL": pair.standby_url}
     for words in (["status"], ["ingest", "--from", "2026-03-15", "--to", "2026-03-15"], ["rebuild"], ["backup", "b"], ["up"]):
@@ -204,5 +204,5 @@ def test_hl_and_dagster_refuse_a_replica_by_name(pair: Pair, tmp_path: Path, mon
         assert "Traceback" not in done.stderr
     monkeypatch.setenv("HL_DATABASE_URL", pair.primary_url)
     monkeypatch.setenv("HL_DAGSTER_DATABASE_URL", pair.standby_url)
-    with pytest.raises(ClickException, match="is a replica"):
+    with pytest.raises(ClickException, match="is a read-only replica"):
         PipelineStorage.from_config_value(None, {})

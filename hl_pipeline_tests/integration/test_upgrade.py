@@ -181,7 +181,7 @@ def test_dropped_days_stay_in_the_lake_alone_when_they_are_made_again(old: Insta
     done = hl("upgrade", "--yes")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"1 day, {day}, to be made again" in done.stdout
+    assert f"1 day, {day}, to rebuild from the lake" in done.stdout
     assert _ask(old.database, thinned) == [[day, 701, True]]
     assert _ask(old.database, f"SELECT count(*) FROM hl.fills WHERE time::date = '{day}'") == [[0]]
     # One wallet paid in a token whose worth the day does not tell.
