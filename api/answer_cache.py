@@ -10,6 +10,7 @@ from fastapi import Request, Response
 
 from api.conditional import ConditionalRoute, Handler, conditional_headers, is_tagged, tag
 from api.database import Pool
+from api.export import choose_format
 from api.metrics import Metrics
 from api.responses import JSON
 
@@ -38,13 +39,14 @@ class AnswerCache:
         self._pool, self._metrics, self._most_bytes = pool, metrics, most_bytes
         self._kept: OrderedDict[tuple[str, bytes, str | None], _Kept] = OrderedDict()
         self._bytes = 0
+        self._clears = 0
         self._reading: asyncio.Task[str] | None = None
         self._next: asyncio.Task[str] | None = None
 
     async def answer(self, request: Request, handler: Handler) -> Response:
         """The kept answer if nothing has been committed since; otherwise the one that `handler` gives."""
         key = (request.scope["path"], request.scope["query_string"], request.headers.get("accept"))
-        state = await self._read_state()
+        state, clears = await self._read_state(), self._clears
         if (kept := self._kept.get(key)) is not None and kept.state == state:
             self._kept.move_to_end(key)
             self._metrics.cache_hits.inc()
@@ -53,12 +55,14 @@ class AnswerCache:
             return response
         response = tag(request, await handler(request))
         self._forget(key)
-        if is_tagged(response):
+        # After a clear, `state` may be that of another server.
+        if is_tagged(response) and clears == self._clears:
             self._keep(key, _Kept(state, bytes(response.body), conditional_headers(response)))
         return response
 
     def clear(self) -> None:
         """Forget every answer: a new connection may lead to another server, whose states have other meanings."""
+        self._clears += 1
         self._kept.clear()
         self._set_bytes(0)
 
@@ -103,4 +107,7 @@ class CachedRoute(ConditionalRoute):
     async def read(self, request: Request, handler: Handler) -> Response:
         """Return the tagged answer, from memory if the database is unchanged."""
         cache: AnswerCache | None = request.app.state.answers
-        return await (super().read(request, handler) if cache is None else cache.answer(request, handler))
+        # Exports are never kept, and have their own connections: they do not wait for one of the pool of requests.
+        if cache is None or (request.query_params.get("format") or choose_format(request, None)) != "json":
+            return await super().read(request, handler)
+        return await cache.answer(request, handler)

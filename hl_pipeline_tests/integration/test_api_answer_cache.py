@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
+from hl_pipeline_tests.processes import wait_until
 from hl_pipeline_tests.servers.api import OTHER, WALLET, Api, add, at, serving, twap_row
 
 DAY = {"start": "2025-11-03", "end": "2025-11-03"}
@@ -126,3 +127,15 @@ def test_new_connections_forget_what_another_server_may_have_said(api: Api, rows
     hits = _figure(api, "hl_api_cache_hits_total")
     assert api.get("/api/v1/fills", wallet=WALLET, **DAY)["fills"]
     assert _figure(api, "hl_api_cache_hits_total") == hits
+
+
+def test_an_export_waits_for_no_connection_of_other_requests(url: str, rows: psycopg.Connection) -> None:
+    candles = {"coin": "SOL", **DAY, "format": "csv"}
+    limits = {"HL_API_POOL_SIZE": "1", "HL_API_POOL_TIMEOUT_SECONDS": "0.5"}
+    with serving(url, **limits) as api, ThreadPoolExecutor(1) as client:
+        with rows.transaction():
+            rows.execute("LOCK hl.user_stats IN ACCESS EXCLUSIVE MODE")
+            waiting = client.submit(Api(api.url).get, "/api/v1/stats/users", **DAY)
+            wait_until(lambda: api.ask("/api/v1/twaps/6").status_code == 503, 10, "the only connection is in use")
+            assert api.ask("/api/v1/candles", **candles).status_code == 200
+        assert waiting.result()["stats"] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import time
 import uuid
 from collections import Counter
@@ -318,7 +317,6 @@ def test_each_metric_of_the_rules_and_dashboards_exists(metrics: Metrics) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (make system-packages)")
 def test_prometheus_finds_nothing_wrong_of_a_scrape(api: Api) -> None:
     done = promtool("check", "metrics", given=api.ask("/metrics").text)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

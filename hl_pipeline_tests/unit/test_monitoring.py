@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from hl_pipeline_tests.tools.write_dashboards import DASHBOARDS, make_dashboards
 
 MONITORING = PROJECT / "deploy" / "monitoring"
 _DOCS = PROJECT / "docs"
-_PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (make system-packages)")
 
 
 def read_rules() -> list[dict[str, Any]]:
@@ -127,7 +125,6 @@ def test_the_page_lists_every_metric_as_the_code_describes_it() -> None:
 
 
 @pytest.mark.slow
-@_PROMTOOL
 def test_prometheus_accepts_the_configuration_and_the_rules(tmp_path: Path) -> None:
     for command in (
         ("check", "config", "prometheus.yml"),
