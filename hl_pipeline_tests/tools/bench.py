@@ -110,11 +110,12 @@ def _run(what: str, home: Path, bucket: Path, number: int) -> dict[str, float]:
         done = subprocess.run(
             [sys.executable, "-m", "hl_pipeline_tests.tools.bench", "--one", what],
             env={**os.environ, **as_environment(settings)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=True,
+            capture_output=True,
+            check=False,
             text=True,
         )
+        if done.returncode:
+            raise RuntimeError(f"{what} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
     return json.loads(done.stdout.splitlines()[-1])
 
