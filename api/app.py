@@ -24,9 +24,11 @@ from api.openapi import serve_docs, serve_openapi
 from api.parameters import refuse_repeated
 from api.path_prefix import serve_below
 from api.responses import add_error_handlers, answer_head
+from api.route_templates import list_routes
 from api.routes import coverage, fills, service, statistics, twaps
 from api.settings import ApiSettings, parse_origins, read_settings
 from api.system_metrics import SystemMetrics
+from api.tracing import OFF, flush, trace_requests
 
 _DESCRIPTION = """Hyperliquid's trading history from PostgreSQL: TWAPs, fills, candles, statistics.
 
@@ -45,6 +47,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         async with make_pool(chosen) as app.state.pool, make_export_pool(chosen) as app.state.exports:
             app.state.answers = _make_cache(chosen, app)
             yield
+        await flush()
 
     # /docs needs no CDN.
     app = FastAPIOffline(
@@ -53,18 +56,21 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         version=read_version(),
         redoc_url=None,
         lifespan=lifespan,
+        telemetry=OFF,
     )
     app.state.settings = chosen
     app.state.keys = parse_keys(chosen.api_keys.get_secret_value()) if chosen.api_keys else ()
     app.state.metrics = make_metrics()
     app.state.system_metrics = SystemMetrics(read_installation(), chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
-    for routes in (twaps, fills, statistics, coverage, service):
-        app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
+    routers = [routes.router for routes in (twaps, fills, statistics, coverage, service)]
+    for router in routers:
+        app.include_router(router, dependencies=[Depends(refuse_repeated)])
     serve_openapi(app)
     serve_docs(app)
     if app.state.keys:
         add_login(app, app.state.keys)
+    app.state.routes = list_routes(app, routers)
     add_error_handlers(app)
     _add_middlewares(app, chosen)
     return app
@@ -89,6 +95,7 @@ def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
     app.add_middleware(refuse_long_urls)
     # It counts what the inner ones refuse, and is inside those that copy the scope, in which it finds the route.
     app.add_middleware(count_requests, metrics=app.state.metrics)
+    app.add_middleware(trace_requests)
     app.add_middleware(answer_head)
     app.add_middleware(serve_below, prefix=settings.api_path_prefix)
     app.add_middleware(add_security_headers)

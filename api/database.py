@@ -19,6 +19,7 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
 from api.settings import ApiSettings
+from api.tracing import trace_queries
 
 # By type name or type OID.
 _Loaders = Mapping[str | int, type[Loader]]
@@ -143,6 +144,7 @@ def _pool(name: str, settings: ApiSettings, timeout: float, least: int, most: in
         if pool.refusal:
             raise OperationalError(pool.refusal)
         [(session_pid,)] = await (await connection.execute("SELECT pg_catalog.pg_backend_pid()")).fetchall()
+        trace_queries(connection)
         for type_name, loader in loaders.items():
             connection.adapters.register_loader(type_name, loader)
         # By default, a number's size decides its type, and each type needs its own prepared statement.

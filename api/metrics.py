@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.database import Pool
+from api.route_templates import find_route, name_method
 
-_METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
 
 
@@ -88,10 +88,8 @@ def count_requests(app: ASGIApp, metrics: Metrics) -> ASGIApp:
             status = 500
             raise
         finally:
-            # Only templates and known methods become labels, never text from a client.
-            route = getattr(scope.get("route"), "path", "none")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            metrics.requests.labels(route, method, str(status)).inc()
+            route = find_route(scope)
+            metrics.requests.labels(route, name_method(scope), str(status)).inc()
             metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
     return counted

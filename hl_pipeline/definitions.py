@@ -13,7 +13,7 @@ from hl_pipeline.assets.verdicts import whole_days, whole_shards
 from hl_pipeline.automation import build_schedule, build_sensors, fresh
 from hl_pipeline.ops.run_retention import retention_schedule, thin_runs_by_age
 from hl_pipeline.ops.warm_runs import fork_runs
-from hl_pipeline.resources import StageResults, Warehouse
+from hl_pipeline.resources import StageResults, Warehouse, last_for_a_run
 from hl_pipeline.settings import Settings
 
 DERIVED = [fills, statistics, twap_statuses, twaps]
@@ -31,7 +31,7 @@ def build_resources(settings: Settings, results: StageResults | None = None) -> 
     return {
         "warehouse": Warehouse(settings),
         "settings": settings,
-        "results": results or StageResults(),
+        "results": last_for_a_run(results or StageResults()),
     }
 
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from dagster import ResourceParam
+from dagster import InitResourceContext, ResourceDefinition, ResourceParam
 
 from hl_pipeline.domain.checks import StageResult
 from hl_pipeline.settings import Settings
+from hl_pipeline.tracing import trace_run
 
 if TYPE_CHECKING:
     import psycopg
 
 _Result = TypeVar("_Result")
+_PARTITION_TAG = "dagster/partition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,22 @@ class StageResults:
         result = self.by_asset[asset]
         assert isinstance(result, kind)
         return result
+
+
+def last_for_a_run(results: StageResults) -> ResourceDefinition:
+    """Return the resource of `results`. Every asset needs it, so it lasts as long as a run, and is where its trace begins."""
+
+    def of_run(context: InitResourceContext) -> Generator[StageResults]:
+        run = context.run
+        if run is None:
+            yield results
+            return
+        assets = sorted(key.to_user_string() for key in run.asset_selection or ())
+        partition = {"partition": run.tags[_PARTITION_TAG]} if _PARTITION_TAG in run.tags else {}
+        with trace_run(run_id=run.run_id, job=run.job_name, assets=",".join(assets) or "all", **partition):
+            yield results
+
+    return ResourceDefinition(of_run)
 
 
 SettingsParam = ResourceParam[Settings]

@@ -47,7 +47,7 @@ def _no_settings_of_the_machine() -> Generator[None]:
     """Hide the user's HL_* and AWS_* variables, and any .env in the working directory, from tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [*os.environ]:
-            if name.startswith(("HL_", "AWS_", "DAGSTER_")) and name != "AWS_CA_BUNDLE":
+            if name.startswith(("HL_", "AWS_", "DAGSTER_", "OTEL_")) and name != "AWS_CA_BUNDLE":
                 patch.delenv(name)
         patch.setenv("HL_SETTINGS_RESOLVED", "1")
         patch.setenv("HL_TWAP_DATA_URL", "none")

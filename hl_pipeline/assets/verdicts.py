@@ -17,6 +17,7 @@ from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.domain.whole_days import VERDICT_TAG
 from hl_pipeline.partitions import DAYS, SHARDS
 from hl_pipeline.resources import ResultsParam, SettingsParam, WarehouseParam
+from hl_pipeline.tracing import span
 
 RETRY_OF_STEPS_TAG = "dagster/retry_on_asset_or_op_failure"
 
@@ -44,11 +45,12 @@ def whole_days(
     from hl_pipeline.stages.judge import judge_loaded_day
 
     day = date.fromisoformat(context.partition_key)
-    with warehouse.connect("hl whole_days") as connection:
-        judged = judge_loaded_day(day, open_lake(settings.lake), connection, settings)
-    results.by_asset["whole_days"] = judged
-    if judged.is_hole:
-        _fail(context, judged.explanation)
+    with span("judge day", day=day):
+        with warehouse.connect("hl whole_days") as connection:
+            judged = judge_loaded_day(day, open_lake(settings.lake), connection, settings)
+        results.by_asset["whole_days"] = judged
+        if judged.is_hole:
+            _fail(context, judged.explanation)
     if judged.is_good:
         yield _describe(judged.state, judged.explanation, judged.seconds)
     else:
@@ -73,11 +75,12 @@ def whole_shards(context: AssetExecutionContext, warehouse: WarehouseParam, resu
     """
     from hl_pipeline.stages.judge_shards import judge_shard
 
-    with warehouse.connect("hl whole_shards") as connection:
-        judged = judge_shard(context.partition_key, connection)
-    results.by_asset["whole_shards"] = judged
-    if judged.state == "failed":
-        _fail(context, judged.explanation)
+    with span("judge shard", shard=context.partition_key):
+        with warehouse.connect("hl whole_shards") as connection:
+            judged = judge_shard(context.partition_key, connection)
+        results.by_asset["whole_shards"] = judged
+        if judged.state == "failed":
+            _fail(context, judged.explanation)
     if judged.state == "unfinished":
         context.log.info(f"{judged.state}: {judged.explanation}")
     else:

@@ -26,6 +26,7 @@ from hl_pipeline.figures.user_stats import merge_user, user_partial
 from hl_pipeline.lake.fills import join_frames, read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake.partials import read_partial, remove_partials, write_partial
 from hl_pipeline.lake.store import Lake, list_files
+from hl_pipeline.tracing import span
 from hl_pipeline.warehouse.fills_days import FillsDay, read_fills_day
 from hl_pipeline.warehouse.load_table import CandlesOfDay, read_hours_without_candles, replace_candles, replace_day
 from hl_pipeline.warehouse.locks import lock_fills_day, lock_table_day
@@ -103,22 +104,25 @@ def make_figures_of_day(
         is_growing = loaded is not None and loaded.state in _GROWING
         outside = hours_without_objects(lake, day) if set(tables) & {*_OF_MARKET} else set[int]()
         without_candles = read_hours_without_candles(connection, day) if CANDLES in tables else []
-        figures = figures_of_hours(day, lake, statistics, without_candles, outside, keep=is_growing)
+        with span("derive figures", day=day):
+            figures = figures_of_hours(day, lake, statistics, without_candles, outside, keep=is_growing)
         for table in (table for table in TABLES if table in tables):
-            rows = MERGE[table](figures.pop(table))
-            if table == CANDLES:
-                of_day = replace_candles(connection, day, without_candles, rows)
-                made = Candles(of_day, time.perf_counter() - began)
-                emit(_log, "table_loaded", day=day, table=table, rows=of_day.rows)
-            else:
-                rows = rows.with_columns(is_complete=pl.lit(_is_complete(loaded), pl.Boolean))
-                replace_day(connection, table, day, rows)
-                if not is_growing:
-                    remove_partials(lake, table, day)
-                left_out = count_outside_market(lake, day, outside) if table in _OF_MARKET else 0
-                fills_loaded = None if loaded is None else loaded.rows - left_out
-                made = DayStatistics(rows, fills_loaded, left_out, time.perf_counter() - began)
-                emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
+            # Not around the `yield`: what the caller then does is not part of it.
+            with span(f"load {table}", day=day):
+                rows = MERGE[table](figures.pop(table))
+                if table == CANDLES:
+                    of_day = replace_candles(connection, day, without_candles, rows)
+                    made = Candles(of_day, time.perf_counter() - began)
+                    emit(_log, "table_loaded", day=day, table=table, rows=of_day.rows)
+                else:
+                    rows = rows.with_columns(is_complete=pl.lit(_is_complete(loaded), pl.Boolean))
+                    replace_day(connection, table, day, rows)
+                    if not is_growing:
+                        remove_partials(lake, table, day)
+                    left_out = count_outside_market(lake, day, outside) if table in _OF_MARKET else 0
+                    fills_loaded = None if loaded is None else loaded.rows - left_out
+                    made = DayStatistics(rows, fills_loaded, left_out, time.perf_counter() - began)
+                    emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
             yield table, made
             began = time.perf_counter()
 

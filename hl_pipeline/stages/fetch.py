@@ -28,6 +28,7 @@ from hl_pipeline.sources.buckets import Bucket, list_dataset
 from hl_pipeline.stages.disk_space import require_space_to_fetch
 from hl_pipeline.stages.paid_buckets import open_paid_bucket, prices_of_bucket
 from hl_pipeline.stages.raw_tables import Meta, ObjectBytes, ObjectTable
+from hl_pipeline.tracing import keep_parent, span
 from hl_pipeline.warehouse.connect import connect, find_database_url
 from hl_pipeline.warehouse.ledger import is_reset, read_reset, record_error, record_fetched
 from hl_pipeline.warehouse.locks import lock_object
@@ -74,9 +75,12 @@ def fetch_day(
     Raises BucketDeniedError if the bucket denies access, BucketError if it cannot be listed, and BudgetError or NoSpaceError
     before a download.
     """
-    parts = [
-        _fetch_dataset(day, dataset, table, lake, settings, run_id) for dataset in table.datasets if wanted_dates(dataset, [day])
-    ]
+    with span(f"fetch {table.name}", day=day):
+        parts = [
+            _fetch_dataset(day, dataset, table, lake, settings, run_id)
+            for dataset in table.datasets
+            if wanted_dates(dataset, [day])
+        ]
     return FetchResult(
         [meta for part in parts for meta in part.objects],
         [meta for part in parts for meta in part.fetched],
@@ -118,7 +122,8 @@ def _fetch_dataset(
 
     dates = wanted_dates(dataset, [day])
     ignored: list[IgnoredObject] = []
-    listing = {} if bucket is None else dict(list_dataset(bucket, dataset, dates[0], dates[-1], ignored))
+    with span("list objects", dataset=dataset.name):
+        listing = {} if bucket is None else dict(list_dataset(bucket, dataset, dates[0], dates[-1], ignored))
     wanted = wanted_objects(dataset, [day], listing)
     fetch(wanted)
     tried = {(place.object_date, place.hour) for place in wanted}
@@ -151,7 +156,7 @@ def _fetch_objects(wanted: Wanted, route: _Route[Meta]) -> list[tuple[Meta | Non
 
     threads = route.settings.s3_objects_at_once + _DECODED_AT_ONCE
     with opened, ThreadPoolExecutor(threads, thread_name_prefix="object") as pool:
-        return list(pool.map(fetch, wanted.items()))
+        return list(pool.map(keep_parent(fetch), wanted.items()))
 
 
 def _fetch_object(
@@ -170,10 +175,11 @@ def _fetch_object(
             return known, False
         try:
             with ExitStack() as opened:
-                with route.downloads:
+                opened.enter_context(span("fetch object", key=listed.key, bytes=listed.size))
+                with route.downloads, span("download"):
                     stream = opened.enter_context(route.bucket.open(listed))
                 emit(_log, "object_fetched", key=listed.key, bytes=listed.size)
-                with route.decodes:
+                with route.decodes, span("decode"):
                     content = ObjectBytes(stream, listed.codec, listed.etag, listed.size)
                     meta = table.write(lake, place, content, route.settings.decode_threads)
         except (BucketDeniedError, BudgetError):

@@ -25,6 +25,7 @@ from hl_pipeline.lake.twaps import add_api_history
 from hl_pipeline.settings import Settings
 from hl_pipeline.sources.info import InfoApi, InfoError, InfoRefusedError
 from hl_pipeline.sources.info_paging import judge, walk
+from hl_pipeline.tracing import span
 from hl_pipeline.warehouse.backfill_histories import (
     UNMATCHED,
     Histories,
@@ -208,7 +209,7 @@ def fetch_histories(
     started = time.perf_counter()
     counts = _Counts()
     days: set[date] = set()
-    with lock_shard(connection, shard):
+    with span("fetch raw_api_twap_history", shard=shard), lock_shard(connection, shard):
         wallets = wallets_without_history(connection, [shard], list(selection.wallets) or None, selection.limit or None)
         for first in range(0, len(wallets), _HISTORIES_AT_ONCE):
             days |= _fetch_batch_of_histories(wallets[first : first + _HISTORIES_AT_ONCE], shard, api, lake, connection, counts)
@@ -328,7 +329,7 @@ def fetch_shard(
     """
     started = time.perf_counter()
     window = Window(settings.backfill_from, settings.backfill_to)
-    with lock_shard(connection, shard):
+    with span("fetch raw_api_fills", shard=shard), lock_shard(connection, shard):
         if selection.discover:
             discover_wallets(connection)
         wallets = unfinished_wallets(connection, [shard], window, list(selection.wallets) or None, selection.limit or None)

@@ -37,6 +37,7 @@ from hl_pipeline.stages.disk_space import require_space_to_load
 from hl_pipeline.stages.fills_retention import oldest_kept, thin_old_days
 from hl_pipeline.stages.give_back_memory import give_back_memory
 from hl_pipeline.stages.judge import judge_hours, objects_around
+from hl_pipeline.tracing import span
 from hl_pipeline.warehouse.backfill_progress import count_states
 from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
 from hl_pipeline.warehouse.fills_days import read_fills_day
@@ -102,7 +103,11 @@ class LoadedFills:
 
 def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> LoadedFills:
     """Load a day (`load_objects`), compare lake and hl.fills, and thin hl.fills by HL_FILLS_KEEP_DAYS."""
-    with lock_fills_day(connection, day), ThreadPoolExecutor(1, thread_name_prefix="tally") as pool:
+    with (
+        span("load fills", day=day),
+        lock_fills_day(connection, day),
+        ThreadPoolExecutor(1, thread_name_prefix="tally") as pool,
+    ):
         tallying: list[Future[_Tallied]] = []
 
         def tally(hours: Collection[int]) -> None:

@@ -22,6 +22,7 @@ from hl_pipeline.lake.store import Lake
 from hl_pipeline.lake.twaps import list_status_objects, no_events, read_api_history, read_status_object, write_statuses
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.judge import judge_statuses
+from hl_pipeline.tracing import span
 from hl_pipeline.warehouse.ledger import days_of_stray_statuses, record_fetched
 from hl_pipeline.warehouse.load_twaps import load_statuses, refuse_lost_status_objects
 from hl_pipeline.warehouse.locks import lock_statuses_day
@@ -62,7 +63,7 @@ def load_statuses_day(day: date, lake: Lake, connection: psycopg.Connection, set
     Raises LakeLacksError if objects that the day was loaded from are no longer in the lake.
     """
     started = time.perf_counter()
-    with lock_statuses_day(connection, day):
+    with span("load twap_statuses", day=day), lock_statuses_day(connection, day):
         dates = [*days_around(day), *days_of_stray_statuses(connection, day)]
         objects = [meta for object_date in dates for meta in list_status_objects(lake, object_date)]
         history = read_api_history(lake, day)
