@@ -47,8 +47,9 @@ def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
 
 
 def fee_in_quote(fills: pl.DataFrame, part: str = "fee") -> pl.Series:
-    """Return each fill's exact fee in the quote of its coin, or NULL if it cannot be known. `part`: the column of a part of the fee,
-    such as the builder's, to be valued instead.
+    """Return each fill's exact fee in the quote of its coin, or NULL if it cannot be known.
+
+    `part`: the column of a part of the fee, such as the builder's, to be valued instead.
 
     `fills` has the columns coin, side, px, fee and fee_token. A fee of 0 is 0 in any token. A fee in the coin itself is
     multiplied by px. Perpetuals charge in their quote. Spot charges fees in the token received and pays rebates in the token

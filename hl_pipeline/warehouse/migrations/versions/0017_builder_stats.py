@@ -22,7 +22,7 @@ CREATE TABLE hl.builder_stats (
 );
 CREATE INDEX builder_stats_coin ON hl.builder_stats (coin, date);
 COMMENT ON TABLE hl.builder_stats IS
-    'One row per day (UTC), builder and coin; the builder is NULL where a source has only its fee; a sum over something unknown is NULL';
+    'One row per day (UTC), builder and coin; builder NULL: only its fee is known; a sum over something unknown is NULL';
 ALTER TABLE hl.fills_days ADD COLUMN builder_stats_at timestamptz;
 CREATE INDEX twaps_begins_at ON hl.twaps (begins_at);
 CREATE INDEX twaps_coin_seen_to ON hl.twaps (coin, seen_to, begins_at);
