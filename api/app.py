@@ -25,7 +25,7 @@ from api.parameters import refuse_repeated
 from api.path_prefix import serve_below
 from api.responses import add_error_handlers, answer_head
 from api.route_templates import list_routes
-from api.routes import coverage, fills, service, statistics, twaps
+from api.routes import coverage, fills, leaderboards, service, statistics, twaps, wallets
 from api.settings import ApiSettings, parse_origins, read_settings
 from api.system_metrics import SystemMetrics
 from api.tracing import OFF, flush, trace_requests
@@ -63,7 +63,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.state.metrics = make_metrics()
     app.state.system_metrics = SystemMetrics(read_installation(), chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
-    routers = [routes.router for routes in (twaps, fills, statistics, coverage, service)]
+    routers = [routes.router for routes in (twaps, fills, statistics, leaderboards, wallets, coverage, service)]
     for router in routers:
         app.include_router(router, dependencies=[Depends(refuse_repeated)])
     serve_openapi(app)

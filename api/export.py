@@ -178,7 +178,7 @@ def _arrow_type(name: str, type_name: str) -> pa.DataType:
         return pa.int64()
     # Products of two decimals with ten digits, such as a fee in the coin times its px.
     if type_name == "numeric":
-        return pa.decimal128(38, 20 if "notional" in name or name == "fees_in_quote" else 10)
+        return pa.decimal128(38, 20 if "notional" in name or name in ("fees_in_quote", "net_pnl") else 10)
     if type_name == "timestamptz":
         # Fills have milliseconds, as in the lake.
         return pa.timestamp("ms" if name == "time" else "us", "UTC")

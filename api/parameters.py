@@ -24,6 +24,13 @@ CoinSort = Literal[
     "notional", "volume", "trades", "fills", "fees_in_quote", "liquidation_notional", "twap_notional", "builder_notional"
 ]
 WalletSort = Literal["notional", "maker_notional", "taker_notional", "fills", "closed_pnl", "fees_in_quote"]
+WalletBoard = Literal["volume", "pnl", "fees"]
+VolumeSort = Literal["notional", "maker_notional", "taker_notional", "fills"]
+PnlSort = Literal["closed_pnl", "net_pnl"]
+FeesSort = Literal["fees_in_quote"]
+TwapSort = Literal["twaps", "notional", "slices", "closed_pnl"]
+BuilderSort = Literal["fees_in_quote", "notional", "fills"]
+LastDays = Literal["1d", "7d", "30d", "90d"]
 Judged = Literal["fills", "twap_statuses"]
 DayState = Literal["whole", "unprovable", "pending", "incomplete", "no source", "not judged", "not loaded", "never asked for"]
 
@@ -170,6 +177,15 @@ Limit = Annotated[
     BeforeValidator(_plain_integer),
 ]
 _Top = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_plain_integer)]
+WalletInPath = Annotated[
+    str,
+    Path(pattern=r"^0[xX][0-9a-fA-F]{40}$", examples=["0xb90e02bd0033897061b272186d9f16340f153e87"], description="An address."),
+    AfterValidator(str.lower),
+]
+CoinInPath = Annotated[
+    str,
+    Path(pattern=r"^[^\x00-\x20\x7f]{1,64}$", examples=["SOL"], description="A coin, case-sensitive; escape `/`, `#` and `@`."),
+]
 TwapId = Annotated[
     int, Path(ge=-INT64, le=INT64 - 1, examples=[1544034], description="ID of a TWAP."), BeforeValidator(_plain_integer)
 ]
@@ -314,3 +330,76 @@ class CoverageDaysAsked(Paged, _Days):
     what: Annotated[Judged | None, _OPTIONAL, Field(description="Only days of this table.")] = None
     state: Annotated[DayState | None, _OPTIONAL, Field(description="Only days in this state.")] = None
     format: _Format = None
+
+
+class _PerhapsDays(Parameters):
+    start: Annotated[Day | None, _OPTIONAL, Field(description="First day.")] = None
+    end: Annotated[Day | None, _OPTIONAL, Field(description="Last day, inclusive.", validate_default=True)] = None
+
+    @field_validator("end")
+    @classmethod
+    def _is_not_before_start(cls, end: date | None, info: ValidationInfo) -> date | None:
+        start = info.data.get("start")
+        return end if end is None or start is None else _not_before_start(end, info)
+
+
+class WalletAsked(_PerhapsDays):
+    pass
+
+
+class _RankingAsked(Paged, _PerhapsDays):
+    order: Annotated[Order, Field(description="`desc`: the largest first.")] = "desc"
+    top: Annotated[_Top | None, _OPTIONAL, Field(description="Maximum number of rows of all pages together.")] = None
+    format: _Format = None
+    period: Annotated[
+        LastDays | None,
+        _OPTIONAL,
+        Field(
+            description="Instead of `start` and `end`: so many UTC days up to the newest one that is loaded and over.",
+            validate_default=True,
+        ),
+    ] = None
+
+    @field_validator("period")
+    @classmethod
+    def _is_the_only_range(cls, period: LastDays | None, info: ValidationInfo) -> LastDays | None:
+        if {"start", "end"} <= info.data.keys():
+            given = [name for name in ("start", "end") if info.data[name] is not None]
+            if period is not None and given:
+                raise PydanticCustomError("period", "cannot be combined with start or end")
+            if period is None and len(given) < 2:
+                raise PydanticCustomError("missing", "give start and end, or a period")
+        return period
+
+
+class VolumeAsked(_RankingAsked):
+    sort: Annotated[VolumeSort, Field(description="Column that ranks the wallets.")] = "notional"
+
+
+class PnlAsked(_RankingAsked):
+    sort: Annotated[PnlSort, Field(description="Column that ranks the wallets.")] = "closed_pnl"
+
+
+class FeesAsked(_RankingAsked):
+    sort: Annotated[FeesSort, Field(description="Column that ranks the wallets.")] = "fees_in_quote"
+
+
+class TwapRankingAsked(_RankingAsked, _PerhapsOfCoin):
+    sort: Annotated[TwapSort, Field(description="Column that ranks the wallets.")] = "twaps"
+
+
+class BuilderRankingAsked(_RankingAsked, _PerhapsOfCoin):
+    sort: Annotated[BuilderSort, Field(description="Column that ranks the builders.")] = "fees_in_quote"
+
+
+class BuildersAsked(Paged, _Days, _PerhapsOfCoin):
+    format: _Format = None
+
+
+class TwapFlowAsked(Parameters):
+    at: Annotated[
+        datetime,
+        BeforeValidator(_first_instant),
+        WithJsonSchema(_INSTANT_SCHEMA),
+        Field(description=f"The moment: an instant (UTC if it has no zone), or the beginning of a day, {_SPAN}."),
+    ]

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from api.coins import ALL_SEEN, IS_NEW, IS_SEEN_BEFORE, SeenCoin, UnknownCoinError, likely_coins
 from api.database import read_sql
 
-Of = Literal["twaps", "fills", "candles", "daily_stats", "user_stats"]
+Of = Literal["twaps", "fills", "candles", "daily_stats", "user_stats", "builder_stats"]
 
 _COVERAGE = read_sql("coverage")
 # All facts about a range, in one round trip.

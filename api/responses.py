@@ -68,7 +68,7 @@ def _say(request: Request, error: dict[str, Any]) -> dict[str, Any]:
     kind, name, limits = error["type"], error["loc"][-1], error.get("ctx") or {}
     message = error["msg"]
     if kind == "extra_forbidden":
-        operation = request.app.openapi()["paths"][request.scope["route"].path]["get"]
+        operation = request.app.openapi()["paths"][request.scope["route"].path_format]["get"]
         known = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
         message = (
             f"is not a parameter of this path; its parameters are: {', '.join(known)}" if known else "this path has no parameters"

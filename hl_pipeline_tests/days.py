@@ -27,6 +27,7 @@ STAGES: dict[str, Stage | None] = {
     "candles": None,
     "daily_stats": None,
     "user_stats": None,
+    "builder_stats": None,
     "twap_statuses": load_statuses_day,
     "twaps": lambda day, lake, connection, _: make_twaps_of_day(day, lake, connection),
 }

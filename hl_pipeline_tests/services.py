@@ -13,7 +13,7 @@ import psutil
 from hl_pipeline_tests.processes import Program, Ui, free_port, kill_all, program, started, users_environment, wait_until
 
 ASSETS = [
-    *("raw_fills", "fills", "candles", "daily_stats", "user_stats"),
+    *("raw_fills", "fills", "candles", "daily_stats", "user_stats", "builder_stats"),
     *("raw_twap_statuses", "twap_statuses", "twaps", "whole_days"),
 ]
 _BACKFILL = """

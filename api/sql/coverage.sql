@@ -1,12 +1,14 @@
 -- The days from first to last as runs with the same state and note, and with their holes from hl.coverage. Only days that have
--- a row are read; days between them form gaps. what: twaps, fills, candles, daily_stats or user_stats.
+-- a row are read; days between them form gaps. what: twaps, fills, candles, daily_stats, user_stats or
+-- builder_stats.
 WITH loaded AS (
     SELECT date, explanation, state, NULL::timestamptz AS thinned_at, NULL::timestamptz AS made_at
     FROM hl.twap_days WHERE %(what)s::text = 'twaps'
     UNION ALL
     SELECT date, explanation, state, thinned_at,
            CASE %(what)s::text WHEN 'candles' THEN candles_at WHEN 'daily_stats' THEN daily_stats_at
-                               WHEN 'user_stats' THEN user_stats_at END
+                               WHEN 'user_stats' THEN user_stats_at
+                               WHEN 'builder_stats' THEN builder_stats_at END
     FROM hl.fills_days WHERE %(what)s::text <> 'twaps'
 ), days AS (
     SELECT date, explanation, CASE WHEN missing IS NULL THEN judged ELSE 'absent' END AS state, missing AS note

@@ -1,4 +1,4 @@
-"""`candles`, `daily_stats`, `user_stats`: tables in PostgreSQL derived from a day's fills in the lake.
+"""`candles`, `daily_stats`, `user_stats`, `builder_stats`: tables in PostgreSQL derived from a day's fills in the lake.
 
 One step makes the selected ones, and reads the day's fills once.
 """
@@ -30,6 +30,9 @@ What was traded in each coin on the UTC day. Each trade counts once. Fills that 
     "user_stats": """Volume, profit and fees per wallet and day.
 
 What each wallet did on the UTC day: volume as maker and taker, realized profit, fees by token, TWAPs.""",
+    "builder_stats": """Volume and fees per builder, coin and day.
+
+What went through each builder on the UTC day: fills, notional, wallets, and the builder's fees by token.""",
 }
 
 
@@ -52,6 +55,7 @@ def _spec(table: str) -> AssetSpec:
         check_of_day("candles", "prices_ordered", "In every candle of the day, low <= open, close <= high."),
         check_of_day("daily_stats", "fills_accounted_for", _ACCOUNTED),
         check_of_day("user_stats", "fills_accounted_for", _ACCOUNTED),
+        check_of_day("builder_stats", "fills_accounted_for", "Every fill of the day is counted in a row, or has no builder."),
     ],
     partitions_def=DAYS,
     can_subset=True,
@@ -85,6 +89,8 @@ def _describe(table: str, made: "Candles | DayStatistics") -> tuple[int, dict[st
         return made.of_day.rows, {"coins": made.of_day.coins, "trades": made.of_day.trades}
     if table == "user_stats":
         columns = {name: made.rows[name] for name in ("fills", "maker_notional", "taker_notional", "closed_pnl")}
+    elif table == "builder_stats":
+        columns = {name: made.rows[name] for name in ("fills", "fills_with_fee", "notional", "fees_in_quote")}
     else:
         columns = {"notional": made.rows["notional"], "notional_of_perps": made.rows.filter(kind="perp")["notional"]}
         columns |= {name: made.rows[name] for name in ("trades", "fills", "non_market_rows", "liquidations")}

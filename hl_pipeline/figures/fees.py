@@ -46,24 +46,28 @@ def add_fees(frame: pl.DataFrame, fees: pl.DataFrame, key: str) -> pl.DataFrame:
     return frame.join(objects, on=key, how="left")
 
 
-def fee_in_quote(fills: pl.DataFrame) -> pl.Series:
+def fee_in_quote(fills: pl.DataFrame, part: str = "fee") -> pl.Series:
     """Return each fill's exact fee in the quote of its coin, or NULL if it cannot be known.
+
+    `part`: the column of a part of the fee, such as the builder's, to be valued instead.
 
     `fills` has the columns coin, side, px, fee and fee_token. A fee of 0 is 0 in any token. A fee in the coin itself is
     multiplied by px. Perpetuals charge in their quote. Spot charges fees in the token received and pays rebates in the token
     given, so the side shows whether the fee is in the base. For outcomes, only fees in their own token and in dollars are known.
     """
-    rows = fills.select("coin", "side", "px", "fee", "fee_token")
-    coin, fee = pl.col("coin"), pl.col("fee")
-    fits = fee.cast(pl.Float64).abs() < LARGEST_PRODUCT
-    in_quote = rows.select(pl.when(fits | (fee == 0)).then(fee).cast(NOTIONAL)).to_series()
+    rows = fills.select("coin", "side", "px", "fee", "fee_token", part=part)
+    coin, amount = pl.col("coin"), pl.col("part")
+    fits = amount.cast(pl.Float64).abs() < LARGEST_PRODUCT
+    in_quote = rows.select(pl.when(fits | (amount == 0)).then(amount).cast(NOTIONAL)).to_series()
     # Most fees are from perpetuals, in their quote. Only the other ones need their names parsed.
     others = rows.select(pl.arg_where(coin.str.contains("[@#/]") | (coin == pl.col("fee_token")))).to_series()
     return in_quote.scatter(others, _fee_by_names(rows[others]))
 
 
 def _fee_by_names(fills: pl.DataFrame) -> pl.Series:
+    # Every part of a fee is in the same token, so the sign of the whole fee decides. Without it, only 0 has a known value.
     is_received_or_given = (pl.col("side") == "B") == (pl.col("fee") >= 0)
+    amount = pl.when(pl.col("fee").is_not_null() | (pl.col("part") == 0)).then("part")
     worth = (
         pl.when(pl.col("is_base") | (pl.col("is_base_if_received") & is_received_or_given))
         .then(pl.col("px"))
@@ -72,7 +76,7 @@ def _fee_by_names(fills: pl.DataFrame) -> pl.Series:
     )
     on = ["coin", "fee_token"]
     return fills.join(_know_tokens(fills), on, "left", nulls_equal=True, maintain_order="left").select(
-        in_quote=product(pl.col("fee"), worth)
+        in_quote=product(amount, worth)
     )["in_quote"]
 
 

@@ -37,6 +37,7 @@ _CHUNK = 1 << 20
 
 REBUILT = (
     *("fills", "fills_days", "fills_hours", "fills_day_objects", "candles", "daily_stats", "user_stats"),
+    "builder_stats",
     *("twap_statuses", "twap_days", "twap_day_objects", "twap_slice_days", "twaps"),
 )
 """The tables of the schema hl that `hl rebuild` rebuilds from the lake."""

@@ -18,6 +18,7 @@ from hl_pipeline.domain.checks import Check
 from hl_pipeline.domain.datasets import API_FILLS
 from hl_pipeline.domain.records import HourOfFills
 from hl_pipeline.events import emit
+from hl_pipeline.figures.builder_stats import BUILDER_COLUMNS, WITHOUT_BUILDER, builder_partial, merge_builders
 from hl_pipeline.figures.candles import candles_of, merge_candles
 from hl_pipeline.figures.daily_stats import daily_partial, merge_daily
 from hl_pipeline.figures.sums import SUM_COLUMNS, sums_of
@@ -35,13 +36,19 @@ _log = logging.getLogger(__name__)
 _IS_COMPLETE = {"whole": True, "incomplete": False, "pending": False}
 _GROWING = ("pending", "incomplete")
 
-CANDLES, DAILY_STATS, USER_STATS = TABLES = ("candles", "daily_stats", "user_stats")
+CANDLES, DAILY_STATS, USER_STATS, BUILDER_STATS = TABLES = ("candles", "daily_stats", "user_stats", "builder_stats")
 """The tables that are made here, in this order."""
-_COLUMNS = {CANDLES: TRADE_COLUMNS, DAILY_STATS: (*TRADE_COLUMNS, *SUM_COLUMNS), USER_STATS: SUM_COLUMNS}
+_COLUMNS = {
+    CANDLES: TRADE_COLUMNS,
+    DAILY_STATS: (*TRADE_COLUMNS, *SUM_COLUMNS),
+    USER_STATS: SUM_COLUMNS,
+    BUILDER_STATS: BUILDER_COLUMNS,
+}
 MERGE: dict[str, Callable[[Iterable[pl.DataFrame]], pl.DataFrame]] = {
     CANDLES: merge_candles,
     DAILY_STATS: merge_daily,
     USER_STATS: merge_user,
+    BUILDER_STATS: merge_builders,
 }
 # Tables about the market. The fills of a few wallets do not describe the market, but do describe these wallets completely.
 _OF_MARKET = (CANDLES, DAILY_STATS)
@@ -95,7 +102,7 @@ def make_figures_of_day(
     a day grows, the figures of each hour are kept in the lake, so that the hour is not read again next time.
     """
     began = time.perf_counter()
-    statistics = [table for table in (DAILY_STATS, USER_STATS) if table in tables]
+    statistics = [table for table in (DAILY_STATS, USER_STATS, BUILDER_STATS) if table in tables]
     with ExitStack() as locked:
         locked.enter_context(lock_fills_day(connection, day, shared=True))
         for table in statistics:
@@ -115,16 +122,25 @@ def make_figures_of_day(
                     made = Candles(of_day, time.perf_counter() - began)
                     emit(_log, "table_loaded", day=day, table=table, rows=of_day.rows)
                 else:
+                    rows, without_builder = _split_builders(rows) if table == BUILDER_STATS else (rows, 0)
                     rows = rows.with_columns(is_complete=pl.lit(_is_complete(loaded), pl.Boolean))
                     replace_day(connection, table, day, rows)
                     if not is_growing:
                         remove_partials(lake, table, day)
                     left_out = count_outside_market(lake, day, outside) if table in _OF_MARKET else 0
-                    fills_loaded = None if loaded is None else loaded.rows - left_out
+                    fills_loaded = None if loaded is None else loaded.rows - left_out - without_builder
                     made = DayStatistics(rows, fills_loaded, left_out, time.perf_counter() - began)
                     emit(_log, "table_loaded", day=day, table=table, rows=rows.height)
             yield table, made
             began = time.perf_counter()
+
+
+def _split_builders(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Return the rows of builders, and the number of fills without one."""
+    is_without = pl.col("coin") == WITHOUT_BUILDER
+    return rows.filter(~is_without), int(
+        rows.filter(is_without).select(pl.sum("fills", "non_market_rows")).sum_horizontal().sum()
+    )
 
 
 def _is_complete(loaded: FillsDay | None) -> bool | None:
@@ -177,6 +193,7 @@ def figures_of(fills: pl.DataFrame, tables: Iterable[str], outside: set[int]) ->
         CANDLES: lambda: candles_of(trades()),
         DAILY_STATS: lambda: daily_partial(sums() if market is fills else sums_of(market), trades()),
         USER_STATS: lambda: user_partial(fills, sums()),
+        BUILDER_STATS: lambda: builder_partial(fills),
     }
     return {table: make[table]() for table in tables}
 

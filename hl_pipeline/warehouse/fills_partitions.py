@@ -78,7 +78,8 @@ _RENEW_DAY = """
 UPDATE hl.fills_days d SET
     (rows, duplicates) = (SELECT sum(h.rows), sum(h.duplicates) FROM hl.fills_hours h WHERE h.date = d.date),
     state = %s, explanation = %s, edges = %s, loaded_at = now(),
-    candles_at = NULL, daily_stats_at = NULL, user_stats_at = NULL, twaps_at = NULL
+    candles_at = NULL, daily_stats_at = NULL, user_stats_at = NULL, builder_stats_at = NULL,
+    twaps_at = NULL
 WHERE date = %s
 """
 _TAKE_FROM_OBJECT = "UPDATE hl.fills_day_objects SET rows = rows - %s WHERE date = %s AND object_id = %s"

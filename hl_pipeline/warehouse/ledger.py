@@ -88,7 +88,7 @@ SELECT date, object_key, etag FROM hl.twap_days LEFT JOIN hl.twap_day_objects US
 
 _UNFINISHED = """
 SELECT date FROM hl.fills_days
-WHERE candles_at IS NULL OR daily_stats_at IS NULL OR user_stats_at IS NULL OR twaps_at IS NULL ORDER BY date
+WHERE num_nulls(candles_at, daily_stats_at, user_stats_at, builder_stats_at, twaps_at) > 0 ORDER BY date
 """
 
 _NEWEST_HOUR = """

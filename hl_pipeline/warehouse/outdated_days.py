@@ -25,6 +25,9 @@ SELECT d.date FROM hl.fills_days d CROSS JOIN LATERAL (
     WHERE t.date = d.date AND t.fees ->> 'USDC' IS NOT NULL AND (SELECT count(*) FROM json_object_keys(t.fees)) = 1 LIMIT 1
 ) first_wallet WHERE found IS NULL
 """,
+    ("fills_days", "builder_stats_at"): """
+SELECT t.date FROM hl.fills_days t WHERE {column} IS NULL AND t.user_stats_at IS NOT NULL AND t.rows > 0
+""",
     ("twaps", "begins_at"): """
 SELECT DISTINCT d.date FROM hl.twap_days d JOIN hl.twaps t ON d.date = (t.seen_from AT TIME ZONE 'UTC')::date
 WHERE {column} IS NOT NULL AND t.fills = 0 AND coalesce(t.size_reported, 0) = 0
@@ -34,6 +37,7 @@ WHERE {column} IS NOT NULL AND t.fills = 0 AND coalesce(t.size_reported, 0) = 0
 _REASONS = {
     ("fills", "ordinal"): "hl.fills and the lake have no order of fills within a millisecond (ordinal)",
     ("user_stats", "fees_in_quote"): "hl.user_stats has no fees in quote (fees_in_quote)",
+    ("fills_days", "builder_stats_at"): "hl.builder_stats does not have the day (builder_stats_at)",
     ("twaps", "begins_at"): "hl.twaps has begins_at for TWAPs that never began (begins_at)",
 }
 _COLUMNS = """

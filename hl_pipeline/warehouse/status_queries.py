@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 _FILLS_DAYS = """
 SELECT date, rows, duplicates, loaded_at, state, explanation, thinned_at IS NOT NULL AS is_thinned,
-       candles_at IS NULL OR daily_stats_at IS NULL OR user_stats_at IS NULL OR twaps_at IS NULL AS lacks_statistics
+       num_nulls(candles_at, daily_stats_at, user_stats_at, builder_stats_at, twaps_at) > 0 AS lacks_statistics
 FROM hl.fills_days ORDER BY date
 """
 _STATUS_DAYS = "SELECT date, rows, state, explanation, twaps_at IS NULL AS lacks_twaps FROM hl.twap_days ORDER BY date"
@@ -24,8 +24,7 @@ _FINISHED_DAYS = """
 SELECT date FROM hl.fills_days f JOIN hl.twap_days t USING (date)
 WHERE date BETWEEN %(first)s AND %(last)s AND f.state IN ('whole', 'unprovable', 'no source')
   AND (t.state = 'unprovable' OR (t.state = 'no source' AND date < %(statuses_from)s))
-  AND candles_at IS NOT NULL AND daily_stats_at IS NOT NULL AND user_stats_at IS NOT NULL
-  AND f.twaps_at IS NOT NULL AND t.twaps_at IS NOT NULL
+  AND num_nulls(candles_at, daily_stats_at, user_stats_at, builder_stats_at, f.twaps_at) = 0 AND t.twaps_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM hl.dirty_days d WHERE d.date = f.date)
   AND NOT EXISTS (SELECT FROM hl.fills_day_objects o JOIN hl.s3_ingest_log l USING (object_id)
                   WHERE o.date = f.date AND (o.etag <> l.etag OR l.reset_of IS NOT NULL))

@@ -26,8 +26,9 @@ HOST = "http://127.0.0.1:8000"
 _REQUEST = re.compile(rf"'{re.escape(HOST)}(/[^']+)'")
 _EXAMPLES = {url for url, _, _ in EXAMPLE.findall(TEXT)}
 _WALLET = "0x9d097697e5b82a52f6b82c16c148a753bbf5c8ae"
+_BUILDER = "0x" + "b1" * 20
 _EPOCH = at("1970-01-01 00:00")
-_MADE = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at"), at("2026-03-17 00:00"))
+_MADE = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at", "builder_stats_at"), at("2026-03-17 00:00"))
 # The figures of TWAP 2018017: what it was asked for and reported is real, what its slices and the market show is not.
 _FIGURES: dict[str, Any] = {
     "wallet": "0xa6c9c1886ebfc76a4f409cb325e85916c0c4632c",
@@ -129,6 +130,24 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
         "user_stats",
         {**day, **wallet, **times, **notionals, "taker_fills": 2, "closed_pnl": 0, "fees_in_quote": "0.031289"},
     )
+    built = {"fees": Json({"USDC": "12.25", "HYPE": "0.5"}), "fees_in_quote": "31.15", "notional": "24500.5"}
+    add(
+        connection,
+        "builder_stats",
+        {
+            **day,
+            "builder": _BUILDER,
+            "coin": "@107",
+            "fills": 40,
+            "fills_with_fee": 38,
+            "wallets": 9,
+            "is_complete": True,
+            **built,
+        },
+        {**day, "builder": _BUILDER, "coin": "BTC", "fills": 2, "fills_with_fee": 0, "wallets": 1, "is_complete": True}
+        | {"fees": Json({}), "fees_in_quote": 0, "notional": "135.25"},
+    )
+    add(connection, "candles", {"coin": "xyz:LITE", "time": at("2026-07-09 18:57:00"), "date": "2026-07-09", "close": "801.5"})
     minute = {"open": "37.82", "high": "37.83", "low": "37.81", "close": "37.826", "volume": "97.25", "notional": "3678.3"}
     for number in range(2):
         add(connection, "candles", {**day, **minute, "coin": "@107", "time": at("2026-03-15 00:00") + timedelta(minutes=number)})

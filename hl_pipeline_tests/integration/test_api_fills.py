@@ -43,7 +43,8 @@ def rows(running: tuple[Api, str]) -> Generator[psycopg.Connection]:
     with connect(running[1], "test") as connection:
         yield connection
         connection.execute(
-            "TRUNCATE hl.fills, hl.fills_days, hl.twap_days, hl.candles, hl.daily_stats, hl.user_stats, hl.twaps CASCADE"
+            "TRUNCATE hl.fills, hl.fills_days, hl.twap_days, hl.candles, hl.daily_stats, hl.user_stats, hl.builder_stats, "
+            "hl.twaps CASCADE"
         )
 
 

@@ -16,12 +16,12 @@ from hl_pipeline_tests.processes import free_port
 from hl_pipeline_tests.servers.api import Api, add, at, ns, serving, status_row, twap_row
 
 WALLET, COIN, TWAP = "0x" + "7e" * 20, "xyz:NVDA", 987_654
-LISTS = ("fills", "twaps", "candles", "stats", "rows", "hours", "days")
+LISTS = ("fills", "twaps", "candles", "stats", "rows", "hours", "days", "ranking", "builders")
 
 
 def _fill(connection: psycopg.Connection) -> None:
     """A TWAP of a day that is there, an older one, and a newer one whose fills are not there."""
-    made = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at"), at("2025-09-03 00:00"))
+    made = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at", "builder_stats_at"), at("2025-09-03 00:00"))
     add(connection, "fills_days", {"date": "2025-09-01", **made}, {"date": "2025-08-01", **made})
     add(connection, "fills_days", {"date": "2025-09-02", **made, "thinned_at": at("2025-12-01 00:00")})
     for twap_id, day, wallet in ((5, "2025-08-01", "0x" + "01" * 20), (TWAP, "2025-09-01", WALLET), (6, "2025-09-02", WALLET)):
@@ -35,6 +35,7 @@ def _fill(connection: psycopg.Connection) -> None:
     add(connection, "daily_stats", {**day, "coin": COIN, "kind": "hip3", "fees": Json({})})
     times = {"first_fill": at("2025-09-01 10:01"), "last_fill": at("2025-09-01 10:01")}
     add(connection, "user_stats", {**day, "wallet": WALLET, **times})
+    add(connection, "builder_stats", {**day, "builder": "0x" + "b1" * 20, "coin": COIN, "fees": Json({"USDC": "1"})})
     add(connection, "coverage", {"object_date": "2025-09-01", "object_hour": 10})
 
 

@@ -13,7 +13,7 @@ from hl_pipeline_tests.processes import PROJECT, program, run
 from hl_pipeline_tests.profiles import scaled
 from hl_pipeline_tests.servers.api import OTHER, WALLET, add, at, ns, serving, status_row, twap_row
 
-OPERATIONS, EXAMPLES = 13, scaled(50)
+OPERATIONS, EXAMPLES = 21, scaled(50)
 
 
 @pytest.mark.slow
@@ -30,9 +30,10 @@ def test_nothing_that_schemathesis_tries_gets_an_answer_that_the_schema_does_not
             add(connection, "user_stats", {**day, "wallet": wallet, "first_fill": time, "last_fill": time})
         add(connection, "candles", {**day, "coin": "SOL", "time": time})
         add(connection, "daily_stats", {**day, "coin": "SOL"})
-        made = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at"), time)
+        add(connection, "builder_stats", {**day, "builder": OTHER})
+        made = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at", "builder_stats_at"), time)
         add(connection, "fills_days", {**day, **made}, {"date": "2025-11-05", "state": "incomplete", **made})
-        add(connection, "twap_days", day)
+        add(connection, "twap_days", {**day, "twaps_at": time})
         hours = [{"object_date": "2025-11-05", "object_hour": number} for number in range(3)]
         lacking = {**hours[2], "found": "blocks missing", "missing_blocks": 3, "missing_ranges": "{[5,8)}"}
         add(connection, "coverage", hours[0], {**hours[1], "found": "missing"}, {**lacking, "note": "known"})

@@ -180,7 +180,9 @@ def test_status_is_json_and_csv(filled: World, tmp_path: Path) -> None:
 
 
 def test_a_check_ends_with_3_until_what_lacks_is_there_or_acknowledged(world: World, tmp_path: Path) -> None:
-    made = dict.fromkeys(("candles_at", "daily_stats_at", "user_stats_at", "twaps_at"), at("2025-11-05 00:00"))
+    made = dict.fromkeys(
+        ("candles_at", "daily_stats_at", "user_stats_at", "builder_stats_at", "twaps_at"), at("2025-11-05 00:00")
+    )
     assert _status(world, tmp_path, "--check").returncode == 0
     with connect(world.database_url, "test") as connection:
         add(connection, "fills_days", {"date": "2025-11-01", **made}, {"date": "2025-11-02", "state": "pending", **made})

@@ -58,6 +58,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "assets": [
             *(
+                "builder_stats",
                 "candles",
                 "daily_stats",
                 "fills",
@@ -71,6 +72,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             *("user_stats", "whole_days", "whole_shards"),
         ],
         "checks": [
+            "builder_stats: fills_accounted_for",
             "candles: prices_ordered",
             "daily_stats: fills_accounted_for",
             "fills: day_is_whole",

@@ -118,7 +118,8 @@ def test_two_runs_over_one_sample_are_equal(runs: tuple[Side, Side], capsys: pyt
         tables = [row[0] for row in connection.execute(_TABLES)]
         filled = {name for name in tables if connection.execute(f"SELECT FROM hl.{name} LIMIT 1".encode()).fetchone() is not None}
     assert filled == {
-        "alembic_version", "backfill_bad", "backfill_progress", "candles", "coverage", "daily_stats", "dirty_days", "fills",
+        "alembic_version", "backfill_bad", "backfill_progress", "builder_stats", "candles", "coverage", "daily_stats",
+        "dirty_days", "fills",
         "fills_day_objects", "fills_days", "fills_hours", "info_calls", "s3_ingest_log", "twap_day_objects", "twap_days",
         "twap_slice_days", "twap_statuses", "twaps", "user_stats",
     }  # fmt: skip

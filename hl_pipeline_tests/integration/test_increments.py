@@ -40,6 +40,7 @@ _TABLES = (
     "candles",
     "daily_stats",
     "user_stats",
+    "builder_stats",
     "twaps",
     "twap_slice_days",
     "fills_days",
@@ -47,12 +48,12 @@ _TABLES = (
     "fills_day_objects",
 )
 _MADE_BY_THE_CLOCK_OR_A_CHECK = [
-    *("loaded_at", "proven_at", "candles_at", "daily_stats_at", "user_stats_at", "twaps_at"),
+    *("loaded_at", "proven_at", "candles_at", "daily_stats_at", "user_stats_at", "builder_stats_at", "twaps_at"),
     *("repeated", "trades", "single_legs", "crowded"),
 ]
 _MADE_AT = """
 SELECT bool_and(candles_at IS NOT NULL) FROM hl.fills_hours UNION ALL
-SELECT bool_and(num_nulls(candles_at, daily_stats_at, user_stats_at, twaps_at) = 0) FROM hl.fills_days
+SELECT bool_and(num_nulls(candles_at, daily_stats_at, user_stats_at, builder_stats_at, twaps_at) = 0) FROM hl.fills_days
 """
 Contents = tuple[dict[str, list[str]], dict[str, pl.DataFrame]]
 NewPlace = Callable[..., Place]

@@ -46,7 +46,7 @@ _ROWS_KEPT: dict[tuple[str, str], LiteralString] = {
     ("0010", "s3_ingest_log"): "source <> 'api_fills'",
     ("0003", "s3_ingest_log"): "object_id IS NOT NULL",
 }
-_LARGE = ("fills", "candles", "daily_stats", "user_stats", "twaps", "twap_statuses", "twap_slice_days")
+_LARGE = ("fills", "candles", "daily_stats", "user_stats", "builder_stats", "twaps", "twap_statuses", "twap_slice_days")
 """Tables that grow with the fills: a migration that writes their rows anew takes minutes, and must say so."""
 _COLUMNS_CHANGED = {("0012", "twaps"): {"begins_at", "whole_minutes", "own_volume", "own_notional"}}
 _UP = "import sys; from hl_pipeline.warehouse.migrate import migrate; print(len(migrate(sys.argv[1])))"

@@ -26,7 +26,16 @@ from hl_pipeline_tests.cli import Done, run_in_process, run_program
 from hl_pipeline_tests.conftest import NewDatabase, World
 
 FIRST, LAST = date(2025, 7, 26), date(2025, 7, 27)
-_TABLES = ("hl.fills", "hl.candles", "hl.daily_stats", "hl.user_stats", "hl.fills_day_objects", "hl.twaps", "hl.twap_slice_days")
+_TABLES = (
+    "hl.fills",
+    "hl.candles",
+    "hl.daily_stats",
+    "hl.user_stats",
+    "hl.builder_stats",
+    "hl.fills_day_objects",
+    "hl.twaps",
+    "hl.twap_slice_days",
+)
 _LEDGER = """
 SELECT object_id, object_key, etag, size_bytes, parser, rows, bad_lines, first_block, last_block, missing_blocks, fetched_at
 FROM hl.s3_ingest_log ORDER BY object_id

@@ -1,4 +1,4 @@
-"""`candles`, `daily_stats` and `user_stats` are one step, which makes only the selected tables."""
+"""`candles`, `daily_stats`, `user_stats` and `builder_stats` are one step, which makes only the selected tables."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.days import make_day
 
 DAY = date(2026, 3, 15)
-TABLES = ("candles", "daily_stats", "user_stats")
-CHECKS = {"candles": "prices_ordered", "daily_stats": "fills_accounted_for", "user_stats": "fills_accounted_for"}
+TABLES = ("candles", "daily_stats", "user_stats", "builder_stats")
+CHECKS = {"candles": "prices_ordered"} | dict.fromkeys(TABLES[1:], "fills_accounted_for")
 
 
 @pytest.fixture
@@ -55,11 +55,11 @@ def test_each_table_is_made_alone_and_no_other(table: str, with_fills: World, in
     assert _checked(result) == [(table, CHECKS[table], True)]
 
 
-def test_all_three_are_made_together_with_their_checks(with_fills: World, instance: DagsterInstance) -> None:
+def test_all_of_them_are_made_together_with_their_checks(with_fills: World, instance: DagsterInstance) -> None:
     result = _run(AssetSelection.all(), instance)
     assert _materialized(result) == _filled(with_fills) == {*TABLES}
-    assert _checked(result) == [(table, check, True) for table, check in CHECKS.items()]
-    assert [len(result.asset_materializations_for_node("statistics"))] == [3]
+    assert _checked(result) == [(table, check, True) for table, check in sorted(CHECKS.items())]
+    assert [len(result.asset_materializations_for_node("statistics"))] == [4]
 
 
 def test_a_check_or_an_asset_can_be_run_without_the_other(with_fills: World, instance: DagsterInstance) -> None:

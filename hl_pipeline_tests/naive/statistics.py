@@ -81,6 +81,41 @@ def user_stats(legs: Sequence[Leg]) -> dict[str, Row]:
     return {wallet: day_of_wallet(own) for wallet, own in grouped(legs, lambda leg: leg["wallet"]).items()}
 
 
+@exactly
+def builder_stats(legs: Sequence[Leg]) -> dict[tuple[str | None, str], Row]:
+    """Compute builder_stats by builder (None: only its fee is known) and coin."""
+    built = [leg for leg in legs if leg["source"] != "node_trades" and has(leg, "builder", "builder_fee")]
+    of_pair = grouped(built, lambda leg: (leg["builder"] if isinstance(leg["builder"], str) else None, leg["coin"]))
+    return {pair: _day_of_builder(own) for pair, own in of_pair.items()}
+
+
+def _day_of_builder(legs: Sequence[Leg]) -> Row:
+    market = [leg for leg in legs if is_market(leg)]
+    # A source leaves the fee out if there is none. It is in the token of the whole fee.
+    paid = [leg | {"fee": leg["builder_fee"] or Decimal(0)} for leg in legs]
+    worth = [_builder_fee_in_quote(leg) for leg in legs]
+    return {
+        "fills": len(market),
+        "non_market_rows": len(legs) - len(market),
+        "fills_with_fee": sum(leg["builder_fee"] is not None for leg in legs),
+        "notional": amounts(market)["notional"],
+        "fees_in_quote": known_sum(worth),
+        "wallets": len({leg["wallet"] for leg in market}),
+        "fees": fees_by_token(paid),
+    }
+
+
+def _builder_fee_in_quote(leg: Leg) -> Decimal | None:
+    if not leg["builder_fee"]:
+        return Decimal(0)
+    if leg["fee"] is None:
+        return None if kind_of(leg["coin"]) in ("spot", "outcome") or leg["fee_token"] == leg["coin"] else leg["builder_fee"]
+    # Valued as a fee of the same token and the same sign; a fee of 0 counts as one that was paid.
+    sign = -1 if leg["fee"] < 0 else 1
+    value = fee_in_quote(leg | {"fee": sign * leg["builder_fee"]})
+    return None if value is None else sign * value
+
+
 def trades_of(legs: Iterable[Leg]) -> list[Row]:
     """Return the trades in chronological order, each by its taker's leg, or else by its only leg."""
     trades = []

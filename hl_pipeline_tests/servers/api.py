@@ -73,6 +73,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "twaps": 0,
         "sources": ["node_fills_by_block"],
     },
+    "builder_stats": {"coin": "SOL", "fills": 2, "non_market_rows": 0, "fills_with_fee": 1, "wallets": 1},
     "s3_ingest_log": {"source": "node_fills_by_block"},
     "twap_slice_days": {},
     "coverage": {

@@ -13,7 +13,7 @@ _WALLET = "0xb90e02bd0033897061b272186d9f16340f153e87"
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case, _kwargs: dict[str, object]) -> None:
-    """Make a request valid: start before end, both in the served range; no invented cursor; a known coin; fills with a filter."""
+    """Make a request valid: start before end, both in the served range; no invented cursor; a known coin; fills with a filter; one range of days."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     query = case.query
@@ -24,5 +24,11 @@ def before_call(_context: HookContext, case: Case, _kwargs: dict[str, object]) -
         if name in query:
             # Use leap years, since a generated day may be February 29.
             query[name] = f"{year}{query[name][4:]}"
+    if "coin" in case.path_parameters:
+        case.path_parameters["coin"] = "SOL"
+    if "/leaderboards/" in case.operation.path:
+        for name in ("start", "end"):
+            query.pop(name, None)
+        query.setdefault("period", "7d")
     if case.operation.path == "/api/v1/fills" and not {"wallet", "coin"} & set(query):
         query["wallet"] = _WALLET

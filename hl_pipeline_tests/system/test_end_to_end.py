@@ -35,6 +35,7 @@ _CHECKS = {
     "candles": {"prices_ordered"},
     "daily_stats": {"fills_accounted_for"},
     "user_stats": {"fills_accounted_for"},
+    "builder_stats": {"fills_accounted_for"},
     "raw_twap_statuses": {"objects_present", "lines_taken", "events_near_their_day"},
     "twap_statuses": {"key_unique", "day_is_there"},
     "twaps": {"fills_are_what_was_reported", "slices_have_statuses"},

@@ -32,7 +32,7 @@ _RUNS = "SELECT run_id, status, partition, create_timestamp FROM runs ORDER BY i
 _MATERIALIZED = (
     "SELECT id, run_id, asset_key, partition FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION' ORDER BY id"
 )
-_SAME = {f"hl.{table}" for table in ("fills", "candles", "daily_stats", "user_stats", "twap_statuses", "twaps")}
+_SAME = {f"hl.{table}" for table in ("fills", "candles", "daily_stats", "user_stats", "builder_stats", "twap_statuses", "twaps")}
 Hl = Callable[..., Done]
 
 

@@ -38,8 +38,9 @@ WITH objects AS (
     FROM (SELECT n, %(today)s::date - n AS day FROM generate_series(0, %(days)s - 1) n) days, generate_series(0, 23) hour
     RETURNING object_id, object_date
 ), days AS (
-    INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, candles_at, daily_stats_at, user_stats_at, twaps_at)
-    SELECT DISTINCT object_date, 24, 0, 'whole', '', now(), now(), now(), now() FROM objects RETURNING date
+    INSERT INTO hl.fills_days (date, rows, duplicates, state, explanation, candles_at, daily_stats_at, user_stats_at,
+                               builder_stats_at, twaps_at)
+    SELECT DISTINCT object_date, 24, 0, 'whole', '', now(), now(), now(), now(), now() FROM objects RETURNING date
 )
 INSERT INTO hl.fills_day_objects (date, object_id, etag, rows, parser)
 SELECT object_date, object_id, %(etag)s, 1, 1 FROM objects JOIN days ON date = object_date

@@ -28,7 +28,7 @@ _MTIME = "a directory's ETags have the time of change of the sample's files, whi
 NOT_COMPARED = (
     Exemption("hl.s3_ingest_log", ("fetched_at", "loaded_at", "error_at", "reset_of"), "presence", _CLOCK),
     Exemption("hl.fills_days", ("loaded_at", "thinned_at", "candles_at", "daily_stats_at"), "presence", _CLOCK),
-    Exemption("hl.fills_days", ("user_stats_at", "twaps_at"), "presence", _CLOCK),
+    Exemption("hl.fills_days", ("user_stats_at", "builder_stats_at", "twaps_at"), "presence", _CLOCK),
     Exemption("hl.fills_hours", ("loaded_at", "proven_at", "candles_at"), "presence", _CLOCK),
     Exemption("hl.twap_days", ("loaded_at", "twaps_at"), "presence", _CLOCK),
     Exemption("hl.twap_statuses", ("inserted_at",), "presence", _CLOCK),

@@ -16,7 +16,7 @@ from hl_pipeline_tests.tools.markdown_tables import table
 # The pages: each title, and the tables on that page in order.
 _PAGES = {
     "tables-fills": ("Table of fills", ("hl.fills",)),
-    "tables-statistics": ("Candles and statistics", ("hl.candles", "hl.daily_stats", "hl.user_stats")),
+    "tables-statistics": ("Candles and statistics", ("hl.candles", "hl.daily_stats", "hl.user_stats", "hl.builder_stats")),
     "tables-twaps": (
         "Tables of TWAPs",
         ("hl.twap_statuses", "hl.twaps", "hl.twap_days", "hl.twap_slice_days", "hl.twap_day_objects"),
