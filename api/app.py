@@ -26,7 +26,7 @@ from api.openapi import serve_docs, serve_openapi
 from api.parameters import refuse_repeated
 from api.path_prefix import serve_below
 from api.responses import add_error_handlers, answer_head
-from api.routes import coverage, fills, info, service, statistics, twaps
+from api.routes import coverage, dialect, fills, info, service, statistics, twaps
 from api.settings import ApiSettings, parse_origins, read_settings
 from api.system_metrics import SystemMetrics
 
@@ -62,7 +62,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.state.metrics = make_metrics()
     app.state.system_metrics = SystemMetrics(read_installation(), chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
-    for routes in (twaps, fills, statistics, coverage, service, info):
+    for routes in (twaps, fills, statistics, coverage, service, dialect, info):
         app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
     serve_openapi(app)
     serve_docs(app)
