@@ -18,7 +18,7 @@ from psycopg.types.json import Json
 
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
-from hl_pipeline_tests.integration.test_api_keys import KEYS, READER
+from hl_pipeline_tests.integration.test_api_keys import EXPORTER, KEYS, READER
 from hl_pipeline_tests.naive.info import PAGE, Fill, aggregated, as_text, candles, store_fills
 from hl_pipeline_tests.records.reading import read_record
 from hl_pipeline_tests.servers.api import OTHER, WALLET, Api, add, at, real_status_row, real_statuses, serving
@@ -384,6 +384,9 @@ def test_keys_limits_and_origins_hold_for_it_as_for_the_other_paths(database: st
         with pytest.raises(ClientError) as caught:
             Info(api.url, skip_ws=True)
         assert (caught.value.status_code, caught.value.error_message[:17]) == (401, "a key is required")
+        client = Info(api.url, skip_ws=True, meta={"universe": []}, spot_meta={"universe": [], "tokens": []})
+        client.session.headers["X-API-Key"] = EXPORTER
+        _same(client.user_fills(WALLET), _real_page()[::-1])
         asks = {"Origin": origin, "Access-Control-Request-Headers": "content-type,x-api-key"}
         for path, method, allowed in (("/info", "POST", True), ("/info", "GET", False), ("/api/v1/fills", "POST", False)):
             headers = {**asks, "Access-Control-Request-Method": method}
