@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import quote, urlencode
 
+import orjson
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,7 +17,9 @@ from api.login import LOGIN_PATHS, SESSION_COOKIE, read_session
 from api.responses import respond
 from api.settings import ApiSettings
 
-_HEALTH, _METRICS = "/healthz", "/metrics"
+_HEALTH, _METRICS = ("/healthz", "/health"), "/metrics"
+# Clients of Hyperliquid's info API expect errors in plain text: the Python one fails on other JSON.
+INFO_PATH = "/info"
 _NOBODY = ("", 0)
 _SEND_KEY = "send `Authorization: Bearer KEY` or `X-API-Key: KEY`; a browser logs in at /login"
 _SEND_TOKEN = "send `Authorization: Bearer TOKEN`, with the token of HL_API_METRICS_TOKEN or a key"
@@ -43,8 +46,8 @@ def guard(app: ASGIApp, settings: ApiSettings, keys: Sequence[Key], limit: Reque
     is_open = not keys and settings.api_metrics_token is None
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else _HEALTH
-        if path == _HEALTH or (is_open and is_loopback((scope.get("client") or _NOBODY)[0]) and _is_local(scope)):
+        path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else _HEALTH[0]
+        if path in _HEALTH or (is_open and is_loopback((scope.get("client") or _NOBODY)[0]) and _is_local(scope)):
             await app(scope, receive, send)
             return
         request = Request(scope)
@@ -54,6 +57,7 @@ def guard(app: ASGIApp, settings: ApiSettings, keys: Sequence[Key], limit: Reque
             refusal = _refuse_metrics(request, settings, keys, given, key)
         else:
             refusal = limit.refuse(_visitor(scope, key)) or _refuse(request, path, settings, keys, given, key)
+            refusal = _in_plain_text(refusal) if refusal is not None and path == INFO_PATH else refusal
         await (app if refusal is None else refusal)(scope, receive, send)
 
     return guarded
@@ -69,6 +73,11 @@ def _refuse(
     if given is None and request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", ""):
         return _to_login(request)
     return _unauthorized(given, _SEND_KEY)
+
+
+def _in_plain_text(refusal: Response) -> Response:
+    headers = {name: value for name, value in refusal.headers.items() if not name.startswith("content-")}
+    return Response(orjson.loads(refusal.body)["detail"], refusal.status_code, headers, "text/plain")
 
 
 def _refuse_metrics(

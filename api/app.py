@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
-from api.access import guard
+from api.access import INFO_PATH, guard
 from api.answer_cache import AnswerCache
 from api.database import make_export_pool, make_pool, read_version
 from api.export import COVERAGE_HEADERS, MEDIA_TYPES
 from api.headers import add_security_headers
+from api.info_universe import read_snapshot
 from api.installation import read_installation
 from api.keys import parse_keys
 from api.limits import RequestLimit, refuse_long_urls
@@ -25,7 +27,7 @@ from api.parameters import refuse_repeated
 from api.path_prefix import serve_below
 from api.responses import add_error_handlers, answer_head
 from api.route_templates import list_routes
-from api.routes import coverage, fills, leaderboards, service, statistics, twaps, wallets
+from api.routes import coverage, dialect, fills, info, leaderboards, service, statistics, twaps, wallets
 from api.settings import ApiSettings, parse_origins, read_settings
 from api.system_metrics import SystemMetrics
 from api.tracing import OFF, flush, trace_requests
@@ -60,10 +62,12 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     )
     app.state.settings = chosen
     app.state.keys = parse_keys(chosen.api_keys.get_secret_value()) if chosen.api_keys else ()
+    app.state.universe = read_snapshot(chosen.api_meta_file)
     app.state.metrics = make_metrics()
     app.state.system_metrics = SystemMetrics(read_installation(), chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
-    routers = [routes.router for routes in (twaps, fills, statistics, leaderboards, wallets, coverage, service)]
+    modules = (twaps, fills, statistics, leaderboards, wallets, coverage, service, dialect, info)
+    routers = [routes.router for routes in modules]
     for router in routers:
         app.include_router(router, dependencies=[Depends(refuse_repeated)])
     serve_openapi(app)
@@ -85,13 +89,7 @@ def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
     app.add_middleware(guard, settings=settings, keys=app.state.keys, limit=limit)
     if origins := parse_origins(settings.api_cors_origins):
         # Outside the guard: a browser asks whether it may send a key before it sends it. Without cookies: they are SameSite.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "HEAD"],
-            allow_headers=["Authorization", "X-API-Key", "If-None-Match"],
-            expose_headers=["ETag", "Retry-After", "Content-Disposition", *COVERAGE_HEADERS],
-        )
+        app.add_middleware(_allow_origins, origins=origins)
     app.add_middleware(refuse_long_urls)
     # It counts what the inner ones refuse, and is inside those that copy the scope, in which it finds the route.
     app.add_middleware(count_requests, metrics=app.state.metrics)
@@ -99,6 +97,20 @@ def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
     app.add_middleware(answer_head)
     app.add_middleware(serve_below, prefix=settings.api_path_prefix)
     app.add_middleware(add_security_headers)
+
+
+def _allow_origins(app: ASGIApp, origins: list[str]) -> ASGIApp:
+    """Middleware that answers browsers which ask what pages of `origins` may do: GET everywhere, and POST on /info alone."""
+    keys = ["Authorization", "X-API-Key"]
+    shown = ["ETag", "Retry-After", "Content-Disposition", *COVERAGE_HEADERS, *info.INFO_HEADERS]
+    reading = CORSMiddleware(app, origins, ["GET", "HEAD"], [*keys, "If-None-Match"], expose_headers=shown)
+    asking = CORSMiddleware(app, origins, ["POST"], [*keys, "Content-Type"], expose_headers=shown)
+
+    async def allowed(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
+        await (asking if path == INFO_PATH else reading)(scope, receive, send)
+
+    return allowed
 
 
 def _make_cache(settings: ApiSettings, app: FastAPI) -> AnswerCache | None:

@@ -82,7 +82,7 @@ async def export(
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(request.app.state.exports.connection())
         facts = {} if of is None else orjson.loads(orjson.dumps(await describe_range(connection, of)))
-        headers |= _as_headers(facts)
+        headers |= as_headers(facts)
         if request.scope.get("headers_only"):
             response = Response(headers=headers, media_type=MEDIA_TYPES[chosen])
             # How long the file will be is not known.
@@ -97,10 +97,11 @@ async def export(
         return _Export(stack.pop_all(), request.app.state.settings.api_export_timeout_seconds, body, headers, chosen)
 
 
-def _as_headers(facts: dict[str, Any]) -> dict[str, str]:
+def as_headers(facts: dict[str, Any]) -> dict[str, str]:
     """Return the coverage of a range as COVERAGE_HEADERS: ASCII, cut to the size of a header."""
     if not facts:
         return {}
+    facts = orjson.loads(orjson.dumps(facts))
     runs = [json.dumps({name: value for name, value in run.items() if name != "hours"}) for run in facts["coverage"]]
     shown = runs
     while len(", ".join(shown)) > _MOST_COVERAGE_BYTES:

@@ -27,12 +27,11 @@ _EXAMPLES = read_sql("examples")
 _SECONDS = 1.0
 _EXAMPLE_OF = {
     "wallet": "wallet",
+    "wallet_addresses": "wallet",
     "coin": "coin",
     "asset": "coin",
-    "start": "day",
-    "end": "day",
-    "at": "day",
     "twap_id": "twap_id",
+    **dict.fromkeys(("start", "end", "at", "start_date", "end_date"), "day"),
 }
 # The page /docs sends every default, such as an offset with a cursor, or a limit with an export.
 _DEFAULTS_NOT_SENT = ("limit", "offset")

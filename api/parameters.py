@@ -403,3 +403,75 @@ class TwapFlowAsked(Parameters):
         WithJsonSchema(_INSTANT_SCHEMA),
         Field(description=f"The moment: an instant (UTC if it has no zone), or the beginning of a day, {_SPAN}."),
     ]
+
+
+def _not_before_start_date(end: datetime, info: ValidationInfo) -> datetime:
+    if (start := info.data.get("start_date")) is not None and end < start:
+        raise PydanticCustomError("range", "must not be before start_date")
+    return end
+
+
+class _DialectAsked(Parameters):
+    """What the paths of the other dialect have in common: a range that may be omitted, and paging by offset."""
+
+    start_date: Annotated[
+        datetime,
+        BeforeValidator(_first_instant),
+        WithJsonSchema(_INSTANT_SCHEMA),
+        Field(description=f"Start of the range, inclusive: a day or an instant, {_SPAN}. Default: the first day."),
+    ] = FIRST
+    end_date: Annotated[
+        datetime | None,
+        BeforeValidator(_last_instant),
+        WithJsonSchema(_INSTANT_SCHEMA),
+        Field(description=f"End of the range, inclusive: an instant or a whole day, {_SPAN}. Default: now."),
+        AfterValidator(_not_before_start_date),
+    ] = None
+    asset: Annotated[Coin | None, _OPTIONAL, Field(description="Only this coin.")] = None
+    limit: Annotated[
+        int,
+        Field(ge=1, le=MAX_LIMIT, description=f"Maximum number of rows. Default: {DEFAULT_LIMIT}."),
+        BeforeValidator(_plain_integer),
+    ] = DEFAULT_LIMIT
+    offset: Annotated[
+        int, Field(ge=0, le=MAX_OFFSET, description="Number of rows to skip. Default: 0."), BeforeValidator(_plain_integer)
+    ] = 0
+
+    @property
+    def end(self) -> datetime:
+        """The end of the range."""
+        return self.end_date or datetime.now(UTC)
+
+
+class WalletTwapsAsked(_DialectAsked):
+    pass
+
+
+class TradesAsked(_DialectAsked):
+    wallet_addresses: Annotated[
+        str | None,
+        _OPTIONAL,
+        Field(
+            pattern=r"^0[xX][0-9a-fA-F]{40}(,0[xX][0-9a-fA-F]{40}){0,99}$",
+            examples=["0xb90e02bd0033897061b272186d9f16340f153e87"],
+            description="Up to 100 addresses, separated by commas.",
+        ),
+    ] = None
+    twap_id: Annotated[
+        int | None,
+        _OPTIONAL,
+        Field(ge=-INT64, le=INT64 - 1, description="Only the slices of this TWAP.", validate_default=True),
+        BeforeValidator(_plain_integer),
+    ] = None
+
+    @property
+    def wallets(self) -> list[str]:
+        """The addresses, each once."""
+        return list(dict.fromkeys((self.wallet_addresses or "").lower().split(","))) if self.wallet_addresses else []
+
+    @field_validator("twap_id")
+    @classmethod
+    def _has_a_filter(cls, twap_id: int | None, info: ValidationInfo) -> int | None:
+        if twap_id is None and info.data.get("wallet_addresses", "wrong") is None and info.data.get("asset", "wrong") is None:
+            raise PydanticCustomError("missing", "give wallet_addresses, an asset, a twap_id, or several of them")
+        return twap_id

@@ -25,7 +25,12 @@ _WORDS = {
     "literal_error": "must be {expected}",
 }
 _COIN_FORM = "a coin, 1 to 64 characters without a space: SOL, PURR/USDC, @107, xyz:TSLA, #1890"
-_FORMS = {"wallet": "0x and 40 hexadecimal digits", "coin": _COIN_FORM, "asset": _COIN_FORM}
+_FORMS = {
+    "wallet": "0x and 40 hexadecimal digits",
+    "wallet_addresses": "1 to 100 addresses, each 0x and 40 hexadecimal digits, separated by commas",
+    "coin": _COIN_FORM,
+    "asset": _COIN_FORM,
+}
 
 
 def respond(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

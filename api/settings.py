@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -71,6 +72,12 @@ class ApiOptions(BaseModel):
     )
     api_path_prefix: str = Field(
         default="", description="Path prefix of the REST API behind a proxy, whether or not the proxy strips it, like /hl."
+    )
+
+    api_meta_file: Path | None = Field(
+        default=None,
+        description="JSON file with Hyperliquid's answers to `meta` and `spotMeta`, which POST /info returns: "
+        '{"meta": …, "spotMeta": …}. Unset: a minimal universe of the coins that were seen, marked synthetic.',
     )
 
     api_keys: SecretStr | None = Field(

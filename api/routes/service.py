@@ -35,15 +35,7 @@ async def get_service(request: Request, _asked: _Nothing) -> Response:
 @router.get("/healthz", response_model=Health, responses=INVALID)
 async def get_health(request: Request, _asked: _Nothing) -> Response:
     """Report whether the database answers and what was last ingested. Always 200, because the process itself is healthy."""
-    error, last = await _ask(request.app)
-    return respond(
-        {
-            "status": "degraded" if error else "healthy",
-            "database": f"error: {error}" if error else "connected",
-            "last_ingested_object": last[0] if last else None,
-            "last_ingested_at": last[1] if last else None,
-        }
-    )
+    return respond(await read_health(request.app))
 
 
 @router.get(
@@ -56,6 +48,17 @@ async def get_metrics(request: Request, _asked: _Nothing) -> Response:
     await state.system_metrics.refresh(None if error else state.pool)
     text = show(state.metrics, [state.pool, state.exports], up=error is None, age_seconds=last[2] if last else None)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def read_health(app: FastAPI) -> dict[str, Any]:
+    """Return the fields of a health report."""
+    error, last = await _ask(app)
+    return {
+        "status": "degraded" if error else "healthy",
+        "database": f"error: {error}" if error else "connected",
+        "last_ingested_object": last[0] if last else None,
+        "last_ingested_at": last[1] if last else None,
+    }
 
 
 async def _ask(app: FastAPI) -> tuple[str | None, tuple[Any, ...] | None]:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from psycopg import AsyncConnection, Column
-from psycopg.rows import dict_row
 from pydantic import TypeAdapter
 
 from api.answer_cache import CachedRoute
 from api.conditional import keep_if_whole
-from api.database import NUMERIC, read_sql, without_zeros
+from api.database import read_sql
 from api.export import choose_format, export
 from api.fill_pages import fills_page, fills_wanted
 from api.models.common import CHANGED, ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
 from api.models.fills import TwapFillList
 from api.models.twaps import Analytics, Twap, TwapList
 from api.paging import make_cursor, read_cursor
-from api.parameters import INT64, Int64, Paged, Parameters, TwapId, TwapsAsked, iso, nanoseconds
+from api.parameters import Int64, Paged, Parameters, TwapId, TwapsAsked, iso
 from api.range_coverage import Range, describe_range, read_coverage
 from api.responses import respond
+from api.twap_pages import LISTED, NEWEST, not_found, read_twap, read_twaps, twap_values
 
 router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"], route_class=CachedRoute)
 
-_LISTED = read_sql("twaps_listed")
-_ANALYTICS = read_sql("twap_analytics")
-TWAPS = _LISTED + b", analytics AS (" + _ANALYTICS + b"WHERE twap_id IN (SELECT twap_id FROM shown))" + read_sql("twaps")
-_EXPORT = _LISTED + read_sql("export_twaps")
-_TWAP = read_sql("twap")
-_ANALYTICS_OF_ONE = _ANALYTICS + b"WHERE twap_id = %(twap_id)s"
+_EXPORT = LISTED + read_sql("export_twaps")
 _DAYS = read_sql("twap_days")
 _POSITION: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[Int64, Int64])
 
@@ -39,19 +32,15 @@ _POSITION: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[Int64, Int64])
 @router.get("", response_model=TwapList, responses={**ERRORS, **EXPORTS, **UNKNOWN_COIN})
 async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) -> Response:
     """List a wallet's TWAPs that have an event in the range or a window that overlaps it: latest event each, newest first."""
-    before_ns, before_id = read_cursor(request, asked, _POSITION, (INT64 - 1, 0))
-    values = {
-        "wallet": asked.wallet,
-        "asset": asked.asset,
-        "start": asked.start,
-        "end": asked.end,
-        "start_ns": nanoseconds(asked.start),
-        "end_ns": nanoseconds(asked.end) + 999,
-        "before_ns": before_ns,
-        "before_id": before_id,
-        "all_rows": not asked.latest_per_twap,
-        "offset": asked.offset,
-    }
+    values = twap_values(
+        asked.wallet,
+        asked.asset,
+        asked.start,
+        asked.end,
+        before=read_cursor(request, asked, _POSITION, NEWEST),
+        offset=asked.offset,
+        all_rows=not asked.latest_per_twap,
+    )
     of = Range(of="twaps", start=asked.start, end=asked.end, wallet=asked.wallet, coin=asked.asset)
     chosen = choose_format(request, asked.format)
     if chosen != "json":
@@ -60,7 +49,7 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
         return await export(request, chosen, name, _EXPORT, {**values, "limit": limit}, of)
     async with request.app.state.pool.connection() as connection:
         facts = await describe_range(connection, of)
-        twaps, position = await _read_page(connection, values, asked.limit)
+        twaps, position = await read_twaps(connection, values, asked.limit)
     next_cursor = None if position is None else make_cursor(request, asked, position)
     head = {"wallet": asked.wallet, "start": iso(asked.start), "end": iso(asked.end)}
     return respond(
@@ -72,7 +61,7 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
 async def get_twap(request: Request, twap_id: TwapId, _asked: Annotated[Parameters, Query()]) -> Response:
     """List all events of a TWAP, newest first."""
     async with request.app.state.pool.connection() as connection:
-        rows, analytics = await _read_twap(connection, twap_id)
+        rows, analytics = await read_twap(connection, twap_id)
     return respond({"twap_id": str(twap_id), "rows": rows, "analytics": analytics})
 
 
@@ -80,7 +69,7 @@ async def get_twap(request: Request, twap_id: TwapId, _asked: Annotated[Paramete
 async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Parameters, Query()]) -> Response:
     """Return requested, reported and observed sizes of a TWAP, and its slippage (docs/twaps.md)."""
     async with request.app.state.pool.connection() as connection:
-        _, analytics = await _read_twap(connection, twap_id)
+        _, analytics = await read_twap(connection, twap_id)
     if analytics is None:
         raise HTTPException(404, f"TWAP ID {twap_id} has no analytics yet: they were not computed for its days")
     return respond(analytics)
@@ -92,54 +81,10 @@ async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Pa
     async with request.app.state.pool.connection() as connection:
         days = await (await connection.execute(_DAYS, {"twap_id": twap_id})).fetchone()
         if days is None or days[0] is None:
-            raise _not_found(twap_id)
+            raise not_found(twap_id)
         first, last = date.fromisoformat(days[0]), date.fromisoformat(days[1])
         start, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
         wanted = fills_wanted(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
         coverage = await read_coverage(connection, "fills", first, last)
         page = await fills_page(request, connection, asked, wanted)
     return respond({"twap_id": str(twap_id), **page, "coverage": coverage}, headers=keep_if_whole(end, coverage))
-
-
-async def _read_page(
-    connection: AsyncConnection, values: dict[str, Any], limit: int
-) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
-    """Return at most `limit` TWAPs, and the position of the last one if there are more."""
-    cursor = await connection.execute(TWAPS, {**values, "limit": limit + 1})
-    columns = cursor.description or []
-    names = [column.name for column in columns]
-    # A row has the listed columns first, then the row of hl.twaps, if there is one.
-    listed = names.index("raw") + 1
-    rows = await cursor.fetchall()
-    twaps: list[dict[str, Any]] = []
-    for row in rows[:limit]:
-        twap = dict(zip(names[1:listed], row[1:listed], strict=True))
-        twap["executed"] = {"size": twap["size_executed"], "notional": twap["notional_executed"]}
-        twap["analytics"] = None if row[listed] is None else _analytics(columns[listed:], row[listed:])
-        twaps.append(twap)
-    return twaps, (rows[limit - 1][0], int(twaps[-1]["twap_id"])) if len(rows) > limit else None
-
-
-async def _read_twap(connection: AsyncConnection, twap_id: int) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Return the events of a TWAP and its row of hl.twaps. Raises HTTPException if there is neither."""
-    cursor = connection.cursor(row_factory=dict_row)
-    rows = await (await cursor.execute(_TWAP, {"twap_id": twap_id})).fetchall()
-    cursor = await connection.execute(_ANALYTICS_OF_ONE, {"twap_id": twap_id})
-    row = await cursor.fetchone()
-    analytics = None if row is None else _analytics(cursor.description or [], row)
-    if not rows and analytics is None:
-        raise _not_found(twap_id)
-    return rows, analytics
-
-
-def _analytics(columns: Sequence[Column], row: Sequence[Any]) -> dict[str, Any]:
-    """Convert a row of hl.twaps to a response. It has every column, including columns of a newer schema."""
-    analytics = {
-        column.name: without_zeros(value) if value is not None and column.type_code == NUMERIC else value
-        for column, value in zip(columns, row, strict=True)
-    }
-    return {**analytics, "twap_id": str(analytics["twap_id"])}
-
-
-def _not_found(twap_id: int) -> HTTPException:
-    return HTTPException(404, f"TWAP ID {twap_id} not found")

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.routes import twaps as twaps_route
+from api import twap_pages
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.servers.api import OTHER, WALLET, Api, add, at, ns, serving, status_row, twap_row
@@ -120,7 +120,7 @@ def test_a_page_of_twaps_reads_few_of_a_wallet_that_has_many(api: Api, rows: psy
         "limit": 11,
     }
     rows.execute("SET enable_sort = off")
-    [(plan,)] = rows.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + twaps_route.TWAPS, values).fetchall()
+    [(plan,)] = rows.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + twap_pages.TWAPS, values).fetchall()
     assert sum(_rows_read(plan[0]["Plan"])) < 100
 
 

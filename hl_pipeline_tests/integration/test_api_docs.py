@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import requests
 from psycopg.types.json import Json
 
 from hl_pipeline.warehouse.connect import connect
@@ -22,6 +23,9 @@ from hl_pipeline_tests.servers.api import Api, add, at, ns, real_status_row, rea
 DOCUMENTS = sorted((PROJECT / "docs" / "rest").glob("*.md"))
 TEXT = "\n".join(document.read_text() for document in DOCUMENTS)
 EXAMPLE = re.compile(r"```sh\ncurl '(\S+)'\n```\n+```(json|csv)\n(.*?)```", re.DOTALL)
+QUESTION = re.compile(
+    r"```sh\ncurl http://127.0.0.1:8000/info -H 'Content-Type: application/json' -d '(.*?)'\n```\n+```json\n(.*?)```", re.DOTALL
+)
 HOST = "http://127.0.0.1:8000"
 _REQUEST = re.compile(rf"'{re.escape(HOST)}(/[^']+)'")
 _EXAMPLES = {url for url, _, _ in EXAMPLE.findall(TEXT)}
@@ -206,7 +210,21 @@ def test_each_example_is_what_the_api_answers(api: Api, url: str, language: str,
 def test_each_path_is_named_and_no_answer_stands_without_its_request(api: Api) -> None:
     for path in api.get("/openapi.json")["paths"]:
         assert f"`GET {path}`" in TEXT, path
-    assert len(EXAMPLE.findall(TEXT)) == TEXT.count("```json") + TEXT.count("```csv")
+    assert len(EXAMPLE.findall(TEXT)) + len(QUESTION.findall(TEXT)) == TEXT.count("```json") + TEXT.count("```csv")
+
+
+@pytest.mark.parametrize(("question", "answer"), QUESTION.findall(TEXT))
+def test_each_question_to_info_gets_the_answer_shown(api: Api, question: str, answer: str) -> None:
+    response = requests.post(f"{api.url}/info", json=json.loads(question), timeout=60)
+    assert response.json() == json.loads(answer)
+
+
+def test_the_example_of_hyperliquids_client_runs_as_shown(api: Api) -> None:
+    [program] = [block.text for block in blocks("python") if "hyperliquid" in block.text]
+    names: dict[str, Any] = {}
+    exec(program.replace(HOST, api.url), names)
+    assert len(names["slices"]) == 2
+    assert names["candles"][0]["s"] == "@107"
 
 
 @pytest.mark.parametrize("url", sorted(set(_REQUEST.findall("\n".join(page.read_text() for page in pages())))))

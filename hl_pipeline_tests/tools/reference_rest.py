@@ -14,7 +14,7 @@ from hl_pipeline_tests.tools.markdown_tables import table
 
 Schema = dict[str, Any]
 # Each schema is on one page. If several tags use a schema, the first one in this order has it.
-_TAGS = ("Coverage", "Fills", "TWAPs", "Statistics", "Leaderboards", "Wallets", "Service")
+_TAGS = ("Coverage", "Fills", "TWAPs", "Statistics", "Leaderboards", "Wallets", "Service", "Dialect")
 _INDEX = """[The REST API](../rest/index.md) explains conventions, with examples. `/openapi.json` of a running API has the
 same as these pages.
 
