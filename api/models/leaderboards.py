@@ -182,4 +182,4 @@ class TwapFlow(Answer):
     next_1h: Annotated[Flow, Field(description="What their schedules bring in the next hour.")]
     next_24h: Annotated[Flow, Field(description="What their schedules bring in the next 24 hours.")]
     until_end: Annotated[Flow, Field(description="What their schedules bring until their planned ends.")]
-    coverage: Annotated[list[Run], Field(description="Which days of TWAP statuses are loaded, of the last 24 hours.")]
+    coverage: Annotated[list[Run], Field(description="Which days of TWAP statuses are loaded, of the three days before.")]

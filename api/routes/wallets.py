@@ -25,8 +25,7 @@ _TWAPS = read_sql("wallet_twaps")
 _RUNNING = read_sql("twap_flow_running")
 _SINCE = _RUNNING + read_sql("twap_flow_since")
 _FLOW = _RUNNING + read_sql("twap_flow")
-# No TWAP runs longer than a day.
-_LONGEST_TWAP = timedelta(days=1)
+_LONGEST_TWAP = timedelta(days=3)
 
 
 @router.get("/wallets/{wallet}", response_model=WalletSummary, responses=ERRORS)

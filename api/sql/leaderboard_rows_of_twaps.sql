@@ -9,9 +9,11 @@ CROSS JOIN LATERAL (
            min(begins_at) AS first_begins_at, max(begins_at) AS last_begins_at,
            CASE WHEN bool_or(NOT is_complete) THEN false WHEN bool_and(is_complete IS NOT NULL) THEN true END AS is_complete,
            CASE WHEN bool_and(fees IS NOT NULL) THEN '{}'::json END AS no_fees
-    FROM hl.twaps w
-    WHERE w.wallet = s.name AND begins_at >= %(start)s::date::timestamp AT TIME ZONE 'UTC'
-      AND begins_at < (%(end)s::date + 1)::timestamp AT TIME ZONE 'UTC' AND (%(coin)s::text IS NULL OR w.coin = %(coin)s)
+    -- OFFSET 0: without it, the distinct coins make the planner walk the index of coins.
+    FROM (SELECT * FROM hl.twaps w
+          WHERE w.wallet = s.name AND begins_at >= %(start)s::date::timestamp AT TIME ZONE 'UTC'
+            AND begins_at < (%(end)s::date + 1)::timestamp AT TIME ZONE 'UTC' AND (%(coin)s::text IS NULL OR w.coin = %(coin)s)
+          OFFSET 0) own
 ) t
 LEFT JOIN LATERAL (
     SELECT json_object_agg(token, trim_scale(amount)::text ORDER BY token COLLATE "C") AS fees

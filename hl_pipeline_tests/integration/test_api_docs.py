@@ -117,7 +117,12 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
     slice_at = at("2026-03-15 00:00:00.099")
     add(connection, "twaps", twap_row(1671203, slice_at, coin="PENGU", side="A", verdict="status_missing", statuses=0))
     add(connection, "twap_slice_days", {"twap_id": 1671203, "date": "2026-03-15"}, {"twap_id": 1671203, "date": "2026-03-16"})
-    add(connection, "twap_days", {"date": "2026-07-09"}, {"date": "2026-07-10", "state": "pending", "explanation": "not due"})
+    add(
+        connection,
+        "twap_days",
+        {"date": "2026-07-09", "twaps_at": at("2026-07-10 02:00")},
+        {"date": "2026-07-10", "state": "pending", "explanation": "not due"},
+    )
     add(connection, "fills_days", {"date": "2026-03-14", "thinned_at": at("2026-06-01 00:00"), **_MADE})
     lacks = {"state": "incomplete", "explanation": "1 of 25 objects missing: hour 7. 3 blocks missing in that of hour 9."}
     for hour in range(25):

@@ -361,7 +361,7 @@ def test_the_flow_of_twaps_at_any_moment_is_what_the_second_way_gives(api: Api) 
         assert {name: answer[name] for name in expected} == expected, moment
         unknown[0] += answer["executed"]["unknown"]
         unknown[1] += answer["next_1h"]["unknown"]
-        assert answer["coverage"][0]["from"] == str((moment - timedelta(days=1)).date())
+        assert answer["coverage"][0]["from"] == str((moment - timedelta(days=3)).date())
     assert min(unknown) > 0
 
 

@@ -13,7 +13,8 @@ _WALLET = "0xb90e02bd0033897061b272186d9f16340f153e87"
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case, _kwargs: dict[str, object]) -> None:
-    """Make a request valid: its range in order and in the served time, no invented cursor, a known coin, fills with a filter."""
+    """Make a request valid: start before end, both in the served range; no invented cursor; a known coin; fills with a filter;
+    leaderboards with one range of days."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     query = case.query

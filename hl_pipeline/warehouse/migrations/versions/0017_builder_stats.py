@@ -1,4 +1,4 @@
-"""Statistics per builder; indexes for leaderboards of TWAPs and for the TWAPs of a coin that run at a moment."""
+"""Statistics per builder: hl.builder_stats; an index by which the TWAPs of a range of days are found."""
 
 from alembic import op
 
@@ -25,10 +25,9 @@ COMMENT ON TABLE hl.builder_stats IS
     'One row per day (UTC), builder and coin; builder NULL: only its fee is known; a sum over something unknown is NULL';
 ALTER TABLE hl.fills_days ADD COLUMN builder_stats_at timestamptz;
 CREATE INDEX twaps_begins_at ON hl.twaps (begins_at);
-CREATE INDEX twaps_coin_seen_to ON hl.twaps (coin, seen_to, begins_at);
 """
 DOWNGRADE = """
-DROP INDEX hl.twaps_coin_seen_to, hl.twaps_begins_at;
+DROP INDEX hl.twaps_begins_at;
 ALTER TABLE hl.fills_days DROP COLUMN builder_stats_at;
 DROP TABLE hl.builder_stats;
 """
