@@ -203,7 +203,7 @@ def test_each_question_to_info_gets_the_answer_shown(api: Api, question: str, an
 def test_the_example_of_hyperliquids_client_runs_as_shown(api: Api) -> None:
     [program] = [block.text for block in blocks("python") if "hyperliquid" in block.text]
     names: dict[str, Any] = {}
-    exec(program.replace(HOST, api.url), names)  # noqa: S102
+    exec(program.replace(HOST, api.url), names)
     assert len(names["slices"]) == 2
     assert names["candles"][0]["s"] == "@107"
 
