@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -65,14 +66,16 @@ async def read_info_fills(connection: AsyncConnection, asked: FillsAsked) -> Fil
     groups: dict[Any, list[Fill]] = {}
     moment: int | None = None
     more = False
-    async for row in _scan(connection, asked):
-        fill = _as_fill(row)
-        # A group is whole when the next millisecond begins.
-        if len(groups) >= PAGE and (not asked.aggregate or fill["time"] != moment):
-            more = True
-            break
-        moment = fill["time"]
-        groups.setdefault(_group_of(fill) if asked.aggregate else len(groups), []).append(fill)
+    # Closed here: otherwise its cursor would be closed later, in the transaction of another request.
+    async with aclosing(_scan(connection, asked)) as rows:
+        async for row in rows:
+            fill = _as_fill(row)
+            # A group is whole when the next millisecond begins.
+            if len(groups) >= PAGE and (not asked.aggregate or fill["time"] != moment):
+                more = True
+                break
+            moment = fill["time"]
+            groups.setdefault(_group_of(fill) if asked.aggregate else len(groups), []).append(fill)
     fills = [_combine(group) for group in groups.values()]
     more, fills = more or len(fills) > PAGE, fills[:PAGE]
     start, end = asked.start, asked.end
@@ -82,7 +85,7 @@ async def read_info_fills(connection: AsyncConnection, asked: FillsAsked) -> Fil
     return FillsRead(fills, await _count_left_out(connection, asked, start, end), more)
 
 
-async def _scan(connection: AsyncConnection, asked: FillsAsked) -> AsyncIterator[dict[str, Any]]:
+async def _scan(connection: AsyncConnection, asked: FillsAsked) -> AsyncGenerator[dict[str, Any], None]:
     query = _FILLS + (_NEWEST_FIRST if asked.newest_first else _OLDEST_FIRST.replace(b"BY time", b"BY hl.fills.time"))
     for since, until in _parts(asked.start, asked.end, newest_first=asked.newest_first):
         async with connection.cursor("info", row_factory=dict_row) as cursor:

@@ -110,6 +110,13 @@ class ApiOptions(BaseModel):
             parse_keys(value.get_secret_value())
         return value
 
+    @field_validator("api_meta_file")
+    @classmethod
+    def _is_a_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"{value} is not a file")
+        return value and value.absolute()
+
     @field_validator("api_metrics_token")
     @classmethod
     def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
