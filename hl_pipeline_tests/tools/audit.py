@@ -1,7 +1,7 @@
 """`python -m hl_pipeline_tests.tools.audit REQUIREMENTS`: known vulnerabilities of locked packages, by pip-audit. `make audit`.
 
-A package version with known vulnerabilities is asked for first. A service that does not know them answers "none" for everything, as
-a mirror of PyPI without its JSON API does: then nothing was checked, and this says so.
+A package version with known vulnerabilities is asked for first. A service that does not know them answers "none" for everything,
+as a mirror of PyPI without its JSON API does: then nothing was checked, and this says so.
 """
 
 # ruff: noqa: T201
