@@ -5,8 +5,8 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
 PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
-# A browser, what looks at the units of systemd, and what looks at the rules of Prometheus.
-SYSTEM_PACKAGES := chromium systemd prometheus
+# A browser, what looks at the units of systemd and at the rules of Prometheus, and proxies.
+SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -107,7 +107,8 @@ bench-start: setup
 # What a level needs of the machine beyond Python; nothing is installed that is there already.
 system-packages:
 	@for name in chromium chromium-browser google-chrome; do \
-		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && command -v promtool >/dev/null && exit 0; \
+		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && command -v promtool >/dev/null \
+			&& command -v nginx >/dev/null && command -v caddy >/dev/null && exit 0; \
 	done; \
 	apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
 
