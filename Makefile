@@ -5,12 +5,12 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
 PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
-# A browser, what looks at the units of systemd, and what looks at the rules of Prometheus.
-SYSTEM_PACKAGES := chromium systemd prometheus
+# A browser, what looks at the units of systemd and at the rules of Prometheus, and proxies.
+SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability bench bench-full bench-start units dashboards pictures
+.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start units dashboards pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -32,8 +32,8 @@ demo: setup
 up: setup
 	$(BIN)/hl up
 
-# Format, lint, import contracts and types.
-check: setup lint all-types
+# Format, lint, import contracts, types, and the packages: their known vulnerabilities, and a list of them.
+check: setup lint all-types audit sbom
 
 all-types: setup
 	@echo "Checking the types: about a minute"
@@ -45,6 +45,17 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory docs
+
+# Known vulnerabilities of the locked packages, those of development too. Without a network it says that nothing was checked.
+audit: setup
+	@echo "Asking for known vulnerabilities: about a minute"
+	@$(UV) export --frozen --quiet --all-extras --all-groups --no-emit-project --no-annotate --output-file dist/audit.txt >/dev/null
+	@$(BIN)/python -m hl_pipeline_tests.tools.audit dist/audit.txt
+
+# The software bill of materials: what an installation with all extras has, with the hash of each file.
+sbom: setup
+	@$(UV) export --frozen --quiet --no-dev --all-extras --format cyclonedx1.5 --output-file dist/sbom.cdx.json >/dev/null
+	@$(BIN)/python -m hl_pipeline_tests.tools.check_sbom dist/sbom.cdx.json
 
 # The docs site, in site/; a link or anchor that leads nowhere is an error. With --quiet no warning would be one.
 docs: setup
@@ -96,7 +107,8 @@ bench-start: setup
 # What a level needs of the machine beyond Python; nothing is installed that is there already.
 system-packages:
 	@for name in chromium chromium-browser google-chrome; do \
-		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && command -v promtool >/dev/null && exit 0; \
+		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && command -v promtool >/dev/null \
+			&& command -v nginx >/dev/null && command -v caddy >/dev/null && exit 0; \
 	done; \
 	apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
 

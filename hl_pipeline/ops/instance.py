@@ -33,6 +33,7 @@ from hl_pipeline.ops.dagster_internals import (
     WorkerStatus,
     hold_connections,
 )
+from hl_pipeline.ops.exposed_ui import warn_of_exposed_ui
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import NoDatabaseError, ensure_database, find_dagster_url
 from hl_pipeline.warehouse.urls import build_url, parse_url, url_for_sqlalchemy
@@ -60,6 +61,8 @@ class PipelineStorage(DagsterPostgresStorage):
         inst_data: ConfigurableClassData | None,
         config_value: dict[str, Any],  # noqa: ARG003
     ) -> DagsterPostgresStorage:
+        # Each program of Dagster opens the storage first. `hl up` binds the webserver to loopback, but not all use `hl up`.
+        warn_of_exposed_ui()
         try:
             url = find_dagster_url(Settings())
             ensure_database(url)

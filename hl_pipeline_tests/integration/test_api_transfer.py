@@ -229,7 +229,14 @@ def test_a_key_and_an_address_have_each_so_many_requests_a_minute(url: str) -> N
         assert b"more than 3 requests in a minute from key bot; try again in " in body
         assert statuses(2, "/healthz", **key) == [200, 200]
         assert statuses(2, "/metrics", **key) == [200, 200]
-        assert '{method="GET",route="none",status="429"} 3.0' in _raw(api, "/metrics", **key)[1].decode()
+        assert statuses(1, "/api/v1/nothing", **key) == [429]
+        counted = _raw(api, "/metrics", **key)[1].decode()
+        # Three of "/": two, and the one whose text was read.
+        assert '{method="GET",route="/",status="429"} 3.0' in counted
+        assert '{method="GET",route="none",status="429"} 1.0' in counted
+        assert statuses(1, f"/api/v1/twaps/{'7' * 5}") == [401]
+        counted = _raw(api, "/metrics", **key)[1].decode()
+        assert '{method="GET",route="/api/v1/twaps/{twap_id}",status="401"} 1.0' in counted
         # Without a key: those that a proxy forwards are counted by their address, this machine's own are not.
         assert statuses(5, **{"X-Forwarded-For": "198.51.100.7"}) == [401] * 3 + [429] * 2
         assert statuses(1, **{"X-Forwarded-For": "198.51.100.8"}) == [401]
