@@ -17,6 +17,7 @@ from api.export import COVERAGE_HEADERS, MEDIA_TYPES
 from api.headers import add_security_headers
 from api.installation import read_installation
 from api.keys import parse_keys
+from api.lake import Lake
 from api.limits import RequestLimit, refuse_long_urls
 from api.login import add_login
 from api.metrics import count_requests, make_metrics
@@ -38,13 +39,15 @@ _LEAST_COMPRESSED_BYTES = 1_000
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """Create the application, by default with the settings of the environment. Starts without its database and waits for it."""
-    chosen = settings or read_settings()
+    chosen, installation = settings or read_settings(), read_installation()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with make_pool(chosen) as app.state.pool, make_export_pool(chosen) as app.state.exports:
             app.state.answers = _make_cache(chosen, app)
+            app.state.lake = Lake(installation.lake, chosen)
             yield
+            app.state.lake.close()
 
     # /docs needs no CDN.
     app = FastAPIOffline(
@@ -57,7 +60,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.state.settings = chosen
     app.state.keys = parse_keys(chosen.api_keys.get_secret_value()) if chosen.api_keys else ()
     app.state.metrics = make_metrics()
-    app.state.system_metrics = SystemMetrics(read_installation(), chosen.url)
+    app.state.system_metrics = SystemMetrics(installation, chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
     for routes in (twaps, fills, statistics, coverage, service):
         app.include_router(routes.router, dependencies=[Depends(refuse_repeated)])
