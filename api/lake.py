@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import HTTPException, Request
 from psycopg import AsyncConnection
 
 from api.lake_engine import LakeEngine
-from api.lake_files import LAKE_DAYS, DayInLake, LakeChangedError, LakeUnreadableError, day_of_row
+from api.lake_files import LAKE_DAYS, DayInLake, LakeBusyError, LakeChangedError, LakeSlowError, LakeUnreadableError, day_of_row
 from api.settings import ApiSettings
 
 if TYPE_CHECKING:
@@ -29,17 +29,11 @@ _AS_JSONB = "SELECT jsonb_in(cstring_in(one))::text FROM unnest(%s::text[]) WITH
 _EXTRA = -3
 
 
-class LakeBusyError(Exception):
-    """All threads for the lake are in use."""
-
-
 class Lake:
     """Threads that read the lake. DuckDB starts with the first query. `url` None: the API does not know the lake."""
 
     def __init__(self, url: str | None, settings: ApiSettings) -> None:
-        self._engine = (
-            None if url is None else LakeEngine(url, settings.api_lake_memory_mb, settings.api_lake_threads)
-        )
+        self._engine = None if url is None else LakeEngine(url, settings.api_lake_memory_mb, settings.api_lake_threads)
         # An export has a thread of its own, so that a slow download blocks no page.
         threads = settings.api_lake_queries + settings.api_exports
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lake")
@@ -70,12 +64,18 @@ class Lake:
         self._slots.release()
 
     async def read(
-        self, connection: AsyncConnection, days: Sequence[DayInLake], values: dict[str, Any], limit: int | None, *,
-        batch: int, seconds: float,
-    ) -> AsyncIterator[list[_Row]]:
+        self,
+        connection: AsyncConnection,
+        days: Sequence[DayInLake],
+        values: dict[str, Any],
+        limit: int | None,
+        *,
+        batch: int,
+        seconds: float,
+    ) -> AsyncGenerator[list[_Row], None]:
         """Yield batches of fills. A query that takes longer than `seconds` up to its first row, or to the next, is interrupted.
 
-        Raises TimeoutError, LakeChangedError, and duckdb.OutOfMemoryException.
+        Raises LakeSlowError, LakeChangedError and LakeMemoryError.
         """
         assert self._engine is not None
         cursor = self._engine.cursor()
@@ -86,18 +86,18 @@ class Lake:
         finally:
             cursor.close()
 
-    async def _run(
-        self, cursor: duckdb.DuckDBPyConnection, batches: Iterator[list[_Row]], seconds: float
-    ) -> list[_Row] | None:
+    async def _run(self, cursor: duckdb.DuckDBPyConnection, batches: Iterator[list[_Row]], seconds: float) -> list[_Row] | None:
         future = asyncio.get_running_loop().run_in_executor(self._threads, next, batches, None)
         try:
             return await asyncio.wait_for(asyncio.shield(future), seconds)
-        except (TimeoutError, asyncio.CancelledError):
+        except (TimeoutError, asyncio.CancelledError) as error:
             # An interrupt that comes between two statements has no effect.
             while not future.done():
                 cursor.interrupt()
                 await asyncio.wait([future], timeout=_INTERRUPT_SECONDS)
             future.exception()
+            if isinstance(error, TimeoutError):
+                raise LakeSlowError from error
             raise
 
     def close(self) -> None:
@@ -112,6 +112,13 @@ async def list_lake_days(connection: AsyncConnection, first: date, last: date) -
     # In binary, also a connection of exports returns numbers.
     cursor = connection.cursor(binary=True)
     return [day_of_row(row) for row in await (await cursor.execute(LAKE_DAYS, {"first": first, "last": last})).fetchall()]
+
+
+async def find_lake_days(history: History, start: datetime, end: datetime) -> tuple[list[DayInLake], str | None]:
+    """Return the days of a range that must be read from the lake, and the reason if they cannot be (then there are none)."""
+    days = await list_lake_days(history.connection, start.date(), end.date())
+    fault = await history.find_fault() if days else None
+    return ([] if fault else days), fault
 
 
 class _SlotNeededError(Exception):

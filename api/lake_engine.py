@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.database import read_sql
-from api.lake_files import DayInLake, LakeChangedError, LakeUnreadableError, check_hours
+from api.lake_files import DayInLake, LakeChangedError, LakeMemoryError, LakeSlowError, LakeUnreadableError, check_hours
 
 if TYPE_CHECKING:
     import duckdb
 
-_DECIMALS = ("px", "sz", "start_position", "closed_pnl", "fee", "builder_fee", "deployer_fee", "priority_gas", "liquidation_mark_px")
+_DECIMALS = (
+    "px",
+    "sz",
+    "start_position",
+    "closed_pnl",
+    "fee",
+    "builder_fee",
+    "deployer_fee",
+    "priority_gas",
+    "liquidation_mark_px",
+)
 # Ten decimals, of which the last ones are often zeros.
 _TRIMMED = {name: f"rtrim(rtrim({name}::VARCHAR, '0'), '.') AS {name}" for name in _DECIMALS}
 _QUERY = read_sql("lake_fills").decode()
@@ -83,7 +93,10 @@ class LakeEngine:
     ) -> Iterator[list[tuple[Any, ...]]]:
         """Yield batches of rows in the order and form of api/sql/fills.sql; only `extra` is the source's text.
 
-        `values`: as in fills.sql. Raises LakeChangedError if the files are not those of the ledger, before or after the rows.
+        `values`: as in fills.sql.
+
+        Raises LakeSlowError, LakeMemoryError, and LakeChangedError if the files are not those of the ledger, before or after the
+        rows were read.
         """
         import duckdb
 
@@ -97,15 +110,15 @@ class LakeEngine:
             filters = "".join(f" AND {name} = ${name}" for name in wanted)
             parameters = {"files": self._urls(files), "start": start, "end": end, "given": values["given"], **wanted}
             # DuckDB needs a number here.
-            cursor.execute(
-                _QUERY.format(**_TRIMMED, filters=filters), {**parameters, "limit": 2**62 if limit is None else limit}
-            )
+            cursor.execute(_QUERY.format(**_TRIMMED, filters=filters), {**parameters, "limit": 2**62 if limit is None else limit})
             while rows := cursor.fetchmany(batch):
                 yield rows
             if before != self._check(cursor, days, start, end):
                 raise LakeChangedError(f"an hour of {days[0].date} to {days[-1].date} was replaced while it was read")
-        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
-            raise
+        except duckdb.InterruptException as error:
+            raise LakeSlowError from error
+        except duckdb.OutOfMemoryException as error:
+            raise LakeMemoryError from error
         # A file that vanished, or was replaced between two reads of its parts.
         except (duckdb.Error, OSError) as error:
             raise LakeChangedError(" ".join(str(error).split())) from error

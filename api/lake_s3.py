@@ -19,7 +19,7 @@ def open_s3(url: str, protocol_name: str) -> ArrowFSWrapper:
     """Return a file system for paths like `protocol_name://bucket/key`. Credentials and endpoint are those of boto3."""
 
     class LakeOnS3(ArrowFSWrapper):
-        protocol = (protocol_name,)
+        protocol = (protocol_name,)  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
 
         def modified(self, path: str) -> datetime:
             """DuckDB keeps parts of a file until this changes. Hours are replaced in place, sometimes twice a second."""

@@ -55,7 +55,10 @@ class ApiOptions(BaseModel):
         default=2.0, gt=0, le=60, description="Seconds that a request waits for a free connection before it gets 503."
     )
     api_statement_timeout_seconds: float = Field(
-        default=10.0, ge=0.001, le=3600, description="Seconds that a query of a request may take, in PostgreSQL or the lake, before it gets 504."
+        default=10.0,
+        ge=0.001,
+        le=3600,
+        description="Seconds that a query of a request may take, in PostgreSQL or the lake, before it gets 504.",
     )
     api_exports: int = Field(
         default=2, ge=1, le=100, description="Maximum number of concurrent CSV and Parquet exports. Each uses its own connection."
