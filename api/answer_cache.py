@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-from api.conditional import ConditionalRoute, Handler, conditional_headers, is_tagged, tag
+from api.conditional import NO_STORE, ConditionalRoute, Handler, conditional_headers, is_tagged, tag
 from api.database import Pool
 from api.export import choose_format
 from api.metrics import Metrics
@@ -56,7 +56,7 @@ class AnswerCache:
         response = tag(request, await handler(request))
         self._forget(key)
         # After a clear, `state` may be that of another server.
-        if is_tagged(response) and clears == self._clears:
+        if is_tagged(response) and NO_STORE not in response.headers["Cache-Control"] and clears == self._clears:
             self._keep(key, _Kept(state, bytes(response.body), conditional_headers(response)))
         return response
 

@@ -19,6 +19,7 @@ from api.headers import add_security_headers
 from api.info_universe import read_snapshot
 from api.installation import read_installation
 from api.keys import parse_keys
+from api.lake import Lake
 from api.limits import RequestLimit, refuse_long_urls
 from api.login import add_login
 from api.metrics import count_requests, make_metrics
@@ -42,13 +43,15 @@ _LEAST_COMPRESSED_BYTES = 1_000
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """Create the application, by default with the settings of the environment. Starts without its database and waits for it."""
-    chosen = settings or read_settings()
+    chosen, installation = settings or read_settings(), read_installation()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with make_pool(chosen) as app.state.pool, make_export_pool(chosen) as app.state.exports:
             app.state.answers = _make_cache(chosen, app)
+            app.state.lake = Lake(installation.lake, chosen)
             yield
+            app.state.lake.close()
         await flush()
 
     # /docs needs no CDN.
@@ -64,7 +67,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.state.keys = parse_keys(chosen.api_keys.get_secret_value()) if chosen.api_keys else ()
     app.state.universe = read_snapshot(chosen.api_meta_file)
     app.state.metrics = make_metrics()
-    app.state.system_metrics = SystemMetrics(read_installation(), chosen.url)
+    app.state.system_metrics = SystemMetrics(installation, chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
     modules = (twaps, fills, statistics, leaderboards, wallets, coverage, service, dialect, info)
     routers = [routes.router for routes in modules]

@@ -17,6 +17,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 _CONDITIONAL = (b"etag", b"cache-control", b"vary")
 _DIGEST_BYTES = 16
 _CHECK_ALWAYS, _KEEP = "no-cache", "max-age=300"
+NO_STORE = "no-store"
 
 
 def keep_if_whole(end: datetime, coverage: object) -> dict[str, str]:
@@ -27,6 +28,11 @@ def keep_if_whole(end: datetime, coverage: object) -> dict[str, str]:
     runs = orjson.loads(orjson.dumps(coverage))
     is_whole = bool(runs) and all(run["state"] == "whole" for run in runs) and end < datetime.now(UTC)
     return {"Cache-Control": _KEEP} if is_whole else {}
+
+
+def never_keep(lake_fault: str | None) -> dict[str, str]:
+    """Return headers against keeping an answer that lacks days because the lake could not be read: it may be back any moment."""
+    return {} if lake_fault is None else {"Cache-Control": NO_STORE}
 
 
 def tag(request: Request, response: Response) -> Response:

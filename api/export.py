@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,12 @@ import orjson
 import psycopg
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
-from psycopg import AsyncServerCursor
+from psycopg import AsyncConnection, AsyncCursor, AsyncServerCursor
 from starlette.types import Receive, Scope, Send
 
 from api.keys import EXPORTS, IN_SCOPE, Key
+from api.lake import Lake, list_lake_days, retrying
+from api.lake_files import DayInLake, LakeChangedError, LakeMemoryError, parts_by_day, parts_by_tier
 from api.parameters import Format
 from api.range_coverage import Range, describe_range
 
@@ -43,7 +45,7 @@ _BATCH = 1_000
 _ROW_GROUP = 50_000
 
 _Row = tuple[str | None, ...]
-_Cursor = AsyncServerCursor[_Row]
+_Source = AsyncGenerator[list[_Row], None]
 
 
 def choose_format(request: Request, asked: Format | None) -> Format:
@@ -79,22 +81,95 @@ async def export(
     complete.
     """
     headers = {"Content-Disposition": f'attachment; filename="{re.sub(r"[^0-9A-Za-z_.-]", "_", name)}.{chosen}"'}
+
+    async def begin() -> Response:
+        return await _begin(request, chosen, headers, query, values, of)
+
+    return await retrying(begin)
+
+
+async def _begin(
+    request: Request, chosen: Format, headers: dict[str, str], query: bytes, values: dict[str, Any], of: Range | None
+) -> Response:
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(request.app.state.exports.connection())
-        facts = {} if of is None else orjson.loads(orjson.dumps(await describe_range(connection, of)))
+        days, fault = ([], None) if of is None or of.of != "fills" else await _find_days(request, connection, of)
+        facts = {} if of is None else orjson.loads(orjson.dumps(await describe_range(connection, of, fault)))
         headers |= as_headers(facts)
         if request.scope.get("headers_only"):
             response = Response(headers=headers, media_type=MEDIA_TYPES[chosen])
             # How long the file will be is not known.
             del response.headers["Content-Length"]
             return response
-        cursor: _Cursor = await stack.enter_async_context(connection.cursor("export"))
-        await cursor.execute(query, values)
-        rows = await cursor.fetchmany(_BATCH)
-        known = connection.adapters.types
-        columns = [(one.name, known[one.type_code].name) for one in cursor.description or ()]
-        body = _csv(cursor, rows, columns) if chosen == "csv" else _parquet(cursor, rows, columns, facts)
-        return _Export(stack.pop_all(), request.app.state.settings.api_export_timeout_seconds, body, headers, chosen)
+        seconds: float = request.app.state.settings.api_export_timeout_seconds
+        batches = _Batches(connection, query)
+        source = batches.of_fills(request.app.state.lake, values, days, seconds) if days else batches.of_table(values)
+        stack.push_async_callback(source.aclose)
+        rows = await anext(source, [])
+        columns = await batches.find_columns(values)
+        body = _csv(source, rows, columns) if chosen == "csv" else _parquet(source, rows, columns, facts)
+        return _Export(stack.pop_all(), seconds, body, headers, chosen)
+
+
+async def _find_days(request: Request, connection: AsyncConnection, of: Range) -> tuple[list[DayInLake], str | None]:
+    days = await list_lake_days(connection, of.start.date(), of.end.date())
+    fault = await request.app.state.lake.find_fault() if days else None
+    return ([] if fault else days), fault
+
+
+class _Batches:
+    """The rows of a query in batches, as texts."""
+
+    def __init__(self, connection: AsyncConnection, query: bytes) -> None:
+        self._connection, self._query = connection, query
+        self._columns: list[tuple[str, str]] = []
+
+    async def of_table(self, values: dict[str, Any]) -> _Source:
+        """Yield the rows of the query."""
+        async with self._connection.cursor("export") as cursor:
+            await cursor.execute(self._query, values)
+            self._note(cursor)
+            while rows := await cursor.fetchmany(_BATCH):
+                yield rows
+
+    async def of_fills(self, lake: Lake, values: dict[str, Any], days: list[DayInLake], seconds: float) -> _Source:
+        """Yield fills of hl.fills and, for `days`, of the lake, in order of time. Memory holds the rows of a day at most."""
+        left: int | None = values["limit"]
+        # Rows to skip are all of the first moment.
+        given: int = values["given"]
+        for part in parts_by_tier(values["start"], values["end"], days):
+            for piece in parts_by_day(part):
+                of_piece = {**values, "start": piece.start, "end": piece.end, "limit": left, "given": given}
+                given = 0
+                source = (
+                    lake.read(self._connection, piece.days, of_piece, left, batch=_BATCH, seconds=seconds)
+                    if piece.days
+                    else self.of_table(of_piece)
+                )
+                async for rows in source:
+                    left = None if left is None else left - len(rows)
+                    yield [tuple(map(_as_text, row)) for row in rows] if piece.days else rows
+                if left == 0:
+                    return
+
+    async def find_columns(self, values: dict[str, Any]) -> list[tuple[str, str]]:
+        """Return name and type of each column."""
+        if not self._columns:
+            async with self._connection.cursor() as cursor:
+                await cursor.execute(self._query, {**values, "limit": 0, "given": 0})
+                self._note(cursor)
+        return self._columns
+
+    def _note(self, cursor: AsyncServerCursor[Any] | AsyncCursor[Any]) -> None:
+        known = self._connection.adapters.types
+        self._columns = [(one.name, known[one.type_code].name) for one in cursor.description or ()]
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a value of the lake as a connection of exports returns one of PostgreSQL."""
+    if value is None or isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def as_headers(facts: dict[str, Any]) -> dict[str, str]:
@@ -124,13 +199,13 @@ class _Export(StreamingResponse):
         try:
             async with self._stack, asyncio.timeout(self._seconds):
                 await super().__call__(scope, receive, send)
-        except (psycopg.Error, TimeoutError) as error:
+        except (psycopg.Error, TimeoutError, LakeChangedError, LakeMemoryError) as error:
             _log.error("export aborted: %s", str(error).partition("\n")[0] or f"it took longer than {self._seconds:g} s")
             # Raising here makes the server close the connection without the end of the file.
             raise
 
 
-async def _csv(cursor: _Cursor, rows: list[_Row], columns: list[tuple[str, str]]) -> AsyncIterator[str | bytes]:
+async def _csv(source: _Source, rows: list[_Row], columns: list[tuple[str, str]]) -> AsyncIterator[str | bytes]:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow([name for name, _ in columns])
@@ -140,11 +215,11 @@ async def _csv(cursor: _Cursor, rows: list[_Row], columns: list[tuple[str, str]]
         text.truncate()
         writer.writerows(rows)
         yield text.getvalue()
-        rows = await cursor.fetchmany(_BATCH)
+        rows = await anext(source, [])
 
 
 async def _parquet(
-    cursor: _Cursor, rows: list[_Row], columns: list[tuple[str, str]], facts: dict[str, Any]
+    source: _Source, rows: list[_Row], columns: list[tuple[str, str]], facts: dict[str, Any]
 ) -> AsyncIterator[str | bytes]:
     # Imported here because it takes half a second and 50 MB, and few requests need it.
     import pyarrow as pa
@@ -160,7 +235,7 @@ async def _parquet(
         group.append(
             pa.record_batch([pa.array(v, pa.string()).cast(f.type) for v, f in zip(values, schema, strict=True)], schema)
         )
-        rows = await cursor.fetchmany(_BATCH)
+        rows = await anext(source, [])
         if len(group) * _BATCH >= _ROW_GROUP or not rows:
             await asyncio.to_thread(writer.write_table, pa.Table.from_batches(group))
             group = []

@@ -1,4 +1,4 @@
-"""Pages of hl.fills, by wallet, coin or TWAP.
+"""Pages of fills, by wallet, coin or TWAP: of hl.fills and, for days that are not in it, of the lake.
 
 A day may be reloaded between two pages, and its fills may then have another order. A cursor therefore has the number of fills of
 its millisecond that were already returned, and their digest. The next page begins with that millisecond and skips these fills
@@ -15,14 +15,17 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import HTTPException, Request
-from psycopg import AsyncConnection
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from api.database import read_sql
+from api.lake import History
+from api.lake_files import DayInLake, Part, parts_by_tier
+from api.models.fills import Fill
 from api.paging import make_cursor, read_cursor, read_rows
 from api.parameters import MAX_OFFSET, Paged, Text, iso
 
 FILLS = read_sql("fills")
+FIELDS = tuple(Fill.model_fields)
 # The columns that identify a fill within a millisecond.
 _KEY = ("coin", "wallet", "side", "tid", "oid", "counterparty_oid")
 _POSITION = TypeAdapter(tuple[AwareDatetime, Annotated[int, Field(ge=0, le=MAX_OFFSET)], Text])
@@ -52,9 +55,14 @@ def fills_wanted(
     return FillsWanted(values, since, given, digest)
 
 
-async def fills_page(request: Request, connection: AsyncConnection, asked: Paged, wanted: FillsWanted) -> dict[str, Any]:
-    """Return the fields `fills` and `next_cursor` of a response. Raises HTTPException (409) if earlier fills have changed."""
-    rows, more = await _read_fills(connection, wanted.values, wanted.given + asked.limit)
+async def fills_page(
+    request: Request, history: History, asked: Paged, wanted: FillsWanted, days: Sequence[DayInLake]
+) -> dict[str, Any]:
+    """Return the fields `fills` and `next_cursor` of a response. `days`: those of the range that are in the lake alone.
+
+    Raises HTTPException (409) if earlier fills have changed.
+    """
+    rows, more = await _read_fills(history, wanted.values, wanted.given + asked.limit, days)
     _require_given(wanted, rows)
     next_cursor = None
     if more:
@@ -64,15 +72,17 @@ async def fills_page(request: Request, connection: AsyncConnection, asked: Paged
     return {"fills": rows[wanted.given :], "next_cursor": next_cursor}
 
 
-async def values_of_export(connection: AsyncConnection, asked: Paged, wanted: FillsWanted) -> dict[str, Any]:
+async def values_of_export(history: History, asked: Paged, wanted: FillsWanted, days: Sequence[DayInLake]) -> dict[str, Any]:
     """Return the query values for an export, which begins where a page would. Raises HTTPException (409) like a page."""
     if wanted.given:
-        rows, _ = await read_rows(connection, FILLS, wanted.values, wanted.given)
+        rows, _ = await _read_fills(history, wanted.values, wanted.given, days)
         _require_given(wanted, rows)
     return {**wanted.values, "given": wanted.given, "limit": asked.export_limit}
 
 
-async def _read_fills(connection: AsyncConnection, values: dict[str, Any], limit: int) -> tuple[list[dict[str, Any]], bool]:
+async def _read_fills(
+    history: History, values: dict[str, Any], limit: int, in_lake: Sequence[DayInLake]
+) -> tuple[list[dict[str, Any]], bool]:
     """Return at most `limit` fills of the range, and whether there are more.
 
     PostgreSQL plans for the table of every day in the range, although the first days usually fill a page. For 365 days, planning
@@ -83,11 +93,29 @@ async def _read_fills(connection: AsyncConnection, values: dict[str, Any], limit
     while True:
         midnight = datetime.combine(since.date() + timedelta(days), time.min, UTC)
         until = min(midnight - _MICROSECOND, values["end"])
-        part, more = await read_rows(connection, FILLS, {**values, "start": since, "end": until}, limit - len(rows))
-        rows += part
-        if more or until == values["end"]:
-            return rows, more
+        now = [day for day in in_lake if since.date() <= day.date <= until.date()]
+        for part in parts_by_tier(since, until, now):
+            more = await _read_part(history, part, values, limit, rows)
+            if more:
+                return rows, True
+        if until == values["end"]:
+            return rows, False
         since, days = midnight, days * _GROWTH
+
+
+async def _read_part(history: History, part: Part, values: dict[str, Any], limit: int, rows: list[dict[str, Any]]) -> bool:
+    """Append fills of a part until there are `limit`. Returns whether there are more."""
+    left, of_part = limit - len(rows), {**values, "start": part.start, "end": part.end}
+    if not part.days:
+        found, more = await read_rows(history.connection, FILLS, of_part, left)
+        rows += found
+        return more
+    found = [dict(zip(FIELDS, row, strict=True)) for row in await history.read(part.days, of_part, left + 1)]
+    for fill in found:
+        if fill["extra"] is not None:
+            fill["extra"] = orjson.Fragment(fill["extra"])
+    rows += found[:left]
+    return len(found) > left
 
 
 def _require_given(wanted: FillsWanted, rows: Sequence[dict[str, Any]]) -> None:

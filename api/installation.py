@@ -1,4 +1,4 @@
-"""Settings of `hl` that /metrics reports. All of them are optional."""
+"""Settings of `hl` that the API uses: the lake, and what /metrics reports. All of them are optional."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ class Installation(BaseSettings):
         return check_database_url(value)
 
     @property
+    def lake(self) -> str | None:
+        """The lake, a directory or s3://bucket/prefix, as far as it is known."""
+        return self.lake_url or (None if self.home is None else str(self.home / "lake"))
+
+    @property
     def directories(self) -> dict[str, Path]:
         """The local directories of the lake and of the embedded database, as far as they are known."""
         found: dict[str, Path] = {}
-        if self.lake_url is not None and "://" not in self.lake_url:
-            found["lake"] = Path(self.lake_url)
-        elif self.lake_url is None and self.home is not None:
-            found["lake"] = self.home / "lake"
+        if self.lake is not None and "://" not in self.lake:
+            found["lake"] = Path(self.lake)
         if self.database_url is None and self.home is not None:
             found["database"] = self.home / "postgres"
         return found

@@ -37,14 +37,16 @@ class Range:
     coin: str | None = None
 
 
-async def describe_range(connection: AsyncConnection, asked: Range) -> dict[str, Any]:
-    """Return the field `coverage` of a response and, if it applies, `info_api`.
+async def describe_range(connection: AsyncConnection, asked: Range, lake_fault: str | None = None) -> dict[str, Any]:
+    """Return the field `coverage` of a response and, if it applies, `info_api`. `lake_fault`: why the lake cannot be read.
 
     `info_api` is present if the wallet's window in the info API overlaps the range. For TWAPs, it also has the time when their
     statuses were requested. Raises UnknownCoinError for a coin that was never seen, not even in the wallet's TWAPs.
     """
     values = {"first": asked.start.date(), "last": asked.end.date(), "start": asked.start, "end": asked.end}
-    found = await connection.execute(_FACTS, {**values, "what": asked.of, "wallet": asked.wallet, "coin": asked.coin})
+    found = await connection.execute(
+        _FACTS, {**values, "what": asked.of, "wallet": asked.wallet, "coin": asked.coin, "lake_fault": lake_fault}
+    )
     row = await found.fetchone()
     assert row is not None
     coverage, is_seen, state, first, last, oldest, why, history = row
@@ -64,9 +66,12 @@ async def _is_new(connection: AsyncConnection, coin: str) -> bool:
     return row is not None and row[0] in _YES
 
 
-async def read_coverage(connection: AsyncConnection, what: Of, first: date, last: date) -> orjson.Fragment:
+async def read_coverage(
+    connection: AsyncConnection, what: Of, first: date, last: date, lake_fault: str | None = None
+) -> orjson.Fragment:
     """Return the runs of days from `first` to `last` in hl.twap_statuses, hl.fills, or a table derived from fills, as JSON."""
-    row = await (await connection.execute(_COVERAGE, {"first": first, "last": last, "what": what})).fetchone()
+    values = {"first": first, "last": last, "what": what, "lake_fault": lake_fault}
+    row = await (await connection.execute(_COVERAGE, values)).fetchone()
     assert row is not None
     return _as_fragment(row[0])
 

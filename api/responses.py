@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.coins import UnknownCoinError
 from api.headers import security_headers
+from api.lake_files import LakeBusyError, LakeMemoryError, LakeSlowError
 
 _log = logging.getLogger(__name__)
 JSON = "application/json"
@@ -43,6 +44,9 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(UnknownCoinError, _on_unknown_coin)
     app.add_exception_handler(errors.QueryCanceled, _on_slow)
+    app.add_exception_handler(LakeSlowError, _on_slow)
+    app.add_exception_handler(LakeMemoryError, _on_large)
+    app.add_exception_handler(LakeBusyError, _on_busy)
     app.add_exception_handler(errors.SerializationFailure, _on_conflict)
     # This includes the error that the pool raises if it has no connection to give.
     app.add_exception_handler(OperationalError, _on_absent)
@@ -94,6 +98,14 @@ def _on_unknown_coin(_request: Request, error: Exception) -> Response:
 
 def _on_slow(_request: Request, _error: Exception) -> Response:
     return respond({"detail": "the query took too long: request a shorter range, or name a wallet"}, 504)
+
+
+def _on_large(_request: Request, _error: Exception) -> Response:
+    return respond({"detail": "the query needs more than HL_API_LAKE_MEMORY_MB: request a shorter range, or name a wallet"}, 504)
+
+
+def _on_busy(_request: Request, _error: Exception) -> Response:
+    return respond({"detail": "other requests are reading the lake (HL_API_LAKE_QUERIES); try again in a moment"}, 503, _RETRY)
 
 
 def _on_absent(request: Request, error: Exception) -> Response:

@@ -56,7 +56,10 @@ class ApiOptions(BaseModel):
         default=2.0, gt=0, le=60, description="Seconds that a request waits for a free connection before it gets 503."
     )
     api_statement_timeout_seconds: float = Field(
-        default=10.0, ge=0.001, le=3600, description="Seconds that a query of a request may take before it gets 504."
+        default=10.0,
+        ge=0.001,
+        le=3600,
+        description="Seconds that a query of a request may take, in PostgreSQL or the lake, before it gets 504.",
     )
     api_exports: int = Field(
         default=2, ge=1, le=100, description="Maximum number of concurrent CSV and Parquet exports. Each uses its own connection."
@@ -69,6 +72,19 @@ class ApiOptions(BaseModel):
         ge=0,
         le=10_000,
         description="Megabytes of answers that an API worker keeps and repeats while the database is unchanged. 0 disables it.",
+    )
+    api_lake_memory_mb: int = Field(
+        default=256,
+        ge=64,
+        le=1_000_000,
+        description="Megabytes that an API worker uses to read days from the lake (HL_LAKE_URL); larger sorts use the disk.",
+    )
+    api_lake_threads: int = Field(default=2, ge=1, le=64, description="Threads per API worker that read the lake's files.")
+    api_lake_queries: int = Field(
+        default=2,
+        ge=1,
+        le=100,
+        description="Requests per API worker that read the lake at once. More wait HL_API_POOL_TIMEOUT_SECONDS, then get 503.",
     )
     api_path_prefix: str = Field(
         default="", description="Path prefix of the REST API behind a proxy, whether or not the proxy strips it, like /hl."

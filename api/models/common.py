@@ -69,6 +69,10 @@ class Run(Answer):
             description="unprovable: all objects are present, but a missing row could not be detected. partial: some are missing."
         ),
     ]
+    tier: Annotated[
+        Literal["postgresql", "lake"],
+        Field(description="Where fills were read: absent: in PostgreSQL. lake: the days are not in hl.fills, only in the lake."),
+    ] = "postgresql"
     note: Annotated[str, Field(description="The reason, if it is the same for all days of the run.")] = ""
     holes: Annotated[int, Field(description="Number of hours of the bucket with a hole that is not acknowledged.")] = 0
     acknowledged: Annotated[int, Field(description="Number of hours with an acknowledged hole.")] = 0

@@ -89,7 +89,7 @@ class JudgedDay(Answer):
     duplicates: int | None
     loaded_at: Instant | None
     thinned_at: Annotated[
-        Instant | None, Field(description="When its fills were removed from the database. The lake keeps them.")
+        Instant | None, Field(description="When its fills were removed from the database. They are read from the lake.")
     ]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.answer_cache import CachedRoute
-from api.conditional import keep_if_whole
+from api.conditional import keep_if_whole, never_keep
 from api.export import choose_format, export
 from api.fill_pages import FILLS, fills_page, fills_wanted, values_of_export
+from api.lake import History, find_lake_days, read_history
 from api.models.common import CHANGED, ERRORS, EXPORTS, UNKNOWN_COIN
 from api.models.fills import FillList
 from api.parameters import FillsAsked, iso
@@ -31,11 +32,18 @@ async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) ->
     if chosen != "json":
         who = "-".join(part for part in (asked.wallet, asked.coin) if part)
         name = f"fills-{who}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
-        async with request.app.state.pool.connection() as connection:
-            values = await values_of_export(connection, asked, wanted)
-        return await export(request, chosen, name, FILLS, values, of)
-    async with request.app.state.pool.connection() as connection:
-        facts = await describe_range(connection, of)
-        page = await fills_page(request, connection, asked, wanted)
+
+        async def find_start(history: History) -> dict[str, Any]:
+            days, _ = await find_lake_days(history, of.start, of.end)
+            return await values_of_export(history, asked, wanted, days)
+
+        return await export(request, chosen, name, FILLS, await read_history(request, find_start), of)
+
+    async def read(history: History) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+        days, fault = await find_lake_days(history, of.start, of.end)
+        facts = await describe_range(history.connection, of, fault)
+        return facts, await fills_page(request, history, asked, wanted, days), fault
+
+    facts, page, fault = await read_history(request, read)
     head = {"wallet": asked.wallet, "coin": asked.coin, "start": iso(asked.start), "end": iso(asked.end)}
-    return respond({**head, **page, **facts}, headers=keep_if_whole(of.end, facts["coverage"]))
+    return respond({**head, **page, **facts}, headers=keep_if_whole(of.end, facts["coverage"]) | never_keep(fault))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import TypeAdapter
 
 from api.answer_cache import CachedRoute
-from api.conditional import keep_if_whole
+from api.conditional import keep_if_whole, never_keep
 from api.database import read_sql
 from api.export import choose_format, export
 from api.fill_pages import fills_page, fills_wanted
+from api.lake import History, find_lake_days, read_history
 from api.models.common import CHANGED, ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
 from api.models.fills import TwapFillList
 from api.models.twaps import Analytics, Twap, TwapList
@@ -77,14 +78,20 @@ async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Par
 
 @router.get("/{twap_id}/fills", response_model=TwapFillList, responses={**ERRORS, **NOT_FOUND, **CHANGED})
 async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Paged, Query()]) -> Response:
-    """List the fills of a TWAP's slices, oldest first. `coverage` shows which days of the TWAP are not in the database."""
-    async with request.app.state.pool.connection() as connection:
+    """List the fills of a TWAP's slices, oldest first. `coverage` shows which days of the TWAP are absent."""
+
+    async def read(history: History) -> tuple[dict[str, Any], dict[str, str]]:
+        connection = history.connection
         days = await (await connection.execute(_DAYS, {"twap_id": twap_id})).fetchone()
         if days is None or days[0] is None:
             raise not_found(twap_id)
         first, last = date.fromisoformat(days[0]), date.fromisoformat(days[1])
         start, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
+        in_lake, fault = await find_lake_days(history, start, end)
         wanted = fills_wanted(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
-        coverage = await read_coverage(connection, "fills", first, last)
-        page = await fills_page(request, connection, asked, wanted)
-    return respond({"twap_id": str(twap_id), **page, "coverage": coverage}, headers=keep_if_whole(end, coverage))
+        coverage = await read_coverage(connection, "fills", first, last, fault)
+        page = await fills_page(request, history, asked, wanted, in_lake)
+        return {**page, "coverage": coverage}, keep_if_whole(end, coverage) | never_keep(fault)
+
+    answer, headers = await read_history(request, read)
+    return respond({"twap_id": str(twap_id), **answer}, headers=headers)

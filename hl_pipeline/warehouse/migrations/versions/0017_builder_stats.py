@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 
 UPGRADE = """
 CREATE TABLE hl.builder_stats (

@@ -1,0 +1,148 @@
+"""Reads fills from the lake's Parquet files with DuckDB. Which files those are is not decided here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from api.database import read_sql
+from api.lake_files import DayInLake, LakeChangedError, LakeMemoryError, LakeSlowError, LakeUnreadableError, check_hours
+
+if TYPE_CHECKING:
+    import duckdb
+
+_DECIMALS = (
+    "px",
+    "sz",
+    "start_position",
+    "closed_pnl",
+    "fee",
+    "builder_fee",
+    "deployer_fee",
+    "priority_gas",
+    "liquidation_mark_px",
+)
+# Ten decimals, of which the last ones are often zeros.
+_TRIMMED = {name: f"rtrim(rtrim({name}::VARCHAR, '0'), '.') AS {name}" for name in _DECIMALS}
+_QUERY = read_sql("lake_fills").decode()
+_FILTERS = ("wallet", "coin", "twap_id")
+_PROTOCOL = "hl-lake"
+_ROWS = "SELECT file_name, num_rows FROM parquet_file_metadata($files)"
+_METADATA = "SELECT file_name, value FROM parquet_kv_metadata($files) WHERE key = 'hl'::BLOB"
+# Sorts that do not fit into memory continue on disk.
+_SPILL_SHARE = 16
+
+
+class LakeEngine:
+    """A DuckDB in this process that reads the lake at `url`: a directory or s3://bucket/prefix. Nothing happens before `open`."""
+
+    def __init__(self, url: str, memory_mb: int, threads: int) -> None:
+        self.url, self._memory_mb, self._threads = url, memory_mb, threads
+        self._database: duckdb.DuckDBPyConnection | None = None
+        self._spill: tempfile.TemporaryDirectory[str] | None = None
+        self._root = url.rstrip("/")
+
+    def open(self) -> None:
+        """Start DuckDB, unless it runs. Raises LakeUnreadableError if the lake is not there."""
+        if not self.url.startswith("s3://") and not Path(self.url).is_dir():
+            raise LakeUnreadableError(f"{self.url} is not a directory")
+        if self._database is not None:
+            return
+        # Imported here: most processes never read the lake.
+        import duckdb
+
+        self._spill = tempfile.TemporaryDirectory(prefix="hl-api-lake-")
+        database = duckdb.connect(
+            config={
+                "threads": self._threads,
+                "memory_limit": f"{self._memory_mb}MB",
+                "temp_directory": self._spill.name,
+                "max_temp_directory_size": f"{self._memory_mb * _SPILL_SHARE}MB",
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "TimeZone": "UTC",
+            }
+        )
+        database.execute("SET parquet_metadata_cache = true; SET enable_progress_bar = false")
+        if self.url.startswith("s3://"):
+            from api.lake_s3 import open_s3
+
+            database.register_filesystem(open_s3(self.url, _PROTOCOL))
+            self._root = f"{_PROTOCOL}://{self.url.removeprefix('s3://').rstrip('/')}"
+        database.execute("SET lock_configuration = true")
+        self._database = database
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection for one thread."""
+        assert self._database is not None
+        return self._database.cursor()
+
+    def close(self) -> None:
+        """Stop DuckDB and remove its files."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if self._spill is not None:
+            self._spill.cleanup()
+
+    def read(
+        self, cursor: duckdb.DuckDBPyConnection, days: Sequence[DayInLake], values: dict[str, Any], limit: int | None, batch: int
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield batches of rows in the order and form of api/sql/fills.sql; only `extra` is the source's text.
+
+        `values`: as in fills.sql.
+
+        Raises LakeSlowError, LakeMemoryError, and LakeChangedError if the files are not those of the ledger, before or after the
+        rows were read.
+        """
+        import duckdb
+
+        start, end = values["start"], values["end"]
+        files = [path for day in days for path in day.files(start, end)]
+        if not files:
+            return
+        try:
+            before = self._check(cursor, days, start, end)
+            wanted = {name: values[name] for name in _FILTERS if values[name] is not None}
+            filters = "".join(f" AND {name} = ${name}" for name in wanted)
+            parameters = {"files": self._urls(files), "start": start, "end": end, "given": values["given"], **wanted}
+            # DuckDB needs a number here.
+            cursor.execute(_QUERY.format(**_TRIMMED, filters=filters), {**parameters, "limit": 2**62 if limit is None else limit})
+            while rows := cursor.fetchmany(batch):
+                yield rows
+            if before != self._check(cursor, days, start, end):
+                raise LakeChangedError(f"an hour of {days[0].date} to {days[-1].date} was replaced while it was read")
+        except duckdb.InterruptException as error:
+            raise LakeSlowError from error
+        except duckdb.OutOfMemoryException as error:
+            raise LakeMemoryError from error
+        # A file that vanished, or was replaced between two reads of its parts.
+        except (duckdb.Error, OSError) as error:
+            raise LakeChangedError(" ".join(str(error).split())) from error
+
+    def _check(
+        self, cursor: duckdb.DuckDBPyConnection, days: Sequence[DayInLake], start: datetime, end: datetime
+    ) -> dict[str, bytes]:
+        """Compare files of hours with the ledger. Returns their metadata, which differ for each version of a file.
+
+        Compacted files never change.
+        """
+        found: dict[str, bytes] = {}
+        for day in days:
+            if day.compacted:
+                continue
+            files = self._urls(day.files(start, end))
+            rows = {self._path(name): count for name, count in cursor.execute(_ROWS, {"files": files}).fetchall()}
+            metadata = {self._path(name): value for name, value in cursor.execute(_METADATA, {"files": files}).fetchall()}
+            check_hours(day, rows, metadata)
+            found |= metadata
+        return found
+
+    def _urls(self, paths: Sequence[str]) -> list[str]:
+        return [f"{self._root}/{path}" for path in paths]
+
+    def _path(self, name: str) -> str:
+        return name.removeprefix(f"{self._root}/")
