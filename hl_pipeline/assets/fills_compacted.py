@@ -30,8 +30,8 @@ def fills_compacted(
 ) -> MaterializeResult:
     """Every fill of the day in one file, sorted by wallet and time, in the Iceberg table hl.fills of the lake.
 
-    The schedule `compact` materializes the days at rest (`HL_COMPACT_AFTER_HOURS`). A day can be materialized at any time, whatever
-    its verdict. If nothing has changed since, nothing is written.
+    The schedule `compact` materializes the days at rest (`HL_COMPACT_AFTER_HOURS`). A day can be materialized at any time,
+    whatever its verdict. If nothing has changed since, nothing is written.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.compact import compact_day
