@@ -87,9 +87,7 @@ def compact_day(day: date, lake: Lake, connection: psycopg.Connection) -> Compac
     return CompactedDay(published, is_new, rows_loaded, unverified, time.perf_counter() - started)
 
 
-def _publish(
-    day: date, lake: Lake, connection: psycopg.Connection, catalog: Catalog
-) -> tuple[LakeDay | None, bool, int]:
+def _publish(day: date, lake: Lake, connection: psycopg.Connection, catalog: Catalog) -> tuple[LakeDay | None, bool, int]:
     from hl_pipeline.lake.compacted_fills import digest_of, list_hour_files, write_compacted_day
 
     loaded = read_day_to_compact(connection, day)
@@ -148,20 +146,11 @@ def _publish(
 def _commit(
     day: date, lake: Lake, connection: psycopg.Connection, catalog: Catalog, paths: list[str], summary: dict[str, str]
 ) -> int:
-    from hl_pipeline.lake import compacted_fills as layout
-    from hl_pipeline.lake.iceberg import ensure_table, publish_day
+    from hl_pipeline.lake.compacted_fills import ensure_fills_table
+    from hl_pipeline.lake.iceberg import publish_day
 
     with lock_iceberg_table(connection, _FILLS):
-        table = ensure_table(
-            catalog,
-            lake,
-            _FILLS,
-            layout.SCHEMA,
-            day_of=layout.DAY_OF,
-            sorted_by=layout.SORTED_BY,
-            with_bounds=layout.WITH_BOUNDS,
-        )
-        return publish_day(table, lake, day, paths, summary)
+        return publish_day(ensure_fills_table(catalog, lake), lake, day, paths, summary)
 
 
 def repair_ledger(connection: psycopg.Connection, catalog: Catalog, lake: Lake) -> list[date]:
