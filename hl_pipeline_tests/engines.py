@@ -1,7 +1,7 @@
 """The same figures of a day's fills from every engine, and from the source's records by Python alone.
 
-Each function returns a dictionary of counts of every column, exact sums of every number, fees by token and sizes by coin. Where an
-engine would round, or overflow without a word, the form that it needs is here and on docs/guides/engines.md.
+Each function returns a dictionary of counts of every column, exact sums of every number, fees by token and sizes by coin. Where
+an engine would round, or overflow without a word, the form that it needs is here and on docs/guides/engines.md.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import duckdb
 import polars as pl
 import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hl_pipeline_tests.naive.fills import event_day, read_bucket
 
-# pyarrow's compute functions have no types.
+# pyarrow has no types, and those of its functions are made when it is imported.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+pc: Any = import_module("pyarrow.compute")
 
 Figures = dict[str, Any]
 Exact = Callable[[str, int], list[str]]
@@ -45,17 +46,17 @@ COLUMNS = (*WHOLE, *EXACT, *OTHERS, *JSON_AND_OBJECT, "crossed", "time")
 NOTIONAL_BELOW = 10**18
 """`notional` is NULL from here on: numeric(38, 20) has 18 digits before the point."""
 
-_FIELDS = {
-    **{"coin": "coin", "wallet": "user", "side": "side", "dir": "dir", "hash": "hash", "cloid": "cloid", "tid": "tid"},
-    **{"px": "px", "sz": "sz", "start_position": "startPosition", "closed_pnl": "closedPnl", "oid": "oid", "fee": "fee"},
-    **{"fee_token": "feeToken", "builder": "builder", "builder_fee": "builderFee", "deployer_fee": "deployerFee"},
-    **{"priority_gas": "priorityGas", "twap_id": "twapId", "crossed": "crossed", "time": "time"},
+_RENAMED = {
+    **{"wallet": "user", "start_position": "startPosition", "closed_pnl": "closedPnl", "fee_token": "feeToken"},
+    **{"builder_fee": "builderFee", "deployer_fee": "deployerFee", "priority_gas": "priorityGas", "twap_id": "twapId"},
 }
+_SAME = ("coin", "side", "dir", "hash", "cloid", "tid", "px", "sz", "oid", "fee", "builder", "crossed", "time")
+_FIELDS = {**dict(zip(_SAME, _SAME, strict=True)), **_RENAMED}
 _USUAL = ("cloid", "builder", "builderFee", "deployerFee", "priorityGas", "liquidation")
 
 
 def read_records(bucket: Path, day: date) -> list[dict[str, Any]]:
-    """Return the day's fills of a bucket of node_fills_by_block, each once, with the lake's columns but `line`, by Python alone."""
+    """Return the day's fills in a bucket of node_fills_by_block, each once, with the lake's columns except `line`."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     with localcontext() as context:
         context.prec = 100
@@ -67,7 +68,7 @@ def read_records(bucket: Path, day: date) -> list[dict[str, Any]]:
 
 
 def _record(block: dict[str, Any], user: str, fill: dict[str, Any]) -> dict[str, Any]:
-    row = {column: {**fill, "user": user}.get(field) for column, field in _FIELDS.items()}
+    row: dict[str, Any] = {column: {**fill, "user": user}.get(field) for column, field in _FIELDS.items()}
     liquidation = fill.get("liquidation") or {}
     row |= {
         "liquidated_user": liquidation.get("liquidatedUser"),
@@ -131,8 +132,7 @@ def _by_sql(
 ) -> Figures:
     """Return the figures by SQL. `exact` returns terms whose sum is the sum of a column of decimals with a scale."""
     terms: list[tuple[str, str]] = [("rows", "count(*)")]
-    for column in (column for column in COLUMNS if column not in missing):
-        terms.append((f"count {column}", f"count({column})"))
+    terms += [(f"count {column}", f"count({column})") for column in COLUMNS if column not in missing]
     terms += [(f"sum {column}", whole(column)) for column in WHOLE if column not in missing]
     terms += [
         (f"sum {column}", term) for column, scale in EXACT.items() if column not in missing for term in exact(column, scale)
@@ -199,14 +199,13 @@ def of_chdb(files: Sequence[str]) -> Figures:
 
     [folder] = {path.rpartition("/")[0] for path in files}
     names = ",".join(path.rpartition("/")[2] for path in files)
-    found = _by_sql(
+    return _by_sql(
         run,
         f"file('{folder}/{{{names}}}', 'Parquet')",
         lambda term: f"sum(toInt256({term}))",
         lambda column, scale: [f"sum(toDecimal256({column}, {scale}))"],
         "toUnixTimestamp64Milli(toDateTime64(time, 3))",
     )
-    return found
 
 
 def of_postgresql(connection: psycopg.Connection) -> Figures:

@@ -18,7 +18,6 @@ import duckdb
 import lz4.frame
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,6 +35,7 @@ from hl_pipeline_tests.engines import (
     of_polars,
     of_postgresql,
     of_records,
+    pc,
     read_records,
     without,
 )
