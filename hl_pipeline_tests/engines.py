@@ -47,8 +47,14 @@ NOTIONAL_BELOW = 10**18
 """`notional` is NULL from here on: numeric(38, 20) has 18 digits before the point."""
 
 _RENAMED = {
-    **{"wallet": "user", "start_position": "startPosition", "closed_pnl": "closedPnl", "fee_token": "feeToken"},
-    **{"builder_fee": "builderFee", "deployer_fee": "deployerFee", "priority_gas": "priorityGas", "twap_id": "twapId"},
+    "wallet": "user",
+    "start_position": "startPosition",
+    "closed_pnl": "closedPnl",
+    "fee_token": "feeToken",
+    "builder_fee": "builderFee",
+    "deployer_fee": "deployerFee",
+    "priority_gas": "priorityGas",
+    "twap_id": "twapId",
 }
 _SAME = ("coin", "side", "dir", "hash", "cloid", "tid", "px", "sz", "oid", "fee", "builder", "crossed", "time")
 _FIELDS = {**dict(zip(_SAME, _SAME, strict=True)), **_RENAMED}
