@@ -11,8 +11,8 @@ import os
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,14 +41,19 @@ class LakeChangedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """The directory or S3 prefix of the lake."""
+    """The directory or S3 prefix of the lake. `access`: how other libraries open the S3 prefix, secrets included."""
 
     filesystem: pa_fs.FileSystem
     root: str
+    access: dict[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
 
     @property
     def is_local(self) -> bool:
         return isinstance(self.filesystem, pa_fs.LocalFileSystem)
+
+    @property
+    def url(self) -> str:
+        return f"file://{self.root}" if self.is_local else f"s3://{self.root}"
 
 
 def open_lake(url: str) -> Lake:
@@ -73,7 +78,15 @@ def open_lake(url: str) -> Lake:
         endpoint_override=endpoint.split("://")[1],
         scheme=endpoint.split("://")[0],
     )
-    return Lake(filesystem, url.removeprefix("s3://").rstrip("/"))
+    access = {
+        "s3.access-key-id": credentials.access_key,
+        "s3.secret-access-key": credentials.secret_key,
+        "s3.session-token": credentials.token,
+        "s3.region": client.meta.region_name,
+        "s3.endpoint": endpoint,
+    }
+    known = {name: value for name, value in access.items() if value is not None}
+    return Lake(filesystem, url.removeprefix("s3://").rstrip("/"), known)
 
 
 @contextmanager
@@ -227,6 +240,30 @@ def list_days(lake: Lake, table: str) -> list[date]:
     infos = _look_into(lake, table, recursive=True)
     places = [re.fullmatch(rf"{key}=(\d{{4}}-\d\d-\d\d)/[^.].*\.parquet", "/".join(info.path.split("/")[-2:])) for info in infos]
     return sorted({date.fromisoformat(place[1]) for place in places if place})
+
+
+def list_tree(lake: Lake, directory: str) -> list[tuple[str, datetime]]:
+    """Return every file under `directory`, unfinished ones too: its path relative to the lake, and when it was last changed."""
+    infos = [info for info in _look_into(lake, directory, recursive=True) if info.type == pa_fs.FileType.File]
+    return sorted((info.path.removeprefix(f"{lake.root}/"), info.mtime or datetime.now(UTC)) for info in infos)
+
+
+@contextmanager
+def local_copies(lake: Lake, paths: Sequence[str], directory: Path) -> Generator[list[Path]]:
+    """Yield local files with the contents of `paths`: the files themselves, or downloads in `directory`, deleted at the end."""
+    if lake.is_local:
+        yield [Path(lake.root, path) for path in paths]
+        return
+    copies = [directory / f"{number}-{Path(path).name}" for number, path in enumerate(paths)]
+    try:
+        for path, copy in zip(paths, copies, strict=True):
+            pa_fs.copy_files(
+                f"{lake.root}/{path}", str(copy), source_filesystem=lake.filesystem, destination_filesystem=pa_fs.LocalFileSystem()
+            )
+        yield copies
+    finally:
+        for copy in copies:
+            copy.unlink(missing_ok=True)
 
 
 def open_file(lake: Lake, path: str) -> BinaryIO:

@@ -27,6 +27,8 @@ class Lock(IntEnum):
     JUDGING_STATUSES = 7286
     INFO_WEIGHT = 7287
     SHARD = 7288
+    ICEBERG_TABLE = 7289
+    COMPACTING = 7290
     MIGRATION = 7_281_001  # one key
     TWAPS = 7_281_002  # one key
 
@@ -103,6 +105,20 @@ def lock_info_weight(connection: psycopg.Connection, egress: str) -> Generator[N
 def lock_shard(connection: psycopg.Connection, shard: str) -> Generator[None]:
     """Hold the lock for fetching a shard's wallets from the info API."""
     with _lock(connection, Lock.SHARD, int(shard, 16)):
+        yield
+
+
+@contextmanager
+def lock_iceberg_table(connection: psycopg.Connection, table: str) -> Generator[None]:
+    """Hold the lock for commits to one of the lake's Iceberg tables."""
+    with _lock(connection, Lock.ICEBERG_TABLE, _hash(connection, table)):
+        yield
+
+
+@contextmanager
+def lock_compacting(connection: psycopg.Connection, day: date) -> Generator[None]:
+    """Hold the lock for compacting a day. Two processes would do the same work twice."""
+    with _lock(connection, Lock.COMPACTING, day.toordinal()):
         yield
 
 
