@@ -153,7 +153,7 @@ def relocate(demo: Demo = False) -> None:
     """Register the tables again after the lake has moved to HL_LAKE_URL: another directory, or a copied bucket."""
     from hl_pipeline.stages.lake_tables import relocate_lake
 
-    with _opened(demo, "hl lake relocate") as (connection, lake):
+    with _opened(demo, "hl lake relocate", may_be_moved=True) as (connection, lake):
         try:
             moved = relocate_lake(connection, lake)
         except FileNotFoundError as error:
@@ -168,14 +168,17 @@ def _check_table(table: str) -> None:
 
 
 @contextmanager
-def _opened(demo: bool, application: str) -> Generator[tuple[psycopg.Connection, Lake]]:
+def _opened(demo: bool, application: str, *, may_be_moved: bool = False) -> Generator[tuple[psycopg.Connection, Lake]]:
     """Yield a connection and the lake. Ends the command if there is nothing to look at."""
     from hl_pipeline.lake.snapshots import NoSnapshotError
-    from hl_pipeline.stages.lake_tables import LakeMovedError, NothingCompactedError
+    from hl_pipeline.stages.lake_tables import LakeMovedError, NothingCompactedError, require_place
 
     settings = load_settings(demo)
     with open_existing(settings) as url, connect(url, application) as connection:
+        lake = open_existing_lake(settings)
         try:
-            yield connection, open_existing_lake(settings)
+            if not may_be_moved:
+                require_place(connection, lake)
+            yield connection, lake
         except (NothingCompactedError, NoSnapshotError, LakeMovedError) as error:
             fail(str(error))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import pyarrow.parquet as pq
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
+
+from hl_pipeline.lake.store import Lake
 
 
 class NoSnapshotError(LookupError):
@@ -81,3 +84,12 @@ def list_data_files(table: Table, snapshot: Snapshot) -> list[DataFile]:
     """Return the files of a snapshot, ordered by path."""
     files = [task.file for task in table.scan(snapshot_id=snapshot.snapshot_id).plan_files()]
     return sorted((DataFile(f.file_path, f.record_count, f.file_size_in_bytes) for f in files), key=lambda file: file.path)
+
+
+def count_rows(lake: Lake, path: str) -> int | str:
+    """Return the number of rows in the footer of a file (`path` within the lake), or what is wrong with it."""
+    try:
+        with lake.filesystem.open_input_file(f"{lake.root}/{path}") as file:
+            return pq.read_metadata(file).num_rows
+    except (OSError, ValueError) as error:
+        return f"cannot be read ({error})"

@@ -258,7 +258,10 @@ def local_copies(lake: Lake, paths: Sequence[str], directory: Path) -> Generator
     try:
         for path, copy in zip(paths, copies, strict=True):
             pa_fs.copy_files(
-                f"{lake.root}/{path}", str(copy), source_filesystem=lake.filesystem, destination_filesystem=pa_fs.LocalFileSystem()
+                f"{lake.root}/{path}",
+                str(copy),
+                source_filesystem=lake.filesystem,
+                destination_filesystem=pa_fs.LocalFileSystem(),
             )
         yield copies
     finally:

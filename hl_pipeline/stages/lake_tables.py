@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 
 import psycopg
-import pyarrow.parquet as pq
-from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io import load_file_io
-from pyiceberg.table import Table
+from pyiceberg.table import StaticTable, Table
 
+from hl_pipeline.lake.iceberg import Catalog, find_table
 from hl_pipeline.lake.relocate import relocate_metadata
-from hl_pipeline.lake.snapshots import DataFile, find_snapshot, list_data_files
-from hl_pipeline.lake.store import Lake, list_below
+from hl_pipeline.lake.snapshots import DataFile, count_rows, find_snapshot, list_data_files
+from hl_pipeline.lake.store import Lake, exists, list_below
 from hl_pipeline.stages.lake_catalog import opened_catalog
 from hl_pipeline.warehouse.lake_tables import LedgerDay, read_ledger_days, read_locations, replace_locations
+from hl_pipeline.warehouse.locks import lock_iceberg_table
 
 TABLES = ("fills", "twaps", "candles", "daily_stats", "user_stats")
 """The tables that may be in the catalog. Those with a day at rest are."""
@@ -42,15 +43,20 @@ class Fault:
     is_lost: bool
 
 
+def require_place(connection: psycopg.Connection, lake: Lake) -> None:
+    """Raise LakeMovedError if the catalog has tables of another lake."""
+    for location in read_locations(connection).values():
+        _within(lake, location)
+
+
 def open_table(catalog: Catalog, name: str) -> Table:
     """Return a table of the catalog. Raises NothingCompactedError."""
-    try:
-        return catalog.load_table(("hl", name))
-    except NoSuchTableError:
+    if (table := find_table(catalog, name)) is None:
         raise NothingCompactedError(
-            f"hl.{name} is not in the lake's catalog: no day was compacted yet. A day is compacted HL_COMPACT_AFTER_HOURS after its "
-            "last change, or at once when you materialize its compaction"
-        ) from None
+            f"hl.{name} is not in the lake's catalog, because no day was compacted yet. A day is compacted "
+            "HL_COMPACT_AFTER_HOURS after its last change"
+        )
+    return table
 
 
 def files_as_of(
@@ -70,19 +76,18 @@ def files_as_of(
             except LookupError as error:
                 failed = failed or error
                 continue
-            found[name] = [path_within(lake, file.path) for file in files]
+            found[name] = [f"{lake.root}/{_within(lake, file.path)}" for file in files]
     if not found:
         assert failed is not None
         raise failed
     return {name: files for name, files in found.items() if files}
 
 
-def path_within(lake: Lake, location: str) -> str:
-    """Return a location of the catalog as a path of the lake's file system. Raises LakeMovedError."""
-    path = location.removeprefix("file://").removeprefix("s3://")
-    if not path.startswith(f"{lake.root}/"):
-        raise LakeMovedError(f"the catalog has {location}, but the lake is {lake.root}: if it was moved, run `hl lake relocate`")
-    return path
+def _within(lake: Lake, location: str) -> str:
+    """Return a location of the catalog as a path within the lake. Raises LakeMovedError."""
+    if not location.startswith(f"{lake.url}/"):
+        raise LakeMovedError(f"the catalog has {location}, but the lake is {lake.url}: if it was moved, run `hl lake relocate`")
+    return location.removeprefix(f"{lake.url}/")
 
 
 def verify_lake(connection: psycopg.Connection, lake: Lake) -> tuple[int, list[Fault]]:
@@ -91,20 +96,24 @@ def verify_lake(connection: psycopg.Connection, lake: Lake) -> tuple[int, list[F
     count = 0
     ledger = read_ledger_days(connection)
     with opened_catalog(connection, lake) as catalog:
-        known = [name for name in TABLES if catalog.table_exists(("hl", name))]
+        known = [name for name in TABLES if name in read_locations(connection)]
         for name in known:
-            table = open_table(catalog, name)
+            try:
+                table = open_table(catalog, name)
+                current, others = _files_of(table)
+            except FileNotFoundError as error:
+                faults.append(Fault(name, "", f"metadata of the table is missing: {error}", is_lost=True))
+                continue
             days = [day for day in ledger if day.table_name == name]
-            current, others = _files_of(table)
             there = list_below(lake, f"iceberg/{name}/data")
             count += len(there)
             faults += _compare_files(lake, name, current, there, "")
             faults += _compare_files(lake, name, others, there, " of an earlier snapshot")
             faults += _compare_ledger(lake, name, current, days)
-            referenced = {path_within(lake, file.path) for file in (*current, *others)}
+            referenced = {_within(lake, file.path) for file in (*current, *others)}
             faults += [
                 Fault(name, path, "no snapshot has it; `hl lake vacuum` removes it after a day", is_lost=False)
-                for path in sorted({f"{lake.root}/{path}" for path in there} - referenced)
+                for path in sorted(there.keys() - referenced)
             ]
     lost = sorted({day.table_name for day in ledger} - {*known})
     faults += [
@@ -133,8 +142,8 @@ def _compare_files(lake: Lake, name: str, files: list[DataFile], there: dict[str
     """Compare the files' sizes and row counts with the catalog's."""
     present: list[tuple[str, DataFile]] = []
     for file in files:
-        path = path_within(lake, file.path)
-        size = there.get(path.removeprefix(f"{lake.root}/"))
+        path = _within(lake, file.path)
+        size = there.get(path)
         if size is None:
             yield Fault(name, path, f"the file{where} is missing", is_lost=True)
         elif size != file.bytes:
@@ -142,34 +151,24 @@ def _compare_files(lake: Lake, name: str, files: list[DataFile], there: dict[str
         else:
             present.append((path, file))
     with ThreadPoolExecutor(8, thread_name_prefix="footer") as pool:
-        for (path, file), rows in zip(present, pool.map(lambda one: _count_rows(lake, one[0]), present), strict=True):
+        for (path, file), rows in zip(present, pool.map(count_rows, repeat(lake), (path for path, _ in present)), strict=True):
             if rows != file.rows:
                 says = rows if isinstance(rows, str) else f"has {rows:,} rows"
                 yield Fault(name, path, f"the file{where} {says}, but the catalog says {file.rows:,} rows", is_lost=True)
 
 
-def _count_rows(lake: Lake, path: str) -> int | str:
-    """Return the number of rows in the footer of a file, or what is wrong with it."""
-    try:
-        with lake.filesystem.open_input_file(path) as file:
-            return pq.read_metadata(file).num_rows
-    except (OSError, ValueError) as error:
-        return f"cannot be read ({error})"
-
-
 def _compare_ledger(lake: Lake, name: str, current: list[DataFile], days: list[LedgerDay]) -> Iterator[Fault]:
     """Compare the ledger's days with the files of the current snapshot."""
-    rows = {path_within(lake, file.path): file.rows for file in current}
+    rows = {_within(lake, file.path): file.rows for file in current}
     named: set[str] = set()
     for day in days:
-        paths = [f"{lake.root}/{path}" for path in day.files]
-        named.update(paths)
-        if absent := [path for path in paths if path not in rows]:
+        named.update(day.files)
+        if absent := [path for path in day.files if path not in rows]:
             what = f"the ledger has it for {day.date}, but the current snapshot does not"
             yield from (Fault(name, path, what, is_lost=True) for path in absent)
-        elif (found := sum(rows[path] for path in paths)) != day.rows:
+        elif (found := sum(rows[path] for path in day.files)) != day.rows:
             what = f"{day.date} has {found:,} rows, but the ledger says {day.rows:,}"
-            yield Fault(name, paths[0] if paths else "", what, is_lost=True)
+            yield Fault(name, day.files[0] if day.files else "", what, is_lost=True)
     yield from (
         Fault(name, path, "the current snapshot has it, but the ledger has no day with it", is_lost=True)
         for path in sorted(rows.keys() - named)
@@ -182,16 +181,26 @@ def relocate_lake(connection: psycopg.Connection, lake: Lake) -> list[str]:
     All tables change in one transaction. Raises FileNotFoundError if a file is not where the lake is now.
     """
     moved: dict[str, str] = {}
-    with opened_catalog(connection, lake) as catalog:
+    with ExitStack() as opened:
+        catalog = opened.enter_context(opened_catalog(connection, lake))
+        for name in read_locations(connection):
+            opened.enter_context(lock_iceberg_table(connection, name))
         for name, location in read_locations(connection).items():
             old = location.partition("/iceberg/")[0]
-            new = lake.root if lake.is_local else f"s3://{lake.root}"
-            new = f"file://{new}" if old.startswith("file://") and lake.is_local else new
-            if old != new:
-                io = load_file_io(dict(catalog.properties), new)
-                moved[name] = relocate_metadata(io, location, old, new)
-    replace_locations(connection, moved)
+            if old != lake.url:
+                moved[name] = relocate_metadata(load_file_io(dict(catalog.properties), lake.url), location, old, lake.url)
+                _require_files(lake, moved[name], catalog)
+        replace_locations(connection, moved)
     return sorted(moved)
+
+
+def _require_files(lake: Lake, location: str, catalog: Catalog) -> None:
+    """Raise FileNotFoundError if a file of the current snapshot is not in the lake."""
+    table = StaticTable.from_metadata(location, dict(catalog.properties))
+    current, _ = _files_of(table)
+    for file in current:
+        if not exists(lake, path := _within(lake, file.path)):
+            raise FileNotFoundError(path)
 
 
 @dataclass(frozen=True, slots=True)
