@@ -195,9 +195,24 @@ class Settings(ApiOptions, BaseSettings):
     )
     fills_keep_days: int | None = Field(
         default=None,
+        ge=0,
+        le=10_000,
+        description="Number of recent days to keep in hl.fills; 0: none. Older days stay in the lake. Unset: all.",
+    )
+    compact_after_hours: float = Field(
+        default=24.0,
+        ge=0,
+        le=1_000_000,
+        description="Hours after the last change of a day that is not pending. Then the schedule `compact` compacts it in the lake.",
+    )
+    compact_cron: str = Field(
+        default="30 3 * * *", description="Schedule (cron, UTC) of `compact`, which compacts the days at rest."
+    )
+    snapshots_keep_days: int = Field(
+        default=7,
         ge=1,
         le=10_000,
-        description="Number of recent days to keep in hl.fills. Older days stay in the lake, with their statistics. Unset: all.",
+        description="Days for which a replaced snapshot of the lake's Iceberg tables can still be read.",
     )
     disk_reserve_gb: float = Field(
         default=1.0,
@@ -237,7 +252,7 @@ class Settings(ApiOptions, BaseSettings):
     def _is_a_path(cls, value: str) -> str:
         return check_path_prefix(value)
 
-    @field_validator("reconcile_cron")
+    @field_validator("reconcile_cron", "compact_cron")
     @classmethod
     def _is_cron(cls, value: str) -> str:
         if len(value.split()) != 5:

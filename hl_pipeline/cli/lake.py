@@ -112,14 +112,20 @@ def _shown(value: Any) -> Any:
 
 
 @lake_app.command("vacuum")
-def vacuum(demo: Demo = False) -> None:
+def vacuum(
+    demo: Demo = False, dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which files would go.")] = False
+) -> None:
     """Remove snapshots older than HL_SNAPSHOTS_KEEP_DAYS, and files that no snapshot needs. A schedule does this every night."""
     from hl_pipeline.stages.vacuum import vacuum as vacuum_lake
 
     settings = load_settings(demo)
     with _opened(demo, "hl lake vacuum") as (connection, lake):
-        done = vacuum_lake(lake, connection, settings)
-    console.print(f"{done}", highlight=False)
+        done = vacuum_lake(lake, connection, settings, dry_run=dry_run)
+    for table in done:
+        did = "would be removed" if dry_run else "removed"
+        console.print(
+            f"hl.{table.table}: {len(table.snapshots)} snapshots expired, {len(table.files)} files {did}", highlight=False
+        )
 
 
 @lake_app.command("verify")

@@ -62,11 +62,15 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     demo: Demo = False,
 ) -> None:
-    """Remove days from hl.fills to free disk space. The lake, candles and statistics keep them; `hl rebuild` restores them."""
+    """Remove days from hl.fills to free disk space. The lake, candles and statistics keep them; `hl rebuild` restores them.
+
+    A day is compacted and published in the lake's table first.
+    """
+    from hl_pipeline.domain.errors import LakeLacksError
+    from hl_pipeline.stages.fills_retention import move_to_lake
     from hl_pipeline.stages.rebuild import days_in_lake
     from hl_pipeline.warehouse.fills_days import list_kept_days
-    from hl_pipeline.warehouse.fills_partitions import DayInUseError, thin_day
-    from hl_pipeline.warehouse.locks import lock_fills_day
+    from hl_pipeline.warehouse.fills_partitions import DayInUseError
     from hl_pipeline.warehouse.status_queries import measure_fills
 
     check_order(first, last)
@@ -76,7 +80,8 @@ def drop(
         if not days:
             console.print(f"hl.fills has no rows from {first} to {last}: nothing to do", highlight=False)
             return
-        if only_here := sorted(set(days) - set(days_in_lake(open_existing_lake(settings)))):
+        lake = open_existing_lake(settings)
+        if only_here := sorted(set(days) - set(days_in_lake(lake))):
             fail(
                 f"the lake ({settings.lake}) does not have {len(only_here)} of those days ({only_here[0]}, ...): "
                 "they would be lost. Is HL_LAKE_URL right?"
@@ -87,8 +92,7 @@ def drop(
             typer.confirm("Remove them from hl.fills? The lake, candles and statistics keep them", abort=True)
         for day in days:
             try:
-                with lock_fills_day(connection, day):
-                    thin_day(connection, day, settings.swap_wait_seconds)
-            except DayInUseError as error:
+                move_to_lake(day, lake, connection, settings.swap_wait_seconds)
+            except (DayInUseError, LakeLacksError) as error:
                 fail(f"{error}. {days.index(day)} days were dropped before this one")
     console.print(f"dropped; `{program()} rebuild --from {days[0]} --to {days[-1]}` restores them", highlight=False)

@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, ORDINAL, STATUS_COLUMNS, STATUS_LAKE_ONLY, Column
+from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, NOTIONAL, ORDINAL, STATUS_COLUMNS, STATUS_LAKE_ONLY, Column
 from hl_pipeline.lake.store import Lake, exists, open_file, replacing
 
 DATAPACKAGE = "datapackage.json"
 
 RAW_COLUMNS = tuple(column for column in (*FILL_COLUMNS, *LAKE_ONLY) if column.name != "object")
 LAKE_FILL_COLUMNS = (*FILL_COLUMNS, ORDINAL, *LAKE_ONLY)
+COMPACTED_FILL_COLUMNS = (*LAKE_FILL_COLUMNS, NOTIONAL)
 RAW_STATUS_COLUMNS = (*STATUS_COLUMNS, *STATUS_LAKE_ONLY)
 LAKE_STATUS_COLUMNS = (*RAW_STATUS_COLUMNS, next(column for column in LAKE_ONLY if column.name == "object"))
 

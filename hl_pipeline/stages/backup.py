@@ -50,6 +50,7 @@ DAGSTER_TABLES = (
 """Dagster's own tables."""
 
 _SCHEMA = "hl"
+_SCHEMAS = (_SCHEMA, "hl_iceberg")
 _TABLES_OF_DAYS = "hl.fills_[0-9]*"
 _OF_KILLED_LOADS = "hl.fills_load_*"
 _RESTORED = "restored from a backup without its rows"
@@ -218,7 +219,7 @@ def restore_backup(backup: Path, manifest: Manifest, databases: Databases, home:
         restoring(
             databases.data,
             backup / _DATA,
-            before=f"DROP SCHEMA IF EXISTS {_SCHEMA} CASCADE",
+            before=f"DROP SCHEMA IF EXISTS {', '.join(_SCHEMAS)} CASCADE",
             after=grants_and_counts,
             show=lambda done: show("the data", done),
         ),
@@ -246,7 +247,7 @@ def _at_one_moment(url: str) -> Generator[tuple[psycopg.Connection, str]]:
 
 def _choose_tables(*, everything: bool) -> list[str]:
     """Return the pg_dump options that select the tables and rows of a backup."""
-    options = [f"--schema={_SCHEMA}", f"--exclude-table={_OF_KILLED_LOADS}"]
+    options = [*(f"--schema={schema}" for schema in _SCHEMAS), f"--exclude-table={_OF_KILLED_LOADS}"]
     if not everything:
         options += [f"--exclude-table={_TABLES_OF_DAYS}", *(f"--exclude-table-data={_SCHEMA}.{table}" for table in REBUILT)]
     return options
@@ -254,7 +255,7 @@ def _choose_tables(*, everything: bool) -> list[str]:
 
 def _tables_with_rows(connection: psycopg.Connection, *, everything: bool) -> list[tuple[str, str]]:
     """Return the tables whose rows are in a backup."""
-    tables = [(schema, name) for schema, name in list_tables(connection) if schema == _SCHEMA]
+    tables = [(schema, name) for schema, name in list_tables(connection) if schema in _SCHEMAS]
     return [table for table in tables if not table[1].startswith("fills_load_") and (everything or table[1] not in REBUILT)]
 
 

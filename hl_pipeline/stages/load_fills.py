@@ -126,7 +126,7 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
         record_verified(connection, day, equal)
     with lock_object(connection, DATAPACKAGE):
         write_datapackage(lake)
-    thin_old_days(connection, settings)
+    thin_old_days(lake, connection, settings)
     tally_of_day = sum_tallies([*verified.values(), *tallies.values()])
     verified_rows = sum(tally.rows for tally in verified.values())
     is_thinned = fills_day is not None and fills_day.is_thinned
@@ -174,6 +174,7 @@ def read_facts(day: date, lake: Lake, connection: psycopg.Connection, settings: 
     around = objects_around(lake, day)
     shards, api_wallets = read_api_shards(lake, day)
     loaded = read_loaded(connection, day)
+    known = read_fills_day(connection, day)
     keys_in_fills, hours = read_origin_of_fills(lake, day)
     return DayFacts(
         day=day,
@@ -186,7 +187,8 @@ def read_facts(day: date, lake: Lake, connection: psycopg.Connection, settings: 
         places_in_database=read_places(connection, day),
         loaded=loaded,
         is_dirty=day in read_dirty(connection),
-        is_thin=day < oldest_kept(settings),
+        # A day leaves hl.fills only through the compacted lake (`fills_retention`), so a day that is there is replaced there.
+        is_thin=day < oldest_kept(settings) and (known is None or known.is_thinned or not known.rows),
     )
 
 

@@ -17,6 +17,7 @@ FROM hl.fills WHERE time >= %(start)s AND time < %(end)s
 _VERIFIED = """
 SELECT hour, rows, repeated, trades, single_legs, crowded FROM hl.fills_hours WHERE date = %s AND proven_at IS NOT NULL
 """
+_UNVERIFIED = "SELECT hour FROM hl.fills_hours WHERE date = %s AND proven_at IS NULL ORDER BY hour"
 _RECORD_VERIFIED = """
 UPDATE hl.fills_hours SET repeated = %s, trades = %s, single_legs = %s, crowded = %s, proven_at = now()
 WHERE date = %s AND hour = %s
@@ -38,6 +39,11 @@ def read_totals(connection: psycopg.Connection, day: date, hours: Iterable[int] 
 def read_verified(connection: psycopg.Connection, day: date) -> dict[int, HourTally]:
     """Return the hours that were equal in the lake and hl.fills and were not loaded since, with their counts."""
     return {row[0]: HourTally(*row[1:]) for row in connection.execute(_VERIFIED, [day]).fetchall()}
+
+
+def read_unverified_hours(connection: psycopg.Connection, day: date) -> list[int]:
+    """Return the hours that are not verified to be equal in the lake and hl.fills since they were loaded."""
+    return [row[0] for row in connection.execute(_UNVERIFIED, [day])]
 
 
 def record_verified(connection: psycopg.Connection, day: date, tallies: Mapping[int, HourTally]) -> None:

@@ -10,6 +10,8 @@ from decimal import Decimal
 import psycopg
 from psycopg.rows import class_row
 
+from hl_pipeline.domain.records import ObjectVersion
+
 _COLUMNS = "date, files, rows, bytes, snapshot_id, state, made_from, loaded_at, notional, notional_unknown"
 _READ = f"SELECT {_COLUMNS} FROM hl.lake_days WHERE table_name = %s"
 _RECORD = f"""
@@ -35,6 +37,10 @@ WHERE d.state <> 'pending' AND d.loaded_at <= now() - make_interval(secs => %s)
 ORDER BY d.date
 """
 _DAY_OF_FILLS = "SELECT rows, state, loaded_at, thinned_at IS NOT NULL FROM hl.fills_days WHERE date = %s"
+
+_VERSIONS = """
+SELECT object_key, o.etag, o.parser FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id) WHERE o.date = %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +108,8 @@ def read_day_to_compact(connection: psycopg.Connection, day: date) -> DayToCompa
     """Return what is known of a loaded day, or None if it is not loaded."""
     row = connection.execute(_DAY_OF_FILLS, [day]).fetchone()
     return None if row is None else DayToCompact(*row)
+
+
+def read_versions_of_day(connection: psycopg.Connection, day: date) -> set[ObjectVersion]:
+    """Return the versions of the objects from which a day of fills was loaded last, also if it is thinned."""
+    return set(connection.execute(_VERSIONS, [day]).fetchall())

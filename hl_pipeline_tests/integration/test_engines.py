@@ -6,10 +6,11 @@ What a plain sum does where it overflows is here as well, because docs/guides/en
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from sqlalchemy import make_url
 
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.sample.generate import write_sample
+from hl_pipeline.stages.compact import compact_day
+from hl_pipeline.stages.lake_tables import files_as_of
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.days import make_day
+from hl_pipeline_tests.documents import DOCS, blocks_of
 from hl_pipeline_tests.engines import (
     ONLY_LAKE,
     Figures,
@@ -86,7 +94,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) 
     records = read_records(sample.node_data_dir, DAY)
     assert len(records) > 100_000
     assert sum(record["notional"] is None for record in records) == 2
-    return Filled(home / "lake", _compact(home / "lake"), url, without(of_records(records), "line"))
+    return Filled(home / "lake", _compact(home / "lake", url), url, without(of_records(records), "line"))
 
 
 def _odd_block(last: dict[str, Any]) -> bytes:
@@ -99,18 +107,34 @@ def _odd_block(last: dict[str, Any]) -> bytes:
     return json.dumps({**last, "block_number": last["block_number"] + 1, "events": events}).encode() + b"\n"
 
 
-def _compact(lake: Path) -> list[str]:
-    table = pa.concat_tables([pq.ParquetFile(path).read() for path in sorted(lake.glob("fills/*/*.parquet"))])
-    with localcontext() as context:
-        context.prec = 100
-        products = [px * sz for px, sz in zip(table["px"].to_pylist(), table["sz"].to_pylist(), strict=True)]
-        values = pa.array([p if abs(p) < 10**18 else None for p in products], pa.decimal128(38, 20))
-    with_notional = table.append_column("notional", values)
-    half = with_notional.num_rows // 2
-    paths = [lake.parent / f"{n}.parquet" for n in range(2)]
-    pq.write_table(with_notional.slice(0, half), paths[0])
-    pq.write_table(with_notional.slice(half), paths[1])
-    return [str(path) for path in paths]
+def _compact(lake: Path, url: str) -> list[str]:
+    """Compact the day, and return the files that the catalog has."""
+    opened = open_lake(str(lake))
+    with connect(url, "test") as connection:
+        compact_day(DAY, opened, connection)
+        return files_as_of(connection, opened, None)["fills"]
+
+
+@contextmanager
+def _iceberg(filled: Filled) -> Generator[Table]:
+    """The table as pyiceberg reads it, opened as docs/guides/engines.md says."""
+    uri = make_url(filled.database_url).set(drivername="postgresql+psycopg")
+    uri = uri.update_query_dict({"options": "-csearch_path=hl_iceberg"})
+    catalog = SqlCatalog("hl", uri=uri.render_as_string(hide_password=False), init_catalog_tables="false")
+    try:
+        yield catalog.load_table("hl.fills")
+    finally:
+        catalog.engine.dispose()
+
+
+def _by_pyiceberg(filled: Filled) -> Figures:
+    with _iceberg(filled) as table:
+        return of_arrow(table.scan().to_arrow())
+
+
+def _by_polars_iceberg(filled: Filled) -> Figures:
+    with _iceberg(filled) as table:
+        return of_polars(pl.scan_iceberg(table, reader_override="native"))
 
 
 def _read_pyarrow(filled: Filled) -> pa.Table:
@@ -122,6 +146,8 @@ _ENGINES: dict[str, Callable[[Filled], Figures]] = {
     "polars": lambda filled: of_polars(pl.scan_parquet(filled.files, hive_partitioning=False)),
     "DataFusion": lambda filled: of_datafusion(filled.files),
     "chDB": lambda filled: of_chdb(filled.files),
+    "polars, Iceberg": _by_polars_iceberg,
+    "pyiceberg": _by_pyiceberg,
     "Arrow": lambda filled: of_arrow(_read_pyarrow(filled)),
 }
 
@@ -177,3 +203,20 @@ def test_a_product_of_price_and_size_is_rounded_by_polars_but_notional_is_not(fi
         scan.select(product=(pl.col("px") * pl.col("sz")).sum(), notional=pl.col("notional").sum()).collect().row(0)
     )
     assert notional != product
+
+
+_PAGE = DOCS / "guides" / "engines.md"
+_ADDRESS = 'subprocess.check_output(["hl", "url"], text=True).strip()'
+
+
+@pytest.mark.parametrize("library", ["pyiceberg", "duckdb", "polars", "datafusion", "chdb"])
+def test_each_example_of_the_docs_gives_rows(library: str, filled: Filled) -> None:
+    first, *others = [block.text for block in blocks_of(_PAGE) if block.language == "python"]
+    assert _ADDRESS in first
+    [example] = [text for text in (first, *others) if f"import {library}" in text or f"from {library}" in text]
+    names: dict[str, Any] = {}
+    for text in dict.fromkeys((first, example)):
+        exec(compile(text.replace(_ADDRESS, repr(filled.database_url)), _PAGE.name, "exec"), names)
+    names["catalog"].engine.dispose()
+    found = names["result"]
+    assert len(found) > 5 or (library == "chdb" and found.num_rows > 5)

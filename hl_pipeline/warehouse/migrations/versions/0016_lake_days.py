@@ -43,15 +43,6 @@ CREATE TABLE hl.lake_days (
 );
 COMMENT ON TABLE hl.lake_days IS
     'Days in the lake''s Apache Iceberg tables. A day of fills is current if hl.fills_days has the same loaded_at';
-
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'hl_reader') THEN
-        GRANT SELECT ON hl.lake_days TO hl_reader;
-        GRANT USAGE ON SCHEMA hl_iceberg TO hl_reader;
-        GRANT SELECT ON ALL TABLES IN SCHEMA hl_iceberg TO hl_reader;
-    END IF;
-END $$;
 """
 
 DOWNGRADE = """
