@@ -58,9 +58,9 @@ _ODD: list[tuple[str, str, str, dict[str, Any]]] = [
     (_SMALLEST, _SMALLEST, f"-{_SMALLEST}", {}),
     (_LARGEST, "1", "0", {}),
     (_LARGEST, _LARGEST, _LARGEST, {"startPosition": f"-{_LARGEST}"}),
-    (_LARGEST, _SMALLEST, "0.0", {"oid": 2**63 - 1}),
-    ("899999999999999999.9999999999", "1", "-0.5", {"oid": 2**63 - 1, "feeToken": "HYPE"}),
-    ("899999999999999999.0000000001", "1", "1", {"feeToken": "ÜBER \\ '\""}),
+    (_LARGEST, _SMALLEST, "0.0", {"oid": 2**63 - 1, "coin": "ODD1"}),
+    ("899999999999999999.9999999999", "1", "-0.5", {"oid": 2**63 - 1, "feeToken": "HYPE", "coin": "odd:2"}),
+    ("899999999999999999.0000000001", "1", "1", {"coin": "@ODD", "feeToken": "ÜBER \\ '\""}),
     ("1.23456789", "0.000000001", "0.0000000001", {"novel": {"deep": [1, None]}, "cloid": None}),
     ("3", "0", "0", {"twapId": 0, "builder": "0x" + "0" * 40, "builderFee": "-0.0000000001"}),
 ]
