@@ -165,6 +165,29 @@ def build_schedule(settings: Settings, job: "UnresolvedAssetJobDefinition") -> S
     return reconcile
 
 
+def build_compact_schedule(settings: Settings, job: "UnresolvedAssetJobDefinition") -> ScheduleDefinition:
+    """Return the nightly schedule `compact`. It reads no bucket, so it needs no budget."""
+
+    @schedule(
+        name="compact",
+        job=job,
+        cron_schedule=settings.compact_cron,
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING if settings.sensors else DefaultScheduleStatus.STOPPED,
+        description="Launches a run for each day that has not changed for HL_COMPACT_AFTER_HOURS and is not compacted as it is.",
+    )
+    def compact(context: ScheduleEvaluationContext, warehouse: WarehouseParam) -> list[RunRequest] | SkipReason:
+        from hl_pipeline.warehouse.lake_days import list_days_to_compact
+
+        with warehouse.connect("hl compact") as connection:
+            days = list_days_to_compact(connection, settings.compact_after_hours)
+        due = [Due(day, "at rest, and not compacted as it is", "compact") for day in days]
+        tonight = f"{context.scheduled_execution_time:%Y-%m-%d %H:%M}"
+        return _requests(due, context.instance, "schedule compact", tonight) or SkipReason("every day at rest is compacted")
+
+    return compact
+
+
 def find_failed_days(instance: DagsterInstance) -> set[date]:
     """Return the days whose last run within a month failed.
 

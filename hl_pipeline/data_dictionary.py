@@ -441,6 +441,24 @@ TABLES: dict[str, TableOf] = {
             Column("twaps_at", "timestamptz", "UTC", "The same for hl.twaps.", "the clock"),
         ),
     ),
+    "hl.lake_days": TableOf(
+        None,
+        "Days in the lake's Apache Iceberg tables. A day of fills is current if `loaded_at` equals that of hl.fills_days.",
+        (
+            Column("table_name", "text", "", "Iceberg table in the namespace `hl`: `fills`, …", "generated"),
+            Column("date", "date", "UTC", "UTC day.", "the partition"),
+            Column("files", "text[]", "", "Data files of the day, relative to the lake. Their content never changes.", "generated"),
+            Column("rows", "bigint", "rows", "Number of rows.", "counted"),
+            Column("bytes", "bigint", "bytes", "Size of the files.", "counted"),
+            Column("snapshot_id", "bigint", "", "Snapshot that published the files.", "assigned"),
+            Column("state", "text", "", "Verdict of the day when it was compacted, as in hl.fills_days.", "hl.fills_days"),
+            Column("made_from", "text", "", "Digest of the day's objects and their versions.", "computed"),
+            Column("loaded_at", "timestamptz", "UTC", "The load whose rows the files have.", "hl.fills_days"),
+            Column("notional", "numeric", _QUOTE, "Sum of px × sz. NULL: the table has no notional.", "computed"),
+            Column("notional_unknown", "bigint", "rows", "Rows whose notional does not fit numeric(38,20); not in the sum.", "counted"),
+            Column("compacted_at", "timestamptz", "UTC", "When the day was recorded.", "the clock"),
+        ),
+    ),
     "hl.fills_hours": TableOf(
         None,
         "Hours of each day with fills. Days loaded before this table existed have no rows.",
@@ -487,6 +505,11 @@ LAKE_ONLY = (
     Column("object", "text", "", "Key of the object. Not in `raw_fills/`, where each file is one object.", "the key"),
 )
 """Columns of the lake's fills beyond those of hl.fills (which has `object_id` in place of `object`)."""
+
+COMPACTED_ONLY = (
+    Column("notional", "numeric", _QUOTE, "px × sz, exactly. NULL: it does not fit numeric(38,20).", "`px`, `sz`"),
+)
+"""Columns of a compacted day of fills beyond those of the lake's hours."""
 
 STATUS_LAKE_ONLY = (
     Column("block_number", "bigint", "", "Block number. NULL: not in the source.", "`block_number`"),

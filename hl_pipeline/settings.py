@@ -203,7 +203,7 @@ class Settings(ApiOptions, BaseSettings):
         default=24.0,
         ge=0,
         le=1_000_000,
-        description="Hours after the last change of a day that is not pending. Then the schedule `compact` compacts it in the lake.",
+        description="Hours without a change after which the schedule `compact` compacts a day in the lake, unless it is pending.",
     )
     compact_cron: str = Field(
         default="30 3 * * *", description="Schedule (cron, UTC) of `compact`, which compacts the days at rest."

@@ -17,7 +17,16 @@ from dagster import (
 )
 
 from hl_pipeline.assets.checks import to_result
-from hl_pipeline.data_dictionary import FILL_COLUMNS, LAKE_ONLY, STATUS_COLUMNS, STATUS_LAKE_ONLY, TABLES, Column
+from hl_pipeline.data_dictionary import (
+    COMPACTED_ONLY,
+    FILL_COLUMNS,
+    LAKE_ONLY,
+    ORDINAL,
+    STATUS_COLUMNS,
+    STATUS_LAKE_ONLY,
+    TABLES,
+    Column,
+)
 from hl_pipeline.domain.checks import StageResult
 from hl_pipeline.partitions import DAYS, SHARDS
 from hl_pipeline.resources import StageResults
@@ -63,6 +72,11 @@ def table_metadata(table: str) -> dict[str, Any]:
 def lake_metadata() -> dict[str, Any]:
     """Return the columns of raw_fills, which is only in the lake, as metadata."""
     return {"dagster/column_schema": _schema(FILL_COLUMNS + LAKE_ONLY)}
+
+
+def compacted_metadata() -> dict[str, Any]:
+    """Return the columns of a compacted day of fills, as metadata."""
+    return {"dagster/column_schema": _schema((*FILL_COLUMNS, ORDINAL, *LAKE_ONLY, *COMPACTED_ONLY))}
 
 
 def status_lake_metadata() -> dict[str, Any]:

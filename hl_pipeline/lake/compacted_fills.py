@@ -149,7 +149,9 @@ def _select(engine: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> str:
 def _checksum(engine: duckdb.DuckDBPyConnection, source: str) -> tuple[Any, ...] | None:
     """Return a number of rows and sums of hashes of them, the same for the same rows in any order."""
     columns = ", ".join(f'"{name}"' for name in DAY_SCHEMA)
-    return engine.execute(f"SELECT count(*), sum(h::HUGEINT), bit_xor(h) FROM (SELECT hash({columns}) AS h FROM ({source}))").fetchone()
+    return engine.execute(
+        f"SELECT count(*), sum(h::HUGEINT), bit_xor(h) FROM (SELECT hash({columns}) AS h FROM ({source}))"
+    ).fetchone()
 
 
 def _write(path: Path, batches: pa.RecordBatchReader, facts: Mapping[str, Any]) -> tuple[int, int, Decimal]:

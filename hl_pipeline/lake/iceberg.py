@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,14 @@ def find_table(catalog: Catalog, name: str) -> Table | None:
 
 
 def ensure_table(
-    catalog: Catalog, lake: Lake, name: str, schema: pa.Schema, *, day_of: str, sorted_by: Sequence[str], with_bounds: Sequence[str]
+    catalog: Catalog,
+    lake: Lake,
+    name: str,
+    schema: pa.Schema,
+    *,
+    day_of: str,
+    sorted_by: Sequence[str],
+    with_bounds: Sequence[str],
 ) -> Table:
     """Return a table, created if needed. The caller holds its lock.
 
@@ -153,7 +161,12 @@ def ensure_table(
         pass
     try:
         return catalog.create_table(
-            (NAMESPACE, name), iceberg, f"{lake.url}/{_DIRECTORY}/{name}", partition_spec=spec, sort_order=order, properties=properties
+            (NAMESPACE, name),
+            iceberg,
+            f"{lake.url}/{_DIRECTORY}/{name}",
+            partition_spec=spec,
+            sort_order=order,
+            properties=properties,
         )
     except TableAlreadyExistsError:
         return catalog.load_table((NAMESPACE, name))
@@ -210,7 +223,7 @@ def expire_snapshots(table: Table, superseded_before: datetime) -> list[int]:
     """
     history = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0)
     limit_ms = superseded_before.timestamp() * 1000
-    expired = [old.snapshot_id for old, new in zip(history, history[1:], strict=False) if new.timestamp_ms <= limit_ms]
+    expired = [old.snapshot_id for old, new in pairwise(history) if new.timestamp_ms <= limit_ms]
     protected = {ref.snapshot_id for ref in table.metadata.refs.values()}
     expired = [number for number in expired if number not in protected]
     if expired:
@@ -220,11 +233,14 @@ def expire_snapshots(table: Table, superseded_before: datetime) -> list[int]:
 
 
 def find_unreferenced(table: Table | None, name: str, lake: Lake, changed_before: datetime) -> list[str]:
-    """Return the files of a table, relative to the lake, that neither a snapshot nor the table's metadata refers to, and that were
-    last changed before `changed_before`. The caller holds the table's lock.
+    """Return the files of a table that neither a snapshot nor its metadata refers to, last changed before `changed_before`.
+
+    The paths are relative to the lake. The caller holds the table's lock.
     """
     referenced = _referenced(table, lake) if table is not None else set[str]()
-    return [path for path, changed in list_tree(lake, f"{_DIRECTORY}/{name}") if path not in referenced and changed < changed_before]
+    return [
+        path for path, changed in list_tree(lake, f"{_DIRECTORY}/{name}") if path not in referenced and changed < changed_before
+    ]
 
 
 def remove_files(lake: Lake, paths: Collection[str]) -> None:

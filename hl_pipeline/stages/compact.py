@@ -87,9 +87,7 @@ def compact_day(day: date, lake: Lake, connection: psycopg.Connection) -> Compac
     return CompactedDay(published, is_new, rows_loaded, unverified, time.perf_counter() - started)
 
 
-def _publish(
-    day: date, lake: Lake, connection: psycopg.Connection, catalog: Catalog
-) -> tuple[LakeDay | None, bool, int]:
+def _publish(day: date, lake: Lake, connection: psycopg.Connection, catalog: Catalog) -> tuple[LakeDay | None, bool, int]:
     from hl_pipeline.lake.compacted_fills import digest_of, list_hour_files, write_compacted_day
 
     loaded = read_day_to_compact(connection, day)

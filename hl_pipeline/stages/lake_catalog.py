@@ -1,4 +1,4 @@
-"""Opens the catalog of the lake's Iceberg tables with a connection to the warehouse, and repairs the ledger of a table from it."""
+"""Opens the catalog of the lake's Iceberg tables, which is in the warehouse."""
 
 from __future__ import annotations
 

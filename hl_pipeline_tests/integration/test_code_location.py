@@ -61,6 +61,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
                 "candles",
                 "daily_stats",
                 "fills",
+                "fills_compacted",
                 "raw_api_fills",
                 "raw_api_twap_history",
                 "raw_fills",
@@ -78,6 +79,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "fills: key_unique",
             "fills: lake_equals_database",
             "fills: legs_pair",
+            "fills_compacted: same_rows",
             "raw_api_fills: wallets_answered",
             "raw_api_fills: wallets_complete",
             "raw_api_twap_history: statuses_have_twaps",
@@ -94,7 +96,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "twaps: slices_have_statuses",
             "user_stats: fills_accounted_for",
         ],
-        "jobs": ["backfill_shards", "ingest_days", "rebuild_days", "thin_runs_by_age"],
+        "jobs": ["backfill_shards", "compact_days", "ingest_days", "rebuild_days", "thin_runs_by_age"],
         "slow": [],
     }
 

@@ -174,7 +174,7 @@ def test_the_ledger_is_repaired_from_the_catalog(lake: Lake, connection: psycopg
 @pytest.mark.usefixtures("load")
 def test_hours_that_were_not_loaded_are_not_published(lake: Lake, connection: psycopg.Connection) -> None:
     connection.execute("UPDATE hl.fills_day_objects SET etag = 'other'")
-    with pytest.raises(LakeLacksError, match="the lake has hours that were not loaded into hl.fills"):
+    with pytest.raises(LakeLacksError, match=r"the lake has hours that were not loaded into hl\.fills"):
         compact_day(DAY, lake, connection)
     with pytest.raises(LakeLacksError, match="2026-03-16 is not loaded: run `hl ingest 2026-03-16`"):
         compact_day(NEXT, lake, connection)
@@ -182,9 +182,7 @@ def test_hours_that_were_not_loaded_are_not_published(lake: Lake, connection: ps
 
 
 @pytest.mark.usefixtures("load")
-def test_a_day_leaves_hl_fills_only_after_it_is_published(
-    lake: Lake, connection: psycopg.Connection, settings: Settings
-) -> None:
+def test_a_day_leaves_hl_fills_only_after_it_is_published(lake: Lake, connection: psycopg.Connection, settings: Settings) -> None:
     kept = connection.execute("SELECT count(*) FROM hl.fills").fetchone()
     connection.execute("UPDATE hl.fills_day_objects SET etag = 'other'")
     thin_old_days(lake, connection, settings.model_copy(update={"fills_keep_days": 0}))
@@ -201,9 +199,7 @@ def test_a_day_leaves_hl_fills_only_after_it_is_published(
 
 
 @pytest.mark.usefixtures("load")
-def test_vacuum_removes_only_what_is_old_and_unreferenced(
-    lake: Lake, connection: psycopg.Connection, settings: Settings
-) -> None:
+def test_vacuum_removes_only_what_is_old_and_unreferenced(lake: Lake, connection: psycopg.Connection, settings: Settings) -> None:
     made = compact_day(DAY, lake, connection).published
     assert made is not None
     directory = Path(lake.root, made.files[0]).parent
