@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,12 +38,13 @@ _TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A written file: path relative to the lake, rows, bytes, and values that are NULL because they do not fit."""
+    """A written file: path relative to the lake, rows, bytes, values that are NULL because they do not fit, and sha256."""
 
     path: str
     rows: int
     bytes: int
     unknown: int
+    digest: str
 
 
 def columns_of(table: str) -> tuple[Column, ...]:
@@ -100,8 +102,10 @@ def write_published(lake: Lake, table: str, day: date, batches: Iterable[Sequenc
                 ]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
                 rows += len(batch)
+        with temporary.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
         size = temporary.stat().st_size
-    return WrittenFile(path, rows, size, unknown)
+    return WrittenFile(path, rows, size, unknown, digest)
 
 
 def _converter(column: Column) -> Callable[[Any], Any]:

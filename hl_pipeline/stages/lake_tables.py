@@ -201,31 +201,3 @@ def _require_files(lake: Lake, location: str, catalog: Catalog) -> None:
     for file in current:
         if not exists(lake, path := _within(lake, file.path)):
             raise FileNotFoundError(path)
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """What one way to keep fills takes. `days`: those that it has."""
-
-    name: str
-    bytes: int
-    days: int
-
-    @property
-    def bytes_a_year(self) -> int | None:
-        """What a year of such days would take, or None if there is no day."""
-        return round(self.bytes / self.days * 365) if self.days else None
-
-
-def measure_lake(lake: Lake) -> list[Tier]:
-    """Return the sizes of the hot hours, the compacted days and the raw objects."""
-    tiers: list[Tier] = []
-    for name, directories in (
-        ("hot hours", ("fills",)),
-        ("compacted", ("iceberg/fills/data",)),
-        ("raw", ("raw_fills", "api_fills", "raw_twap_statuses", "api_twap_history")),
-    ):
-        files = {path: size for directory in directories for path, size in list_below(lake, directory).items()}
-        days = {part for path in files for part in path.split("/") if part.partition("=")[0] in ("date", "object_date")}
-        tiers.append(Tier(name, sum(files.values()), len({day.partition("=")[2] for day in days})))
-    return tiers

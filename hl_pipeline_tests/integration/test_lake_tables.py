@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -133,7 +134,9 @@ def test_queries_see_the_tables_as_of_a_time_and_change_nothing(published: Publi
         connection.execute("CREATE TABLE public.kept AS SELECT * FROM hl.daily_stats")
         connection.execute("UPDATE hl.daily_stats SET volume = 0")
         published.publish()
-        connection.execute("UPDATE hl.daily_stats d SET volume = k.volume FROM public.kept k WHERE (k.coin, k.date) = (d.coin, d.date)")
+        connection.execute(
+            "UPDATE hl.daily_stats d SET volume = k.volume FROM public.kept k WHERE (k.coin, k.date) = (d.coin, d.date)"
+        )
         connection.execute("DROP TABLE public.kept")
     assert published.hl("lake", "query", ask, "--csv").stdout != now
     assert published.hl("lake", "query", ask, "--csv", "--as-of", between.isoformat()).stdout == now
@@ -207,3 +210,34 @@ def test_a_moved_lake_is_registered_again(copy: Published, tmp_path: Path) -> No
         copy.hl("lake", "relocate")
     assert copy.hl(*ask).stdout == before
 
+
+def test_equal_rows_are_published_once(published: Published) -> None:
+    versions = published.hl("lake", "snapshots", "user_stats", "--json").stdout
+    files = sorted((published.lake / "iceberg").rglob("*.parquet"))
+    published.publish()
+    assert published.hl("lake", "snapshots", "user_stats", "--json").stdout == versions
+    assert sorted((published.lake / "iceberg").rglob("*.parquet")) == files
+
+
+def test_vacuum_removes_what_no_snapshot_needs(copy: Published) -> None:
+    stray = copy.lake / "iceberg/candles/data" / f"date={DAY}" / "stray.parquet"
+    stray.write_bytes(b"")
+    ancient = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    os.utime(stray, (ancient, ancient))
+    planned = copy.hl("lake", "vacuum", "--dry-run").stdout
+    assert "hl.candles: 0 snapshots expired, 1 files would be removed" in planned
+    assert stray.exists()
+    assert "hl.candles: 0 snapshots expired, 1 files removed" in copy.hl("lake", "vacuum").stdout
+    assert not stray.exists()
+    assert copy.hl("lake", "verify").returncode == 0
+
+
+def test_status_says_what_each_tier_takes(published: Published) -> None:
+    status = json.loads(published.hl("status", "--json").stdout)
+    tiers = {tier["name"]: tier for tier in status["tiers"]}
+    assert tiers.keys() == {"hl.fills", "hours in the lake", "compacted", "raw"}
+    hours = sum(path.stat().st_size for path in (published.lake / "fills").rglob("*.parquet"))
+    assert (tiers["hours in the lake"]["bytes"], tiers["hours in the lake"]["days"]) == (hours, 1)
+    assert tiers["compacted"] == {"name": "compacted", "bytes": 0, "days": 0}
+    shown = published.hl("status").stdout
+    assert f"{hours / 1e6:,.1f} MB in 1 days; a year of such days: {hours * 365 / 1e6:,.1f} MB" in " ".join(shown.split())
