@@ -74,7 +74,8 @@ def files_as_of(
                 table = open_table(catalog, name)
                 files = list_data_files(table, find_snapshot(table, as_of))
             except LookupError as error:
-                failed = failed or error
+                # That a table has no snapshot of the time says more than that another was never compacted.
+                failed = error if failed is None or isinstance(failed, NothingCompactedError) else failed
                 continue
             found[name] = [f"{lake.root}/{_within(lake, file.path)}" for file in files]
     if not found:
