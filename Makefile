@@ -10,7 +10,7 @@ SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start units dashboards pictures
+.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start engines units dashboards pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -85,7 +85,7 @@ all-tests: setup
 	@$(PYTEST) -m "not slow"
 
 # Before an issue is resolved: the slow tests, and every property test with all its examples; at most 25 minutes.
-test-system: setup system-packages
+test-system: setup system-packages engines
 	$(PYTEST) -m "slow or hypothesis or random" --hypothesis-profile full
 
 # On demand: twenty times as many random cases and kills as in test-system, always the same ones.
@@ -103,6 +103,10 @@ bench-full: setup
 # On demand: commands, runs of an empty day, and what many days behind them do, beside Dagster without us; five minutes.
 bench-start: setup
 	$(BIN)/python -m hl_pipeline_tests.tools.bench_start
+
+# Other engines that read the lake, for the slow tests.
+engines: setup
+	@$(UV) sync --frozen --quiet --group engines
 
 # What a level needs of the machine beyond Python; nothing is installed that is there already.
 system-packages:

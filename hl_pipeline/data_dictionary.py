@@ -70,6 +70,8 @@ FILL_COLUMNS = (
 
 ORDINAL = Column("ordinal", "integer", "", "Position among the fills of its object, from 0. NULL: unknown, or loaded by version 0.1.0 (`hl rebuild` adds it).", "counted")
 
+NOTIONAL = Column("notional", "numeric", _QUOTE, "px × sz, exact; only in compacted days. NULL: 18 digits before the point are too few.", ("px", "sz"))
+
 FILLS_TABLE_ONLY = (
     Column("object_id", "integer", "", "Source object, as in hl.s3_ingest_log.", ("object",)),
     ORDINAL,

@@ -30,16 +30,22 @@ def fills_compacted(
 ) -> MaterializeResult:
     """Every fill of the day in one file, sorted by wallet and time, in the Iceberg table hl.fills of the lake.
 
+    Beside it, the day's rows of hl.twaps, hl.candles, hl.daily_stats and hl.user_stats, in tables of these names.
+
     The schedule `compact` materializes the days at rest (`HL_COMPACT_AFTER_HOURS`). A day can be materialized at any time,
     whatever its verdict. If nothing has changed since, nothing is written.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.compact import compact_day
+    from hl_pipeline.stages.publish_tables import publish_tables
 
     day = date.fromisoformat(context.partition_key)
     with warehouse.connect("hl fills_compacted") as connection:
-        made = compact_day(day, open_lake(settings.lake), connection)
-    return report(results, "fills_compacted", made, made.rows, _describe(made))
+        lake = open_lake(settings.lake)
+        made = compact_day(day, lake, connection)
+        tables = publish_tables(day, lake, connection)
+    rows = {f"rows_{name}": count for name, count in tables.rows.items()}
+    return report(results, "fills_compacted", made, made.rows, {**_describe(made), **rows})
 
 
 def _describe(made: "CompactedDay") -> dict[str, int | float | str]:

@@ -23,6 +23,7 @@ from hl_pipeline.cli.cost import cost
 from hl_pipeline.cli.demo import demo, sample
 from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.ingest import ingest
+from hl_pipeline.cli.lake import lake_app
 from hl_pipeline.cli.rebuild import drop, rebuild
 from hl_pipeline.cli.reset import reset_app
 from hl_pipeline.cli.show import show_app
@@ -73,6 +74,7 @@ app.command("url")(print_url)
 app.command()(sample)
 app.command()(completion)
 app.add_typer(show_app, name="show")
+app.add_typer(lake_app, name="lake")
 app.add_typer(reset_app, name="reset")
 
 

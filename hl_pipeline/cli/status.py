@@ -31,6 +31,7 @@ from hl_pipeline.cli.terminal import (
 if TYPE_CHECKING:
     import psycopg
 
+    from hl_pipeline.cli.tiers import Tier
     from hl_pipeline.settings import Settings
     from hl_pipeline.warehouse.outdated_days import OutdatedDay
     from hl_pipeline.warehouse.show_queries import Rows
@@ -53,6 +54,7 @@ class _Contents:
     failed: list[tuple[str, str]]
     outdated: list[OutdatedDay]
     holes: set[tuple[date, str]]
+    tiers: list[Tier]
 
 
 def status(
@@ -79,7 +81,7 @@ def status(
         return
     try:
         with open_existing(settings) as url, connect(url, "hl status") as connection:
-            contents = _read(connection)
+            contents = _read(connection, settings)
     except typer.Exit:
         # Printed on failure too: a setting may be the cause.
         if output == Output.TABLE:
@@ -103,7 +105,7 @@ def status(
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-def _read(connection: psycopg.Connection) -> _Contents:
+def _read(connection: psycopg.Connection, settings: Settings) -> _Contents:
     from hl_pipeline.warehouse.dirty_days import read_dirty
     from hl_pipeline.warehouse.ledger import read_reset
     from hl_pipeline.warehouse.outdated_days import read_outdated_days
@@ -129,7 +131,18 @@ def _read(connection: psycopg.Connection) -> _Contents:
         failed=read_failed_objects(connection),
         outdated=read_outdated_days(connection),
         holes=read_days_with_holes(connection),
+        tiers=_measure(connection, settings),
     )
+
+
+def _measure(connection: psycopg.Connection, settings: Settings) -> list[Tier]:
+    from hl_pipeline.cli.tiers import measure_tiers
+
+    try:
+        return measure_tiers(connection, settings)
+    except (OSError, ValueError):
+        # The line about the lake says why it cannot be reached.
+        return []
 
 
 def _find_faults(contents: _Contents) -> list[str]:
@@ -227,6 +240,14 @@ def _print_contents(contents: _Contents, settings: Settings, url: str) -> None:
         console.print(f"money     spent this month ${spent.dollars:,.4f}{budget}, {requests}", highlight=False)
     console.print(f"database  {hide_password(url)}: PostgreSQL {contents.server_version}")
     console.print(f"lake      {_describe_lake(settings)}")
+    _print_tiers(contents.tiers)
+
+
+def _print_tiers(tiers: list[Tier]) -> None:
+    from hl_pipeline.cli.tiers import describe_tiers
+
+    for line in describe_tiers(tiers):
+        console.print(f"          {line}", highlight=False)
 
 
 def _print_to_do(contents: _Contents) -> None:

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from hl_pipeline.domain.records import HourOfFills
 from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.formats.fills import DAY_SCHEMA, NO_FILLS
+from hl_pipeline.lake.described import COMPACTED_FILL_COLUMNS, describe
 from hl_pipeline.lake.iceberg import Catalog, Table, ensure_table, new_data_path, spill_directory, with_field_ids
 from hl_pipeline.lake.store import META_KEY, Lake, list_files, local_copies, replacing
 
@@ -56,7 +57,8 @@ def _schema() -> pa.Schema:
     for field in as_arrow(NO_FILLS).schema:
         type_ = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(field.type, field.type)
         fields.append(pa.field(field.name, pa.timestamp("us", "UTC") if field.name == "time" else type_))
-    return with_field_ids(pa.schema([*fields, pa.field("notional", _NOTIONAL)]))
+    empty = pa.schema([*fields, pa.field("notional", _NOTIONAL)]).empty_table()
+    return with_field_ids(describe(empty, COMPACTED_FILL_COLUMNS).schema)
 
 
 SCHEMA = _schema()

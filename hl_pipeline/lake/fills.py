@@ -32,6 +32,7 @@ from hl_pipeline.events import emit
 from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.formats.decoding import Decoded
 from hl_pipeline.formats.fills import DAY_SCHEMA, FILL_SCHEMA, NO_FILLS, BadLine, in_fill_schema
+from hl_pipeline.lake.described import LAKE_FILL_COLUMNS, describe
 from hl_pipeline.lake.store import (
     META_KEY,
     Lake,
@@ -310,7 +311,7 @@ def join_frames(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 def _parquet_writer(path: Path, schema: Mapping[str, pl.DataType]) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         path,
-        as_arrow(pl.DataFrame(schema=schema)).schema,
+        describe(as_arrow(pl.DataFrame(schema=schema)), LAKE_FILL_COLUMNS).schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=[name for name in _REPEATING if name in schema],  # pyright: ignore[reportArgumentType]

@@ -133,6 +133,13 @@ def list_files(lake: Lake, directory: str) -> list[str]:
     return [f"{directory}/{name}" for name in sorted(names) if not name.startswith(".")]
 
 
+def list_below(lake: Lake, directory: str) -> dict[str, int]:
+    """Return the paths (relative to the lake) and sizes of all files below `directory`, without unfinished ones."""
+    infos = _look_into(lake, directory, recursive=True)
+    files = [info for info in infos if info.type == pa_fs.FileType.File and not info.base_name.startswith(".")]
+    return {info.path.removeprefix(f"{lake.root}/"): info.size for info in files}
+
+
 def _look_into(lake: Lake, directory: str, *, recursive: bool = False) -> list[pa_fs.FileInfo]:
     """List `directory`; empty if it does not exist."""
     selector = pa_fs.FileSelector(f"{lake.root}/{directory}", allow_not_found=True, recursive=recursive)

@@ -23,11 +23,13 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
+from hl_pipeline.data_dictionary import Column
 from hl_pipeline.domain.datasets import API_TWAP_HISTORY
 from hl_pipeline.domain.records import StatusObject
 from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.formats.fills import FILL_SCHEMA, SLICE_COLUMNS, BadLine
 from hl_pipeline.formats.twap_statuses import PARSER, TWAP_STATUS_SCHEMA, UNITS_NS, DecodedStatuses
+from hl_pipeline.lake.described import LAKE_FILL_COLUMNS, LAKE_STATUS_COLUMNS, describe
 from hl_pipeline.lake.fills import read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake.store import (
     META_KEY,
@@ -92,7 +94,7 @@ def write_status_object(
         fetched_at=datetime.now(UTC).isoformat(),
     )
     with replacing_object(lake, status_object_path(object_date, key), bad) as temporary:
-        write_table(temporary, as_arrow(rows), meta, compression_level=_COMPRESSION)
+        write_table(temporary, describe(as_arrow(rows), LAKE_STATUS_COLUMNS), meta, compression_level=_COMPRESSION)
     return meta
 
 
@@ -147,7 +149,7 @@ def _read_statuses(lake: Lake, path: str) -> pl.DataFrame:
 
 def write_statuses(lake: Lake, day: date, statuses: pl.DataFrame) -> None:
     """Replace the day's events in the lake by `statuses`; without rows, remove the file."""
-    _replace(lake, f"twap_statuses/date={day}/statuses.parquet", statuses)
+    _replace(lake, f"twap_statuses/date={day}/statuses.parquet", statuses, LAKE_STATUS_COLUMNS)
 
 
 def extract_slices(lake: Lake, day: date, hours: Iterable[int] = range(24)) -> pl.DataFrame:
@@ -175,7 +177,7 @@ def renew_slices(lake: Lake, day: date) -> pl.DataFrame:
     kept = slices.filter(pl.col("time").dt.hour().is_in(same))
     slices = pl.concat([kept, extract_slices(lake, day, [hour for hour in range(24) if hour not in same])])
     slices = slices.sort("time", maintain_order=True)
-    _replace(lake, path, slices, hours)
+    _replace(lake, path, slices, LAKE_FILL_COLUMNS, hours)
     return slices
 
 
@@ -194,9 +196,12 @@ def slices_path(day: date) -> str:
     return f"twap_slices/date={day}/slices.parquet"
 
 
-def _replace(lake: Lake, path: str, rows: pl.DataFrame, known: dict[str, Any] | None = None) -> None:
+def _replace(
+    lake: Lake, path: str, rows: pl.DataFrame, columns: Iterable[Column] = (), known: dict[str, Any] | None = None
+) -> None:
     if rows.is_empty():
         remove(lake, path)
         return
     with replacing(lake, path) as temporary:
-        write_table(temporary, as_arrow(rows), known, compression_level=_COMPRESSION)
+        table = describe(as_arrow(rows), columns)
+        write_table(temporary, table, known, compression_level=_COMPRESSION)

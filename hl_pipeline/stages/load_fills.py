@@ -30,6 +30,7 @@ from hl_pipeline.domain.tallies import HourTally, HourTotals, sum_tallies
 from hl_pipeline.figures.tally import TALLY_COLUMNS, tally_hour, total_hour
 from hl_pipeline.formats.fills import NO_FILLS
 from hl_pipeline.lake.api_fills import read_api_shards
+from hl_pipeline.lake.described import DATAPACKAGE, write_datapackage
 from hl_pipeline.lake.fills import FillsReader, read_fills_hour, read_origin_of_fills, write_fills_hour
 from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.settings import Settings
@@ -44,7 +45,7 @@ from hl_pipeline.warehouse.fills_days import read_fills_day
 from hl_pipeline.warehouse.fills_partitions import LoadedDay, ObjectOfDay, append_hours, load_day, read_loaded, read_places
 from hl_pipeline.warehouse.hour_totals import read_totals, read_verified, record_verified
 from hl_pipeline.warehouse.ledger import record_fetched
-from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging
+from hl_pipeline.warehouse.locks import lock_fills_day, lock_judging, lock_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,8 @@ def load_fills(day: date, lake: Lake, connection: psycopg.Connection, settings: 
         in_lake, tallies = in_lake | others[0], tallies | others[1]
         equal = {hour: tally for hour, tally in tallies.items() if in_lake[hour] == in_database.get(hour)}
         record_verified(connection, day, equal)
+    with lock_object(connection, DATAPACKAGE):
+        write_datapackage(lake)
     thin_old_days(lake, connection, settings)
     tally_of_day = sum_tallies([*verified.values(), *tallies.values()])
     verified_rows = sum(tally.rows for tally in verified.values())

@@ -98,7 +98,7 @@ def test_it_loads_in_a_fresh_interpreter_with_just_these_definitions_and_without
             "twaps: slices_have_statuses",
             "user_stats: fills_accounted_for",
         ],
-        "jobs": ["backfill_shards", "compact_days", "ingest_days", "rebuild_days", "thin_runs_by_age"],
+        "jobs": ["backfill_shards", "compact_days", "ingest_days", "rebuild_days", "thin_runs_by_age", "vacuum_lake"],
         "slow": [],
     }
 

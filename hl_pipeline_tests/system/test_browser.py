@@ -289,7 +289,7 @@ def _launch_a_shard(ui: Clicked) -> None:
 
 def _switch_a_sensor(ui: Clicked) -> None:
     ui.open("/automation")
-    ui.wait(_SENSOR, "compact", "reconcile", "thin_runs_nightly", "twap_data_objects")
+    ui.wait(_SENSOR, "compact", "reconcile", "thin_runs_nightly", "twap_data_objects", "vacuum_lake_nightly")
     ui.picture("sensors")
     ui.page.click(_SENSOR)
     ui.wait("Launches a run for each recent day with new or changed objects of fills.")

@@ -36,6 +36,10 @@ _COMMAND_PAGES = {
         ("status", "show fills", "show daily-stats", "show user-stats", "show twaps", "show checkpoints"),
     ),
     "cli-maintain": ("Commands: maintain", ("backup", "restore", "upgrade")),
+    "cli-lake": (
+        "Commands: the compacted lake",
+        ("lake snapshots", "lake files", "lake query", "lake verify", "lake vacuum", "lake relocate"),
+    ),
 }
 # The sections of the settings page, each with the prefixes of its variables.
 _SETTING_SECTIONS = {
