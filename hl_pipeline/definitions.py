@@ -11,6 +11,7 @@ from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.assets.verdicts import whole_days, whole_shards
 from hl_pipeline.automation import build_schedule, build_sensors, fresh
+from hl_pipeline.ops.alerts import build_alerts
 from hl_pipeline.ops.run_retention import retention_schedule, thin_runs_by_age
 from hl_pipeline.ops.warm_runs import fork_runs
 from hl_pipeline.resources import StageResults, Warehouse
@@ -65,7 +66,7 @@ def build_defs(settings: Settings | None = None, results: StageResults | None = 
         assets=[*ASSETS, *BACKFILL, *VERDICTS],
         asset_checks=[fresh],
         jobs=[INGEST_DAYS, REBUILD_DAYS, BACKFILL_SHARDS, thin_runs_by_age],
-        sensors=build_sensors(settings, INGEST_DAYS),
+        sensors=[*build_sensors(settings, INGEST_DAYS), *build_alerts(settings)],
         schedules=[build_schedule(settings, INGEST_DAYS), retention_schedule(settings)],
         resources=build_resources(settings, results),
         # A run is already a process. Parallel work is across runs, and in threads within a run.

@@ -15,6 +15,7 @@ from rich.markup import escape
 from typer.exceptions import Abort, TyperException
 
 from hl_pipeline.cli.acknowledge import acknowledge
+from hl_pipeline.cli.alert_test import alert_test
 from hl_pipeline.cli.api_key import api_key
 from hl_pipeline.cli.backfill import backfill
 from hl_pipeline.cli.backup import backup, restore
@@ -67,7 +68,23 @@ def _with_demo(command: object) -> dict[str, object]:
 
 
 # The help lists them in this order.
-for command in (up, api, api_key, demo, ingest, backfill, cost, rebuild, drop, acknowledge, backup, restore, upgrade, status):
+for command in (
+    up,
+    api,
+    api_key,
+    alert_test,
+    demo,
+    ingest,
+    backfill,
+    cost,
+    rebuild,
+    drop,
+    acknowledge,
+    backup,
+    restore,
+    upgrade,
+    status,
+):
     app.command()(command)
 app.command("url")(print_url)
 app.command()(sample)

@@ -26,7 +26,7 @@ REFERENCE = PROJECT / "docs" / "reference"
 NOTE = "<!-- Written by `make reference` from the code. Do not edit. -->\n\n"
 # The pages of commands: each title, and the commands on that page in order.
 _COMMAND_PAGES = {
-    "cli-run": ("Commands: run", ("up", "api", "api-key", "demo", "sample", "url", "completion")),
+    "cli-run": ("Commands: run", ("up", "api", "api-key", "alert-test", "demo", "sample", "url", "completion")),
     "cli-load": (
         "Commands: load days and wallets",
         ("cost", "ingest", "backfill", "rebuild", "drop", "acknowledge", "reset checkpoint"),
@@ -47,6 +47,7 @@ _SETTING_SECTIONS = {
     "Runs and automation": ("sensors", "sensor_seconds", "reconcile_cron", "runs_", "decode_threads", "swap_wait_seconds"),
     "Dagster UI": ("port", "path_prefix"),
     "REST API": ("api_",),
+    "Alerts and logs": ("alert_urls", "ui_url"),
 }
 _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
 
