@@ -23,6 +23,7 @@ from api.metrics import count_requests, make_metrics
 from api.openapi import serve_docs, serve_openapi
 from api.parameters import refuse_repeated
 from api.path_prefix import serve_below
+from api.request_log import HEADER, identify_requests, log_as_json
 from api.responses import add_error_handlers, answer_head
 from api.routes import coverage, fills, service, statistics, twaps
 from api.settings import ApiSettings, parse_origins, read_settings
@@ -39,6 +40,8 @@ _LEAST_COMPRESSED_BYTES = 1_000
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """Create the application, by default with the settings of the environment. Starts without its database and waits for it."""
     chosen = settings or read_settings()
+    if chosen.log_format == "json":
+        log_as_json()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,7 +87,7 @@ def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
             allow_origins=origins,
             allow_methods=["GET", "HEAD"],
             allow_headers=["Authorization", "X-API-Key", "If-None-Match"],
-            expose_headers=["ETag", "Retry-After", "Content-Disposition", *COVERAGE_HEADERS],
+            expose_headers=["ETag", "Retry-After", "Content-Disposition", HEADER, *COVERAGE_HEADERS],
         )
     app.add_middleware(refuse_long_urls)
     # It counts what the inner ones refuse, and is inside those that copy the scope, in which it finds the route.
@@ -92,6 +95,7 @@ def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
     app.add_middleware(answer_head)
     app.add_middleware(serve_below, prefix=settings.api_path_prefix)
     app.add_middleware(add_security_headers)
+    app.add_middleware(identify_requests, log_requests=settings.log_format == "json")
 
 
 def _make_cache(settings: ApiSettings, app: FastAPI) -> AnswerCache | None:

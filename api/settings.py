@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -68,6 +68,10 @@ class ApiOptions(BaseModel):
         ge=0,
         le=10_000,
         description="Megabytes of answers that an API worker keeps and repeats while the database is unchanged. 0 disables it.",
+    )
+    log_format: Literal["human", "json"] = Field(
+        default="human",
+        description="Format of logs: human, or json for one JSON object a line (docs/logs.md).",
     )
     api_path_prefix: str = Field(
         default="", description="Path prefix of the REST API behind a proxy, whether or not the proxy strips it, like /hl."

@@ -79,6 +79,7 @@ def up(
                 Address(api_port or settings.api_port, settings.api_path_prefix),
                 DatabaseWatch(url, settings.home if settings.database_url is None else None),
                 _backfill_request(url, days),
+                as_json=settings.log_format == "json",
             )
         except AlreadyUpError as error:
             fail(str(error))
@@ -103,7 +104,12 @@ def api(
         give_api_its_database(url)
         database = DatabaseWatch(url, settings.home if settings.database_url is None else None)
         try:
-            code = run_api(host, Address(port or settings.api_port, settings.api_path_prefix), database)
+            code = run_api(
+                host,
+                Address(port or settings.api_port, settings.api_path_prefix),
+                database,
+                as_json=settings.log_format == "json",
+            )
         except AlreadyUpError as error:
             fail(str(error))
     raise typer.Exit(code)

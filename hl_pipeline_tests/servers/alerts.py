@@ -39,7 +39,7 @@ def serve_webhook() -> Generator[Webhook]:
             self.end_headers()
             self.wfile.write(b"ok")
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 - as in the class above
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in the class above
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -47,7 +47,7 @@ _SETTING_SECTIONS = {
     "Runs and automation": ("sensors", "sensor_seconds", "reconcile_cron", "runs_", "decode_threads", "swap_wait_seconds"),
     "Dagster UI": ("port", "path_prefix"),
     "REST API": ("api_",),
-    "Alerts and logs": ("alert_urls", "ui_url"),
+    "Alerts and logs": ("alert_urls", "ui_url", "log_format"),
 }
 _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
 
