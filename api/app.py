@@ -26,6 +26,7 @@ from api.metrics import count_requests, make_metrics
 from api.openapi import serve_docs, serve_openapi
 from api.parameters import refuse_repeated
 from api.path_prefix import serve_below
+from api.request_log import HEADER, identify_requests, log_as_json
 from api.responses import add_error_handlers, answer_head
 from api.route_templates import list_routes
 from api.routes import coverage, dialect, fills, info, leaderboards, service, statistics, twaps, wallets
@@ -44,6 +45,8 @@ _LEAST_COMPRESSED_BYTES = 1_000
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """Create the application, by default with the settings of the environment. Starts without its database and waits for it."""
     chosen, installation = settings or read_settings(), read_installation()
+    if chosen.log_format == "json":
+        log_as_json()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -100,12 +103,13 @@ def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
     app.add_middleware(answer_head)
     app.add_middleware(serve_below, prefix=settings.api_path_prefix)
     app.add_middleware(add_security_headers)
+    app.add_middleware(identify_requests, log_requests=settings.log_format == "json")
 
 
 def _allow_origins(app: ASGIApp, origins: list[str]) -> ASGIApp:
     """Middleware that answers browsers which ask what pages of `origins` may do: GET everywhere, and POST on /info alone."""
     keys = ["Authorization", "X-API-Key"]
-    shown = ["ETag", "Retry-After", "Content-Disposition", *COVERAGE_HEADERS, *info.INFO_HEADERS]
+    shown = ["ETag", "Retry-After", "Content-Disposition", HEADER, *COVERAGE_HEADERS, *info.INFO_HEADERS]
     reading = CORSMiddleware(app, origins, ["GET", "HEAD"], [*keys, "If-None-Match"], expose_headers=shown)
     asking = CORSMiddleware(app, origins, ["POST"], [*keys, "Content-Type"], expose_headers=shown)
 

@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.coins import UnknownCoinError
 from api.headers import security_headers
+from api.json_log import request_id
 from api.lake_files import LakeBusyError, LakeMemoryError, LakeSlowError
+from api.request_log import HEADER
 
 _log = logging.getLogger(__name__)
 JSON = "application/json"
@@ -112,13 +114,13 @@ def _on_absent(request: Request, error: Exception) -> Response:
     state = request.app.state
     if refusal := state.pool.refusal or state.exports.refusal:
         return respond({"detail": refusal}, 503)
-    _log.warning("no answer from the database: %s", " ".join(str(error).split()))
+    _log.warning("no answer from the database: %s (request %s)", " ".join(str(error).split()), request_id.get())
     return respond({"detail": "the database is unavailable or busy; try again in a moment"}, 503, _RETRY)
 
 
 def _on_conflict(_request: Request, error: Exception) -> Response:
     """Respond to a query that the replica cancelled to keep up with its primary, after max_standby_streaming_delay."""
-    _log.warning("the replica ended a query: %s", " ".join(str(error).split()))
+    _log.warning("the replica ended a query: %s (request %s)", " ".join(str(error).split()), request_id.get())
     return respond({"detail": "the replica ended the query to keep up with its primary; try again in a moment"}, 503, _RETRY)
 
 
@@ -130,12 +132,14 @@ async def _on_changed(request: Request, error: Exception) -> Response:
 
 def _on_unprepared(_request: Request, error: Exception) -> Response:
     text = str(error).partition("\n")[0]
-    _log.error("the database cannot be read: %s", text)
+    _log.error("the database cannot be read: %s (request %s)", text, request_id.get())
     return respond({"detail": f"the database is not ready: {text}; `hl up` or `hl ingest` prepares it"}, 503, _RETRY)
 
 
-def _on_unforeseen(request: Request, _error: Exception) -> Response:
+def _on_unforeseen(request: Request, error: Exception) -> Response:
+    _log.error("internal error: %s (request %s)", type(error).__name__, request_id.get())
     # Starlette answers this outside all middlewares, and then raises the error, so that the server logs it.
     response = respond({"detail": "internal error; the log of the API has the reason"}, 500)
     response.raw_headers.extend(security_headers(request.scope))
+    response.headers[HEADER] = request_id.get() or ""
     return response

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.keys import parse_keys
 
-NEVER_SHOWN = ("api_keys", "api_metrics_token")
+NEVER_SHOWN = ("api_keys", "api_metrics_token", "alert_urls")
 """Settings that are secret as a whole; of a URL only the password is."""
 _PREFIX = "HL_"
 _PATH_PREFIX = re.compile(r"(/[0-9A-Za-z._~-]+)*")
@@ -85,6 +85,10 @@ class ApiOptions(BaseModel):
         ge=1,
         le=100,
         description="Requests per API worker that read the lake at once. More wait HL_API_POOL_TIMEOUT_SECONDS, then get 503.",
+    )
+    log_format: Literal["human", "json"] = Field(
+        default="human",
+        description="Format of logs: human, or json for one JSON object a line (docs/logs.md).",
     )
     api_path_prefix: str = Field(
         default="", description="Path prefix of the REST API behind a proxy, whether or not the proxy strips it, like /hl."

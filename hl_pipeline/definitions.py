@@ -12,6 +12,7 @@ from hl_pipeline.assets.twap_statuses import twap_statuses
 from hl_pipeline.assets.twaps import twaps
 from hl_pipeline.assets.verdicts import whole_days, whole_shards
 from hl_pipeline.automation import build_compact_schedule, build_schedule, build_sensors, fresh
+from hl_pipeline.ops.alerts import build_alerts
 from hl_pipeline.ops.lake_vacuum import vacuum_lake, vacuum_schedule
 from hl_pipeline.ops.run_retention import retention_schedule, thin_runs_by_age
 from hl_pipeline.ops.warm_runs import fork_runs
@@ -76,7 +77,7 @@ def build_defs(settings: Settings | None = None, results: StageResults | None = 
         assets=[*ASSETS, *AT_REST, *BACKFILL, *VERDICTS],
         asset_checks=[fresh],
         jobs=[INGEST_DAYS, REBUILD_DAYS, COMPACT_DAYS, BACKFILL_SHARDS, thin_runs_by_age, vacuum_lake],
-        sensors=build_sensors(settings, INGEST_DAYS),
+        sensors=[*build_sensors(settings, INGEST_DAYS), *build_alerts(settings)],
         schedules=[
             build_schedule(settings, INGEST_DAYS),
             build_compact_schedule(settings, COMPACT_DAYS),

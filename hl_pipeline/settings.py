@@ -7,8 +7,10 @@ here opens the files or servers that a setting names.
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
@@ -231,6 +233,15 @@ class Settings(ApiOptions, BaseSettings):
         le=10_000,
         description="Days to keep the log of a finished run. Its materializations and checks are kept. Unset: forever.",
     )
+    alert_urls: SecretStr | None = Field(
+        default=None,
+        description="Where alerts go: Apprise URLs separated by commas, like json://host/path, slack://... or mailto://... "
+        "(docs/alerts.md). Needs the extra `alerts`. Unset: no alerts.",
+    )
+    ui_url: str | None = Field(
+        default=None,
+        description="Address of the Dagster UI in alerts, like https://data.example.com/dagster. Unset: 127.0.0.1 with HL_PORT.",
+    )
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI that `hl up` starts, on 127.0.0.1.")
 
     path_prefix: str = Field(
@@ -251,6 +262,23 @@ class Settings(ApiOptions, BaseSettings):
     @classmethod
     def _is_a_path(cls, value: str) -> str:
         return check_path_prefix(value)
+
+    @field_validator("alert_urls")
+    @classmethod
+    def _can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            split_alert_urls(value)
+            # Only looks for the package: importing it takes 0.3 s.
+            if find_spec("apprise") is None:
+                raise ValueError("needs the extra `alerts`: pip install 'hl-pipeline[alerts]', or uv sync --extra alerts")
+        return value
+
+    @field_validator("ui_url")
+    @classmethod
+    def _is_a_web_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value and value.rstrip("/")
 
     @field_validator("reconcile_cron", "compact_cron")
     @classmethod
@@ -288,6 +316,11 @@ class Settings(ApiOptions, BaseSettings):
         return value
 
     @property
+    def address_of_ui(self) -> str:
+        """Where a link to the Dagster UI leads, without a slash at the end."""
+        return self.ui_url or f"http://127.0.0.1:{self.port}{self.path_prefix}"
+
+    @property
     def lake(self) -> str:
         return self.lake_url or str(self.home.absolute() / "lake")
 
@@ -321,6 +354,16 @@ class DemoSettings(Settings):
         **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
+
+
+def split_alert_urls(value: SecretStr) -> list[str]:
+    """Return the URLs of HL_ALERT_URLS. Raises ValueError, which names a wrong one by its position and never shows it."""
+    # A comma within a URL, such as in ?to=a@x,b@x, separates nothing.
+    urls = [url for url in re.split(r"[\s,]+(?=[a-z][a-z0-9]*://)|[\s,]+$", value.get_secret_value().strip(" ,")) if url]
+    for position, url in enumerate(urls, 1):
+        if not re.match(r"[a-z][a-z0-9]*://\S+$", url):
+            raise ValueError(f"URL {position} must be an Apprise URL, like json://host/path or mailto://user:password@host")
+    return urls
 
 
 def variable(name: str) -> str:

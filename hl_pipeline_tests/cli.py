@@ -15,6 +15,7 @@ from unittest import mock
 from typer.testing import CliRunner
 
 from hl_pipeline.cli.main import main
+from hl_pipeline.cli.terminal import set_log_format
 from hl_pipeline_tests.processes import program
 
 HL = program("hl")
@@ -44,4 +45,5 @@ def run_in_process(cwd: Path, environment: dict[str, str], *arguments: str, stdi
             code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
         sys.stdout.flush()
         sys.stderr.flush()
+        set_log_format("human")
         return subprocess.CompletedProcess([HL, *arguments], code, stdout.getvalue().decode(), stderr.getvalue().decode())

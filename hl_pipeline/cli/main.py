@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from rich.markup import escape
 from typer.exceptions import Abort, TyperException
 
 from hl_pipeline.cli.acknowledge import acknowledge
+from hl_pipeline.cli.alert_test import alert_test
 from hl_pipeline.cli.api_key import api_key
 from hl_pipeline.cli.backfill import backfill
 from hl_pipeline.cli.backup import backup, restore
@@ -28,7 +30,7 @@ from hl_pipeline.cli.rebuild import drop, rebuild
 from hl_pipeline.cli.reset import reset_app
 from hl_pipeline.cli.show import show_app
 from hl_pipeline.cli.status import print_url, status
-from hl_pipeline.cli.terminal import Demo, deliver_again, errors
+from hl_pipeline.cli.terminal import Demo, deliver_again, errors, set_log_format
 from hl_pipeline.cli.up import api, up
 from hl_pipeline.cli.upgrade import upgrade
 
@@ -68,7 +70,23 @@ def _with_demo(command: object) -> dict[str, object]:
 
 
 # The help lists them in this order.
-for command in (up, api, api_key, demo, ingest, backfill, cost, rebuild, drop, acknowledge, backup, restore, upgrade, status):
+for command in (
+    up,
+    api,
+    api_key,
+    alert_test,
+    demo,
+    ingest,
+    backfill,
+    cost,
+    rebuild,
+    drop,
+    acknowledge,
+    backup,
+    restore,
+    upgrade,
+    status,
+):
     app.command()(command)
 app.command("url")(print_url)
 app.command()(sample)
@@ -84,6 +102,8 @@ def main() -> None:
     # Without this, Python's final garbage collection scans everything Dagster loaded: a second of CPU.
     atexit.register(gc.freeze)
     prepare_completion()
+    # So that a wrong option or setting is JSON too. A setting in a file is known only when it was read.
+    set_log_format(os.environ.get("HL_LOG_FORMAT", ""))
     try:
         # In standalone mode Typer prints errors in boxes.
         sys.exit(app(standalone_mode=False))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import logging
 import os
 import signal
 import sys
@@ -11,7 +13,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -29,6 +31,8 @@ console = Console(soft_wrap=True)
 # Wide enough for any table: a terminal wraps the lines, a file or a pipe keeps them intact.
 wide = Console(width=10_000)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+_JSON_HANDLER = "hl-json"
 
 Demo = Annotated[bool, typer.Option("--demo", help="Use the demo's home (.hl-demo) and settings instead of yours.")]
 
@@ -66,8 +70,10 @@ def load_settings(demo: bool = False) -> Settings:
     from hl_pipeline.settings import NONE, DemoSettings, Settings
 
     if not demo:
+        settings = Settings()
+        set_log_format(settings.log_format)
         _warn_of_unknown_settings()
-        return Settings()
+        return settings
     home = DemoSettings().home.absolute()
     sample = _sample_of(DemoSettings(home=home))
     settings = DemoSettings(
@@ -115,6 +121,36 @@ def _warn_of_unknown_settings() -> None:
     given = {*os.environ, *dotenv_values(".env")}
     for name in sorted(name for name in given if name.startswith(PREFIX) and name not in ours):
         errors.print(f"[yellow]warning:[/] {name} is not a setting; see .env.example for all names")
+
+
+class _JsonLines(io.TextIOBase):
+    """Standard error, with each line as a JSON object."""
+
+    def write(self, text: str) -> int:
+        from hl_pipeline.ops.json_lines import as_json_line
+
+        sys.stderr.write("".join(f"{as_json_line('hl', line)}\n" for line in text.splitlines() if line.strip()))
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def set_log_format(log_format: str) -> None:
+    """Write errors, warnings and the pipeline's events to standard error as JSON, or only errors and warnings as text."""
+    pipeline = logging.getLogger("hl_pipeline")
+    for handler in [handler for handler in pipeline.handlers if handler.name == _JSON_HANDLER]:
+        pipeline.removeHandler(handler)
+        pipeline.setLevel(logging.NOTSET)
+    errors.file = cast("IO[str]", _JsonLines() if log_format == "json" else None)
+    if log_format == "json":
+        from hl_pipeline.events import json_formatter
+
+        handler = logging.StreamHandler(sys.stderr)
+        handler.name = _JSON_HANDLER
+        handler.setFormatter(json_formatter())
+        pipeline.addHandler(handler)
+        pipeline.setLevel(logging.INFO)
 
 
 @contextmanager

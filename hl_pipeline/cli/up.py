@@ -61,21 +61,25 @@ def up(
     With --backfill-from, also launch one backfill of the days that are neither loaded nor queued.
     """
     from hl_pipeline.ops.database_watch import DatabaseWatch
+    from hl_pipeline.ops.notify import AlertUrlError, open_destinations
     from hl_pipeline.ops.services import Address, AlreadyUpError, give_api_its_database, run_services
 
     days = _days_to_fill(first, last)
-    with (
-        serving_info(_with_prefixes(load_settings(demo), path_prefix, api_path_prefix)) as settings,
-        open_installation(settings) as url,
-    ):
+    chosen = _with_options(load_settings(demo), port=port, path_prefix=path_prefix, api_path_prefix=api_path_prefix)
+    try:
+        open_destinations(chosen)
+    except AlertUrlError as error:
+        fail(str(error), code=ExitCode.USAGE)
+    with serving_info(chosen) as settings, open_installation(settings) as url:
         give_api_its_database(url)
         try:
             code = run_services(
                 settings.home.absolute(),
-                Address(port or settings.port, settings.path_prefix),
+                Address(settings.port, settings.path_prefix),
                 Address(api_port or settings.api_port, settings.api_path_prefix),
                 DatabaseWatch(url, settings.home if settings.database_url is None else None),
                 _backfill_request(url, days),
+                as_json=settings.log_format == "json",
             )
         except AlreadyUpError as error:
             fail(str(error))
@@ -94,13 +98,18 @@ def api(
     from hl_pipeline.ops.database_watch import DatabaseWatch
     from hl_pipeline.ops.services import Address, AlreadyUpError, give_api_its_database, run_api
 
-    settings = _with_prefixes(load_settings(demo), None, path_prefix)
+    settings = _with_options(load_settings(demo), api_path_prefix=path_prefix)
     _check_is_guarded(host, settings)
     with open_installation(settings) as url:
         give_api_its_database(url)
         database = DatabaseWatch(url, settings.home if settings.database_url is None else None)
         try:
-            code = run_api(host, Address(port or settings.api_port, settings.api_path_prefix), database)
+            code = run_api(
+                host,
+                Address(port or settings.api_port, settings.api_path_prefix),
+                database,
+                as_json=settings.log_format == "json",
+            )
         except AlreadyUpError as error:
             fail(str(error))
     raise typer.Exit(code)
@@ -122,9 +131,8 @@ def _check_is_guarded(host: str, settings: Settings) -> None:
         fail(f"--host {host} lets other machines in, but {CLOSED}", code=ExitCode.USAGE)
 
 
-def _with_prefixes(settings: Settings, ui: str | None, api: str | None) -> Settings:
-    """Return the settings with the path prefixes given as options."""
-    given = {"path_prefix": ui, "api_path_prefix": api}
+def _with_options(settings: Settings, **given: int | str | None) -> Settings:
+    """Return the settings with those given as options, so that children know them too."""
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 

@@ -59,6 +59,8 @@ from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
+from hl_pipeline.events import common_fields
+
 if TYPE_CHECKING:
     from dagster._grpc.client import DagsterGrpcClient
 
@@ -113,7 +115,8 @@ def run_job(
         tags={**job.run_tags, **of_partition, **tags},
         remote_job_origin=origin.get_job_origin(job.name),
     )
-    return execute_run(InMemoryJob(job), run, instance)
+    with common_fields(run_id=run.run_id, partition=partition):
+        return execute_run(InMemoryJob(job), run, instance)
 
 
 def hold_connections(storage: DagsterPostgresStorage) -> None:

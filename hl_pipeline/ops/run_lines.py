@@ -52,7 +52,7 @@ class RunLines:
             state, reason = "canceled", ""
         else:
             state = run.tags.get(VERDICT_TAG, "failed")
-            reason = self._once(what, _explain(instance, run.run_id))
+            reason = self._once(what, explain_run(instance, run.run_id))
         rows = f"{figures['rows']:>12,} fills" if "rows" in figures else " " * 18
         started_by = run.tags.get("hl/started_by", "the UI")
         return f"{what:<10}  {state:<11}  {rows}  {seconds:>7.1f} s  {started_by}{reason and ': '}{reason}"
@@ -86,7 +86,7 @@ def without_class(message: str) -> str:
     return _CLASS.sub("", message)
 
 
-def _explain(instance: DagsterInstance, run_id: str) -> str:
+def explain_run(instance: DagsterInstance, run_id: str) -> str:
     """Explain why a run failed in one line."""
     failures = _events(instance, run_id, DagsterEventType.STEP_FAILURE)
     errors = [event.step_failure_data.error for event in failures]

@@ -88,25 +88,32 @@ def give_api_its_database(url: str) -> None:
     os.environ["HL_API_DATABASE_URL"] = os.environ.get("HL_API_DATABASE_URL") or url
 
 
-def run_api(host: str, api: Address, database: DatabaseWatch) -> int:
+def run_api(host: str, api: Address, database: DatabaseWatch, *, as_json: bool = False) -> int:
     """Run the REST API in this terminal until Ctrl-C (exit code 0), or until it or the embedded PostgreSQL dies too often (1).
 
     Raises AlreadyUpError.
     """
     _check_port(host, api.port, "--port or HL_API_PORT")
     url = f"http://{host}:{api.port}{api.path_prefix}"
-    print(f"\n  REST API: {url}   documentation: {url}/docs   Ctrl-C stops it\n", flush=True)  # noqa: T201
+    log = ServiceLog(as_json=as_json)
+    log.show(f"\n  REST API: {url}   documentation: {url}/docs   Ctrl-C stops it\n")
     children = Children(lambda _: subprocess.Popen(api_command(host, api.port), start_new_session=True, text=True))
     stop = _stopped_by_signals()
     try:
         children.start("api")
-        return _supervise(["api"], children, database, stop, ServiceLog())
+        return _supervise(["api"], children, database, stop, log)
     finally:
         children.stop(_STOP_SECONDS)
 
 
 def run_services(
-    home: Path, ui: Address, api: Address, database: DatabaseWatch, once_up: Callable[[str], str] | None = None
+    home: Path,
+    ui: Address,
+    api: Address,
+    database: DatabaseWatch,
+    once_up: Callable[[str], str] | None = None,
+    *,
+    as_json: bool = False,
 ) -> int:
     """Run until Ctrl-C, SIGTERM or a closed terminal (exit code 0), or until a service has died too often (1).
 
@@ -114,7 +121,7 @@ def run_services(
 
     Raises AlreadyUpError.
     """
-    with only_one(home), open_log(home) as log:
+    with only_one(home), open_log(home, as_json=as_json) as log:
         _stop_left(home, log)
         _check_port(_HOST, ui.port, "--port or HL_PORT")
         _check_port(_HOST, api.port, "--api-port or HL_API_PORT")
@@ -233,7 +240,7 @@ def _announce(ui: Address, api: Address, stop: threading.Event, once_up: Callabl
         except requests.RequestException:
             continue
         rest = f"REST API: {api.url}/docs"
-        print(f"\n  Dagster UI: {ui.url}   {rest}   log: {log.path}   Ctrl-C stops everything\n", flush=True)  # noqa: T201
+        log.show(f"\n  Dagster UI: {ui.url}   {rest}   log: {log.path}   Ctrl-C stops everything\n")
         notify_systemd("READY=1")
         break
     while once_up is not None and not stop.is_set():

@@ -26,7 +26,7 @@ REFERENCE = PROJECT / "docs" / "reference"
 NOTE = "<!-- Written by `make reference` from the code. Do not edit. -->\n\n"
 # The pages of commands: each title, and the commands on that page in order.
 _COMMAND_PAGES = {
-    "cli-run": ("Commands: run", ("up", "api", "api-key", "demo", "sample", "url", "completion")),
+    "cli-run": ("Commands: run", ("up", "api", "api-key", "alert-test", "demo", "sample", "url", "completion")),
     "cli-load": (
         "Commands: load days and wallets",
         ("cost", "ingest", "backfill", "rebuild", "drop", "acknowledge", "reset checkpoint"),
@@ -68,6 +68,7 @@ _SETTING_SECTIONS = {
     ),
     "Dagster UI": ("port", "path_prefix"),
     "REST API": ("api_",),
+    "Alerts and logs": ("alert_urls", "ui_url", "log_format"),
 }
 _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import typer.main
 from dagster import AssetsDefinition
+from pydantic import SecretStr
 from typer.core import TyperGroup
 
 from hl_pipeline.cli.main import app
@@ -42,8 +43,8 @@ def test_every_command_is_named() -> None:
 
 @pytest.mark.usefixtures("_no_settings_of_the_machine")
 def test_the_dagster_names_are_those_of_the_code_location() -> None:
-    # With a bucket of statuses, so that its sensor is there.
-    definitions = build_defs(Settings(twap_data_url="s3://bucket/statuses"))
+    # With a bucket of statuses and a destination of alerts, so that their sensors are there.
+    definitions = build_defs(Settings(twap_data_url="s3://bucket/statuses", alert_urls=SecretStr("json://host")))
     assets = [asset for asset in definitions.assets or () if isinstance(asset, AssetsDefinition)]
     names = {key.to_user_string() for asset in assets for key in asset.keys}
     names |= {spec.name for asset in assets for spec in asset.check_specs}
