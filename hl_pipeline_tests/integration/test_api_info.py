@@ -155,7 +155,7 @@ def test_the_real_page_of_user_fills_by_time_comes_back_identical(info: Info) ->
 def test_the_real_fills_of_a_node_are_fills_or_twap_slices_of_their_wallets(info: Info) -> None:
     blocks = _real_blocks()
     owners = [user for user, fill in blocks if fill["twapId"] is not None]
-    for wallet in {*owners, blocks[0][0], blocks[500][0], blocks[-1][0]}:
+    for wallet in {*owners[::3], blocks[0][0], blocks[500][0], blocks[-1][0]}:
         own = [fill for user, fill in blocks if user == wallet]
         plain = [fill for fill in own if fill["twapId"] is None]
         slices = [{"fill": fill, "twapId": fill["twapId"]} for fill in own if fill["twapId"] is not None]
@@ -296,7 +296,7 @@ def test_twap_history_keeps_a_trigger_and_leaves_out_events_with_unknown_members
 
 
 @pytest.mark.parametrize(
-    "interval", [one if one in ("1m", "3m", "1d") else pytest.param(one, marks=pytest.mark.slow) for one in _PERIODS]
+    "interval", [one if one in ("1m", "1d") else pytest.param(one, marks=pytest.mark.slow) for one in _PERIODS]
 )
 def test_candles_of_every_interval_are_the_sums_of_their_minutes(info: Info, interval: str) -> None:
     expected = candles(MINUTES, "@107", interval, _PERIODS[interval])
