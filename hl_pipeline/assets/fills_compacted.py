@@ -32,8 +32,8 @@ def fills_compacted(
 
     Beside it, the day's rows of hl.twaps, hl.candles, hl.daily_stats and hl.user_stats, in tables of these names.
 
-    The schedule `compact` materializes the days at rest (`HL_COMPACT_AFTER_HOURS`). A day can be materialized at any time, whatever
-    its verdict. If nothing has changed since, nothing is written.
+    The schedule `compact` materializes the days at rest (`HL_COMPACT_AFTER_HOURS`). A day can be materialized at any time,
+    whatever its verdict. If nothing has changed since, nothing is written.
     """
     from hl_pipeline.lake.store import open_lake
     from hl_pipeline.stages.compact import compact_day

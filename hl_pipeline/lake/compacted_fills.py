@@ -15,29 +15,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, localcontext
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hl_pipeline.domain.records import HourOfFills
 from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.formats.fills import DAY_SCHEMA, NO_FILLS
 from hl_pipeline.lake.described import COMPACTED_FILL_COLUMNS, describe
-from hl_pipeline.lake.iceberg import new_data_path, spill_directory, with_field_ids
+from hl_pipeline.lake.iceberg import Catalog, Table, ensure_table, new_data_path, spill_directory, with_field_ids
 from hl_pipeline.lake.store import META_KEY, Lake, list_files, local_copies, replacing
 
 TABLE = "fills"
-DAY_OF = "time"
-SORTED_BY = ("wallet", "time")
-WITH_BOUNDS = ("time", "wallet", "coin", "twap_id", "block_number", "tid", "oid", "notional")
+_SORTED_BY = ("wallet", "time")
+_WITH_BOUNDS = ("time", "wallet", "coin", "twap_id", "block_number", "tid", "oid", "notional")
 ORDER = ("wallet", "time", "block_number", "object", "ordinal", "coin", "side", "tid", "oid", "counterparty_oid")
 """The order of rows: by wallet and time, then as their source has them, then by the fill's key."""
 
+_compute: Any = import_module("pyarrow.compute")  # its functions are made at import, so type checkers do not see them
 _FORMAT = 1
 """To be raised when the same objects give another file: all days are then compacted again."""
 _ROW_GROUP_ROWS = 50_000
@@ -77,6 +77,11 @@ class CompactedFile:
     equals_hours: bool
 
 
+def ensure_fills_table(catalog: Catalog, lake: Lake) -> Table:
+    """Return the Iceberg table of compacted days, created if needed. The caller holds its lock."""
+    return ensure_table(catalog, lake, TABLE, SCHEMA, day_of="time", sorted_by=_SORTED_BY, with_bounds=_WITH_BOUNDS)
+
+
 def digest_of(hours: Mapping[int, HourOfFills], files: int) -> str:
     """Return a digest of what a day's hours were made from, the same for the same rows. `files`: the number of its hour files.
 
@@ -99,17 +104,20 @@ def write_compacted_day(lake: Lake, day: date, facts: Mapping[str, Any], *, memo
     The caller holds a lock under which the hours do not change.
     """
     path = new_data_path(TABLE, day)
-    with _workplace(lake) as directory, local_copies(lake, list_hour_files(lake, day), directory) as hours:
-        with duckdb.connect(config={"threads": 2, "memory_limit": memory, "temp_directory": str(directory / "sort")}) as engine:
-            engine.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
-            source = _select(engine, hours)
-            order = ", ".join(f"{name} NULLS LAST" for name in ORDER)
-            batches = engine.sql(f"SELECT * FROM ({source}) ORDER BY {order}").to_arrow_reader(_ROW_GROUP_ROWS)
-            with replacing(lake, path) as temporary:
-                rows, unknown, notional = _write(temporary, batches, facts)
-                size = temporary.stat().st_size
-                # Read back what was written, before anyone can see it.
-                equal = _checksum(engine, source) == _checksum(engine, _select(engine, [temporary]))
+    with (
+        _workplace(lake) as directory,
+        local_copies(lake, list_hour_files(lake, day), directory) as hours,
+        duckdb.connect(config={"threads": 2, "memory_limit": memory, "temp_directory": str(directory / "sort")}) as engine,
+        replacing(lake, path) as temporary,
+    ):
+        engine.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        source = _select(engine, hours)
+        order = ", ".join(f"{name} NULLS LAST" for name in ORDER)
+        batches = engine.sql(f"SELECT * FROM ({source}) ORDER BY {order}").to_arrow_reader(_ROW_GROUP_ROWS)
+        rows, unknown, notional = _write(temporary, batches, facts)
+        size = temporary.stat().st_size
+        # Read back what was written, before anyone can see it.
+        equal = _checksum(engine, source) == _checksum(engine, _select(engine, [temporary]))
     return CompactedFile(path, rows, size, notional, unknown, equal)
 
 
@@ -175,7 +183,7 @@ def _write(path: Path, batches: pa.RecordBatchReader, facts: Mapping[str, Any]) 
             notional = multiply_exactly(table["px"], table["sz"])
             rows += table.num_rows
             unknown += notional.null_count
-            total += pc.sum(notional.cast(pa.decimal256(76, 20))).as_py() or 0
+            total += _compute.sum(notional.cast(pa.decimal256(76, 20))).as_py() or 0
             columns = [*table.columns, notional]
             arrays = [column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=_ROW_GROUP_ROWS)
@@ -208,14 +216,14 @@ def _row_groups(batches: pa.RecordBatchReader) -> Generator[pa.Table]:
 
 def multiply_exactly(px: pa.ChunkedArray, sz: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return px * sz as decimal(38, 20), NULL where the product does not fit. Both have ten decimals."""
-    fits = pc.and_(_is_below(px), _is_below(sz))
+    fits = _compute.and_(_is_below(px), _is_below(sz))
     none = pa.scalar(None, px.type)
     # 28 digits times 28 digits fit in 76.
-    factors = [pc.if_else(fits, column, none).cast(pa.decimal256(28, 10)) for column in (px, sz)]
-    product = pc.multiply(*factors)
+    factors = [_compute.if_else(fits, column, none).cast(pa.decimal256(28, 10)) for column in (px, sz)]
+    product = _compute.multiply(*factors)
     limit = pa.scalar(Decimal(_NOTIONAL_BELOW), product.type)
-    found = pc.if_else(pc.less(pc.abs(product), limit), product, pa.scalar(None, product.type)).cast(_NOTIONAL)
-    if pc.all(fits).as_py() is not False:
+    found = _compute.if_else(_compute.less(_compute.abs(product), limit), product, pa.scalar(None, product.type)).cast(_NOTIONAL)
+    if _compute.all(fits).as_py() is not False:
         return found
     # A huge price of a tiny size may fit. Such rows are rare.
     values = found.to_pylist()
@@ -233,4 +241,4 @@ def _multiply(px: Decimal, sz: Decimal) -> Decimal | None:
 
 
 def _is_below(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.less(pc.abs(column), pa.scalar(_MULTIPLIED_BELOW, column.type))
+    return _compute.less(_compute.abs(column), pa.scalar(_MULTIPLIED_BELOW, column.type))

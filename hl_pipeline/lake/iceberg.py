@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -155,10 +156,8 @@ def ensure_table(
         TableProperties.DEFAULT_WRITE_METRICS_MODE: "none",
         **{f"{TableProperties.METRICS_MODE_COLUMN_CONF_PREFIX}.{column}": "full" for column in with_bounds},
     }
-    try:
+    with suppress(NamespaceAlreadyExistsError):
         catalog.create_namespace(NAMESPACE)
-    except NamespaceAlreadyExistsError:
-        pass
     try:
         return catalog.create_table(
             (NAMESPACE, name),

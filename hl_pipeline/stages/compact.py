@@ -146,20 +146,11 @@ def _publish(day: date, lake: Lake, connection: psycopg.Connection, catalog: Cat
 def _commit(
     day: date, lake: Lake, connection: psycopg.Connection, catalog: Catalog, paths: list[str], summary: dict[str, str]
 ) -> int:
-    from hl_pipeline.lake import compacted_fills as layout
-    from hl_pipeline.lake.iceberg import ensure_table, publish_day
+    from hl_pipeline.lake.compacted_fills import ensure_fills_table
+    from hl_pipeline.lake.iceberg import publish_day
 
     with lock_iceberg_table(connection, _FILLS):
-        table = ensure_table(
-            catalog,
-            lake,
-            _FILLS,
-            layout.SCHEMA,
-            day_of=layout.DAY_OF,
-            sorted_by=layout.SORTED_BY,
-            with_bounds=layout.WITH_BOUNDS,
-        )
-        return publish_day(table, lake, day, paths, summary)
+        return publish_day(ensure_fills_table(catalog, lake), lake, day, paths, summary)
 
 
 def repair_ledger(connection: psycopg.Connection, catalog: Catalog, lake: Lake) -> list[date]:

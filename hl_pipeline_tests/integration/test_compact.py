@@ -133,6 +133,7 @@ def test_notional_is_exact_up_to_its_last_digit_and_unknown_beyond() -> None:
     assert [product is None for product in made] == [False] * 4 + [True] + [False] * 2 + [True] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("load")
 def test_a_day_that_changes_is_outdated_at_once_and_replaced_in_one_snapshot(
     lake: Lake, connection: psycopg.Connection, settings: Settings
@@ -158,6 +159,7 @@ def test_a_day_that_changes_is_outdated_at_once_and_replaced_in_one_snapshot(
     assert list_current_days(connection) == {DAY}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("load")
 def test_the_ledger_is_repaired_from_the_catalog(lake: Lake, connection: psycopg.Connection) -> None:
     made = compact_day(DAY, lake, connection).published
@@ -181,6 +183,7 @@ def test_hours_that_were_not_loaded_are_not_published(lake: Lake, connection: ps
     assert _snapshots(connection, lake) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("load")
 def test_a_day_leaves_hl_fills_only_after_it_is_published(lake: Lake, connection: psycopg.Connection, settings: Settings) -> None:
     kept = connection.execute("SELECT count(*) FROM hl.fills").fetchone()
@@ -198,6 +201,7 @@ def test_a_day_leaves_hl_fills_only_after_it_is_published(lake: Lake, connection
     assert connection.execute("SELECT count(*) FROM hl.fills").fetchone() == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("load")
 def test_vacuum_removes_only_what_is_old_and_unreferenced(lake: Lake, connection: psycopg.Connection, settings: Settings) -> None:
     made = compact_day(DAY, lake, connection).published
