@@ -30,6 +30,7 @@ _PAGES = {
             "hl.fills_hours",
             "hl.fills_day_objects",
             "hl.dirty_days",
+            "hl.lake_days",
             "hl.s3_ingest_log",
             "hl.s3_requests",
         ),
@@ -59,6 +60,12 @@ As `hl.fills` without `object_id`, plus the columns below. `time` is a timestamp
 `api_fills/` has the columns of `raw_fills/`, with NULL blocks. It is cut by the day of the event and the shard of wallets. In
 `raw_fills/` a row's number, from 0, is its `ordinal`, which is no column there.
 """
+_COMPACTED = """## iceberg/fills
+
+[The Iceberg table](../guides/engines.md) `hl.fills` has the columns of `fills/`, with times of µs, and one more. The tables
+`hl.twaps`, `hl.candles`, `hl.daily_stats` and `hl.user_stats` have the columns of PostgreSQL. Sums of px × sz are
+`Decimal(38, 20)` there, other decimals `Decimal(38, 10)`, and JSON is text. `hl.twaps` has its day as `date`, too.
+"""
 _STATUSES_LAKE = """## raw_twap_statuses, twap_statuses and twap_slices
 
 The first two are as `hl.twap_statuses` from `twap_id` to `time_ns`, plus the columns below. `started_at` is a timestamp of µs
@@ -84,7 +91,7 @@ def table_pages() -> dict[str, str]:
     ]
     only_lake = "[Columns of the lake](tables-lake.md) has what only Parquet has."
     index = f"# Tables\n\n{_INDEX}\n{table(('table', 'what it has'), rows)}\n\n{only_lake}\n"
-    lake = f"{_LAKE}\n{_rows(LAKE_ONLY)}\n\n{_STATUSES_LAKE}\n{_rows(STATUS_LAKE_ONLY)}\n"
+    lake = f"{_LAKE}\n{_rows(LAKE_ONLY)}\n\n{_COMPACTED}\n{_rows((NOTIONAL,))}\n\n{_STATUSES_LAKE}\n{_rows(STATUS_LAKE_ONLY)}\n"
     return {"tables": index, **pages, "tables-lake": lake}
 
 
