@@ -26,8 +26,9 @@ _DECIMALS = (
     "liquidation_mark_px",
 )
 # Ten decimals, of which the last ones are often zeros.
-_TRIMMED = {name: f"rtrim(rtrim({name}::VARCHAR, '0'), '.') AS {name}" for name in _DECIMALS}
 _QUERY = read_sql("lake_fills").decode()
+for _name in _DECIMALS:
+    _QUERY = _QUERY.replace(f"{{{_name}}}", f"rtrim(rtrim({_name}::VARCHAR, '0'), '.') AS {_name}")
 _FILTERS = ("wallet", "coin", "twap_id")
 _PROTOCOL = "hl-lake"
 _ROWS = "SELECT file_name, num_rows FROM parquet_file_metadata($files)"
@@ -63,7 +64,6 @@ class LakeEngine:
                 "max_temp_directory_size": f"{self._memory_mb * _SPILL_SHARE}MB",
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
-                "TimeZone": "UTC",
             }
         )
         database.execute("SET parquet_metadata_cache = true; SET enable_progress_bar = false")
@@ -110,7 +110,7 @@ class LakeEngine:
             filters = "".join(f" AND {name} = ${name}" for name in wanted)
             parameters = {"files": self._urls(files), "start": start, "end": end, "given": values["given"], **wanted}
             # DuckDB needs a number here.
-            cursor.execute(_QUERY.format(**_TRIMMED, filters=filters), {**parameters, "limit": 2**62 if limit is None else limit})
+            cursor.execute(_QUERY.replace("{filters}", filters), {**parameters, "limit": 2**62 if limit is None else limit})
             while rows := cursor.fetchmany(batch):
                 yield rows
             if before != self._check(cursor, days, start, end):

@@ -35,8 +35,8 @@ WITH every_column AS (
              oid NULLS LAST, counterparty_oid NULLS LAST
     LIMIT $limit OFFSET $given
 )
-SELECT strftime(make_timestamp(time_us),
-                CASE WHEN time_us % 1000000 = 0 THEN '%Y-%m-%dT%H:%M:%SZ' ELSE '%Y-%m-%dT%H:%M:%S.%gZ' END) AS time,
+SELECT CASE WHEN time_us % 1000000 = 0 THEN strftime(make_timestamp(time_us), '%Y-%m-%dT%H:%M:%SZ')
+            ELSE strftime(make_timestamp(time_us), '%Y-%m-%dT%H:%M:%S.%gZ') END AS time,
        block_number, block_time_ns::VARCHAR AS block_time_ns, coin, wallet, side, {px}, {sz}, {start_position}, dir,
        {closed_pnl}, '0x' || lower(hex(hash)) AS hash, oid, counterparty_oid, crossed, {fee}, tid,
        '0x' || lower(hex(cloid)) AS cloid, fee_token, builder, {builder_fee}, {deployer_fee}, {priority_gas},

@@ -20,7 +20,7 @@ from hl_pipeline_tests.servers.api import OTHER, WALLET, Api, add, at, serving
 FILLS, DAILY, USERS, CANDLES = "/api/v1/fills", "/api/v1/stats/daily", "/api/v1/stats/users", "/api/v1/candles"
 NOVEMBER = {"start": "2025-11-01", "end": "2025-11-30"}
 COINS = ["SOL", "xyz:TSLA", "PURR/USDC", "@107", "#1890", "kPEPE", "a&b=c%20d+e"]
-LAKE_ALONE = "in the lake alone: hl rebuild brings it back"
+LAKE_ALONE = "in the lake, which this API cannot read: HL_LAKE_URL is not set"
 NOT_MADE = "not made since its fills were loaded"
 NOW = at("2026-01-01 00:00")
 

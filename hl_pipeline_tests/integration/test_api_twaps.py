@@ -33,6 +33,7 @@ from hl_pipeline_tests.servers.api import (
 )
 
 PATH = "/api/v1/twaps"
+LAKE_UNKNOWN = "in the lake, which this API cannot read: HL_LAKE_URL is not set"
 NOVEMBER = {"wallet": WALLET, "start": "2025-11-01", "end": "2025-11-30"}
 _MARGIN = "Insufficient margin to place order."
 ONE_RAW = {"time": "2025-11-03T12:30:00", "twap_id": 123456, "state": {"sz": "100.0", "minutes": 30}, "status": "finished"}
@@ -462,7 +463,7 @@ def test_the_slices_of_a_twap_come_in_pages_with_the_days_that_are_there(api: Ap
     ]
     assert whole["coverage"] == [
         {"from": "2025-11-03", "to": "2025-11-03", "state": "whole"},
-        {"from": "2025-11-04", "to": "2025-11-04", "state": "absent", "note": "in the lake alone: hl rebuild brings it back"},
+        {"from": "2025-11-04", "to": "2025-11-04", "state": "absent", "note": LAKE_UNKNOWN},
         {"from": "2025-11-05", "to": "2025-11-05", "state": "partial", "note": "2 hours are missing"},
         {"from": "2025-11-06", "to": "2025-11-06", "state": "absent", "note": "not loaded"},
     ]
