@@ -24,6 +24,8 @@ _FACTS = b"SELECT * FROM (SELECT (%b) AS coverage, (%b) AS is_seen) of_days LEFT
 _BACKFILL_COUNTS = read_sql("backfill_counts")
 # An export connection returns all values as texts.
 _YES = (True, "true")
+IN_LAKE_ALONE = "in the lake alone, which /api/v1/fills reads"
+"""The `lake_fault` of a path that reads fills from PostgreSQL alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from api.models.service import Health
 from api.models.twaps import Twap
 from api.paging import read_rows
 from api.parameters import Parameters, TradesAsked, TwapId, Wallet, WalletTwapsAsked, iso
-from api.range_coverage import Range, describe_range
+from api.range_coverage import IN_LAKE_ALONE, Range, describe_range
 from api.responses import respond
 from api.routes.service import read_health
 from api.twap_pages import read_twap, read_twaps, twap_values
@@ -37,7 +37,7 @@ async def list_trades(request: Request, asked: Annotated[TradesAsked, Query()]) 
     wallet = wallets[0] if len(wallets) == 1 else None
     of = Range(of="fills", start=asked.start_date, end=end, wallet=wallet, coin=asked.asset)
     async with request.app.state.pool.connection() as connection:
-        facts = await describe_range(connection, of)
+        facts = await describe_range(connection, of, IN_LAKE_ALONE)
         # Fewer tables to plan for.
         [first] = await (await connection.execute(_FIRST_DAY)).fetchone() or (None,)
         start = asked.start_date if first is None else max(asked.start_date, datetime.fromisoformat(first).replace(tzinfo=UTC))

@@ -18,7 +18,7 @@ from api.info_requests import RefusedError, read_asked, to_instant
 from api.info_universe import Listed, make_meta, make_spot_meta
 from api.models.info import CandleSnapshot, Meta, SpotMeta, TwapHistory, UserFills, UserFillsByTime
 from api.parameters import FIRST
-from api.range_coverage import Range, describe_range
+from api.range_coverage import IN_LAKE_ALONE, Range, describe_range
 from api.responses import respond
 
 INFO_HEADERS = {
@@ -146,7 +146,7 @@ async def _answer_universe(request: Request, asked: Meta | SpotMeta) -> Response
 
 async def _describe(connection: AsyncConnection, of: Range) -> dict[str, str]:
     """Return the coverage of a range as headers. An empty range has none."""
-    return {} if of.start > of.end else as_headers(await describe_range(connection, of))
+    return {} if of.start > of.end else as_headers(await describe_range(connection, of, IN_LAKE_ALONE))
 
 
 def _respond(answer: list[dict[str, Any]], read: FillsRead, headers: dict[str, str]) -> Response:
