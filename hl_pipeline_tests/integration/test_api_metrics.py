@@ -20,7 +20,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 from prometheus_client.parser import text_string_to_metric_families
 
 from api import system_metrics
-from api.database import NEWEST_SCHEMA, read_version
+from api.database import NEWEST_SCHEMA, read_sql, read_version
 from api.installation import read_installation
 from api.system_metrics import METRICS
 from hl_pipeline.sample.generate import write_sample
@@ -456,3 +456,28 @@ def test_a_loaded_sample_has_the_figures_of_its_bucket(world: World, tmp_path: P
     ends = start + 25 * _HOUR
     for name in ("hl_newest_loaded_hour_lag_seconds", "hl_newest_whole_hour_lag_seconds"):
         assert metrics[name][BY_BLOCK,] == pytest.approx(time.time() - ends.timestamp(), abs=60)
+
+
+def test_the_last_ingested_object_is_found_by_an_index_and_is_the_last(database_url: str) -> None:
+    with connect(database_url, "test") as connection:
+        objects = [
+            {"object_key": "fetched later", "fetched_at": NOW},
+            {"object_key": "loaded first", "fetched_at": NOW - 4 * _HOUR, "loaded_at": NOW - 3 * _HOUR},
+            {"object_key": "loaded last", "fetched_at": NOW - 5 * _HOUR, "loaded_at": NOW - 2 * _HOUR},
+            {"object_key": "failed", "error": "gone"},
+        ]
+        at = {"object_date": DAY, "object_hour": 0}
+        add(connection, "s3_ingest_log", *({"object_id": 3_000_000 + i, **at, **one} for i, one in enumerate(objects)))
+        query = read_sql("last_ingested")
+        # A table of four rows is read at once, whatever its indexes are.
+        connection.execute("SET enable_seqscan = off")
+        plan = "\n".join(line for (line,) in connection.execute(b"EXPLAIN " + query).fetchall())
+        assert "Index Scan using s3_ingest_log_last" in plan
+        assert "Sort" not in plan
+        found = connection.execute(query).fetchone()
+        assert found is not None
+        assert found[:2] == ("loaded last", NOW - 2 * _HOUR)
+        connection.execute("UPDATE hl.s3_ingest_log SET loaded_at = NULL")
+        found = connection.execute(query).fetchone()
+        assert found is not None
+        assert found[0] == "fetched later"

@@ -13,11 +13,14 @@ import pytest
 
 from api import tracing as api_tracing
 from hl_pipeline import tracing
+from hl_pipeline.events import is_event
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline_tests.cli import run_in_process
 from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.processes import wait_until
 from hl_pipeline_tests.servers.api import WALLET, serving
 from hl_pipeline_tests.servers.otlp import VARIABLE, Collector, collecting
+from hl_pipeline_tests.services import up_in
 
 DAY = date(2026, 3, 15)
 _INGEST = ("ingest", "--from", str(DAY), "--to", str(DAY))
@@ -100,7 +103,8 @@ def test_a_run_arrives_with_its_stages_below_it(
     assert {run.attributes[f"hl.{name}"] for name in ("job", "assets", "partition")} == {"ingest_days", "all", str(DAY)}
     assert len(str(run.attributes["hl.run_id"])) == 36
     assert {span.trace_id for span in collector.spans} == {run.trace_id}
-    [logged] = [record.fields["trace_id"] for record in caplog.records if getattr(record, "event", "") == "trace_began"]
+    events = [record for record in caplog.records if is_event(record)]
+    [logged] = [record.fields["trace_id"] for record in events if record.event == "trace_began"]
     assert logged == run.trace_id
     keys = [str(span.attributes["hl.key"]) for span in collector.spans if span.name == "fetch object"]
     of_fills = [key for key in keys if key.startswith("node_fills_by_block/")]
@@ -130,6 +134,20 @@ def test_a_run_that_misses_data_is_marked_by_the_class_of_its_error(world: World
     for name in ("run", "judge day"):
         span = collector.named(name)
         assert (span.status, span.message) == (_ERROR, "Failure")
+
+
+@pytest.mark.slow
+def test_a_launched_run_sends_its_spans_before_its_process_ends(directory: Path, collector: Collector) -> None:
+    """Such a process is a fork, and calls nothing that was registered for its exit."""
+    (directory / "bucket").mkdir()
+    sources = {"HL_NODE_DATA_URL": str(directory / "bucket"), "HL_TWAP_DATA_URL": "none"}
+    with up_in(directory, {VARIABLE: collector.url, **sources}, HL_SENSORS="false") as up:
+        run_id = up.ui.launch("ingest_days", str(DAY))
+        wait_until(lambda: any(span.name == "run" for span in collector.spans), 120, "the run's span arrives")
+
+    run = collector.named("run")
+    assert (run.attributes["hl.run_id"], run.attributes["hl.partition"]) == (run_id, str(DAY))
+    assert collector.above(collector.named("load fills")) == ["run"]
 
 
 def test_without_the_variables_nothing_is_imported() -> None:

@@ -134,7 +134,7 @@ def test_the_workflow_calls_the_gate_and_weekly_the_slow_tests() -> None:
     triggers = workflow[True]
 
     assert _commands(workflow, "gate") == [".ci/run"]
-    assert _commands(workflow, "system") == ["make test-system"]
+    assert _commands(workflow, "system") == ["make test-system", "make audit sbom"]
     assert (PROJECT / ".ci" / "run").stat().st_mode & stat.S_IXUSR
     assert re.search(r"^test-system:", _read("Makefile"), re.MULTILINE)
     assert "pull_request" in triggers
