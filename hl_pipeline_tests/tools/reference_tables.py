@@ -30,6 +30,7 @@ _PAGES = {
             "hl.fills_hours",
             "hl.fills_day_objects",
             "hl.dirty_days",
+            "hl.lake_days",
             "hl.s3_ingest_log",
             "hl.s3_requests",
         ),
