@@ -139,7 +139,7 @@ def test_readers_never_see_half_a_day_a_duplicate_or_a_missing_file_during_repla
 
     def read(kind: str, look: Callable[[psycopg.Connection, Lake], int]) -> None:
         with connect(database_url, f"reader {kind}") as own:
-            while not done.is_set():
+            while not done.wait(0.05):
                 try:
                     if (seen := look(own, lake)) not in {*sizes, _NO_FILL_TWICE}:
                         failures.append(f"{kind}: {seen} rows")

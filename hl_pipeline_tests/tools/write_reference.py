@@ -43,29 +43,13 @@ _COMMAND_PAGES = {
 }
 # The sections of the settings page, each with the prefixes of its variables.
 _SETTING_SECTIONS = {
-    "Installation": (
-        "home",
-        "database_url",
-        "dagster_database_url",
-        "lake_url",
-        "disk_reserve_gb",
-        "fills_keep_days",
-        "compact_after_hours",
-        "snapshots_",
-    ),
+    "Installation": ("home", "database_url", "dagster_database_url", "lake_url", "disk_reserve_gb", "fills_keep_days"),
+    "Days at rest": ("compact_", "snapshots_"),
     "Buckets": ("node_data_", "twap_data_"),
     "Money and requests": ("s3_",),
     "The info API": ("info_", "egress", "backfill_"),
     "Completeness": ("publish_lag_hours", "twap_publish_lag_hours", "max_lag_hours", "bad_lines_max_share"),
-    "Runs and automation": (
-        "sensors",
-        "sensor_seconds",
-        "reconcile_cron",
-        "compact_cron",
-        "runs_",
-        "decode_threads",
-        "swap_wait_seconds",
-    ),
+    "Runs and automation": ("sensors", "sensor_seconds", "reconcile_cron", "runs_", "decode_threads", "swap_wait_seconds"),
     "Dagster UI": ("port", "path_prefix"),
     "REST API": ("api_",),
 }
