@@ -6,6 +6,7 @@ from hl_pipeline.data_dictionary import (
     FILL_COLUMNS,
     FILLS_TABLE_ONLY,
     LAKE_ONLY,
+    NOTIONAL,
     STATUS_COLUMNS,
     STATUS_LAKE_ONLY,
     TABLES,
