@@ -37,7 +37,9 @@ def explain_nothing(
     if first is None and last is None:
         return
     span = {"first": first or min(loaded_first, last or loaded_first), "last": last or max(loaded_last, first or loaded_last)}
-    runs: list[dict[str, Any]] = connection.execute(read_sql("coverage"), {**span, "what": of, "lake_fault": None}).fetchall()[0][0]
+    runs: list[dict[str, Any]] = connection.execute(read_sql("coverage"), {**span, "what": of, "lake_fault": None}).fetchall()[0][
+        0
+    ]
     for run in runs:
         if run["state"] in ("absent", "partial"):
             days_of_run = run["from"] if run["from"] == run["to"] else f"{run['from']} to {run['to']}"
