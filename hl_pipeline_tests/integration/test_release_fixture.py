@@ -119,7 +119,7 @@ def test_its_days_and_what_is_wrong_with_them_are_told(hl: Hl, release: Release)
     assert "acknowledged (lost for ever)" in calendar.stdout
 
 
-# What this version says otherwise than 0.1.0 of the same fills: nothing of a window that there is not; columns and tables that are new.
+# What this version says otherwise than 0.1.0 of the same fills: nothing of a window that there is not; what is new.
 _OF_A_WINDOW = ("begins_at", "planned_end", "slices_due", "schedule_deviation", "seen_from", "seen_to", *naive_twaps.MARKET)
 _SAID_ANEW = {
     ("hl.user_stats", "column fees_in_quote"),
