@@ -119,10 +119,12 @@ def test_its_days_and_what_is_wrong_with_them_are_told(hl: Hl, release: Release)
     assert "acknowledged (lost for ever)" in calendar.stdout
 
 
-# What this version says otherwise than 0.1.0 of the same fills: nothing of a window that there is not; columns that are new.
+# What this version says otherwise than 0.1.0 of the same fills: nothing of a window that there is not; what is new.
 _OF_A_WINDOW = ("begins_at", "planned_end", "slices_due", "schedule_deviation", "seen_from", "seen_to", *naive_twaps.MARKET)
 _SAID_ANEW = {
     ("hl.user_stats", "column fees_in_quote"),
+    ("hl.builder_stats", "rows right only"),
+    ("hl.fills_days", "column builder_stats_at"),
     ("hl.fills", "column ordinal"),
     *(("lake fills", what) for what in ("schema columns", "schema ordinal: right only", "schema ordinal in Arrow: right only")),
     ("lake fills", "layout ordinal: right only"),

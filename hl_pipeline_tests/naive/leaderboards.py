@@ -168,9 +168,9 @@ def _worth(size: Decimal | None, px: Decimal | None) -> Decimal | None:
 def _flow(parts: Sequence[tuple[str, Decimal | None, Decimal | None]]) -> Row:
     with localcontext(_EXACT):
         known = {side: sum((size for own, size, _ in parts if own == side and size is not None), Decimal(0)) for side in "AB"}
-        net = {
-            n: known_sum(None if part[n] is None else part[n] * (1 if part[0] == "B" else -1) for part in parts) for n in (1, 2)
-        }
+        signs = [1 if side == "B" else -1 for side, _, _ in parts]
+        sizes, notionals = [size for _, size, _ in parts], [notional for _, _, notional in parts]
+        net = {n: _net(signs, amounts) for n, amounts in ((1, sizes), (2, notionals))}
         gross = {n: known_sum(part[n] for part in parts) for n in (1, 2)}
     return {
         "unknown": sum(size is None for _, size, _ in parts),
@@ -181,6 +181,10 @@ def _flow(parts: Sequence[tuple[str, Decimal | None, Decimal | None]]) -> Row:
         "net_notional": _text(net[2]),
         "gross_notional": _text(gross[2]),
     }
+
+
+def _net(signs: Sequence[int], amounts: Sequence[Decimal | None]) -> Decimal | None:
+    return known_sum(None if amount is None else sign * amount for sign, amount in zip(signs, amounts, strict=True))
 
 
 def _all_complete(rows: Sequence[Row]) -> bool | None:
