@@ -98,7 +98,7 @@ def test_no_secret_is_left_anywhere_and_each_failure_is_one_alert(
         for name, wrong in [
             ("HL_DATABASE_URL", f"postgresql://u:{_MARK}@[bad"),
             ("HL_DATABASE_URL", f"mysql://u:{_MARK}@h/d"),
-            ("HL_API_KEYS", f"{_MARK}:x"),
+            ("HL_API_KEYS", f"client:{_MARK}"),
             ("HL_API_METRICS_TOKEN", f"{_MARK} x"),
             ("HL_ALERT_URLS", _MARK),
             ("HL_ALERT_URLS", f"slack://{_MARK}"),
