@@ -26,6 +26,8 @@ Hl = Callable[..., Done]
 
 _WALLET = "0x" + "1a" * 20
 _KEPT = {
+    "lake_days": "INSERT INTO hl.lake_days VALUES ('fills', '2026-03-15', '{iceberg/fills/a.parquet}', 10, 800, 7, 'whole', "
+    "'digest', now(), 1.5, 0, now())",
     "s3_requests": "INSERT INTO hl.s3_requests (bucket, method, key, status, bytes, dollars) "
     "SELECT 'b', 'GET', 'k' || n, 200, 1000 + n, n * 0.0001 FROM generate_series(1, 50) n",
     "s3_ingest_log": "INSERT INTO hl.s3_ingest_log (object_id, object_key, source, object_date, object_hour, fetched_at, "

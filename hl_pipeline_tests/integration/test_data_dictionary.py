@@ -30,8 +30,8 @@ _NOBODY = "0x" + "0" * 40
 _RECIPES = "docs/guides/recipes.md"
 _BLOCKS = blocks("sql", "duckdb", but=(_RECIPES,))
 _POLARS = [block for block in blocks("python", but=(_RECIPES,)) if "import polars" in block.text]
-# What finds nothing on a whole day: holes, requests that cost something, and a replica that this server is not.
-_FIND_NOTHING = ("state <> 'whole'", "is_hole", "hl.s3_requests")
+# What finds nothing on a whole day: holes, days at rest, requests that cost something, and a replica that this server is not.
+_FIND_NOTHING = ("state <> 'whole'", "is_hole", "hl.s3_requests", "hl.lake_days")
 
 
 @dataclass(frozen=True, slots=True)
