@@ -25,7 +25,7 @@ _RETRY_AFTER_SECONDS = (0.0, 0.1, 0.4)
 _INTERRUPT_SECONDS = 0.02
 _NOT_SET = "in the lake, which this API cannot read: HL_LAKE_URL is not set"
 # PostgreSQL gives stored JSON its form: order of keys, spaces, numbers.
-_AS_JSONB = "SELECT jsonb_in(cstring_in(one))::text FROM unnest(%s::text[]) WITH ORDINALITY AS texts (one, place) ORDER BY place"
+_AS_JSONB = "SELECT one::jsonb::text FROM unnest(%s::text[]) WITH ORDINALITY AS texts (one, place) ORDER BY place"
 _EXTRA = -3
 
 

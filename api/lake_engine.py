@@ -66,7 +66,7 @@ class LakeEngine:
                 "autoload_known_extensions": False,
             }
         )
-        database.execute("SET parquet_metadata_cache = true; SET enable_progress_bar = false")
+        database.execute("SET enable_progress_bar = false; SET enable_external_file_cache = false")
         if self.url.startswith("s3://"):
             from api.lake_s3 import open_s3
 
