@@ -91,7 +91,7 @@ class LakeEngine:
     def read(
         self, cursor: duckdb.DuckDBPyConnection, days: Sequence[DayInLake], values: dict[str, Any], limit: int | None, batch: int
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield batches of rows in the order and form of api/sql/fills.sql; only `extra` is the source's text.
+        """Yield batches of rows in the order and form of api/sql/fills.sql; as tuples.
 
         `values`: as in fills.sql.
 
