@@ -142,7 +142,7 @@ class _Batches:
                 of_piece = {**values, "start": piece.start, "end": piece.end, "limit": left, "given": given}
                 given = 0
                 source = (
-                    lake.read(self._connection, piece.days, of_piece, left, batch=_BATCH, seconds=seconds)
+                    lake.read(piece.days, of_piece, left, batch=_BATCH, seconds=seconds)
                     if piece.days
                     else self.of_table(of_piece)
                 )

@@ -24,9 +24,6 @@ _Row = tuple[Any, ...]
 _RETRY_AFTER_SECONDS = (0.0, 0.1, 0.4)
 _INTERRUPT_SECONDS = 0.02
 _NOT_SET = "in the lake, which this API cannot read: HL_LAKE_URL is not set"
-# PostgreSQL gives stored JSON its form: order of keys, spaces, numbers.
-_AS_JSONB = "SELECT jsonb_in(cstring_in(one))::text FROM unnest(%s::text[]) WITH ORDINALITY AS texts (one, place) ORDER BY place"
-_EXTRA = -3
 
 
 class Lake:
@@ -65,7 +62,6 @@ class Lake:
 
     async def read(
         self,
-        connection: AsyncConnection,
         days: Sequence[DayInLake],
         values: dict[str, Any],
         limit: int | None,
@@ -82,7 +78,7 @@ class Lake:
         batches = self._engine.read(cursor, days, values, limit, batch)
         try:
             while (rows := await self._run(cursor, batches, seconds)) is not None:
-                yield await _with_json(connection, rows)
+                yield rows
         finally:
             cursor.close()
 
@@ -143,7 +139,7 @@ class History:
         if not self._has_slot:
             raise _SlotNeededError
         found: list[_Row] = []
-        async for rows in self._lake.read(self.connection, days, values, limit, batch=limit, seconds=self._seconds):
+        async for rows in self._lake.read(days, values, limit, batch=limit, seconds=self._seconds):
             found += rows
         return found
 
@@ -181,13 +177,3 @@ async def retrying(work: Callable[[], Awaitable[_Result]]) -> _Result:
         except LakeChangedError as error:
             reason = str(error)
     raise HTTPException(503, f"the lake does not have the files that the ledger names; try again in a moment: {reason}")
-
-
-async def _with_json(connection: AsyncConnection, rows: list[_Row]) -> list[_Row]:
-    """Give `extra` the form that it has in hl.fills."""
-    texts = [row[_EXTRA] for row in rows if row[_EXTRA] is not None]
-    if not texts:
-        return rows
-    cursor = connection.cursor(binary=True)
-    found = iter(await (await cursor.execute(_AS_JSONB, [texts])).fetchall())
-    return [row if row[_EXTRA] is None else (*row[:_EXTRA], next(found)[0], *row[_EXTRA + 1 :]) for row in rows]

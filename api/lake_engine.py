@@ -66,7 +66,7 @@ class LakeEngine:
                 "autoload_known_extensions": False,
             }
         )
-        database.execute("SET parquet_metadata_cache = true; SET enable_progress_bar = false")
+        database.execute("SET enable_progress_bar = false; SET enable_external_file_cache = false")
         if self.url.startswith("s3://"):
             from api.lake_s3 import open_s3
 
@@ -91,7 +91,7 @@ class LakeEngine:
     def read(
         self, cursor: duckdb.DuckDBPyConnection, days: Sequence[DayInLake], values: dict[str, Any], limit: int | None, batch: int
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield batches of rows in the order and form of api/sql/fills.sql; only `extra` is the source's text.
+        """Yield batches of rows in the order and form of api/sql/fills.sql; as tuples.
 
         `values`: as in fills.sql.
 

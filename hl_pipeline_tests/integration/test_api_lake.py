@@ -185,11 +185,11 @@ def test_a_day_that_is_being_replaced_is_refused_until_the_ledger_knows(tiers: T
     pq.write_table(table.slice(1), other)
     try:
         other.replace(path)
-        response = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=5000, **RANGE)
+        response = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **RANGE)
         assert response.status_code == 503
         assert "the day is being loaded again" in response.json()["detail"]
         path.unlink()
-        gone = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=5000, **RANGE)
+        gone = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **RANGE)
         assert (gone.status_code, "ledger names" in gone.json()["detail"]) == (503, True)
         assert tiers.api.ask(FILLS, coin=tiers.coins[0], format="csv", **RANGE).status_code == 503
     finally:
@@ -249,5 +249,5 @@ def test_a_slow_query_of_the_lake_is_interrupted(tiers: Tiers) -> None:
     with serving(tiers.url, HL_LAKE_URL=str(tiers.lake), HL_API_STATEMENT_TIMEOUT_SECONDS="0.2") as api:
         api.get(FILLS, coin=tiers.coins[0], start=str(COMPACTED), end=str(COMPACTED), limit=1)
     with serving(tiers.url, HL_LAKE_URL=str(tiers.lake), HL_API_STATEMENT_TIMEOUT_SECONDS="0.002") as api:
-        response = api.ask(FILLS, coin=tiers.coins[0], limit=5000, **RANGE)
+        response = api.ask(FILLS, coin=tiers.coins[0], limit=4999, **RANGE)
         assert response.status_code == 504

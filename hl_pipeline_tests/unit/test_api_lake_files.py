@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_a_range_is_split_at_each_border_without_a_gap() -> None:
     parts = parts_by_tier(start, end, days)
     assert [[day.date.day for day in part.days] for part in parts] == [[], [11, 12], [], [15]]
     assert (parts[0].start, parts[-1].end) == (start, end)
-    for before, after in itertools.pairwise(parts):
+    for before, after in pairwise(parts):
         assert after.start - before.end == timedelta(microseconds=1)
     assert [part.start.day for part in parts_by_day(parts[1])] == [11, 12]
     assert parts_by_tier(start, start, days) == parts_by_tier(start, start, [])
