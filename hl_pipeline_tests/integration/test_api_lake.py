@@ -48,6 +48,10 @@ class Tiers:
     coins: list[str]
     twaps: list[int]
 
+    def every(self, **asked: Any) -> list[Any]:
+        """Return all fills before the days left PostgreSQL."""
+        return [fill for page in self.truth.pages(FILLS, "fills", limit=5000, **asked) for fill in page]
+
 
 @pytest.fixture(scope="module")
 def tiers(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generator[Tiers]:
@@ -132,10 +136,13 @@ def test_answers_equal_those_before_the_days_left_postgresql(tiers: Tiers, data:
 
 @pytest.mark.parametrize("limit", [1, 13, 100])
 def test_pages_cross_the_border_both_ways_and_lose_nothing(tiers: Tiers, limit: int) -> None:
-    asked: dict[str, Any] = {"coin": tiers.coins[0], **RANGE}
-    if limit == 1:
-        asked |= {"start": f"{HOT}T23:00:00Z", "end": f"{HOURS}T01:00:00Z"}
-    expected = tiers.truth.get(FILLS, limit=5000, **asked)["fills"]
+    start, end = {
+        1: (f"{HOT}T23:50:00Z", f"{HOURS}T00:10:00Z"),
+        13: (f"{HOURS}T23:30:00Z", f"{COMPACTED}T00:30:00Z"),
+        100: (f"{HOURS}T23:30:00Z", f"{LAST}T00:30:00Z"),
+    }[limit]
+    asked = {"coin": tiers.coins[0], "start": start, "end": end}
+    expected = tiers.every(**asked)
     pages = tiers.api.pages(FILLS, "fills", limit=limit, **asked)
     assert [fill for page in pages for fill in page] == expected
     assert len(expected) > limit
@@ -150,13 +157,8 @@ def test_fills_of_a_twap_are_found_in_both_tiers(tiers: Tiers) -> None:
                 [twap, [FIRST, LAST]],
             )
     for twap in tiers.twaps[:5]:
-        found = tiers.api.get(f"/api/v1/twaps/{twap}/fills", limit=5000)["fills"]
-        every = [
-            fill
-            for coin in tiers.coins
-            for fill in tiers.truth.get(FILLS, coin=coin, limit=5000, **RANGE)["fills"]
-            if fill["twap_id"] == str(twap)
-        ]
+        found = [fill for page in tiers.api.pages(f"/api/v1/twaps/{twap}/fills", "fills", limit=5000) for fill in page]
+        every = [fill for coin in tiers.coins for fill in tiers.every(coin=coin, **RANGE) if fill["twap_id"] == str(twap)]
         key = ("time", "tid", "side", "wallet")
         assert sorted(found, key=lambda fill: [fill[name] for name in key]) == sorted(
             every, key=lambda fill: [fill[name] for name in key]
@@ -180,21 +182,22 @@ def test_exports_equal_those_before_the_days_left_postgresql(tiers: Tiers, limit
 def test_a_day_that_is_being_replaced_is_refused_until_the_ledger_knows(tiers: Tiers) -> None:
     path = tiers.lake / f"fills/date={HOURS}/hour=01.parquet"
     before = path.read_bytes()
+    asked = {"start": str(HOURS), "end": str(LAST)}
     table = pq.read_table(path)
     other = path.with_name(".other")
     pq.write_table(table.slice(1), other)
     try:
         other.replace(path)
-        response = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **RANGE)
+        response = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **asked)
         assert response.status_code == 503
         assert "the day is being loaded again" in response.json()["detail"]
         path.unlink()
-        gone = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **RANGE)
+        gone = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **asked)
         assert (gone.status_code, "ledger names" in gone.json()["detail"]) == (503, True)
-        assert tiers.api.ask(FILLS, coin=tiers.coins[0], format="csv", **RANGE).status_code == 503
+        assert tiers.api.ask(FILLS, coin=tiers.coins[0], format="csv", **asked).status_code == 503
     finally:
         path.write_bytes(before)
-    assert tiers.api.get(FILLS, coin=tiers.coins[0], limit=5000, **RANGE)["fills"]
+    assert tiers.api.get(FILLS, coin=tiers.coins[0], limit=5000, **asked)["fills"]
 
 
 def test_an_outdated_compaction_is_not_read(tiers: Tiers) -> None:
