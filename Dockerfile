@@ -20,12 +20,12 @@ RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.8 \
 WORKDIR /app
 # Dependencies before the code, so that a change of the code does not fetch them again.
 COPY pyproject.toml uv.lock README.md LICENSE ./
-RUN uv sync --frozen --no-dev --extra tracing --no-install-project
+RUN uv sync --frozen --no-dev --extra tracing --extra alerts --no-install-project
 COPY hl_pipeline hl_pipeline
 COPY api api
 COPY docker docker
 COPY dagster.yaml workspace.yaml ./
-RUN uv sync --frozen --no-dev --extra tracing && cp dagster.yaml /var/lib/dagster/dagster.yaml
+RUN uv sync --frozen --no-dev --extra tracing --extra alerts && cp dagster.yaml /var/lib/dagster/dagster.yaml
 
 USER hl
 CMD ["hl", "--help"]

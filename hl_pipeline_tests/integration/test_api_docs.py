@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psycopg
 import pytest
 import requests
 from psycopg.types.json import Json
 
+from hl_pipeline.formats.fills import DAY_SCHEMA
+from hl_pipeline.lake.fills import write_fills_hour
+from hl_pipeline.lake.store import open_lake
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.documents import blocks, pages
 from hl_pipeline_tests.processes import PROJECT
-from hl_pipeline_tests.servers.api import Api, add, at, ns, real_status_row, real_statuses, serving, twap_row
+from hl_pipeline_tests.servers.api import OTHER, Api, add, at, ns, real_status_row, real_statuses, serving, twap_row
 
 DOCUMENTS = sorted((PROJECT / "docs" / "rest").glob("*.md"))
 TEXT = "\n".join(document.read_text() for document in DOCUMENTS)
@@ -123,6 +127,7 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
         {"date": "2026-07-09", "twaps_at": at("2026-07-10 02:00")},
         {"date": "2026-07-10", "state": "pending", "explanation": "not due"},
     )
+    add(connection, "fills_hours", {"date": "2026-03-14", "hour": 12, "rows": 1, "duplicates": 0, "conflicts": 0})
     add(connection, "fills_days", {"date": "2026-03-14", "thinned_at": at("2026-06-01 00:00"), **_MADE})
     lacks = {"state": "incomplete", "explanation": "1 of 25 objects missing: hour 7. 3 blocks missing in that of hour 9."}
     for hour in range(25):
@@ -196,11 +201,14 @@ def _fill(block: dict[str, Any], wallet: str, fill: dict[str, Any]) -> dict[str,
 
 
 @pytest.fixture(scope="module")
-def api(new_database: NewDatabase, samples: Path) -> Generator[Api]:
+def api(new_database: NewDatabase, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Api]:
     url = new_database()
     with connect(url, "test") as connection:
         _insert(connection, samples)
-    with serving(url) as api:
+    lake = tmp_path_factory.mktemp("lake")
+    thinned = {"time": at("2026-03-14 12:00"), "wallet": OTHER, "coin": "BTC"}
+    write_fills_hour(open_lake(str(lake)), date(2026, 3, 14), 12, pl.DataFrame([thinned], schema=DAY_SCHEMA), [])
+    with serving(url, HL_LAKE_URL=str(lake)) as api:
         yield api
 
 

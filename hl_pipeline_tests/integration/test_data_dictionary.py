@@ -28,8 +28,10 @@ DAY = date(2026, 3, 15)
 _NOBODY = "0x" + "0" * 40
 # Those of the recipes have tests of their own, with a week of days.
 _RECIPES = "docs/guides/recipes.md"
+# Those of the engines read the Iceberg tables (system/test_engines.py).
+_ENGINES = "docs/guides/engines.md"
 _BLOCKS = blocks("sql", "duckdb", but=(_RECIPES,))
-_POLARS = [block for block in blocks("python", but=(_RECIPES,)) if "import polars" in block.text]
+_POLARS = [block for block in blocks("python", but=(_RECIPES, _ENGINES)) if "import polars" in block.text]
 # What finds nothing on a whole day: holes, days at rest, requests that cost something, and a replica that this server is not.
 _FIND_NOTHING = ("state <> 'whole'", "is_hole", "hl.s3_requests", "hl.lake_days")
 
