@@ -127,7 +127,7 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
         {"date": "2026-07-09", "twaps_at": at("2026-07-10 02:00")},
         {"date": "2026-07-10", "state": "pending", "explanation": "not due"},
     )
-    add(connection, "fills_hours", {"date": "2026-03-14", "hour": 12, "rows": 1, "duplicates": 0, "conflicts": 0})
+    add(connection, "fills_hours", {"date": "2026-03-14", "hour": 12})
     add(connection, "fills_days", {"date": "2026-03-14", "thinned_at": at("2026-06-01 00:00"), **_MADE})
     lacks = {"state": "incomplete", "explanation": "1 of 25 objects missing: hour 7. 3 blocks missing in that of hour 9."}
     for hour in range(25):

@@ -54,6 +54,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "fills": {"coin": "SOL", "wallet": WALLET, "side": "B", "px": 100, "sz": 1, "object_id": 3_000_000},
     "fills_days": {"rows": 1, "duplicates": 0, "state": "whole", "explanation": "every block is there"},
+    "fills_hours": {"rows": 1, "duplicates": 0, "conflicts": 0},
     "twap_days": {
         "state": "unprovable",
         "explanation": "nothing proves it",
