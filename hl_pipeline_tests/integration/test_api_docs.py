@@ -127,8 +127,8 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
         {"date": "2026-07-09", "twaps_at": at("2026-07-10 02:00")},
         {"date": "2026-07-10", "state": "pending", "explanation": "not due"},
     )
-    add(connection, "fills_hours", {"date": "2026-03-14", "hour": 12})
     add(connection, "fills_days", {"date": "2026-03-14", "thinned_at": at("2026-06-01 00:00"), **_MADE})
+    add(connection, "fills_hours", {"date": "2026-03-14", "hour": 12})
     lacks = {"state": "incomplete", "explanation": "1 of 25 objects missing: hour 7. 3 blocks missing in that of hour 9."}
     for hour in range(25):
         _add_hour(connection, at("2026-03-16 00:00") + timedelta(hours=hour))
