@@ -104,6 +104,7 @@ def test_a_failed_run_is_one_alert_by_webhook_and_mail_with_the_next_step(
     assert run in body.get_content()
 
 
+@pytest.mark.slow
 def test_what_was_not_delivered_is_tried_again_there_alone_and_no_secret_is_logged(
     world: World,
     instance: DagsterInstance,
@@ -153,6 +154,7 @@ def test_many_failures_are_one_message_and_a_known_hole_is_none(
     assert f"`hl status --from {_DAY} --to {_DAY}` shows the gaps" in posted["message"]
 
 
+@pytest.mark.slow
 def test_a_failure_from_before_there_were_alerts_is_no_alert(
     world: World, instance: DagsterInstance, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -346,7 +346,8 @@ def test_days_have_the_apis_fills_once_and_the_market_is_what_a_bucket_has(
     accounted = [
         check for result in results for check in result.get_asset_check_evaluations() if check.check_name == "fills_accounted_for"
     ]
-    assert len(accounted) == 4
+    # Two days of daily_stats, user_stats and builder_stats.
+    assert len(accounted) == 6
     assert all(check.passed for check in accounted)
 
 

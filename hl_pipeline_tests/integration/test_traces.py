@@ -128,6 +128,7 @@ def test_a_run_arrives_with_its_stages_below_it(
     assert not any(world.database_url.encode() in body for body in collector.bodies)
 
 
+@pytest.mark.slow
 def test_a_run_that_misses_data_is_marked_by_the_class_of_its_error(world: World, tmp_path: Path, collector: Collector) -> None:
     run_in_process(tmp_path, {**world.environment, VARIABLE: collector.url}, *_INGEST)
 

@@ -214,7 +214,7 @@ def test_no_job_of_days_has_an_asset_above_it_that_is_not_its_own() -> None:
 
     above = {parent for key in own for parent in graph.get(key).parent_keys}
 
-    assert len(own) == 9
+    assert len(own) == 10
     assert above <= own
 
 

@@ -53,7 +53,7 @@ def serve_webhook() -> Generator[Webhook]:
         server.server_close()
 
 
-@dataclass(slots=True)
+@dataclass
 class Mailbox:
     """An SMTP server that asks for a password. `received` has the messages that it took."""
 
