@@ -67,7 +67,7 @@ def test_an_unchanged_database_is_not_queried_twice(api: Api) -> None:
     assert _figure(api, "hl_api_cache_bytes") == len(responses[0].content)
 
 
-@pytest.mark.parametrize("kept_mb", ["32", "0.02"])
+@pytest.mark.parametrize("kept_mb", ["32", pytest.param("0.02", marks=pytest.mark.slow)])
 def test_each_answer_is_what_an_api_without_memory_gives_while_rows_change(url: str, kept_mb: str) -> None:
     """0.02 MB hold a few answers alone, so that most are pushed out."""
     order = random.Random(20251103)

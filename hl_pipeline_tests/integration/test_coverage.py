@@ -217,6 +217,7 @@ def test_an_hour_that_is_not_due_is_no_hole(bucket: Path, world: World, run: Run
     assert row["why"].startswith("due at ")
 
 
+@pytest.mark.slow
 def test_what_has_no_block_numbers_is_unprovable_and_what_is_not_needed_is_no_hole(
     world: World, run: Run, tmp_path: Path
 ) -> None:

@@ -338,6 +338,7 @@ def test_a_block_that_stands_in_two_objects_is_counted_once(bucket: Path, world:
     assert without(_stored(world), "ordinal") == without(expected, "ordinal")
 
 
+@pytest.mark.slow
 def test_a_rewritten_object_replaces_its_rows_and_no_other(bucket: Path, world: World, materialized: Materialize) -> None:
     path = object_path(bucket, START + 11 * HOUR)
     whole = path.read_bytes()
@@ -456,6 +457,7 @@ def test_a_day_that_node_trades_lacks_is_a_hole_of_all_its_hours_and_has_no_rows
     assert _stored(world) == []
 
 
+@pytest.mark.slow
 def test_rows_that_went_from_the_database_are_missed_by_the_check_against_the_lake(
     bucket: Path, world: World, materialized: Materialize
 ) -> None:

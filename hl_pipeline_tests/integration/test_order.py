@@ -109,6 +109,7 @@ def _chains(fills: Iterable[dict[str, Any]]) -> tuple[int, int]:
     return found[True], found[False]
 
 
+@pytest.mark.slow
 def test_fills_of_a_millisecond_are_everywhere_in_the_order_of_the_source(world: World) -> None:
     first, second = _sweep()
     # The later block has the lower nanoseconds of the same millisecond, and is in both objects of its hour's edge.

@@ -83,6 +83,7 @@ def _stored(url: str) -> list[dict[str, Any]]:
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_second_run_finishes_what_a_restart_broke_off(
     event: str, how: str, server: PostgresServer, url: str, bucket: Path, truth: dict[date, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

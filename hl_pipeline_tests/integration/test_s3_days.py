@@ -191,6 +191,7 @@ def test_an_object_that_is_refused_fails_alone_and_can_be_acknowledged(
     assert {check.severity.value for check in run().get_asset_check_evaluations() if not check.passed} == {"WARN"}
 
 
+@pytest.mark.slow
 def test_expired_credentials_stop_the_run_and_new_ones_go_on(flaky: FlakyS3, made: Path, world: World, run: Run) -> None:
     expired = "<Code>ExpiredToken</Code><Message>The provided token has expired.</Message>"
     flaky.faults.append(Fault("answer", key="/20.lz4", status=400, error=expired))

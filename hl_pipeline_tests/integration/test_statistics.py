@@ -221,6 +221,7 @@ def test_a_day_without_fills_has_no_statistics(world: World) -> None:
         assert _query(world.database_url, f"SELECT * FROM hl.{table}") == []
 
 
+@pytest.mark.slow
 def test_an_absurd_size_makes_the_sums_of_its_coin_unknown_and_no_others(by_block: Made, world: World) -> None:
     path = _copied(by_block, world) / "node_fills_by_block/hourly/20260315/9.lz4"
     spoilt = next(

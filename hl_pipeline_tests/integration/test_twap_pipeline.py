@@ -413,6 +413,7 @@ def test_a_day_killed_anywhere_and_run_again_has_the_same_twaps(
     assert _dump(place.database_url) == expected
 
 
+@pytest.mark.slow
 def test_a_duration_beyond_all_reason_fails_no_day(source: Path, world: World, run: Run) -> None:
     long = _event(1)["state"] | {"minutes": 2**31 - 1}
     _put(source / "20251103/12.jsonl", _lines(_event(1, state=long), _event(2)))

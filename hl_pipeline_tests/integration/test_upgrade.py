@@ -188,6 +188,7 @@ def test_dropped_days_stay_in_the_lake_alone_when_they_are_made_again(old: Insta
     assert _ask(old.database, known) == [[141, 142]]
 
 
+@pytest.mark.slow
 def test_a_schema_whose_rows_must_be_written_anew_asks_for_hl_upgrade(world: World, tmp_path: Path) -> None:
     def hl(*words: str) -> Done:
         return run_in_process(tmp_path, world.environment, *words)

@@ -112,6 +112,7 @@ def test_a_hole_is_red_without_a_retry_and_green_once_acknowledged(
     assert "Acknowledged: never published" in str(_metadata(again)["explanation"])
 
 
+@pytest.mark.slow
 def test_what_is_not_due_yet_is_grey_and_its_run_succeeds(
     bucket: Path, run: Run, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
