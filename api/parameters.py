@@ -355,7 +355,7 @@ class _RankingAsked(Paged, _PerhapsDays):
         LastDays | None,
         _OPTIONAL,
         Field(
-            description="Instead of `start` and `end`: so many UTC days up to the newest one that is loaded and over.",
+            description="Instead of `start` and `end`: this number of UTC days, ending with the newest loaded day that is over.",
             validate_default=True,
         ),
     ] = None
