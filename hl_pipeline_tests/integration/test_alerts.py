@@ -166,6 +166,7 @@ def test_a_failure_from_before_there_were_alerts_is_no_alert(
     assert len(instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))) == 1
 
 
+@pytest.mark.slow
 def test_late_fills_are_one_alert_when_it_begins_and_one_when_it_is_over(
     world: World, instance: DagsterInstance, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,7 @@ def _sum(source: str, name: str, *, lately: bool = False) -> int:
     return sum(row.get(name) or 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_objects_are_counted_by_dataset_with_their_rows_and_bad_lines(metrics: Metrics) -> None:
     for metric, column in (("fetched", "fetched_at"), ("loaded", "loaded_at"), ("failed", "error")):
         expected = Counter(row["source"] for row in _objects() if row.get(column) is not None)

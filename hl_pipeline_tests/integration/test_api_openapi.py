@@ -13,6 +13,7 @@ from psycopg.types.json import Json
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.processes import free_port
+from hl_pipeline_tests.profiles import few
 from hl_pipeline_tests.servers.api import Api, add, at, ns, serving, status_row, twap_row
 
 WALLET, COIN, TWAP = "0x" + "7e" * 20, "xyz:NVDA", 987_654
@@ -106,6 +107,7 @@ def test_each_operation_has_a_summary_of_its_own(api: Api) -> None:
         assert len(operation["summary"]) <= 90
 
 
+@pytest.mark.slow
 def test_without_twaps_or_statistics_the_examples_are_of_some_fill(database_url: str) -> None:
     with connect(database_url, "test") as connection:
         add(connection, "fills_days", {"date": "2025-09-01"})
@@ -115,7 +117,7 @@ def test_without_twaps_or_statistics_the_examples_are_of_some_fill(database_url:
         assert len(api.get(path, **query)["fills"]) == 1
 
 
-@pytest.mark.parametrize("database", ["empty", "away"])
+@pytest.mark.parametrize("database", few(["empty", "away"], 1))
 def test_without_rows_or_a_database_there_is_a_page_all_the_same(database: str, database_url: str) -> None:
     url = database_url if database == "empty" else f"postgresql://u@127.0.0.1:{free_port()}/hl"
     with serving(url) as api:

@@ -218,6 +218,7 @@ def test_other_methods_and_paths_are_answered_sanely(api: Api) -> None:
     assert api.refuses(f"{TWAPS}/1", limit="1") == {"limit": "this path has no parameters"}
 
 
+@pytest.mark.slow
 def test_while_the_database_is_away_requests_are_told_so_and_soon_served_again(url: str, tmp_path: Path) -> None:
     with serving_process(url, tmp_path, HL_API_POOL_TIMEOUT_SECONDS="0.5") as api:
         expected = api.get(TWAPS, **NOVEMBER)
@@ -241,6 +242,7 @@ def test_while_the_database_is_away_requests_are_told_so_and_soon_served_again(u
         assert "Traceback" not in api.program.output
 
 
+@pytest.mark.slow
 def test_connections_that_the_server_dropped_are_not_noticed(url: str) -> None:
     with serving(url) as api, ThreadPoolExecutor(8) as threads:
         for _ in range(3):
@@ -283,6 +285,7 @@ def test_a_migration_under_a_running_api_is_noticed(database_url: str) -> None:
         assert api.get(f"{TWAPS}/1")["analytics"]["mood"] == "calm"
 
 
+@pytest.mark.slow
 def test_a_schema_of_a_newer_version_is_refused_with_both_named(database_url: str) -> None:
     assert newest_revision() == NEWEST_SCHEMA
     with connect(database_url, "test") as connection:

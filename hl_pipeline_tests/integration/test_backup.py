@@ -196,6 +196,7 @@ def test_an_installation_with_rows_is_overwritten_only_when_told_to(hl: Hl, full
     assert _rows(full.database_url, "(SELECT date FROM hl.dirty_days)") == [("(2024-01-01)",), ("(2026-03-15)",)]
 
 
+@pytest.mark.slow
 def test_while_something_is_connected_nothing_is_restored(hl: Hl, full: World, tmp_path: Path) -> None:
     made = _backup(hl, tmp_path)
     with psycopg.connect(_dagster(full.database_url), application_name="someone's daemon"):

@@ -345,6 +345,7 @@ def test_a_home_or_a_database_that_cannot_be_is_said_in_one_line(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_incomplete_day_exits_with_3_and_a_failed_one_with_1(world: World, tmp_path: Path, s3: S3Server) -> None:
     path = world.bucket / "node_fills_by_block/hourly/20260315/3.lz4"
     path.parent.mkdir(parents=True)

@@ -117,6 +117,7 @@ def test_the_command_asks_for_what_it_is_told_and_says_how_it_stands(
     assert sorted(kept.select("time", "coin", "side", "tid", "oid", "hash").rows()) == told
 
 
+@pytest.mark.slow
 def test_an_api_that_does_not_answer_is_named_with_the_attempt_and_the_next_one(world: World) -> None:
     wallet = "0x" + "a" * 40
     url = f"http://127.0.0.1:{free_port()}/info"

@@ -69,6 +69,7 @@ def test_an_interruption_while_rows_are_read_ends_the_query(connection: psycopg.
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_interruptions_at_any_moment_of_short_commands_leave_a_connection_that_works(connection: psycopg.Connection) -> None:
     for n in range(200):
         with (

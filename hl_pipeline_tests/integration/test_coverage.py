@@ -234,6 +234,7 @@ def test_what_has_no_block_numbers_is_unprovable_and_what_is_not_needed_is_no_ho
     assert {(row["state"], row["expected"], row["is_hole"]) for row in trades} == {("missing", False, False)}
 
 
+@pytest.mark.slow
 def test_an_edge_that_no_object_crosses_stands_beside_the_day(bucket: Path, world: World, run: Run) -> None:
     shutil.rmtree(bucket / BY_BLOCK / "hourly" / "20260316")
     run()
@@ -351,6 +352,7 @@ def test_what_is_no_hole_is_not_acknowledged(bucket: Path, world: World, run: Ru
     assert noted == [(BY_BLOCK, DAY, None)]
 
 
+@pytest.mark.slow
 def test_statuses_have_a_row_an_hour_or_a_day_and_their_holes_can_be_acknowledged(
     world: World, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

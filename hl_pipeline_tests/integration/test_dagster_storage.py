@@ -77,6 +77,7 @@ def test_its_tables_are_those_that_a_backup_has(instance: DagsterInstance, url: 
         assert {name for (name,) in names} == {"test", f"dagster in {Path(sys.argv[0]).name}"}
 
 
+@pytest.mark.slow
 def test_a_session_that_was_ended_by_the_server_costs_no_event(instance: DagsterInstance, url: str) -> None:
     instance.get_runs_count()
     for session in _sessions(url):

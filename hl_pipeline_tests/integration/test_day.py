@@ -376,6 +376,7 @@ def test_an_error_of_an_hour_is_seen_and_mended_whatever_its_name(bucket: Path, 
     assert len(_stored(world)) > 9_000
 
 
+@pytest.mark.slow
 def test_a_lake_that_lost_its_objects_does_not_empty_the_database(
     bucket: Path, world: World, materialized: Materialize, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

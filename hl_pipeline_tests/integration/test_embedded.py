@@ -45,6 +45,7 @@ def _hold(home: Path, held: Event, let_go: Event) -> None:
         let_go.wait(60)
 
 
+@pytest.mark.slow
 def test_it_runs_while_someone_holds_it_and_the_last_stops_it(home: Path) -> None:
     assert running_url(home) is None
     with hold(home) as url:

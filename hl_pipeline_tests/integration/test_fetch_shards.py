@@ -250,6 +250,7 @@ def test_what_cannot_be_taken_of_a_wallet_stands_beside_its_fills(
         assert empty.execute(everything).fetchall() == connection.execute(everything).fetchall() != []
 
 
+@pytest.mark.slow
 def test_a_wider_window_asks_again_and_no_fill_is_there_twice(
     asks: Asks, world: World, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

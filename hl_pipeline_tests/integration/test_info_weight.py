@@ -145,6 +145,7 @@ def test_a_call_that_ended_after_its_time_is_charged_all_the_same(database_url: 
     assert _used(connection) == 197
 
 
+@pytest.mark.slow
 def test_who_waits_is_served_in_turn_and_hardly_asks_the_database(
     database_url: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

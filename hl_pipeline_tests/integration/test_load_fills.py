@@ -62,6 +62,7 @@ def test_a_long_reader_blocks_neither_a_new_day_nor_other_readers(
         assert _count(database_url) == 2 * OF_DAY.height
 
 
+@pytest.mark.slow
 def test_a_reload_waits_for_a_long_reader_without_blocking_others_and_names_it(
     connection: psycopg.Connection, database_url: str, sources: dict[str, ObjectOfDay]
 ) -> None:

@@ -12,6 +12,7 @@ from hl_pipeline_tests.processes import PROJECT
 from hl_pipeline_tests.servers.s3 import REGION, S3Server
 
 
+@pytest.mark.slow
 def test_what_a_run_prints_is_in_the_bucket(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)

@@ -168,6 +168,7 @@ def _migrating(url: str) -> Generator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_migration_changes_nothing_and_the_next_one_finishes(new_database: NewDatabase) -> None:
     url, waiting = new_database(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
     migrated = _schema(url)

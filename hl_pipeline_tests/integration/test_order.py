@@ -276,6 +276,7 @@ def paged(database_url: str) -> Iterable[tuple[Api, psycopg.Connection]]:
         yield api, connection
 
 
+@pytest.mark.slow
 def test_over_a_day_that_is_replaced_pages_go_on_without_loss_or_repeat_or_say_409(
     paged: tuple[Api, psycopg.Connection],
 ) -> None:

@@ -100,7 +100,7 @@ def _rows(database_url: str) -> list[tuple[Any, ...]]:
         ("400", 400, "it answered 400 RequestTimeout: told to"),
         ("reset", None, "Connection"),
         ("cut", 200, "received 150000 of 300000 listed bytes"),
-        ("stall", 200, "timed out"),
+        pytest.param("stall", 200, "timed out", marks=pytest.mark.slow),
         ("short", 200, "received 150000 of 300000 listed bytes"),
         ("extra", 200, "received 300007 bytes, but 300000 were listed"),
         ("flipped", 200, "the MD5 of its bytes is "),

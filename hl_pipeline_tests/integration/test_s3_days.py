@@ -247,6 +247,7 @@ def test_a_budget_stops_the_run_keeps_what_came_and_more_of_it_goes_on(
     assert len(gets) == len(set(gets)) == 25
 
 
+@pytest.mark.slow
 def test_downloads_go_side_by_side_and_no_more_than_are_allowed(
     flaky: FlakyS3, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_pooler_in_transaction_mode_is_refused_with_the_reason(
         assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
 
 
+@pytest.mark.slow
 def test_a_pooler_in_session_mode_is_as_good_as_the_server(database_url: str) -> None:
     with serve_pooler(database_url, "session") as pooler:
         ensure_database(pooler.url)

@@ -30,6 +30,7 @@ from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests import killable_runs as runs
 from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.killable_runs import Death, Place
+from hl_pipeline_tests.profiles import few
 from hl_pipeline_tests.servers.s3 import REGION, S3Server
 
 STATUSES = [raw_twap_statuses, twap_statuses]
@@ -126,7 +127,7 @@ def _expected(event: Row, key: str) -> Row:
     }
 
 
-@pytest.mark.parametrize("form", ["plain", "lz4"])
+@pytest.mark.parametrize("form", few(["plain", "lz4"], 1))
 def test_every_value_of_the_real_statuses_arrives(form: str, samples: Path, source: Path, world: World, run: Run) -> None:
     lines = (samples / "twap_statuses_node.jsonl").read_bytes().splitlines(keepends=True)
     expected: list[Row] = []
@@ -315,6 +316,7 @@ def test_the_statuses_come_through_an_s3_server_that_refuses_who_does_not_pay(
     ]
 
 
+@pytest.mark.slow
 def test_a_bucket_that_denies_access_fails_only_the_statuses_and_says_how_to_skip_it(
     s3: S3Server, world: World, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +336,7 @@ def test_a_bucket_that_denies_access_fails_only_the_statuses_and_says_how_to_ski
     assert _query(world, "SELECT date FROM hl.fills_days") == [{"date": DAY}]
 
 
+@pytest.mark.slow
 def test_without_a_source_the_days_say_so_and_twaps_come_from_slices_alone(
     world: World, instance: DagsterInstance, samples: Path
 ) -> None:

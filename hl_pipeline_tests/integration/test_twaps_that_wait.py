@@ -123,6 +123,7 @@ def test_a_twap_has_no_beginning_and_no_market_until_it_is_activated(written: Wr
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_days_can_come_in_any_order(written: Written, database_url: str, tmp_path: Path) -> None:
     place = Place(tmp_path / "lake", database_url)
     for day in reversed(DAYS):

@@ -93,6 +93,7 @@ def test_nothing_is_published_but_the_ui_and_the_api_to_this_machine() -> None:
     assert published == {"webserver": ["127.0.0.1:${HL_PORT:-3000}:3000"], "api": ["127.0.0.1:${HL_API_PORT:-8000}:8000"]}
 
 
+@pytest.mark.slow
 def test_the_server_is_set_as_the_embedded_one(connection: psycopg.Connection) -> None:
     _, *settings = _services()["postgres"]["command"]
     said = dict(setting.removeprefix("-c").split("=") for setting in settings)
