@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from hl_pipeline.cli.main import main
 from hl_pipeline.cli.terminal import set_log_format
+from hl_pipeline_tests.marked_secrets import assert_no_secret
 from hl_pipeline_tests.processes import program
 
 HL = program("hl")
@@ -24,9 +25,11 @@ Done = subprocess.CompletedProcess[str]
 
 def run_program(cwd: Path, environment: dict[str, str], *arguments: str, stdin: str | None = None) -> Done:
     """Run `hl` as a user starts it."""
-    return subprocess.run(
+    done = subprocess.run(
         [HL, *arguments], cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, timeout=180, check=False
     )
+    assert_no_secret(done.stdout + done.stderr, f"hl {' '.join(arguments)}")
+    return done
 
 
 def run_in_process(cwd: Path, environment: dict[str, str], *arguments: str, stdin: str | None = None) -> Done:
@@ -46,4 +49,7 @@ def run_in_process(cwd: Path, environment: dict[str, str], *arguments: str, stdi
         sys.stdout.flush()
         sys.stderr.flush()
         set_log_format("human")
-        return subprocess.CompletedProcess([HL, *arguments], code, stdout.getvalue().decode(), stderr.getvalue().decode())
+        shown, told = stdout.getvalue().decode(), stderr.getvalue().decode()
+        if arguments[:1] != ("url",):  # it prints the URL for other programs
+            assert_no_secret(shown + told, f"hl {' '.join(arguments)}")
+        return subprocess.CompletedProcess([HL, *arguments], code, shown, told)

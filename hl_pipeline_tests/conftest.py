@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import psycopg
@@ -21,6 +22,8 @@ from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.embedded import embedded_url, hold
 from hl_pipeline.warehouse.migrate import migrate
+from hl_pipeline.warehouse.urls import build_url, parse_url
+from hl_pipeline_tests.marked_secrets import SECRET, assert_no_secret, files_with_secrets
 from hl_pipeline_tests.profiles import FULL
 from hl_pipeline_tests.records.reading import unpack_records
 from hl_pipeline_tests.servers.flaky_s3 import FlakyS3, serve_flaky
@@ -40,6 +43,26 @@ settings.load_profile("ci")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run tests that wait for daemons first, so that other workers have work meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test in whose output or files a secret of the test run is."""
+    report = yield
+    if report.when == "teardown" and report.passed:
+        try:
+            for title, text in report.sections:
+                assert_no_secret(text, title)
+            assert files_with_secrets(_directories(item)) == [], "these files have a secret in them"
+        except AssertionError as error:
+            report.outcome = "failed"
+            report.longrepr = str(error)
+    return report
+
+
+def _directories(item: pytest.Item) -> list[Path]:
+    given: dict[str, Any] = getattr(item, "funcargs", {})
+    return [given["tmp_path"]] if "tmp_path" in given else []
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,6 +111,9 @@ def postgres_home() -> Generator[Path]:
             yield home
             with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+                connection.execute("CHECKPOINT")
+            found = subprocess.run(["grep", "-rlF", "--", SECRET, str(home)], capture_output=True, text=True, check=False)
+            assert found.stdout == "", "PostgreSQL has a secret in its tables or its log"
     finally:
         # Removing hundreds of databases takes half a minute, so do not wait for it.
         subprocess.Popen(["rm", "-rf", str(home)], start_new_session=True)
@@ -104,7 +130,7 @@ def new_database(postgres_home: Path) -> NewDatabase:
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
-        return embedded_url(postgres_home, name)
+        return build_url(parse_url(embedded_url(postgres_home, name)) | {"password": SECRET})
 
     return make
 
@@ -131,6 +157,7 @@ def directory() -> Generator[Path]:
     """The user's working directory. Its path is short enough for PostgreSQL's socket."""
     with tempfile.TemporaryDirectory(prefix="hl-e2e-") as name:
         yield Path(name)
+        assert files_with_secrets([Path(name)]) == [], "these files have a secret in them"
 
 
 @dataclass(frozen=True, slots=True)

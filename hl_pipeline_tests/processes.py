@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 import requests
 
+from hl_pipeline_tests.marked_secrets import assert_no_secret
+
 PROGRAMS = Path(sys.executable).parent
 PROJECT = Path(__file__).parent.parent
 _OF_TESTS = {"HL_SETTINGS_RESOLVED", "POLARS_MAX_THREADS"}
@@ -82,7 +84,7 @@ def kill_all(processes: Iterable[psutil.Process]) -> None:
 
 def run(command: list[str], environment: dict[str, str], cwd: Path, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end. Its standard error goes to its standard output."""
-    return subprocess.run(
+    done = subprocess.run(
         command,
         env=environment,
         cwd=cwd,
@@ -93,6 +95,8 @@ def run(command: list[str], environment: dict[str, str], cwd: Path, seconds: flo
         timeout=seconds,
         check=False,
     )
+    assert_no_secret(done.stdout, " ".join(command))
+    return done
 
 
 def program(name: str) -> str:
@@ -146,6 +150,7 @@ class Ui:
         response = requests.post(
             f"http://127.0.0.1:{self.port}/graphql", json={"query": query, "variables": variables}, timeout=30
         )
+        assert_no_secret(response.text, "GraphQL")
         answer = response.json()
         assert "errors" not in answer, answer
         return answer["data"]

@@ -189,7 +189,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process after an error or Ctrl-C. PostgreSQL rolls back the transaction of a client that is gone."""
     if process.poll() is None:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(_GOODBYE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None and not pipe.closed:
             try:

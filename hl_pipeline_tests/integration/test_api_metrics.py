@@ -383,7 +383,7 @@ def test_a_user_of_the_role_alone_reads_all_but_dagsters_runs(place: _Place) -> 
     with connect(place.url, "test") as connection:
         connection.execute(f"CREATE ROLE {user} LOGIN IN ROLE hl_reader".encode())
         try:
-            with serving(place.url.replace("//postgres@", f"//{user}@")) as api:
+            with serving(place.url.replace("//postgres:", f"//{user}:")) as api:
                 readable = scrape(api)["hl_metrics_readable"]
             assert readable == {(group,): float(group != "runs") for group in system_metrics.GROUPS}
         finally:

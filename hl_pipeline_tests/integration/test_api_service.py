@@ -361,7 +361,7 @@ def test_without_the_role_it_reads_as_the_user_it_is(url: str, tmp_path: Path) -
         connection.execute(f"GRANT USAGE ON SCHEMA hl TO {user}".encode())
         connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA hl TO {user}".encode())
         try:
-            with serving_process(url.replace("//postgres@", f"//{user}@"), tmp_path) as api:
+            with serving_process(url.replace("//postgres:", f"//{user}:"), tmp_path) as api:
                 assert len(api.get(TWAPS, **NOVEMBER)["twaps"]) == 1
                 assert f"role hl_reader does not exist or cannot be assumed: reading as {user}, read-only" in api.program.output
         finally:

@@ -13,6 +13,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from hl_pipeline.ops.dagster_internals import CheckRunHealthResult, WorkerStatus
 from hl_pipeline_tests.cli import run_in_process
 from hl_pipeline_tests.conftest import World
+from hl_pipeline_tests.marked_secrets import SECRET
 from hl_pipeline_tests.processes import Program, program, started, wait_until
 
 _DAY = "2024-01-01"  # no source has it: nothing is to be fetched
@@ -60,7 +61,7 @@ def _ingest_that_waits(world: World, directory: Path) -> Generator[Program]:
     """`hl ingest` of a bucket that never answers, while its run is in work."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(90)
-        s3 = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "HL_NODE_DATA_URL": "s3://bucket"}
+        s3 = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": SECRET, "HL_NODE_DATA_URL": "s3://bucket"}
         s3 |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
         command = [program("hl"), "ingest", "--from", _FETCHED_DAY, "--to", _FETCHED_DAY]
         with started(command, world.environment | s3, directory, directory / "ingest.log") as ingest, silent.accept()[0]:

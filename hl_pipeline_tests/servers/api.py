@@ -23,6 +23,7 @@ from psycopg import sql
 from psycopg.types.json import Json
 
 from api.app import create_app
+from hl_pipeline_tests.marked_secrets import assert_no_secret
 from hl_pipeline_tests.processes import PROJECT, Program, free_port, started, users_environment, wait_until
 
 WALLET = "0x" + "1a" * 20
@@ -96,7 +97,10 @@ class Api:
     session: requests.Session = field(default_factory=requests.Session)
 
     def ask(self, path: str, **parameters: Any) -> requests.Response:
-        return self.session.get(self.url + path, params=parameters, timeout=60)
+        answer = self.session.get(self.url + path, params=parameters, timeout=60)
+        if not answer.headers.get("content-type", "").startswith("application/vnd"):
+            assert_no_secret(f"{answer.headers}{answer.text}", path)
+        return answer
 
     def get(self, path: str, **parameters: Any) -> Any:
         """Return the JSON of a response, which must have status 200."""

@@ -12,6 +12,8 @@ import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+from hl_pipeline_tests.marked_secrets import SECRET
+
 REGION = "ap-northeast-1"
 _NOT_IMPLEMENTED = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NotImplemented</Code>'
@@ -39,7 +41,7 @@ class S3Server:
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": REGION,
         }
 
@@ -48,7 +50,7 @@ class S3Server:
         if self._client is not None:
             return self._client
         client = boto3.client(
-            "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
+            "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key=SECRET
         )
         client.meta.events.register(
             "before-sign.s3", lambda request, **_: request.headers.add_header("x-amz-request-payer", "requester")

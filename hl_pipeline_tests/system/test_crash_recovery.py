@@ -13,6 +13,7 @@ import pytest
 
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url
+from hl_pipeline_tests.marked_secrets import SECRET
 from hl_pipeline_tests.processes import (
     free_port,
     program,
@@ -53,7 +54,7 @@ def test_runs_cut_off_by_a_kill_or_power_loss_fail_with_a_reason_and_are_done_ag
     with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as killed:
         silent.settimeout(90)
         endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
-        s3 = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"} | endpoint
+        s3 = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": SECRET} | endpoint
         up = killed.enter_context(up_in(directory, s3, ports=ports, HL_NODE_DATA_URL="s3://bucket"))
         up.ui.launch("ingest_days", str(_DAY))
         # The run has asked for something, and never gets an answer.

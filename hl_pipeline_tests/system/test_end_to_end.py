@@ -15,6 +15,7 @@ import requests
 
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.embedded import embedded_url, hold
+from hl_pipeline_tests.marked_secrets import SECRET
 from hl_pipeline_tests.processes import (
     Ui,
     free_port,
@@ -145,7 +146,7 @@ def test_hl_up_says_what_is_in_its_way_and_sigterm_ends_a_run_that_counts_as_fai
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(90)
-        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": SECRET}
         endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
         with up_in(directory, credentials | endpoint, HL_NODE_DATA_URL="s3://bucket") as up:
             up.ui.launch("ingest_days", "2025-09-01")
