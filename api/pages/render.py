@@ -124,7 +124,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.number, words.rounded, words.percent, words.instant, words.minutes, words.short, words.covered)
+    filters = (words.number, words.rounded, words.price, words.percent, words.instant, words.minutes, words.short, words.covered)
     environment.filters.update({filter_.__name__: filter_ for filter_ in filters})
     environment.globals |= {"VERDICTS": words.VERDICTS, "SIDES": words.SIDES, "share": words.share, "digest": _digest()}
     return environment

@@ -49,10 +49,18 @@ def number(value: str | int | Decimal | None, digits: int | None = None) -> str:
     return f"{exact:,f}" if digits is None else f"{exact:,.{digits}f}"
 
 
-def rounded(value: Decimal, digits: int) -> str:
+def rounded(value: str | Decimal, digits: int) -> str:
     """Return a number rounded to `digits` decimals, without trailing zeros."""
     text = number(value, digits)
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def price(value: str | None) -> str:
+    """Return a price with at most eight digits that count, and all digits before the point."""
+    if value is None:
+        return UNKNOWN
+    exact = Decimal(value)
+    return rounded(exact, max(0, 7 - exact.adjusted()) if exact else 0)
 
 
 def percent(value: str | None, digits: int = 2) -> str:
@@ -85,12 +93,12 @@ def short(address: str) -> str:
 
 def covered(runs: list[dict[str, Any]]) -> Covered:
     """Return the coverage of an answer in words."""
-    days = {state: 0 for state in STATES}
+    days = dict.fromkeys(STATES, 0)
     for run in runs:
         days[run["state"]] += _days(run)
     total = sum(days.values())
     present = days["whole"] + days["unprovable"]
-    told = [_tell(run) for run in runs if run["state"] != "whole"]
+    told = [_tell(run) for run in runs if run["state"] != "whole" and days["unprovable"] < total]
     if days["whole"] == total:
         summary = "The day is whole." if total == 1 else f"All {total} days are whole."
     elif days["unprovable"] == total:

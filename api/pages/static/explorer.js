@@ -28,7 +28,7 @@
     grid: { stroke: color("grid"), width: 1 }, ...more,
   });
   const axes = (...values) => [
-    axis({ values: (_, splits) => splits.map(at => clock(at, false)), incrs: [60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800], space: 60 }),
+    axis({ values: (_, splits) => splits.map(at => clock(at, false)), incrs: [60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800], space: 60, size: 30 }),
     ...values,
   ];
   const amounts = (more = {}) => axis({ size: 62, values: (_, splits) => splits.map(compact), ...more });
@@ -36,7 +36,7 @@
   const options = (element, series, more) => ({
     width: element.clientWidth, height: element.clientHeight - 30,
     cursor: { sync: { key: "time" }, drag: { x: true, y: false }, points: { size: 6 } },
-    legend: { markers: { width: 0, fill: (_, at) => series[at]?.mark } },
+    legend: { markers: { width: 0, fill: (_, at) => series[at - 1]?.mark } },
     tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
     ...more,
     scales: { x: { time: true, range: () => [data.from, data.to] }, ...more.scales },
@@ -85,7 +85,7 @@
       // Constant lines are in the legend, and in the range of the scale.
       const flat = lines().map(([, price]) => columns[0].map(() => price));
       const series = ["Open", "High", "Low", "Close"].map(label => ({ label, value, ...noPath }));
-      if (own.length) series.push({ label: "Slice", value, paths: () => null, mark: color("own"), points: { show: true, size: 5, width: 1, stroke: color("card"), fill: color("own") } });
+      if (own.length) series.push({ label: "Slice", value, paths: () => null, mark: color("own"), points: { show: true, size: 7, width: 1, stroke: color("card"), fill: color("own") } });
       lines().forEach(([label, , name]) => series.push({ label, value, mark: color(name), ...noPath }));
       return new uPlot(options(element, series, { axes: axes(amounts()), hooks: { drawAxes: [drawPrices] } }), [...columns, ...flat], element);
     },
