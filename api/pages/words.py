@@ -123,8 +123,8 @@ def _days(run: dict[str, Any]) -> int:
 def _tell(run: dict[str, Any]) -> str:
     days = run["from"] if run["from"] == run["to"] else f"{run['from']} to {run['to']}"
     told = f"{days}: {run['state']}"
-    told += f" ({run['note']})" if run.get("note") else f" ({STATES[run['state']][1]})"
-    if run.get("holes"):
+    told += f" – {run['note'].rstrip('.')}" if run.get("note") else f" – {STATES[run['state']][1]}"
+    if run.get("holes") and not run.get("note"):
         told += f", {run['holes']} hour{'s' if run['holes'] > 1 else ''} with a hole"
     if run.get("acknowledged"):
         told += f", {run['acknowledged']} acknowledged"

@@ -22,6 +22,8 @@ _MOST_ROWS = parameters.MAX_LIMIT
 _MOST_FILL_PAGES = 5
 _MOST_HOUR_PAGES = 3
 _DAYS_AT_HOME = 30
+# Each moment is a query.
+_FLOW_HOURS = 2
 _COIN_INTERVALS = ("5m", "15m", "1h")
 BOARDS: dict[str, tuple[str, Any]] = {
     "twaps": ("TWAPs", parameters.TwapSort),
@@ -135,7 +137,7 @@ async def show_coin(request: Request) -> Response:
     interval = given.get("interval", "15m")
     stats = await ask(request, "/api/v1/stats/daily", coin=coin, start=day, end=day)
     candles = await ask(request, "/api/v1/candles", coin=coin, start=day, end=day, interval=interval, limit=_MOST_ROWS)
-    hours = [midnight + timedelta(hours=hour) for hour in range(24)]
+    hours = [midnight + timedelta(hours=hour) for hour in range(0, 24, _FLOW_HOURS)]
     now = datetime.now(UTC)
     flows = [await ask(request, f"/api/v1/coins/{coin}/twap-flow", at=as_parameter(hour)) for hour in hours if hour <= now]
     wallets = await ask(request, "/api/v1/leaderboards/twaps", coin=coin, start=day, end=day, limit=10, top=10)

@@ -34,7 +34,7 @@
   const amounts = (more = {}) => axis({ size: 62, values: (_, splits) => splits.map(compact), ...more });
 
   const options = (element, series, more) => ({
-    width: element.clientWidth, height: element.clientHeight - 30,
+    width: element.clientWidth, height: heightOf(element),
     cursor: { sync: { key: "time" }, drag: { x: true, y: false }, points: { size: 6 } },
     legend: { markers: { width: 0, fill: (_, at) => series[at - 1]?.mark } },
     tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
@@ -43,6 +43,8 @@
     series: [{ label: "Time", value: (_, at) => at == null ? "–" : clock(at, true) }, ...series],
   });
 
+  // Without the legend, whose height depends on how many lines it needs.
+  const heightOf = element => parseInt(getComputedStyle(element).getPropertyValue("--height"), 10);
   const noPath = { paths: () => null, points: { show: false } };
   const value = (_, one) => plain(one);
 
@@ -86,7 +88,7 @@
       const flat = lines().map(([, price]) => columns[0].map(() => price));
       const series = ["Open", "High", "Low", "Close"].map(label => ({ label, value, ...noPath }));
       if (own.length) series.push({ label: "Slice", value, paths: () => null, mark: color("own"), points: { show: true, size: 7, width: 1, stroke: color("card"), fill: color("own") } });
-      lines().forEach(([label, , name]) => series.push({ label, value, mark: color(name), ...noPath }));
+      lines().forEach(([label, price, name]) => series.push({ label, value: () => plain(price), mark: color(name), ...noPath }));
       return new uPlot(options(element, series, { axes: axes(amounts()), hooks: { drawAxes: [drawPrices] } }), [...columns, ...flat], element);
     },
     progress(element) {
@@ -128,6 +130,6 @@
   document.querySelectorAll("details[data-closes]").forEach(details => { details.open = false; });
   dark.addEventListener("change", draw);
   new ResizeObserver(() => charts.forEach(([chart, element]) => {
-    if (element.clientWidth !== chart.width) chart.setSize({ width: element.clientWidth, height: element.clientHeight - 30 });
+    if (element.clientWidth !== chart.width) chart.setSize({ width: element.clientWidth, height: heightOf(element) });
   })).observe(place);
 })();
