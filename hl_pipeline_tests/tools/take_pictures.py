@@ -136,6 +136,7 @@ class Page:
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self.width = _WIDTH
+        self.events: list[dict[str, Any]] = []
         self._numbers = itertools.count(1)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -146,9 +147,11 @@ class Page:
         return answer["result"]
 
     def _receive(self, name: str, value: object) -> dict[str, Any]:
-        """Return the next message with this key. Earlier messages are dropped."""
+        """Return the next message with this key. Events before it go to `events`."""
         while True:
             message = json.loads(self._socket.recv(60))
+            if "method" in message:
+                self.events.append(message)
             if message.get(name) == value:
                 return message
 
@@ -157,7 +160,8 @@ class Page:
         self._receive("method", "Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Return the value of an expression, or of the promise that it gives."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
