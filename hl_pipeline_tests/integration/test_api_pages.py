@@ -18,7 +18,7 @@ from hl_pipeline_tests.pages import Html
 from hl_pipeline_tests.servers.api import OTHER, WALLET, Api, add, at, ns, serving, status_row, twap_row
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-EVIL = '<b>"\'&'
+EVIL = "<b>\"'&"
 DAY, NEXT = "2025-11-03", "2025-11-04"
 TWAP = 77
 PAGES = ("/", f"/wallet/{WALLET}", f"/twap/{TWAP}", f"/coin/SOL?day={DAY}", "/leaderboards", "/coverage", f"/coverage?day={DAY}")
