@@ -1,4 +1,4 @@
-"""Reads a page of the explorer as a program does: its links, the cells of its tables, and the values of its figures. Not a test."""
+"""Reads a page of the explorer as a program does: its links, its tables and the values of its figures. Not a test."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_a_program_gets_json_at_the_root_and_a_browser_a_page(api: Api) -> None:
     assert {"Accept"} <= set(page.headers["vary"].split(", ")) & set(links.headers["vary"].split(", "))
 
 
-def test_pages_need_a_login_where_there_are_keys_and_work_below_a_path(api: Api, new_database: NewDatabase) -> None:
+def test_pages_need_a_login_where_there_are_keys_and_work_below_a_path(new_database: NewDatabase) -> None:
     digest = hashlib.sha256(b"hl_key").hexdigest()
     with serving(new_database(), HL_API_KEYS=f"anna:{digest}", HL_API_PATH_PREFIX="/hl") as closed:
         for path in PAGES:

@@ -194,7 +194,8 @@ def test_the_rows_of_a_wallet_and_of_a_leaderboard_are_the_apis(shown: Shown) ->
     ranking = shown.api.get("/api/v1/leaderboards/pnl", period="7d", limit=50)["ranking"]
     shown.open("leaderboards")
     rows = shown.page.evaluate(
-        "[...document.querySelectorAll('tbody tr')].map(row => [row.querySelector('a').title, row.cells[2].querySelector('data').value])"
+        "[...document.querySelectorAll('tbody tr')].map("
+        "row => [row.querySelector('a').title, row.cells[2].querySelector('data').value])"
     )
     assert rows == [[one["wallet"], one["closed_pnl"]] for one in ranking]
 

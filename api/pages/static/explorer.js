@@ -31,7 +31,7 @@
     axis({ values: (_, splits) => splits.map(at => clock(at, false)), incrs: [60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800], space: 60, size: 30 }),
     ...values,
   ];
-  const amounts = (more = {}) => axis({ size: 62, values: (_, splits) => splits.map(compact), ...more });
+  const amounts = (more = {}) => axis({ size: (_, texts) => 20 + 7 * Math.max(3, ...(texts || []).map(text => text.length)), values: (_, splits) => splits.map(compact), ...more });
 
   const options = (element, series, more) => ({
     width: element.clientWidth, height: heightOf(element),
