@@ -15,6 +15,7 @@ from psycopg.types.json import Json
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.pages import Html
+from hl_pipeline_tests.processes import free_port
 from hl_pipeline_tests.servers.api import OTHER, WALLET, Api, add, at, ns, serving, status_row, twap_row
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -82,8 +83,8 @@ def api(new_database: NewDatabase) -> Generator[Api]:
         yield api
 
 
-def _page(api: Api, path: str, status: int = 200) -> Html:
-    response = api.session.get(api.url + path, timeout=60, allow_redirects=False)
+def _page(api: Api, path: str, status: int = 200, **more: Any) -> Html:
+    response = api.session.get(api.url + path, timeout=60, allow_redirects=False, **more)
     assert (response.status_code, response.headers["content-type"]) == (status, "text/html; charset=utf-8"), response.text
     assert "unsafe" not in response.headers["content-security-policy"]
     return Html(response.text)
@@ -210,6 +211,14 @@ def test_a_program_gets_json_at_the_root_and_a_browser_a_page(api: Api) -> None:
     assert "text/html" in page.headers["content-type"]
     assert links.json()["service"] == "hl-pipeline"
     assert {"Accept"} <= set(page.headers["vary"].split(", ")) & set(links.headers["vary"].split(", "))
+
+
+def test_while_the_database_is_away_a_page_says_so_in_its_words() -> None:
+    with serving(f"postgresql://nobody@127.0.0.1:{free_port()}/hl", HL_API_POOL_TIMEOUT_SECONDS="0.1") as away:
+        for path, words in (("/", "Connection refused"), (f"/wallet/{WALLET}", "the database is unavailable or busy")):
+            page = _page(away, path, 503, headers=BROWSER)
+            assert "The database does not answer" in page.words
+            assert words in page.words
 
 
 def test_pages_need_a_login_where_there_are_keys_and_work_below_a_path(new_database: NewDatabase) -> None:

@@ -104,6 +104,9 @@ def shown(loaded: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Sh
         for domain in ("Network", "Log", "Runtime"):
             page.call(f"{domain}.enable")
         page.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        # The first request of a page compiles its template.
+        for path in paths.values():
+            api.session.get(api.url + path, headers={"Accept": "text/html"}, timeout=60)
         yield Shown(api, page, paths, row, pictures)
 
 

@@ -80,6 +80,9 @@
   const lines = () => Object.entries(data.lines || {}).filter(([, price]) => price != null)
     .map(([label, price], at) => [label, price, ...({ Arrival: ["arrival", [2, 3]], "VWAP of the TWAP": ["vwap", [7, 4]], "VWAP of the market": ["market", [7, 4]] })[label]]);
 
+  // Many slices are small dots without a rim, which would cover the candles.
+  const isCrowded = () => data.slices[0].length > 250;
+
   const makers = {
     price(element) {
       const own = data.slices ? [[data.slices[0], data.slices[1]]] : [];
@@ -87,7 +90,7 @@
       // Constant lines are in the legend, and in the range of the scale.
       const flat = lines().map(([, price]) => columns[0].map(() => price));
       const series = ["Open", "High", "Low", "Close"].map(label => ({ label, value, ...noPath }));
-      if (own.length) series.push({ label: "Slice", value, paths: () => null, mark: color("own"), points: { show: true, size: 7, width: 1, stroke: color("card"), fill: color("own") } });
+      if (own.length) series.push({ label: "Slice", value, paths: () => null, mark: color("own"), points: { show: true, fill: color("own"), ...(isCrowded() ? { size: 3, width: 0, stroke: color("own") } : { size: 7, width: 1, stroke: color("card") }) } });
       lines().forEach(([label, price, name]) => series.push({ label, value: () => plain(price), mark: color(name), ...noPath }));
       return new uPlot(options(element, series, { axes: axes(amounts()), hooks: { drawAxes: [drawPrices] } }), [...columns, ...flat], element);
     },
