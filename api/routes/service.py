@@ -14,8 +14,10 @@ from api.database import explain_absence, read_sql, read_version
 from api.metrics import show
 from api.models.common import INVALID
 from api.models.service import Health, Service
+from api.pages.render import wants_page, with_error_pages
 from api.parameters import Parameters
 from api.responses import respond
+from api.routes.pages import show_home
 
 router = APIRouter(tags=["Service"])
 
@@ -26,10 +28,13 @@ _Nothing = Annotated[Parameters, Query()]
 
 @router.get("/", response_model=Service, responses=INVALID)
 async def get_service(request: Request, _asked: _Nothing) -> Response:
-    """Return the name and version of the service, with links."""
+    """Return the name and version of the service, with links. A browser gets the explorer's first page."""
+    if wants_page(request):
+        return await with_error_pages(show_home)(request)
     links = {"docs": "/docs", "openapi": "/openapi.json", "health": "/healthz", "metrics": "/metrics"}
     prefix = request.scope.get("root_path", "")
-    return respond({"service": "hl-pipeline", "version": read_version(), **{name: prefix + path for name, path in links.items()}})
+    links = {name: prefix + path for name, path in links.items()}
+    return respond({"service": "hl-pipeline", "version": read_version(), **links}, headers={"Vary": "Accept"})
 
 
 @router.get("/healthz", response_model=Health, responses=INVALID)

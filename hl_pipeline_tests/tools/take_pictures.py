@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/pictures: the UI of a small sample in a headless Chromium.
+"""Takes the pictures of docs/pictures: the UI and the explorer of a small sample in a headless Chromium.
 
 `python -m hl_pipeline_tests.tools.take_pictures` makes a sample bucket in a temporary home, ingests its days, starts `hl up` on
 it and photographs pages; at the end it ingests a day that lacks an object, whose failing check is in the last picture. It
@@ -119,6 +119,7 @@ class Picture:
     width: int = _WIDTH
     is_of_api: bool = False
     is_reopened: bool = False
+    is_dark: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class Page:
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self.width = _WIDTH
+        self.events: list[dict[str, Any]] = []
         self._numbers = itertools.count(1)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -146,9 +148,11 @@ class Page:
         return answer["result"]
 
     def _receive(self, name: str, value: object) -> dict[str, Any]:
-        """Return the next message with this key. Earlier messages are dropped."""
+        """Return the next message with this key. Events before it go to `events`."""
         while True:
             message = json.loads(self._socket.recv(60))
+            if "method" in message:
+                self.events.append(message)
             if message.get(name) == value:
                 return message
 
@@ -157,7 +161,8 @@ class Page:
         self._receive("method", "Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Return the value of an expression, or of the promise that it gives."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -206,7 +211,7 @@ def main() -> None:
         sample = make_sample(directory)
         with _serving(directory, sample) as served, browsing(browser, directory) as page:
             PICTURES.mkdir(parents=True, exist_ok=True)
-            for picture in pictures(sample):
+            for picture in [*explorer_pictures(served.api, sample.incomplete), *pictures(sample)]:
                 if picture.name == "checks":
                     # The tab of the checks shows the latest check.
                     _ingest(served.environment, directory, sample.incomplete, sample.incomplete)
@@ -247,8 +252,33 @@ def pictures(sample: Sample) -> list[Picture]:
     ]
 
 
+def explorer_pictures(api: str, incomplete: date) -> list[Picture]:
+    """Return the pictures of the API's own pages: a TWAP with many slices, its wallet, a phone, and an incomplete day."""
+    wallets = _ask(api, "leaderboards/twaps", period="30d", top="20")["ranking"]
+    twaps = [
+        one["analytics"]
+        for wallet in wallets
+        for one in _ask(api, "twaps", wallet=wallet["wallet"], start="2025-01-01", end="2200-01-01")["twaps"]
+    ]
+    known = [one for one in twaps if one["verdict"] == "match" and one["slippage_bps"] is not None and one["slices"] <= 200]
+    twap = max(known, key=lambda one: one["slices"])
+    path, table = f"/twap/{twap['twap_id']}", "The same figures as a table"
+    return [
+        Picture("explorer-twap", path, (table,), height=1400, is_of_api=True),
+        Picture("explorer-phone", path, (table,), height=1250, width=390, is_of_api=True, is_dark=True),
+        Picture("explorer-wallet", f"/wallet/{wallets[0]['wallet']}", ("Newest first",), height=820, is_of_api=True),
+        Picture("explorer-coverage", f"/coverage?month={incomplete:%Y-%m}", ("Verdict",), height=760, is_of_api=True),
+    ]
+
+
+def _ask(api: str, path: str, **parameters: str) -> dict[str, Any]:
+    return requests.get(f"{api}/api/v1/{path}", params=parameters, timeout=60).json()
+
+
 def take(page: Page, served: Served, picture: Picture) -> bytes:
     """Return the picture as a PNG file."""
+    scheme = "dark" if picture.is_dark else "light"
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     page.resize(picture.width, picture.height)
     url = (served.api if picture.is_of_api else served.ui) + picture.path
     page.open(url)
