@@ -100,6 +100,19 @@ def ingest(place: Place, day: date) -> None:
             make_twaps_of_day(day, lake, connection)
 
 
+def fetch(place: Place, day: date) -> None:
+    """Fetch the objects of a day into the lake, and load nothing, like raw_fills and raw_twap_statuses."""
+    settings = Settings(
+        database_url=SecretStr(place.database_url),
+        lake_url=str(place.lake),
+        node_data_url=str(place.bucket),
+        twap_data_url=NONE if place.statuses is None else str(place.statuses),
+    )
+    fetch_day(RAW_FILLS, day, open_lake(settings.lake), settings)
+    if place.statuses is not None:
+        fetch_day(RAW_TWAP_STATUSES, day, open_lake(settings.lake), settings)
+
+
 def compact(place: Place, day: date) -> None:
     """Compact a loaded day and publish it, like fills_compacted."""
     with connect(place.database_url, "test compaction") as connection:
@@ -117,6 +130,7 @@ def backfill_shard(settings: Settings, shard: str) -> None:
 def _run(where: _Where, what: _What, death: Death | None, work: Callable[[_Where, _What], None]) -> None:
     logger = logging.getLogger("hl_pipeline")
     logger.setLevel(logging.DEBUG)
+    logger.addHandler(logging.NullHandler())  # otherwise warnings go to the terminal
     if death is not None and death.event is None:
         _die_after(death.seconds)
     elif death is not None:

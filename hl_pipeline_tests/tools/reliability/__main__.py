@@ -1,6 +1,6 @@
 """`python -m hl_pipeline_tests.tools.reliability [NAME …]`: runs checks with many random cases, and prints a table.
 
-docs/reliability.md has their figures. Exit code 1: a case ended wrong; the cases are listed. Moments and faults follow from --seed.
+docs/reliability.md has their figures. Exit code 1: a case ended wrong, and is listed. Moments and faults follow from --seed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from rich.table import Table
 
 from hl_pipeline.formats.scan_fills import compile_scanners
 from hl_pipeline_tests.servers.postgres import make_database, serve_databases
+from hl_pipeline_tests.tools.reliability.damage import damage_lines, damage_objects
 from hl_pipeline_tests.tools.reliability.kills import kill_backfill, kill_compaction, kill_ingest
 from hl_pipeline_tests.tools.reliability.outcome import NewDatabase, Outcome
+from hl_pipeline_tests.tools.reliability.restarts import restart_under_load
+from hl_pipeline_tests.tools.reliability.s3_faults import fail_s3
 
 _MOST_WRONG = 10
 """Lines printed for each check whose cases ended wrong."""
@@ -41,7 +44,8 @@ def main() -> int:
     _hide_settings_of_the_machine()
     # Otherwise each process that is killed would compile them.
     compile_scanners()
-    logging.getLogger("hl_pipeline").setLevel(logging.CRITICAL)
+    for name in ("hl_pipeline", "werkzeug"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     console = Console(width=150)
     console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     table = Table("check", "cases", "wrong", "seconds", "measured", box=None, header_style="bold")
@@ -93,6 +97,10 @@ _CHECKS: dict[str, tuple[_Check, int]] = {
     "kill-ingest": (kill_ingest, 100),
     "kill-compaction": (kill_compaction, 100),
     "kill-backfill": (kill_backfill, 100),
+    "s3": (fail_s3, 400),
+    "lines": (damage_lines, 10_000),
+    "objects": (damage_objects, 1_000),
+    "restarts": (restart_under_load, 60),
 }
 """Each check by its name, with its number of cases."""
 
