@@ -21,11 +21,14 @@ from rich.table import Table
 
 from hl_pipeline.formats.scan_fills import compile_scanners
 from hl_pipeline_tests.servers.postgres import make_database, serve_databases
+from hl_pipeline_tests.tools.reliability.clock_jumps import jump_clock
 from hl_pipeline_tests.tools.reliability.damage import damage_lines, damage_objects
+from hl_pipeline_tests.tools.reliability.disk_full import fill_disk
 from hl_pipeline_tests.tools.reliability.kills import kill_backfill, kill_compaction, kill_ingest
 from hl_pipeline_tests.tools.reliability.outcome import NewDatabase, Outcome
 from hl_pipeline_tests.tools.reliability.restarts import restart_under_load
 from hl_pipeline_tests.tools.reliability.s3_faults import fail_s3
+from hl_pipeline_tests.tools.reliability.soak import soak
 
 _MOST_WRONG = 10
 """Lines printed for each check whose cases ended wrong."""
@@ -100,7 +103,10 @@ _CHECKS: dict[str, tuple[_Check, int]] = {
     "s3": (fail_s3, 400),
     "lines": (damage_lines, 10_000),
     "objects": (damage_objects, 1_000),
+    "disk": (fill_disk, 20),
     "restarts": (restart_under_load, 60),
+    "clock": (jump_clock, 20),
+    "soak": (soak, 30),
 }
 """Each check by its name, with its number of cases."""
 
