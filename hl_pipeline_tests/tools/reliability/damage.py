@@ -136,7 +136,10 @@ def _lost_object(path: Path, bucket: Path, statuses: Path, place: Place, errors:
     if is_fills:
         return _lost_lines(path, bucket, place, sums)
     try:
-        rows = pq.read_table(path).num_rows
+        table = pq.read_table(path)
+        # Rows with _metadata = true are no statuses.
+        names = set(table.column_names) & {"_metadata"}
+        rows = sum(row.get("_metadata") is not True for row in table.select([*names]).to_pylist()) if names else table.num_rows
     except Exception as unreadable:  # noqa: BLE001 - whatever pyarrow says, we read it
         return [f"{key}: pyarrow cannot read it ({unreadable}), but it has no error in the ledger"]
     kept = [file for file in place.lake.glob("raw_twap_statuses/*/*.parquet") if _key_of(file) == key]
