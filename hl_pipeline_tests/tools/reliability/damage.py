@@ -69,7 +69,8 @@ def damage_lines(directory: Path, new_database: NewDatabase, cases: Iterable[int
         for path in _fill_objects(made.node_data_dir)[:_HOURS]:
             outcome.wrong += _lost_lines(path, made.node_data_dir, place, sums)
         outcome.cases = count
-        outcome.measured = f"{sums['rows']:,} rows; in quarantine {sums['bad lines']:,} whole lines and {sums['bad events']:,} events of other lines"
+        quarantine = f"{sums['bad lines']:,} whole lines and {sums['bad events']:,} events of other lines"
+        outcome.measured = f"{sums['rows']:,} rows; in quarantine {quarantine}"
         drop_database(place.database_url)
     return outcome
 
