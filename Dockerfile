@@ -37,5 +37,6 @@ COPY docker docker
 COPY dagster.yaml workspace.yaml ./
 COPY dagster.yaml /var/lib/dagster/dagster.yaml
 
-USER hl
+# By number, so that Kubernetes can check that it is not root. It is the user hl.
+USER 1000
 CMD ["hl", "--help"]

@@ -6,6 +6,8 @@ nothing was killed. Random moments are spread evenly over the time that the work
 
 from __future__ import annotations
 
+import contextlib
+import io
 import random
 import shutil
 import signal
@@ -131,7 +133,9 @@ def kill_backfill(directory: Path, new_database: NewDatabase, cases: Iterable[in
             backfill_to=datetime.fromtimestamp((END_MS + 1) / 1000, UTC),
         )
 
-    with timed("SIGKILL during a backfill from the info API") as outcome, serve_info(info):
+    # The server reports each connection that a killed client leaves.
+    silent = contextlib.redirect_stderr(io.StringIO())
+    with timed("SIGKILL during a backfill from the info API") as outcome, silent, serve_info(info):
         seconds, never = 0.0, settings("first")
         for name in ("first", "never"):
             never = settings(name) if name == "never" else never
