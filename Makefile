@@ -5,8 +5,8 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
 PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
-# A browser, what looks at the units of systemd, at the rules of Prometheus and at Compose's file, proxies, and another clock.
-SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy docker-compose libfaketime
+# A browser, what looks at the units of systemd, at the rules of Prometheus and at Compose's file, and proxies.
+SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy docker-compose
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -116,7 +116,7 @@ system-packages:
 	@for name in chromium chromium-browser google-chrome; do \
 		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && command -v promtool >/dev/null \
 			&& command -v nginx >/dev/null && command -v caddy >/dev/null \
-			&& command -v docker-compose >/dev/null && ls /usr/lib/*/faketime >/dev/null 2>&1 && exit 0; \
+			&& command -v docker-compose >/dev/null && exit 0; \
 	done; \
 	apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
 
