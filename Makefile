@@ -5,8 +5,8 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
 PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
-# A browser, what looks at the units of systemd and at the rules of Prometheus, and proxies.
-SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy
+# A browser, what looks at the units of systemd, at the rules of Prometheus and at Compose's file, and proxies.
+SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy docker-compose
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -88,9 +88,12 @@ all-tests: setup
 test-system: setup system-packages engines
 	$(PYTEST) -m "slow or hypothesis or random" --hypothesis-profile full
 
-# On demand: twenty times as many random cases and kills as in test-system, always the same ones.
+# On demand: twenty times as many random cases and kills as in test-system, always the same ones; then the checks of
+# docs/reliability.md, and a soak of half an hour. Two to three hours on 2 cores; a mount of a small disk needs root.
 reliability: setup
 	$(PYTEST) -m "hypothesis or random" --hypothesis-profile reliability
+	POLARS_MAX_THREADS=1 $(BIN)/python -m hl_pipeline_tests.tools.reliability
+	POLARS_MAX_THREADS=1 $(BIN)/python -m hl_pipeline_tests.tools.reliability soak
 
 # On demand: the stages and the whole way, on generated objects.
 bench: setup
@@ -112,7 +115,8 @@ engines: setup
 system-packages:
 	@for name in chromium chromium-browser google-chrome; do \
 		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && command -v promtool >/dev/null \
-			&& command -v nginx >/dev/null && command -v caddy >/dev/null && exit 0; \
+			&& command -v nginx >/dev/null && command -v caddy >/dev/null \
+			&& command -v docker-compose >/dev/null && exit 0; \
 	done; \
 	apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
 

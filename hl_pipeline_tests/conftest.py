@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
-import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,13 +19,11 @@ from hypothesis import HealthCheck, settings
 from hl_pipeline.lake.store import Lake, open_lake
 from hl_pipeline.settings import Settings
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.embedded import embedded_url, hold
-from hl_pipeline.warehouse.migrate import migrate
-from hl_pipeline.warehouse.urls import build_url, parse_url
-from hl_pipeline_tests.marked_secrets import SECRET, assert_no_secret, files_with_secrets
+from hl_pipeline_tests.marked_secrets import assert_no_secret, files_with_secrets
 from hl_pipeline_tests.profiles import FULL
 from hl_pipeline_tests.records.reading import unpack_records
 from hl_pipeline_tests.servers.flaky_s3 import FlakyS3, serve_flaky
+from hl_pipeline_tests.servers.postgres import make_database, serve_databases
 from hl_pipeline_tests.servers.s3 import S3Server, serve_s3
 
 for _profile, _examples in (("quick", 5), ("ci", 15), ("full", FULL), ("reliability", 20 * FULL)):
@@ -98,25 +95,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_home() -> Generator[Path]:
     """The home of a running embedded server that has a migrated database `template`."""
-    home = Path(tempfile.mkdtemp(prefix="hl-test-"))
-    try:
-        with hold(home):
-            with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
-                # The data does not outlive the session, and making it durable would cost a minute at the end.
-                for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
-                    connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
-                connection.execute("SELECT pg_reload_conf()")
-                connection.execute("CREATE DATABASE template")
-            migrate(embedded_url(home, "template"))
-            yield home
-            with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
-                connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-                connection.execute("CHECKPOINT")
-            found = subprocess.run(["grep", "-rlF", "--", SECRET, str(home)], capture_output=True, text=True, check=False)
-            assert found.stdout == "", "PostgreSQL has a secret in its tables or its log"
-    finally:
-        # Removing hundreds of databases takes half a minute, so do not wait for it.
-        subprocess.Popen(["rm", "-rf", str(home)], start_new_session=True)
+    with serve_databases() as home:
+        yield home
 
 
 NewDatabase = Callable[..., str]
@@ -126,13 +106,7 @@ NewDatabase = Callable[..., str]
 def new_database(postgres_home: Path) -> NewDatabase:
     """A function that creates a new database, migrated by default, and returns its URL."""
 
-    def make(template: str = "template") -> str:
-        name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(embedded_url(postgres_home, "postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
-        return build_url(parse_url(embedded_url(postgres_home, name)) | {"password": SECRET})
-
-    return make
+    return partial(make_database, postgres_home)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from hl_pipeline.stages.give_back_memory import give_back_memory
 from hl_pipeline.stages.judge import judge_hours, objects_around
 from hl_pipeline.tracing import span
 from hl_pipeline.warehouse.backfill_progress import count_states
-from hl_pipeline.warehouse.dirty_days import read_clock, read_dirty
+from hl_pipeline.warehouse.dirty_days import read_dirty, read_mark
 from hl_pipeline.warehouse.fills_days import read_fills_day
 from hl_pipeline.warehouse.fills_partitions import LoadedDay, ObjectOfDay, append_hours, load_day, read_loaded, read_places
 from hl_pipeline.warehouse.hour_totals import read_totals, read_verified, record_verified
@@ -154,7 +154,7 @@ def load_objects(
     """
     with lock_fills_day(connection, day):
         for tries_left in (2, 1, 0):
-            began = read_clock(connection)
+            mark = read_mark(connection, day)
             with lock_judging(connection, day):
                 facts = read_facts(day, lake, connection, settings)
                 plan = plan_load(facts)
@@ -167,7 +167,7 @@ def load_objects(
             hours = plan.hours if isinstance(plan, Append) else range(24)
             made = _read_ahead(hours_of_day(day, lake, facts.objects, hours, facts.shards), partial(when_written, hours))
             try:
-                return apply(plan, day, made, sources, verdict, connection, settings, began), verdict
+                return apply(plan, day, made, sources, verdict, connection, settings, mark), verdict
             except LakeChangedError:
                 if not tries_left:
                     raise
@@ -205,12 +205,12 @@ def apply(
     verdict: DayVerdict,
     connection: psycopg.Connection,
     settings: Settings,
-    began: datetime,
+    mark: datetime | None,
 ) -> LoadedDay:
-    """Load the plan's `hours` into hl.fills. `began`: the time before the facts were read (dirty_days.read_clock)."""
+    """Load the plan's `hours` into hl.fills. `mark`: the day's mark as it was before the facts were read."""
     if isinstance(plan, Append):
         return append_hours(connection, day, hours, sources, {meta.key for meta in plan.new}, verdict)
-    return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, began=began, thin=plan.is_thin)
+    return load_day(connection, day, hours, sources, verdict, settings.swap_wait_seconds, mark=mark, thin=plan.is_thin)
 
 
 def _record_sources(facts: DayFacts, connection: psycopg.Connection) -> dict[str, ObjectOfDay]:

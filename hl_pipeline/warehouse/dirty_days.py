@@ -15,7 +15,9 @@ ON CONFLICT (date) DO UPDATE SET reason = EXCLUDED.reason, noted_at = EXCLUDED.n
 """
 _READ = "SELECT date, reason FROM hl.dirty_days ORDER BY date"
 _SPAN = "SELECT count(*), min(date), max(date) FROM hl.dirty_days HAVING count(*) > 0"
-_CLEAR = "DELETE FROM hl.dirty_days WHERE date = %s AND noted_at < %s"
+_MARK = "SELECT noted_at FROM hl.dirty_days WHERE date = %s"
+# Equal, not earlier: the clock may have gone back meanwhile.
+_CLEAR = "DELETE FROM hl.dirty_days WHERE date = %s AND noted_at = %s"
 
 
 def note_dirty(connection: psycopg.Connection, days: Iterable[date], reason: str) -> None:
@@ -36,13 +38,12 @@ def read_dirty_span(connection: psycopg.Connection) -> tuple[int, date, date] | 
     return connection.execute(_SPAN).fetchone()
 
 
-def clear_dirty(connection: psycopg.Connection, day: date, began: datetime) -> None:
-    """Remove the mark of a day unless it was set after `began`, when the load of the day began to read (`read_clock`)."""
-    connection.execute(_CLEAR, [day, began])
+def read_mark(connection: psycopg.Connection, day: date) -> datetime | None:
+    """Return the mark of a day (when it was set), or None. A load of the day reads it first, and clears it in the end."""
+    row = connection.execute(_MARK, [day]).fetchone()
+    return None if row is None else row[0]
 
 
-def read_clock(connection: psycopg.Connection) -> datetime:
-    """Return the time of the database's clock, which dates the marks."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    return row[0]
+def clear_dirty(connection: psycopg.Connection, day: date, mark: datetime) -> None:
+    """Remove the mark of a day unless it was set again since it was read (`read_mark`)."""
+    connection.execute(_CLEAR, [day, mark])

@@ -170,13 +170,13 @@ def load_day(
     verdict: DayVerdict,
     swap_wait_seconds: float,
     *,
-    began: datetime | None = None,
+    mark: datetime | None = None,
     thin: bool = False,
 ) -> LoadedDay:
     """Replace `day` in hl.fills with `hours` (0-23, and the fills of each). If `thin`, hl.fills gets no rows of the day.
 
-    `sources` are by object key. The caller holds lock_fills_day. `began`: the time before the caller read the lake's part of the
-    day (dirty_days.read_clock); entries of hl.dirty_days for the day up to then are cleared.
+    `sources` are by object key. The caller holds lock_fills_day. `mark`: the day's mark in hl.dirty_days before the caller read
+    the lake's part of the day (dirty_days.read_mark); it is cleared unless it was set again.
 
     Raises DayInUseError if queries use hl.fills for longer than `swap_wait_seconds`. The old day is then unchanged.
     """
@@ -193,8 +193,8 @@ def load_day(
         _detach(connection, day, names)
         connection.execute(_text(_ATTACH if counts.rows and not thin else "DROP TABLE IF EXISTS {table}", names))
         _record(connection, day, counts, sources, verdict, thin=thin)
-        if began is not None:
-            clear_dirty(connection, day, began)
+        if mark is not None:
+            clear_dirty(connection, day, mark)
         emit(_log, "day_attaching", day=day, rows=counts.rows)
 
     try:

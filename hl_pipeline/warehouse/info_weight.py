@@ -15,12 +15,23 @@ from hl_pipeline.warehouse.locks import lock_info_weight
 MINUTE_SECONDS = 60.0
 _MARGIN = 1.005
 """Seconds that a call counts beyond the window: the server may record it shortly after its response."""
+_LONGEST_PAUSE_SECONDS = 3660.0
+"""The longest Retry-After that is obeyed, and the wait that is added to it."""
 _LOOKS = 20
 """How often per window a waiting caller checks again if it gets no notification."""
 
 _ADMIT = """
 WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS at),
-     gone AS (DELETE FROM hl.info_calls USING moment WHERE egress = %(egress)s AND counts_until <= at)
+     gone AS (DELETE FROM hl.info_calls USING moment WHERE egress = %(egress)s AND counts_until <= at),
+     -- If the clock went back, calls would count, and pauses last, until it is where it was.
+     shortened AS (
+        UPDATE hl.info_calls SET counts_until = at + make_interval(secs => %(seconds)s) FROM moment
+        WHERE egress = %(egress)s AND counts_until > at + make_interval(secs => %(seconds)s)
+     ),
+     resumed AS (
+        UPDATE hl.info_egresses SET blocked_until = at + make_interval(secs => %(longest_pause)s) FROM moment
+        WHERE egress = %(egress)s AND blocked_until > at + make_interval(secs => %(longest_pause)s)
+     )
 INSERT INTO hl.info_calls (egress, weight, counts_until)
 SELECT %(egress)s, %(weight)s, at + make_interval(secs => %(seconds)s)
 FROM moment
@@ -78,6 +89,7 @@ class InfoWeight:
             "limit": self._limit,
             "weight": most_weight,
             "seconds": most_seconds + self._window * _MARGIN,
+            "longest_pause": _LONGEST_PAUSE_SECONDS,
         }
         with self._turn, connect(self._url, "hl info weight") as connection:
             # A process that is suspended or loses the network while it is first must not block the others.

@@ -292,7 +292,7 @@ def test_what_cannot_be_backed_up_leaves_nothing_behind(hl: Hl, world: World, ne
     with psycopg.connect(_dagster(empty), autocommit=True) as connection:
         connection.execute("CREATE TABLE runs (id int)")
         connection.execute(f"CREATE ROLE {user} LOGIN".encode())
-    other = _dagster(empty).replace("//postgres@", f"//{user}@")
+    other = _dagster(empty).replace("//postgres:", f"//{user}:")
     done = hl("backup", str(tmp_path / "b"), HL_DAGSTER_DATABASE_URL=other)
     assert done.returncode == 1
     assert "permission denied for table runs" in done.stderr

@@ -135,6 +135,26 @@ def test_room_comes_when_the_window_has_passed_since_a_call_ended(database_url: 
     assert rows[0] < 12, "what has run out is gone"
 
 
+def test_a_clock_that_went_back_a_day_blocks_no_call_for_a_day(database_url: str, connection: psycopg.Connection) -> None:
+    weight = _weight(database_url, 0.6)
+    for _ in range(10):
+        weight.end(weight.begin(120, 1), 120)
+    weight.pause(5)
+    # A day ahead of the clock, as after a jump.
+    connection.execute("UPDATE hl.info_calls SET counts_until = counts_until + interval '1 day'")
+    connection.execute("UPDATE hl.info_egresses SET blocked_until = blocked_until + interval '1 day'")
+    admitted = threading.Thread(target=weight.begin, args=(120, 1), daemon=True)
+    admitted.start()
+    admitted.join(3)
+    [(pause,)] = connection.execute(
+        "SELECT extract(epoch FROM blocked_until - clock_timestamp()) FROM hl.info_egresses"
+    ).fetchall()
+    assert pause <= 3660
+    connection.execute("DELETE FROM hl.info_egresses")
+    admitted.join(10)
+    assert not admitted.is_alive()
+
+
 def test_a_call_that_ended_after_its_time_is_charged_all_the_same(database_url: str, connection: psycopg.Connection) -> None:
     weight = _weight(database_url)
     late = weight.begin(120, 1)

@@ -27,7 +27,7 @@ from hl_pipeline.domain.object_keys import Place, choose_days, place_in_path, pl
 from hl_pipeline.domain.shards import shard_of
 from hl_pipeline.sample.generate import Sample, write_sample
 from hl_pipeline.warehouse.connect import connect
-from hl_pipeline.warehouse.dirty_days import clear_dirty, note_dirty, read_clock, read_dirty
+from hl_pipeline.warehouse.dirty_days import clear_dirty, note_dirty, read_dirty, read_mark
 from hl_pipeline_tests.conftest import NewDatabase, World
 from hl_pipeline_tests.naive.fills import event_day, expected_fill, in_order, read_bucket, stored_fills, without
 from hl_pipeline_tests.servers.info_api import InfoServer, User, serve_info
@@ -331,9 +331,14 @@ def test_dirty_days_are_loaded_and_a_note_goes_only_with_a_load_that_began_after
     assert "hl.dirty_days: 0 days\nnothing to do" in hl("ingest", "--dirty").stdout
     assert hl("ingest", *_SPAN).exit_code == 3
     connection.execute("DELETE FROM hl.fills WHERE side = 'A'")
-    began = read_clock(connection)
+    note_dirty(connection, [FIRST], "wallets of shard 2")
+    mark = read_mark(connection, FIRST)
+    assert mark is not None
     note_dirty(connection, [SECOND, FIRST, FIRST], "wallets of shard 3")
-    clear_dirty(connection, FIRST, began)
+    clear_dirty(connection, FIRST, mark)
+    # Also if the clock went back between the two.
+    connection.execute("UPDATE hl.dirty_days SET noted_at = noted_at - interval '1 hour'")
+    clear_dirty(connection, FIRST, mark)
     assert read_dirty(connection) == {FIRST: "wallets of shard 3", SECOND: "wallets of shard 3"}
     assert f"load again {FIRST}: wallets of shard 3" in hl("status").stdout
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import psycopg
 
-from hl_pipeline.warehouse.embedded import binary
-from hl_pipeline.warehouse.urls import build_url
+from hl_pipeline.warehouse.embedded import binary, embedded_url, hold
+from hl_pipeline.warehouse.migrate import migrate
+from hl_pipeline.warehouse.urls import build_url, parse_url
+from hl_pipeline_tests.marked_secrets import SECRET
 
 _FAST = {"fsync": "off", "shared_buffers": "64MB", "autovacuum": "off", "max_connections": "60", "timezone": "UTC"}
 _START_SECONDS = 60.0
@@ -55,6 +58,41 @@ class PostgresServer:
         else:
             self.stop(how)
         self.start()
+
+
+@contextmanager
+def serve_databases() -> Generator[Path]:
+    """Run an embedded server that has a migrated database `template`. Yields its home."""
+    home = Path(tempfile.mkdtemp(prefix="hl-test-"))
+    try:
+        with hold(home):
+            with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
+                # The data does not outlive the block, and making it durable would cost a minute at the end.
+                for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
+                connection.execute("SELECT pg_reload_conf()")
+                connection.execute("CREATE DATABASE template")
+            migrate(embedded_url(home, "template"))
+            yield home
+            with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
+                connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+                connection.execute("CHECKPOINT")
+            found = subprocess.run(["grep", "-rlF", "--", SECRET, str(home)], capture_output=True, text=True, check=False)
+            assert found.stdout == "", "PostgreSQL has a secret in its tables or its log"
+    finally:
+        # Removing hundreds of databases takes half a minute, so do not wait for it.
+        subprocess.Popen(["rm", "-rf", str(home)], start_new_session=True)
+
+
+def make_database(home: Path, template: str = "template") -> str:
+    """Create a database, migrated by default, on the server of `serve_databases`.
+
+    Returns its URL, with a password that the server does not ask for.
+    """
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(embedded_url(home, "postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
+    return build_url(parse_url(embedded_url(home, name)) | {"password": SECRET})
 
 
 @contextmanager

@@ -7,43 +7,87 @@ import os
 import re
 import shutil
 import signal
-from contextlib import ExitStack
-from dataclasses import dataclass
+import subprocess
+import sys
+import tempfile
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import requests
 import yaml
 
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings, variable
-from hl_pipeline_tests.conftest import World
-from hl_pipeline_tests.processes import PROGRAMS, PROJECT, Program, Ui, free_port, run, started, still_there, wait_until
+from hl_pipeline_tests.processes import PROJECT, run
+from hl_pipeline_tests.servers.compose import why_not
 
 pytestmark = pytest.mark.waits
 
+DAY = date(2025, 9, 1)
+
 _PASSWORD = "Correct-horse_1"
-_STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 
 def _services() -> dict[str, dict[str, Any]]:
     return yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
 
 
-def test_each_service_has_an_image_health_check_restart_policy_and_real_dependencies() -> None:
+def test_each_service_has_a_pinned_image_a_health_check_and_real_dependencies() -> None:
     services = _services()
 
-    assert set(services) == {"postgres", "code", "webserver", "daemon", "api"}
+    assert set(services) == {"postgres", "migrate", "code", "webserver", "daemon", "api", "worker", "redis"}
     for name, service in services.items():
-        assert service["image"], name
-        assert service["restart"] == "unless-stopped", name
-        assert service["healthcheck"]["test"][0] == "CMD", name
-        assert set(service.get("depends_on", {})) <= set(services), name
-        assert all(how == {"condition": "service_healthy"} for how in service.get("depends_on", {}).values()), name
+        assert service["image"] == "hl-pipeline" or re.fullmatch(r"\w+:\d+\.\d+(\.\d+)?-\w+", service["image"]), name
+        # The migration ends; whatever waits for it waits for its success.
+        is_step = name == "migrate"
+        assert service["restart"] == ("on-failure" if is_step else "unless-stopped"), name
+        assert is_step or service["healthcheck"]["test"][0] == "CMD", name
+        for needed, how in service.get("depends_on", {}).items():
+            ends = "service_completed_successfully" if needed == "migrate" else "service_healthy"
+            assert (needed in services, how) == (True, {"condition": ends}), (name, needed)
+    assert {name for name, service in services.items() if service.get("profiles") == ["workers"]} == {"worker", "redis"}
+
+
+def test_services_of_the_image_write_to_volumes_only_and_have_no_capabilities() -> None:
+    for name, service in _services().items():
+        if service["image"] == "hl-pipeline":
+            assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"]), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    assert _services()["api"]["volumes"] == ["lake:/var/lib/hl/lake:ro"]
+
+
+def test_no_secret_is_in_a_file_and_every_reader_of_buckets_gets_every_way_of_credentials() -> None:
+    ways = {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_ROLE_ARN",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    }
+    for name in ("code", "worker", "api"):
+        given = {key: value for key, value in _services()[name]["environment"].items() if key.startswith("AWS_")}
+        assert ways <= given.keys(), name
+        assert set(given.values()) == {None}, name
+    for name, service in _services().items():
+        for variable_name, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD|SECRET|TOKEN|DATABASE_URL|API_KEYS", variable_name):
+                assert value is None or "${POSTGRES_PASSWORD:?" in value, (name, variable_name)
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="needs docker-compose")
+def test_files_beside_it_mount_aws_profiles_read_only_and_open_postgresql_to_this_machine(tmp_path: Path) -> None:
+    files = ("docker-compose.yml", "docker/compose.aws.yml", "docker/compose.psql.yml")
+    options = ["--profile", "workers", *(word for file in files for word in ("-f", file))]
+    given = {"POSTGRES_PASSWORD": _PASSWORD, "AWS_PROFILE": "data", "AWS_DIRECTORY": "/etc/aws", "HL_POSTGRES_PORT": "5433"}
+    services = yaml.safe_load(_config(given, tmp_path, *options))["services"]
+
+    for name in ("code", "api", "worker"):
+        assert "/etc/aws:/home/hl/.aws:ro" in services[name]["volumes"], name
+        assert services[name]["environment"]["AWS_PROFILE"] == "data"
+    assert services["postgres"]["ports"] == ["127.0.0.1:5433:5432/tcp"]
+    assert services["worker"]["environment"]["HL_LAUNCHER"] == "celery"
 
 
 def test_the_password_reaches_every_service_and_a_missing_one_is_said(tmp_path: Path) -> None:
@@ -64,7 +108,9 @@ def test_the_password_reaches_every_service_and_a_missing_one_is_said(tmp_path: 
         assert len(re.findall(r"\$\{POSTGRES_PASSWORD:\?set it to a password[^}]*\}", text)) == text.count("${POSTGRES_PASSWORD")
         services = yaml.safe_load(re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}", _PASSWORD, text))["services"]
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == _PASSWORD
-    assert {services[name]["environment"]["HL_DATABASE_URL"] for name in ("code", "webserver", "daemon", "api")} == {url}
+    assert {services[name]["environment"]["HL_DATABASE_URL"] for name in ("migrate", "code", "webserver", "daemon", "api")} == {
+        url
+    }
 
 
 def test_runs_are_handed_every_setting() -> None:
@@ -76,13 +122,16 @@ def test_runs_are_handed_every_setting() -> None:
         "HL_PATH_PREFIX",  # there it is Dagster's own variable
         "HL_RUNS_AT_ONCE",  # of the daemon, which starts runs
     }
+    of_workers = {"HL_LAUNCHER", "HL_BROKER_URL"}
 
     handed = {name for name in _services()["code"]["environment"] if name.startswith("HL_")}
     handed_to_api = {name for name in _services()["api"]["environment"] if name.startswith("HL_API_")}
 
     settings = {variable(name) for name in Settings.model_fields} - elsewhere
     assert handed_to_api == {name for name in settings if name.startswith("HL_API_")}
-    assert handed == settings - handed_to_api
+    assert handed - of_workers == settings - handed_to_api - of_workers
+    assert all(of_workers <= _services()[name]["environment"].keys() for name in ("code", "webserver", "daemon", "worker"))
+    assert handed - of_workers <= _services()["worker"]["environment"].keys()
     assert "HL_RUNS_AT_ONCE" in _services()["daemon"]["environment"]
     assert "HL_HOME=" in (PROJECT / "Dockerfile").read_text()
 
@@ -106,106 +155,66 @@ def test_the_server_is_set_as_the_embedded_one(connection: psycopg.Connection) -
 
 def test_the_image_gets_just_the_files_that_it_copies_and_is_not_run_as_root() -> None:
     dockerfile = (PROJECT / "Dockerfile").read_text()
-    copied = {name for line in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()}
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
+    copied = {name for line in copies for name in line.split()}
     let_through = {line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
 
     assert copied == let_through
     assert all((PROJECT / name).exists() for name in copied)
-    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["hl"]
+    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["1000"]
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"python:3.11.14-slim-bookworm"}
     makefile = (PROJECT / "Makefile").read_text()
     assert re.findall(r"uv==(\S+)", dockerfile) == re.findall(r"UV_VERSION := (\S+)", makefile)
 
 
 @pytest.mark.slow
-def test_each_command_passes_its_health_check_and_a_run_is_done_where_the_lake_is(world: World, tmp_path: Path) -> None:
-    sample = write_sample(tmp_path / "sample", first_day=date(2025, 9, 1), days=1, fills_per_hour=300)
-    services = _prepare(tmp_path, world.environment | {"HL_NODE_DATA_URL": str(sample.node_data_dir)})
-    with ExitStack() as stack:
-        programs: dict[str, Program] = {}
-        for name, service in services.items():
-            programs[name] = stack.enter_context(
-                started(service.command, service.environment, tmp_path, tmp_path / f"{name}.log")
-            )
-            wait_until(partial(_is_healthy, service, tmp_path), 60, f"{name} is healthy")
-
-        _materialize("2025-09-01", Ui(services["webserver"].port))
-
-        rows = json.loads((sample.truth_dir / "days.json").read_text())["days"]["2025-09-01"]["rows"]
-        with psycopg.connect(world.database_url) as connection:
-            assert connection.execute("SELECT date, rows FROM hl.fills_days").fetchall() == [(date(2025, 9, 1), rows)]
-        assert len([*(tmp_path / "lake" / "fills" / "date=2025-09-01").glob("*.parquet")]) == 24
-        health = requests.get(f"http://127.0.0.1:{services['api'].port}/healthz", timeout=10).json()
-        assert (health["status"], health["database"]) == ("healthy", "connected")
-        # Having stopped in order, uvicorn ends by the signal that it was sent.
-        assert _stop(programs["api"]) == -signal.SIGTERM, programs["api"].output
-        for name in ("daemon", "webserver", "code"):
-            assert _stop(programs[name]) == 0, programs[name].output
-
-
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """A service of docker-compose.yml as a plain process of this machine."""
-
-    command: list[str]
-    health_check: list[str]
-    environment: dict[str, str]
-    port: int
-
-
-def _prepare(directory: Path, values: dict[str, str]) -> dict[str, _Service]:
-    """The services of the image; each gets of `values` the variables that docker-compose.yml hands to it, and no other."""
-    ports = {"3000": free_port(), "4000": free_port(), "8000": free_port()}
-    home = directory / "dagster"
-    home.mkdir()
-    shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
-    workspace = (PROJECT / "docker" / "workspace.yaml").read_text()
-    assert "host: code\n" in workspace
-    assert "port: 4000\n" in workspace
-    (home / "workspace.yaml").write_text(workspace.replace("code\n", "127.0.0.1\n").replace("4000", str(ports["4000"])))
-
-    def translate(words: list[str]) -> list[str]:
-        here = {"0.0.0.0": "127.0.0.1", "docker/workspace.yaml": str(home / "workspace.yaml")}
-        here |= {number: str(port) for number, port in ports.items()}
-        return [
-            here.get(word, word).replace(":3000", f":{ports['3000']}").replace(":8000", f":{ports['8000']}") for word in words
-        ]
-
-    of_the_image = {name: value for name, value in os.environ.items() if not name.startswith("HL_")} | {
-        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-        "DAGSTER_HOME": str(home),
-        "HL_HOME": str(directory / "home"),
-        "HL_SETTINGS_RESOLVED": "1",
-    }
-    return {
-        name: _Service(
-            translate(service["command"]),
-            translate(service["healthcheck"]["test"][1:]),
-            of_the_image | {key: values[key] for key in service["environment"] if key in values},
-            ports[{"code": "4000", "api": "8000"}.get(name, "3000")],
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_each_service_runs_in_order_with_a_read_only_root_and_a_day_is_loaded_and_read() -> None:
+    with tempfile.TemporaryDirectory(prefix="hl-compose-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        home = directory / "volumes" / "home"
+        home.mkdir(parents=True)
+        sample = write_sample(home / "sample", first_day=DAY, days=1, fills_per_hour=300)
+        given = {
+            "POSTGRES_PASSWORD": _PASSWORD,
+            "HL_NODE_DATA_URL": f"/var/lib/hl/sample/{sample.node_data_dir.relative_to(home / 'sample')}",
+            "HL_TWAP_DATA_URL": "none",
+            "HL_INFO_URL": "none",
+        }
+        (directory / "config.yml").write_text(_config(given, directory))
+        inside = [sys.executable, "-m", "hl_pipeline_tests.servers.compose", directory / "config.yml", directory, str(DAY)]
+        done = subprocess.run(
+            ["unshare", "--mount", "--net", "--propagation", "private", *inside],
+            cwd=PROJECT,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
         )
-        for name, service in _services().items()
-        if name != "postgres"
-    }
+        assert done.returncode == 0, done.stdout + done.stderr
+        seen = json.loads(done.stdout)
+        rows = json.loads((sample.truth_dir / "days.json").read_text())["days"][str(DAY)]["rows"]
+
+    assert seen["order"][:2] == ["postgres", "migrate"]
+    assert seen["order"].index("code") < seen["order"].index("webserver") < seen["order"].index("daemon")
+    assert seen["run"] == "SUCCESS"
+    assert seen["psql"] == [f"{DAY}|{rows}"]
+    assert seen["lake"] == 24
+    [day] = [day for day in seen["days"]["days"] if day["what"] == "fills"]
+    assert (day["date"], day["rows"]) == (str(DAY), rows)
+    assert (seen["health"]["status"], seen["health"]["database"]) == ("healthy", "connected")
+    assert seen["status"][0] == 0
+    assert str(DAY) in seen["status"][1]
+    # Having stopped in order, uvicorn ends by the signal that it was sent.
+    assert seen["exit codes"] == {"daemon": 0, "webserver": 0, "code": 0, "api": -signal.SIGTERM}
 
 
-def _is_healthy(service: _Service, cwd: Path) -> bool:
-    return run(service.health_check, service.environment, cwd).returncode == 0
-
-
-def _materialize(day: str, ui: Ui) -> None:
-    run_id = ui.launch("ingest_days", day)
-
-    def status() -> str:
-        return ui.ask(_STATUS, id=run_id)["runOrError"]["status"]
-
-    wait_until(lambda: status() in {"SUCCESS", "FAILURE"}, 60, "the run has ended")
-    assert status() == "SUCCESS"
-
-
-def _stop(program: Program) -> int:
-    """The exit code after SIGTERM to the whole group, as the container's init sends it."""
-    tree = program.tree()
-    os.killpg(program.process.pid, signal.SIGTERM)
-    code = program.process.wait(30)
-    wait_until(lambda: not still_there(tree), 30, f"{program.process.args} and its children are gone")
-    return code
+def _config(given: dict[str, str], directory: Path, *options: str) -> str:
+    """What docker-compose makes of the file with these variables in .env."""
+    (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in given.items()))
+    command = ["docker-compose", *options, "--env-file", str(directory / ".env"), "config"]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
