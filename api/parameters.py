@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 _Moment = TypeVar("_Moment", date, datetime)
-Format = Literal["json", "csv", "parquet"]
+Format = Literal["json", "csv", "ndjson", "parquet", "arrow"]
 Dataset = Literal["node_trades", "node_fills", "node_fills_by_block", "twap_statuses"]
 Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
 HourState = Literal[Found, "acknowledged"]
@@ -197,9 +197,7 @@ _Cursor = Annotated[
 _Format = Annotated[
     Format | None,
     _OPTIONAL,
-    Field(
-        description="Overrides the header `Accept`. Default: JSON. CSV and Parquet have the whole range unless `limit` is given."
-    ),
+    Field(description="Overrides the header `Accept`. Default: JSON. Files have the whole range unless `limit` is given."),
 ]
 
 
@@ -217,6 +215,10 @@ class Paged(Parameters):
     def export_limit(self) -> int | None:
         """The limit of a file, which has the whole range unless `limit` is given."""
         return self.limit if "limit" in self.model_fields_set else None
+
+
+class TwapFillsAsked(Paged):
+    format: _Format = None
 
 
 class _Range(Parameters):
@@ -430,12 +432,18 @@ class _DialectAsked(Parameters):
     asset: Annotated[Coin | None, _OPTIONAL, Field(description="Only this coin.")] = None
     limit: Annotated[
         int,
-        Field(ge=1, le=MAX_LIMIT, description=f"Maximum number of rows. Default: {DEFAULT_LIMIT}."),
+        Field(ge=1, le=MAX_LIMIT, description=f"Maximum number of rows. Default: {DEFAULT_LIMIT} in JSON, no limit in a file."),
         BeforeValidator(_plain_integer),
     ] = DEFAULT_LIMIT
     offset: Annotated[
         int, Field(ge=0, le=MAX_OFFSET, description="Number of rows to skip. Default: 0."), BeforeValidator(_plain_integer)
     ] = 0
+    format: _Format = None
+
+    @property
+    def export_limit(self) -> int | None:
+        """The limit of a file, which has the whole range unless `limit` is given."""
+        return self.limit if "limit" in self.model_fields_set else None
 
     @property
     def end(self) -> datetime:
