@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor, AsyncServerCursor
@@ -38,9 +39,10 @@ class Batches:
                 source = (
                     lake.read(piece.days, of_piece, left, batch=BATCH, seconds=seconds) if piece.days else self.of_table(of_piece)
                 )
-                async for rows in source:
-                    left = None if left is None else left - len(rows)
-                    yield [tuple(map(_as_text, row)) for row in rows] if piece.days else rows
+                async with aclosing(source):
+                    async for rows in source:
+                        left = None if left is None else left - len(rows)
+                        yield [tuple(map(_as_text, row)) for row in rows] if piece.days else rows
                 if left == 0:
                     return
 

@@ -14,6 +14,9 @@ from pydantic_core.core_schema import ValidationInfo
 
 _Moment = TypeVar("_Moment", date, datetime)
 Format = Literal["json", "csv", "ndjson", "parquet", "arrow"]
+FileFormat = Literal["csv", "ndjson", "parquet", "arrow"]
+TaxLines = Literal["twaps", "fills"]
+TaxLayout = Literal["default", "koinly", "cointracker", "awaken", "awaken-spot"]
 Dataset = Literal["node_trades", "node_fills", "node_fills_by_block", "twap_statuses"]
 Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
 HourState = Literal[Found, "acknowledged"]
@@ -347,6 +350,19 @@ class _PerhapsDays(Parameters):
 
 class WalletAsked(_PerhapsDays):
     pass
+
+
+class TaxAsked(Parameters):
+    year: Annotated[
+        int, Field(ge=FIRST.year, le=LAST.year, description="The year (UTC).", examples=[2025]), BeforeValidator(_plain_integer)
+    ]
+    lines: Annotated[
+        TaxLines, Field(description="`twaps`: a line per TWAP and one per fill outside TWAPs. `fills`: a line per fill.")
+    ] = "twaps"
+    layout: Annotated[TaxLayout, Field(description="Columns: `default`, or those that a tax program imports.")] = "default"
+    format: Annotated[
+        FileFormat | None, _OPTIONAL, Field(description="Overrides the header `Accept`. Default: CSV. There is no JSON.")
+    ] = None
 
 
 class _RankingAsked(Paged, _PerhapsDays):
