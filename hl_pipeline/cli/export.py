@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hl_pipeline.settings import Settings
 
 export_app = typer.Typer(no_args_is_help=True, help="Write rows into a file.")
+_LAYOUTS = "Columns: default, or those of koinly, cointracker, awaken (perpetuals) or awaken-spot."
 _FIRST_YEAR, _LAST_YEAR = 2023, 2200
 # A year of a large wallet takes minutes, and nobody waits for the connection.
 _SECONDS = 86_400.0
@@ -56,12 +57,17 @@ def export_tax(
     wallet: Annotated[str, typer.Option(help="The address.")],
     year: Annotated[int, typer.Option(min=_FIRST_YEAR, max=_LAST_YEAR, help="The year (UTC).")],
     demo: Demo = False,
-    file_format: Annotated[TaxFormat, typer.Option("--format", help="Format of the file.")] = TaxFormat.CSV,
-    layout: Annotated[TaxLayout, typer.Option(help="Columns: ours, or those that a tax program imports.")] = TaxLayout.DEFAULT,
+    file_format: Annotated[
+        TaxFormat, typer.Option("--format", metavar="FORMAT", help="csv, ndjson, parquet or arrow.")
+    ] = TaxFormat.CSV,
+    layout: Annotated[TaxLayout, typer.Option(metavar="LAYOUT", help=_LAYOUTS)] = TaxLayout.DEFAULT,
     lines: Annotated[
-        TaxLines, typer.Option(help="A line per TWAP and one per fill outside TWAPs, or one per fill.")
+        TaxLines,
+        typer.Option(metavar="LINES", help="twaps: a line per TWAP and one per fill outside TWAPs. fills: a line per fill."),
     ] = TaxLines.TWAPS,
-    output: Annotated[Path | None, typer.Option(help="File to write; it is replaced. Default: standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write; it is replaced. Default: standard output.")
+    ] = None,
 ) -> None:
     """Write a wallet's year for its accounts: prices, sizes, fees and realized profit. docs/guides/tax.md has the columns.
 

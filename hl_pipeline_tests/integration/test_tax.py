@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Generator
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -289,52 +290,67 @@ def test_awaken_has_perpetuals_and_spot_in_two_files(api: Api) -> None:
 OLD_DAYS = (date(2025, 5, 25), date(2025, 5, 26), date(2025, 6, 1))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lines", get_args(TaxLines))
-def test_the_totals_of_every_wallet_are_those_of_its_statistics(new_database: NewDatabase, tmp_path: Path, lines: str) -> None:
-    """The totals equal `hl.user_stats` of the year, and those added up naively from the generator's legs."""
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A database with generated days of two years, the naive totals of each year and wallet, and the TWAPs in its legs."""
+
+    url: str
+    totals: dict[tuple[int, str], naive.Row]
+    twaps: dict[tuple[int, str], set[str]]
+
+
+@pytest.fixture(scope="module")
+def generated(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generated:
+    directory = tmp_path_factory.mktemp("tax")
     legs: dict[date, list[naive.Leg]] = {}
     for first, days in ((OLD_DAYS[0], 2), (OLD_DAYS[2], 1), (date(2026, 3, 15), 1)):
-        sample = write_sample(tmp_path, first_day=first, days=days, fills_per_hour=25, record_legs=True)
+        sample = write_sample(directory, first_day=first, days=days, fills_per_hour=25, record_legs=True)
         legs |= {day: naive.read_legs(sample.truth_dir, day) for day in (first + timedelta(days=n) for n in range(days))}
     environment = {
-        "HL_HOME": str(tmp_path / "home"),
+        "HL_HOME": str(directory / "home"),
         "HL_DATABASE_URL": (url := new_database()),
-        "HL_LAKE_URL": str(tmp_path / "lake"),
+        "HL_LAKE_URL": str(directory / "lake"),
         "HL_NODE_DATA_URL": str(sample.node_data_dir),
     }
-    for day in legs:
-        make_day(environment, day, ["raw_fills", "fills", "daily_stats", "user_stats", "twaps"])
-    expected = naive.by_period("year", {day: naive.user_stats(of_day) for day, of_day in legs.items()})
-    with psycopg.connect(url) as connection:
-        cursor = connection.cursor(row_factory=dict_row)
-        stored = {(row["period_start"], row["wallet"]): row for row in cursor.execute("SELECT * FROM hl.user_stats_by('year')")}
+    twaps: dict[tuple[int, str], set[str]] = {}
+    for day, of_day in legs.items():
+        make_day(environment, day, ["raw_fills", "fills", "daily_stats", "user_stats"])
+        for leg in of_day:
+            if leg["twap_id"] is not None:
+                twaps.setdefault((day.year, leg["wallet"]), set()).add(str(leg["twap_id"]))
+    users = {
+        day: {wallet: row | {"is_complete": None} for wallet, row in naive.user_stats(of_day).items()}
+        for day, of_day in legs.items()
+    }
+    totals = {(start.year, wallet): row for (start, wallet), row in naive.by_period("year", users).items() if start is not None}
+    return Generated(url, totals, twaps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", get_args(TaxLines))
+def test_the_totals_of_every_wallet_are_those_of_its_statistics(generated: Generated, lines: str) -> None:
+    """They equal `hl.user_stats` of the year, and the legs of the generator added up naively."""
+    with psycopg.connect(generated.url) as connection:
+        cursor = connection.cursor(row_factory=dict_row).execute("SELECT * FROM hl.user_stats_by('year')")
+        stored = {(row["period_start"].year, row["wallet"]): row for row in cursor}
+    assert stored.keys() == generated.totals.keys()
     seen = {"known": 0, "unknown": 0, "twaps": 0}
-    with serving(url, HL_LAKE_URL=environment["HL_LAKE_URL"]) as api:
-        for (start, wallet), own in expected.items():
-            assert start is not None
-            response = api.ask(f"/api/v1/wallets/{wallet}/tax", year=start.year, lines=lines, format="ndjson")
+    with serving(generated.url) as api:
+        for (year, wallet), own in generated.totals.items():
+            response = api.ask(f"/api/v1/wallets/{wallet}/tax", year=year, lines=lines, format="ndjson")
             rows = [row for row in map(json.loads, response.content.splitlines()) if row["line"] != "missing"]
-            trades_ = [row for row in rows if row["is_trade"]]
+            market = [row for row in rows if row["is_trade"]]
+            assert sum(row["fills"] for row in market) == own["fills"]
             assert sum(row["fills"] for row in rows) == own["fills"] + own["non_market_rows"]
-            assert sum(row["fills"] for row in trades_) == own["fills"]
-            notional = sum(Decimal(row["notional"]) for row in trades_)
-            for of in (own, stored[start, wallet]):
-                assert of["maker_notional"] is None or of["maker_notional"] + of["taker_notional"] == notional
+            for of in (own, stored[year, wallet]):
+                volume = None if of["maker_notional"] is None else of["maker_notional"] + of["taker_notional"]
+                assert volume in (None, sum(Decimal(row["notional"]) for row in market))
                 assert _sum(row["closed_pnl"] for row in rows) == of["closed_pnl"]
                 assert _fees(rows) == (None if of["fees"] is None else {token: Decimal(fee) for token, fee in of["fees"].items()})
-            if lines == "twaps":
-                ids = {
-                    leg["twap_id"]
-                    for day, of_day in legs.items()
-                    if day.year == start.year
-                    for leg in of_day
-                    if leg["wallet"] == wallet
-                }
-                assert {row["twap_id"] for row in rows if row["line"] == "twap"} == {str(one) for one in ids - {None}}
-                assert all(row["twap_id"] is None for row in rows if row["line"] == "fill")
+            twaps = [row["twap_id"] for row in rows if row["line"] == "twap"]
+            assert sorted(twaps) == sorted(generated.twaps.get((year, wallet), ()) if lines == "twaps" else ())
             seen["known" if own["fees"] is not None else "unknown"] += 1
-            seen["twaps"] += sum(row["line"] == "twap" for row in rows)
+            seen["twaps"] += len(twaps)
     assert min(seen["known"], seen["unknown"]) > 10
     assert (seen["twaps"] > 10) == (lines == "twaps")
 
