@@ -342,6 +342,23 @@ def test_a_big_export_is_whole_and_takes_little_memory(big: ApiProcess, chosen: 
     assert (most - before) / 2**20 < {"csv": 20, "ndjson": 20, "parquet": 100, "arrow": 40}[chosen]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", ["twaps", "fills"])
+def test_a_tax_file_of_many_fills_takes_little_memory(big: ApiProcess, lines: str) -> None:
+    [process] = [one for one in big.program.tree() if "api.app:app" in one.cmdline()]
+    _drain(big, "csv", limit=5000)
+    before = most = process.memory_info().rss
+    lengths, path = [], f"{big.url}/api/v1/wallets/{BUSY}/tax"
+    with requests.get(path, {"year": "2025", "lines": lines}, stream=True, timeout=120) as response:
+        for line in response.iter_lines(1 << 20):
+            lengths.append(len(line))
+            if len(lengths) % 1000 == 0:
+                most = max(most, process.memory_info().rss)
+    # The header, and the days before and after.
+    assert len(lengths) == 1 + 2 + MANY
+    assert (most - before) / 2**20 < 20
+
+
 def _drain(api: Api, chosen: str, **parameters: Any) -> None:
     api.ask(FILLS, wallet=BUSY, start="2025-11-10", end="2025-11-10", format=chosen, **parameters).content  # noqa: B018
 
