@@ -210,14 +210,17 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Paged(Parameters):
+class _Limited(Parameters):
     limit: Limit = DEFAULT_LIMIT
-    cursor: _Cursor = None
 
     @property
     def export_limit(self) -> int | None:
         """The limit of a file, which has the whole range unless `limit` is given."""
         return self.limit if "limit" in self.model_fields_set else None
+
+
+class Paged(_Limited):
+    cursor: _Cursor = None
 
 
 class TwapFillsAsked(Paged):
@@ -429,7 +432,7 @@ def _not_before_start_date(end: datetime, info: ValidationInfo) -> datetime:
     return end
 
 
-class _DialectAsked(Parameters):
+class _DialectAsked(_Limited):
     """What the paths of the other dialect have in common: a range that may be omitted, and paging by offset."""
 
     start_date: Annotated[
@@ -446,20 +449,10 @@ class _DialectAsked(Parameters):
         AfterValidator(_not_before_start_date),
     ] = None
     asset: Annotated[Coin | None, _OPTIONAL, Field(description="Only this coin.")] = None
-    limit: Annotated[
-        int,
-        Field(ge=1, le=MAX_LIMIT, description=f"Maximum number of rows. Default: {DEFAULT_LIMIT} in JSON, no limit in a file."),
-        BeforeValidator(_plain_integer),
-    ] = DEFAULT_LIMIT
     offset: Annotated[
         int, Field(ge=0, le=MAX_OFFSET, description="Number of rows to skip. Default: 0."), BeforeValidator(_plain_integer)
     ] = 0
     format: _Format = None
-
-    @property
-    def export_limit(self) -> int | None:
-        """The limit of a file, which has the whole range unless `limit` is given."""
-        return self.limit if "limit" in self.model_fields_set else None
 
     @property
     def end(self) -> datetime:
