@@ -10,7 +10,7 @@ from fastapi import Request, Response
 
 from api.conditional import NO_STORE, ConditionalRoute, Handler, conditional_headers, is_tagged, tag
 from api.database import Pool
-from api.export import choose_format
+from api.export import asks_for_file
 from api.metrics import Metrics
 from api.responses import JSON
 
@@ -108,6 +108,6 @@ class CachedRoute(ConditionalRoute):
         """Return the tagged answer, from memory if the database is unchanged."""
         cache: AnswerCache | None = request.app.state.answers
         # Exports are never kept, and have their own connections: they do not wait for one of the pool of requests.
-        if cache is None or (request.query_params.get("format") or choose_format(request, None)) != "json":
+        if cache is None or asks_for_file(request):
             return await super().read(request, handler)
         return await cache.answer(request, handler)

@@ -14,7 +14,8 @@ from starlette_compress import CompressMiddleware, add_compress_type
 from api.access import INFO_PATH, guard
 from api.answer_cache import AnswerCache
 from api.database import make_export_pool, make_pool, read_version
-from api.export import COVERAGE_HEADERS, MEDIA_TYPES
+from api.export import COVERAGE_HEADERS, PAGE_HEADERS
+from api.file_formats import MEDIA_TYPES
 from api.headers import add_security_headers
 from api.info_universe import read_snapshot
 from api.installation import read_installation
@@ -29,7 +30,7 @@ from api.path_prefix import serve_below
 from api.request_log import HEADER, identify_requests, log_as_json
 from api.responses import add_error_handlers, answer_head
 from api.route_templates import list_routes
-from api.routes import coverage, dialect, fills, info, leaderboards, pages, service, statistics, twaps, wallets
+from api.routes import coverage, dialect, fills, info, leaderboards, pages, service, statistics, tax, twaps, wallets
 from api.settings import ApiSettings, parse_origins, read_settings
 from api.system_metrics import SystemMetrics
 from api.tracing import OFF, flush, trace_requests
@@ -72,7 +73,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.state.metrics = make_metrics()
     app.state.system_metrics = SystemMetrics(installation, chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
-    modules = (twaps, fills, statistics, leaderboards, wallets, coverage, service, dialect, info, pages)
+    modules = (twaps, fills, statistics, leaderboards, wallets, tax, coverage, service, dialect, info, pages)
     routers = [routes.router for routes in modules]
     for router in routers:
         app.include_router(router, dependencies=[Depends(refuse_repeated)])
@@ -89,7 +90,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
     """Add them from the inside out: the last one sees a request first, and its answer last."""
     # Parquet is compressed already.
-    add_compress_type(MEDIA_TYPES["csv"])
+    for one in ("csv", "ndjson", "arrow"):
+        add_compress_type(MEDIA_TYPES[one])
     app.add_middleware(CompressMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES, zstd_level=1, brotli_quality=1, gzip_level=1)
     limit = RequestLimit(settings.api_requests_per_minute)
     app.add_middleware(guard, settings=settings, keys=app.state.keys, limit=limit)
@@ -109,7 +111,7 @@ def _add_middlewares(app: FastAPI, settings: ApiSettings) -> None:
 def _allow_origins(app: ASGIApp, origins: list[str]) -> ASGIApp:
     """Middleware that answers browsers which ask what pages of `origins` may do: GET everywhere, and POST on /info alone."""
     keys = ["Authorization", "X-API-Key"]
-    shown = ["ETag", "Retry-After", "Content-Disposition", HEADER, *COVERAGE_HEADERS, *info.INFO_HEADERS]
+    shown = ["ETag", "Retry-After", "Content-Disposition", HEADER, *COVERAGE_HEADERS, *PAGE_HEADERS, *info.INFO_HEADERS]
     reading = CORSMiddleware(app, origins, ["GET", "HEAD"], [*keys, "If-None-Match"], expose_headers=shown)
     asking = CORSMiddleware(app, origins, ["POST"], [*keys, "Content-Type"], expose_headers=shown)
 

@@ -18,6 +18,7 @@ from fastapi import HTTPException, Request
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from api.database import read_sql
+from api.export import NextPage
 from api.lake import History
 from api.lake_files import DayInLake, Part, parts_by_tier
 from api.models.fills import Fill
@@ -64,20 +65,33 @@ async def fills_page(
     """
     rows, more = await _read_fills(history, wanted.values, wanted.given + asked.limit, days)
     _require_given(wanted, rows)
-    next_cursor = None
-    if more:
-        last = rows[-1]["time"]
-        of_moment = [row for row in rows if row["time"] == last]
-        next_cursor = make_cursor(request, asked, (last, len(of_moment), _digest_of(of_moment)))
-    return {"fills": rows[wanted.given :], "next_cursor": next_cursor}
+    return {"fills": rows[wanted.given :], "next_cursor": _next_cursor(request, asked, rows) if more else None}
 
 
-async def values_of_export(history: History, asked: Paged, wanted: FillsWanted, days: Sequence[DayInLake]) -> dict[str, Any]:
-    """Return the query values for an export, which begins where a page would. Raises HTTPException (409) like a page."""
+@dataclass(frozen=True, slots=True)
+class FillsFile:
+    """The values of the query for an export, which begins where a page would, and what makes the cursor after its page."""
+
+    values: dict[str, Any]
+    next_page: NextPage
+
+
+async def fills_file(
+    request: Request, history: History, asked: Paged, wanted: FillsWanted, days: Sequence[DayInLake]
+) -> FillsFile:
+    """Return what an export begins with. Raises HTTPException (409) like a page."""
+    before: list[dict[str, Any]] = []
     if wanted.given:
-        rows, _ = await _read_fills(history, wanted.values, wanted.given, days)
-        _require_given(wanted, rows)
-    return {**wanted.values, "given": wanted.given, "limit": asked.export_limit}
+        before, _ = await _read_fills(history, wanted.values, wanted.given, days)
+        _require_given(wanted, before)
+    values = {**wanted.values, "given": wanted.given, "limit": asked.export_limit}
+    return FillsFile(values, lambda rows: _next_cursor(request, asked, [*before, *rows]))
+
+
+def _next_cursor(request: Request, asked: Paged, rows: Sequence[dict[str, Any]]) -> str:
+    last = rows[-1]["time"]
+    of_moment = [row for row in rows if row["time"] == last]
+    return make_cursor(request, asked, (last, len(of_moment), _digest_of(of_moment)))
 
 
 async def _read_fills(

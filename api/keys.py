@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 EXPORTS = "exports"
-"""The scope that CSV and Parquet need."""
+"""The scope that files need: every format but JSON."""
 IN_SCOPE = "hl.key"
 """Where the ASGI scope of a request has its Key. None: this API has no keys."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)

@@ -13,7 +13,10 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 _Moment = TypeVar("_Moment", date, datetime)
-Format = Literal["json", "csv", "parquet"]
+Format = Literal["json", "csv", "ndjson", "parquet", "arrow"]
+FileFormat = Literal["csv", "ndjson", "parquet", "arrow"]
+TaxLines = Literal["twaps", "fills"]
+TaxLayout = Literal["default", "koinly", "cointracker", "awaken", "awaken-spot"]
 Dataset = Literal["node_trades", "node_fills", "node_fills_by_block", "twap_statuses"]
 Found = Literal["present", "unprovable", "not due", "missing", "failed", "blocks missing"]
 HourState = Literal[Found, "acknowledged"]
@@ -197,9 +200,7 @@ _Cursor = Annotated[
 _Format = Annotated[
     Format | None,
     _OPTIONAL,
-    Field(
-        description="Overrides the header `Accept`. Default: JSON. CSV and Parquet have the whole range unless `limit` is given."
-    ),
+    Field(description="Overrides the header `Accept`. Default: JSON. Files have the whole range unless `limit` is given."),
 ]
 
 
@@ -209,14 +210,21 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Paged(Parameters):
+class _Limited(Parameters):
     limit: Limit = DEFAULT_LIMIT
-    cursor: _Cursor = None
 
     @property
     def export_limit(self) -> int | None:
         """The limit of a file, which has the whole range unless `limit` is given."""
         return self.limit if "limit" in self.model_fields_set else None
+
+
+class Paged(_Limited):
+    cursor: _Cursor = None
+
+
+class TwapFillsAsked(Paged):
+    format: _Format = None
 
 
 class _Range(Parameters):
@@ -347,6 +355,19 @@ class WalletAsked(_PerhapsDays):
     pass
 
 
+class TaxAsked(Parameters):
+    year: Annotated[
+        int, Field(ge=FIRST.year, le=LAST.year, description="The year (UTC).", examples=[2025]), BeforeValidator(_plain_integer)
+    ]
+    lines: Annotated[
+        TaxLines, Field(description="`twaps`: a line per TWAP and one per fill outside TWAPs. `fills`: a line per fill.")
+    ] = "twaps"
+    layout: Annotated[TaxLayout, Field(description="Columns: `default`, or those that a tax program imports.")] = "default"
+    format: Annotated[
+        FileFormat | None, _OPTIONAL, Field(description="Overrides the header `Accept`. Default: CSV. There is no JSON.")
+    ] = None
+
+
 class _RankingAsked(Paged, _PerhapsDays):
     order: Annotated[Order, Field(description="`desc`: the largest first.")] = "desc"
     top: Annotated[_Top | None, _OPTIONAL, Field(description="Maximum number of rows of all pages together.")] = None
@@ -411,7 +432,7 @@ def _not_before_start_date(end: datetime, info: ValidationInfo) -> datetime:
     return end
 
 
-class _DialectAsked(Parameters):
+class _DialectAsked(_Limited):
     """What the paths of the other dialect have in common: a range that may be omitted, and paging by offset."""
 
     start_date: Annotated[
@@ -428,14 +449,10 @@ class _DialectAsked(Parameters):
         AfterValidator(_not_before_start_date),
     ] = None
     asset: Annotated[Coin | None, _OPTIONAL, Field(description="Only this coin.")] = None
-    limit: Annotated[
-        int,
-        Field(ge=1, le=MAX_LIMIT, description=f"Maximum number of rows. Default: {DEFAULT_LIMIT}."),
-        BeforeValidator(_plain_integer),
-    ] = DEFAULT_LIMIT
     offset: Annotated[
         int, Field(ge=0, le=MAX_OFFSET, description="Number of rows to skip. Default: 0."), BeforeValidator(_plain_integer)
     ] = 0
+    format: _Format = None
 
     @property
     def end(self) -> datetime:

@@ -62,7 +62,7 @@ class ApiOptions(BaseModel):
         description="Seconds that a query of a request may take, in PostgreSQL or the lake, before it gets 504.",
     )
     api_exports: int = Field(
-        default=2, ge=1, le=100, description="Maximum number of concurrent CSV and Parquet exports. Each uses its own connection."
+        default=2, ge=1, le=100, description="Maximum number of concurrent exports of files. Each uses its own connection."
     )
     api_export_timeout_seconds: float = Field(
         default=600.0, ge=0.001, le=86_400, description="Seconds that an export may take, including its download."

@@ -16,6 +16,8 @@ from api.parameters import INT64, nanoseconds
 LISTED = read_sql("twaps_listed")
 _ANALYTICS = read_sql("twap_analytics")
 TWAPS = LISTED + b", analytics AS (" + _ANALYTICS + b"WHERE twap_id IN (SELECT twap_id FROM shown))" + read_sql("twaps")
+TWAPS_FILE = LISTED + read_sql("export_twaps")
+"""The TWAPs as flat rows. Their first column is for cursors alone (`hidden=1`)."""
 _TWAP = read_sql("twap")
 _ANALYTICS_OF_ONE = _ANALYTICS + b"WHERE twap_id = %(twap_id)s"
 NEWEST = (INT64 - 1, 0)

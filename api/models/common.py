@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.export import COVERAGE_HEADERS, MEDIA_TYPES
+from api.export import COVERAGE_HEADERS, PAGE_HEADERS
+from api.file_formats import FILE_FORMATS, MEDIA_TYPES
 from api.parameters import Dataset
 
 Decimal = Annotated[str, Field(pattern=r"^-?\d+(\.\d*[1-9])?$", examples=["9050.25"])]
@@ -123,10 +124,11 @@ UNKNOWN_COIN: dict[int | str, dict[str, Any]] = {
 }
 EXPORTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {MEDIA_TYPES["csv"]: {"schema": {"type": "string"}}, MEDIA_TYPES["parquet"]: {"schema": {"type": "string"}}},
+        "content": {MEDIA_TYPES[one]: {"schema": {"type": "string"}} for one in FILE_FORMATS},
         "headers": {
-            name: {"description": f"Only in CSV and Parquet responses: {text}", "schema": {"type": "string"}}
-            for name, text in COVERAGE_HEADERS.items()
+            name: {"description": f"Only in files: {text}", "schema": {"type": "string"}}
+            for name, text in (COVERAGE_HEADERS | PAGE_HEADERS).items()
         },
-    }
+    },
+    406: {"model": Problem, "description": "`Accept` has no format of this path. The error lists them."},
 }

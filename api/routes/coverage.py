@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from typing import Annotated, Any
 
@@ -10,11 +11,11 @@ from pydantic import TypeAdapter
 
 from api.conditional import ConditionalRoute
 from api.database import read_sql
-from api.export import choose_format, export
+from api.export import NextPage, choose_format, export
 from api.models.common import ERRORS, EXPORTS
 from api.models.coverage import CoverageList, DayList
 from api.paging import make_cursor, read_cursor, read_rows
-from api.parameters import CoverageAsked, CoverageDaysAsked, Int64, Text
+from api.parameters import CoverageAsked, CoverageDaysAsked, Int64, Paged, Text
 from api.range_coverage import read_backfill_counts, read_coverage
 from api.responses import respond
 
@@ -44,13 +45,20 @@ async def list_hours(request: Request, asked: Annotated[CoverageAsked, Query()])
     }
     chosen = choose_format(request, asked.format)
     if chosen != "json":
-        return await export(request, chosen, _name("coverage", asked), _HOURS, {**values, "limit": asked.export_limit})
+        return await export(
+            request,
+            chosen,
+            _name("coverage", asked),
+            _HOURS,
+            {**values, "limit": asked.export_limit},
+            next_page=_next(request, asked, _position),
+        )
     async with request.app.state.pool.connection() as connection:
         fills = await read_coverage(connection, "fills", asked.start, asked.end)
         statuses = await read_coverage(connection, "twaps", asked.start, asked.end)
         wallets = await read_backfill_counts(connection, asked.start, asked.end)
         hours, more = await read_rows(connection, _HOURS, values, asked.limit)
-    next_cursor = make_cursor(request, asked, _position(hours[-1])) if more else None
+    next_cursor = _next(request, asked, _position)(hours) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "dataset": asked.dataset, "state": asked.state}
     days = {"fills": fills, "twap_statuses": statuses}
     return respond({**head, "is_hole": asked.is_hole, "hours": hours, "next_cursor": next_cursor, "days": days, **wallets})
@@ -63,12 +71,27 @@ async def list_days(request: Request, asked: Annotated[CoverageDaysAsked, Query(
     values = {"start": after_date, "end": asked.end, "what": asked.what, "state": asked.state, "after_what": after_what}
     chosen = choose_format(request, asked.format)
     if chosen != "json":
-        return await export(request, chosen, _name("days", asked), _DAYS, {**values, "limit": asked.export_limit})
+        return await export(
+            request,
+            chosen,
+            _name("days", asked),
+            _DAYS,
+            {**values, "limit": asked.export_limit},
+            next_page=_next(request, asked, _position_of_day),
+        )
     async with request.app.state.pool.connection() as connection:
         days, more = await read_rows(connection, _DAYS, values, asked.limit)
-    next_cursor = make_cursor(request, asked, (days[-1]["date"], days[-1]["what"])) if more else None
+    next_cursor = _next(request, asked, _position_of_day)(days) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "what": asked.what, "state": asked.state}
     return respond({**head, "days": days, "next_cursor": next_cursor})
+
+
+def _next(request: Request, asked: Paged, position: Callable[[dict[str, Any]], tuple[Any, ...]]) -> NextPage:
+    return lambda rows: make_cursor(request, asked, position(rows[-1]))
+
+
+def _position_of_day(day: dict[str, Any]) -> tuple[str, str]:
+    return day["date"], day["what"]
 
 
 def _position(hour: dict[str, Any]) -> tuple[str, str, int]:

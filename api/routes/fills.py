@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api.answer_cache import CachedRoute
 from api.conditional import keep_if_whole, never_keep
 from api.export import choose_format, export
-from api.fill_pages import FILLS, fills_page, fills_wanted, values_of_export
+from api.fill_pages import FILLS, FillsFile, fills_file, fills_page, fills_wanted
 from api.lake import History, find_lake_days, read_history
 from api.models.common import CHANGED, ERRORS, EXPORTS, UNKNOWN_COIN
 from api.models.fills import FillList
@@ -33,11 +33,12 @@ async def list_fills(request: Request, asked: Annotated[FillsAsked, Query()]) ->
         who = "-".join(part for part in (asked.wallet, asked.coin) if part)
         name = f"fills-{who}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
 
-        async def find_start(history: History) -> dict[str, Any]:
+        async def find_start(history: History) -> FillsFile:
             days, _ = await find_lake_days(history, of.start, of.end)
-            return await values_of_export(history, asked, wanted, days)
+            return await fills_file(request, history, asked, wanted, days)
 
-        return await export(request, chosen, name, FILLS, await read_history(request, find_start), of)
+        file = await read_history(request, find_start)
+        return await export(request, chosen, name, FILLS, file.values, of, next_page=file.next_page)
 
     async def read(history: History) -> tuple[dict[str, Any], dict[str, Any], str | None]:
         days, fault = await find_lake_days(history, of.start, of.end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
@@ -100,15 +101,19 @@ async def list_builders(request: Request, asked: Annotated[BuildersAsked, Query(
     """List builders with what went through them in the range, ordered by address."""
     [after] = read_cursor(request, asked, _NAME, (None,))
     of = _range("builder_stats", asked.start, asked.end, asked.coin)
+
+    def next_page(rows: Sequence[dict[str, Any]]) -> str:
+        return make_cursor(request, asked, (rows[-1]["builder"] or "",))
+
     values = {"start": asked.start, "end": asked.end, "coin": asked.coin, "after_name": after}
     chosen = choose_format(request, asked.format)
     if chosen != "json":
         name = f"builders-{asked.coin or 'all'}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
-        return await export(request, chosen, name, _BUILDERS, {**values, "limit": asked.export_limit}, of)
+        return await export(request, chosen, name, _BUILDERS, {**values, "limit": asked.export_limit}, of, next_page=next_page)
     async with request.app.state.pool.connection() as connection:
         facts = await describe_range(connection, of)
         rows, more = await read_rows(connection, _BUILDERS, values, asked.limit)
-    next_cursor = make_cursor(request, asked, (rows[-1]["builder"] or "",)) if more else None
+    next_cursor = next_page(rows) if more else None
     head = {"start": str(asked.start), "end": str(asked.end), "coin": asked.coin}
     return respond(
         {**head, "builders": rows, "next_cursor": next_cursor, **facts}, headers=keep_if_whole(of.end, facts["coverage"])
@@ -120,19 +125,21 @@ async def _rank(request: Request, asked: _Asked, name: str, board: _Board) -> Re
     first, last, after_value, after_name = read_cursor(request, asked, _POSITION, (date.min, date.min, None, None))
     start, end = await _find_days(request, asked, board.of) if after_name is None else (first, last)
     of = _range(board.of, start, end, coin)
+
+    def next_page(rows: Sequence[dict[str, Any]]) -> str:
+        value = rows[-1][asked.sort]
+        return make_cursor(request, asked, (start, end, None if value is None else str(value), rows[-1][board.name] or ""))
+
     ranking = {"sort": asked.sort, "order": asked.order, "top": asked.top}
     values = {"start": start, "end": end, "coin": coin, **ranking, "after_value": after_value, "after_name": after_name}
     chosen = choose_format(request, asked.format)
     if chosen != "json":
         file = f"leaderboard-{name}-{coin or 'all'}-{start:%Y%m%d}-{end:%Y%m%d}"
-        return await export(request, chosen, file, board.query, {**values, "limit": asked.export_limit}, of)
+        return await export(request, chosen, file, board.query, {**values, "limit": asked.export_limit}, of, next_page=next_page)
     async with request.app.state.pool.connection() as connection:
         facts = await describe_range(connection, of)
         rows, more = await read_rows(connection, board.query, values, asked.limit)
-    next_cursor = None
-    if more:
-        value = rows[-1][asked.sort]
-        next_cursor = make_cursor(request, asked, (start, end, None if value is None else str(value), rows[-1][board.name] or ""))
+    next_cursor = next_page(rows) if more else None
     head: dict[str, Any] = {"leaderboard": name, "period": asked.period, "start": str(start), "end": str(end)}
     head |= {} if board.of == "user_stats" else {"coin": coin}
     # Another day may be loaded at any time, and then the period is another one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
@@ -88,14 +89,18 @@ async def list_candles(request: Request, asked: Annotated[CandlesAsked, Query()]
     if asked.interval != "1m":
         query, values = _CANDLES_BY, {**values, "step": _STEPS[asked.interval]}
     of = Range(of="candles", start=asked.start, end=asked.end, coin=asked.coin)
+
+    def next_page(rows: Sequence[dict[str, Any]]) -> str:
+        return make_cursor(request, asked, (rows[-1]["time"],))
+
     chosen = choose_format(request, asked.format)
     if chosen != "json":
         name = f"candles-{asked.coin}-{asked.interval}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
-        return await export(request, chosen, name, query, {**values, "limit": asked.export_limit}, of)
+        return await export(request, chosen, name, query, {**values, "limit": asked.export_limit}, of, next_page=next_page)
     async with request.app.state.pool.connection() as connection:
         facts = await describe_range(connection, of)
         rows, more = await read_rows(connection, query, values, asked.limit)
-    next_cursor = make_cursor(request, asked, (rows[-1]["time"],)) if more else None
+    next_cursor = next_page(rows) if more else None
     head = {"coin": asked.coin, "interval": asked.interval, "start": iso(asked.start), "end": iso(asked.end)}
     return respond(
         {**head, "candles": rows, "next_cursor": next_cursor, **facts}, headers=keep_if_whole(of.end, facts["coverage"])
@@ -106,6 +111,10 @@ async def _list_stats(request: Request, asked: DailyStatsAsked | UserStatsAsked,
     one = asked.coin if isinstance(asked, DailyStatsAsked) else asked.wallet
     start, end = datetime.combine(asked.start, time.min, UTC), datetime.combine(asked.end, time.max, UTC)
     of = Range(of=table.of, start=start, end=end, **{table.name: one})
+
+    def next_page(rows: Sequence[dict[str, Any]]) -> str:
+        return make_cursor(request, asked, _position(asked, rows[-1], table.name))
+
     values: dict[str, Any] = {"start": asked.start, "end": asked.end, table.name: one}
     head: dict[str, Any] = {"start": str(asked.start), "end": str(asked.end), table.name: one}
     if _adds_up(asked):
@@ -122,11 +131,11 @@ async def _list_stats(request: Request, asked: DailyStatsAsked | UserStatsAsked,
     chosen = choose_format(request, asked.format)
     if chosen != "json":
         name = f"{table.of}-{one or 'all'}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
-        return await export(request, chosen, name, query, {**values, "limit": asked.export_limit}, of)
+        return await export(request, chosen, name, query, {**values, "limit": asked.export_limit}, of, next_page=next_page)
     async with request.app.state.pool.connection() as connection:
         facts = await describe_range(connection, of)
         rows, more = await read_rows(connection, query, values, asked.limit)
-    next_cursor = make_cursor(request, asked, _position(asked, rows[-1], table.name)) if more else None
+    next_cursor = next_page(rows) if more else None
     return respond({**head, "stats": rows, "next_cursor": next_cursor, **facts}, headers=keep_if_whole(of.end, facts["coverage"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 
@@ -12,20 +13,20 @@ from api.answer_cache import CachedRoute
 from api.conditional import keep_if_whole, never_keep
 from api.database import read_sql
 from api.export import choose_format, export
-from api.fill_pages import fills_page, fills_wanted
+from api.fill_pages import FILLS, FillsFile, FillsWanted, fills_file, fills_page, fills_wanted
 from api.lake import History, find_lake_days, read_history
+from api.lake_files import DayInLake
 from api.models.common import CHANGED, ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
 from api.models.fills import TwapFillList
 from api.models.twaps import Analytics, Twap, TwapList
 from api.paging import make_cursor, read_cursor
-from api.parameters import Int64, Paged, Parameters, TwapId, TwapsAsked, iso
+from api.parameters import Int64, Parameters, TwapFillsAsked, TwapId, TwapsAsked, iso
 from api.range_coverage import Range, describe_range, read_coverage
 from api.responses import respond
-from api.twap_pages import LISTED, NEWEST, not_found, read_twap, read_twaps, twap_values
+from api.twap_pages import NEWEST, TWAPS_FILE, not_found, read_twap, read_twaps, twap_values
 
 router = APIRouter(prefix="/api/v1/twaps", tags=["TWAPs"], route_class=CachedRoute)
 
-_EXPORT = LISTED + read_sql("export_twaps")
 _DAYS = read_sql("twap_days")
 _POSITION: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[Int64, Int64])
 
@@ -43,11 +44,15 @@ async def list_twaps(request: Request, asked: Annotated[TwapsAsked, Query()]) ->
         all_rows=not asked.latest_per_twap,
     )
     of = Range(of="twaps", start=asked.start, end=asked.end, wallet=asked.wallet, coin=asked.asset)
+
+    def next_page(rows: Sequence[dict[str, Any]]) -> str:
+        return make_cursor(request, asked, (rows[-1]["time_ns"], int(rows[-1]["twap_id"])))
+
     chosen = choose_format(request, asked.format)
     if chosen != "json":
-        limit = asked.limit if "limit" in asked.model_fields_set else None
         name = f"twaps-{asked.wallet}-{asked.start:%Y%m%d}-{asked.end:%Y%m%d}"
-        return await export(request, chosen, name, _EXPORT, {**values, "limit": limit}, of)
+        values |= {"limit": asked.export_limit}
+        return await export(request, chosen, name, TWAPS_FILE, values, of, next_page=next_page, hidden=1)
     async with request.app.state.pool.connection() as connection:
         facts = await describe_range(connection, of)
         twaps, position = await read_twaps(connection, values, asked.limit)
@@ -76,22 +81,32 @@ async def get_analytics(request: Request, twap_id: TwapId, _asked: Annotated[Par
     return respond(analytics)
 
 
-@router.get("/{twap_id}/fills", response_model=TwapFillList, responses={**ERRORS, **NOT_FOUND, **CHANGED})
-async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[Paged, Query()]) -> Response:
+@router.get("/{twap_id}/fills", response_model=TwapFillList, responses={**ERRORS, **EXPORTS, **NOT_FOUND, **CHANGED})
+async def list_twap_fills(request: Request, twap_id: TwapId, asked: Annotated[TwapFillsAsked, Query()]) -> Response:
     """List the fills of a TWAP's slices, oldest first. `coverage` shows which days of the TWAP are absent."""
 
-    async def read(history: History) -> tuple[dict[str, Any], dict[str, str]]:
-        connection = history.connection
-        days = await (await connection.execute(_DAYS, {"twap_id": twap_id})).fetchone()
+    async def find(history: History) -> tuple[Range, FillsWanted, list[DayInLake], str | None]:
+        days = await (await history.connection.execute(_DAYS, {"twap_id": twap_id})).fetchone()
         if days is None or days[0] is None:
             raise not_found(twap_id)
-        first, last = date.fromisoformat(days[0]), date.fromisoformat(days[1])
-        start, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
-        in_lake, fault = await find_lake_days(history, start, end)
+        start = datetime.combine(date.fromisoformat(days[0]), time.min, UTC)
+        end = datetime.combine(date.fromisoformat(days[1]), time.max, UTC)
         wanted = fills_wanted(request, asked, start, end, wallet=None, coin=None, twap_id=twap_id)
-        coverage = await read_coverage(connection, "fills", first, last, fault)
-        page = await fills_page(request, history, asked, wanted, in_lake)
-        return {**page, "coverage": coverage}, keep_if_whole(end, coverage) | never_keep(fault)
+        return Range(of="fills", start=start, end=end), wanted, *await find_lake_days(history, start, end)
 
+    async def begin_file(history: History) -> tuple[Range, FillsFile]:
+        of, wanted, in_lake, _ = await find(history)
+        return of, await fills_file(request, history, asked, wanted, in_lake)
+
+    async def read(history: History) -> tuple[dict[str, Any], dict[str, str]]:
+        of, wanted, in_lake, fault = await find(history)
+        coverage = await read_coverage(history.connection, "fills", of.start.date(), of.end.date(), fault)
+        page = await fills_page(request, history, asked, wanted, in_lake)
+        return {**page, "coverage": coverage}, keep_if_whole(of.end, coverage) | never_keep(fault)
+
+    chosen = choose_format(request, asked.format)
+    if chosen != "json":
+        of, file = await read_history(request, begin_file)
+        return await export(request, chosen, f"twap-{twap_id}-fills", FILLS, file.values, of, next_page=file.next_page)
     answer, headers = await read_history(request, read)
     return respond({"twap_id": str(twap_id), **answer}, headers=headers)

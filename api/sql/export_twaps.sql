@@ -1,6 +1,6 @@
--- Follows twaps_listed.sql: its TWAPs, with the columns of hl.twaps in addition to the event.
-SELECT s.twap_id, s.wallet, s.asset, s.side, s.status, s.error, s.duration_minutes, s.started_at, s.latest_ts,
-       trim_scale(s.size_requested) AS size_requested, trim_scale(s.size_executed) AS size_executed,
+-- Follows twaps_listed.sql: its TWAPs, with the columns of hl.twaps in addition to the event. A cursor needs time_ns.
+SELECT s.time_ns, s.twap_id::text AS twap_id, s.wallet, s.asset, s.side, s.status, s.error, s.duration_minutes, s.started_at,
+       s.latest_ts, trim_scale(s.size_requested) AS size_requested, trim_scale(s.size_executed) AS size_executed,
        trim_scale(s.notional_executed) AS notional_executed, s.reduce_only, s.randomize, s.raw, verdict, begins_at,
        planned_end, ended_at, statuses, trim_scale(size_reported) AS size_reported,
        trim_scale(notional_reported) AS notional_reported, fills, slices, slices_due,

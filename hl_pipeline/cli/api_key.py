@@ -12,7 +12,7 @@ from hl_pipeline.cli.terminal import fail
 
 def api_key(
     name: Annotated[str, typer.Argument(help="Name of the key, for logs and limits: whom or what it is for.")],
-    exports: Annotated[bool, typer.Option("--exports", help="Allow CSV and Parquet exports.")] = False,
+    exports: Annotated[bool, typer.Option("--exports", help="Allow files: every format but JSON.")] = False,
 ) -> None:
     """Make a key for the REST API: print the key once, and the entry for HL_API_KEYS, which holds only its hash."""
     from api.keys import check_name, make_entry, make_key

@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     """A wrong option, argument or setting. Nothing was done."""
 
     INCOMPLETE = 3
-    """Loaded, but a day or a wallet is incomplete."""
+    """Loaded or written, but a day or a wallet is incomplete."""
 
     INTERRUPTED = 130
     """Interrupted by Ctrl-C: 128 plus the number of SIGINT, as in shells. The same command continues."""

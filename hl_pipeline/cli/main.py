@@ -24,6 +24,7 @@ from hl_pipeline.cli.completion import completion, prepare_completion
 from hl_pipeline.cli.cost import cost
 from hl_pipeline.cli.demo import demo, sample
 from hl_pipeline.cli.exit_codes import ExitCode
+from hl_pipeline.cli.export import export_app
 from hl_pipeline.cli.ingest import ingest
 from hl_pipeline.cli.lake import lake_app
 from hl_pipeline.cli.rebuild import drop, rebuild
@@ -92,6 +93,7 @@ app.command("url")(print_url)
 app.command()(sample)
 app.command()(completion)
 app.add_typer(show_app, name="show")
+app.add_typer(export_app, name="export")
 app.add_typer(lake_app, name="lake")
 app.add_typer(reset_app, name="reset")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from typing import Annotated, Any, LiteralString
 
@@ -16,6 +15,7 @@ from hl_pipeline.cli.terminal import (
     FirstDay,
     LastDay,
     check_order,
+    check_wallet,
     connect,
     console,
     fail,
@@ -58,7 +58,7 @@ def show_fills(
 ) -> None:
     """Show the newest fills."""
     output = choose_output(as_json, as_csv, is_wide)
-    parameters = {"day": day, "wallet": _check_wallet(wallet), "coin": coin, "limit": limit}
+    parameters = {"day": day, "wallet": check_wallet(wallet), "coin": coin, "limit": limit}
     if _show(demo, FILLS, parameters, output, "fills", (day, day)) == limit or output in (Output.JSON, Output.CSV):
         return
     from hl_pipeline.warehouse.status_queries import read_thinned_days
@@ -106,7 +106,7 @@ def show_user_stats(
     """Show volume, pnl and fees per wallet: newest period first, then by notional."""
     _check_period(period)
     check_order(first, last)
-    back = None if last or _check_wallet(wallet) else _DAYS_BACK.get(period)
+    back = None if last or check_wallet(wallet) else _DAYS_BACK.get(period)
     parameters = {"period": period, "first": first, "last": last, "back": back, "wallet": wallet, "limit": limit}
     _show(demo, USER_STATS, parameters, choose_output(as_json, as_csv, is_wide), "user_stats", (first, last))
 
@@ -128,7 +128,7 @@ def show_twaps(
     check_order(first, last)
     if verdict is not None and verdict not in _VERDICTS:
         fail(f"--verdict is {verdict!r}; it must be one of {', '.join(_VERDICTS)}", code=ExitCode.USAGE)
-    parameters = {"first": first, "last": last, "wallet": _check_wallet(wallet), "coin": coin, "verdict": verdict, "limit": limit}
+    parameters = {"first": first, "last": last, "wallet": check_wallet(wallet), "coin": coin, "verdict": verdict, "limit": limit}
     _show(demo, TWAPS, parameters, choose_output(as_json, as_csv, is_wide), "twaps", (first, last))
 
 
@@ -164,9 +164,3 @@ def _show(
 def _check_period(period: str) -> None:
     if period not in _PERIODS:
         fail(f"--period is {period!r}; it must be one of {', '.join(_PERIODS)}", code=ExitCode.USAGE)
-
-
-def _check_wallet(wallet: str | None) -> str | None:
-    if wallet is not None and not re.fullmatch(r"0x[0-9a-fA-F]{40}", wallet):
-        fail(f"--wallet is {wallet!r}; it must be 0x and 40 hex digits", code=ExitCode.USAGE)
-    return wallet

@@ -6,6 +6,7 @@ import gc
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -242,6 +243,13 @@ def check_order(first: date | None, last: date | None) -> None:
     """End the command if `last` is before `first`."""
     if first is not None and last is not None and last < first:
         fail(f"--to {last} is before --from {first}", code=ExitCode.USAGE)
+
+
+def check_wallet(wallet: str | None) -> str | None:
+    """Return the address. Ends the command if it is none."""
+    if wallet is not None and not re.fullmatch(r"0x[0-9a-fA-F]{40}", wallet):
+        fail(f"--wallet is {wallet!r}; it must be 0x and 40 hex digits", code=ExitCode.USAGE)
+    return wallet
 
 
 def check_days(first: date, last: date) -> list[date]:

@@ -230,6 +230,10 @@ def test_an_export_is_of_the_whole_range_unless_limited(api: Api) -> None:
         ("application/json;q=0.5, text/csv;q=0.9", None, CSV),
         ("text/csv;q=0.5, application/vnd.apache.parquet;q=0.6, */*", None, PARQUET),
         ("text/csv;q=0", None, "application/json"),
+        ("text/*", None, CSV),
+        ("text/html, application/*;q=0.5", None, "application/json"),
+        ("application/x-ndjson", None, "application/x-ndjson"),
+        ("application/vnd.apache.arrow.stream, */*;q=0.1", None, "application/vnd.apache.arrow.stream"),
         ("text/csv", "json", "application/json"),
         ("text/csv", "parquet", PARQUET),
         ("application/vnd.apache.parquet", "csv", CSV),
@@ -310,7 +314,7 @@ def big(url: str, tmp_path: Path) -> Generator[ApiProcess]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", ["csv", "parquet"])
+@pytest.mark.parametrize("chosen", ["csv", "ndjson", "parquet", "arrow"])
 def test_a_big_export_is_whole_and_takes_little_memory(big: ApiProcess, chosen: str) -> None:
     [process] = [one for one in big.program.tree() if "api.app:app" in one.cmdline()]
     _drain(big, chosen, limit=5000)
@@ -325,12 +329,35 @@ def test_a_big_export_is_whole_and_takes_little_memory(big: ApiProcess, chosen: 
     if chosen == "csv":
         assert body.getvalue().count(b"\r\n") == MANY + 1
         assert len(body.getvalue()) > 30_000_000
+    elif chosen == "ndjson":
+        assert [json.loads(line)["tid"] for line in body.getvalue().splitlines()] == [*range(1, MANY + 1)]
+    elif chosen == "arrow":
+        body.seek(0)
+        assert [tid for batch in pa.ipc.open_stream(body) for tid in batch["tid"].to_pylist()] == [*range(1, MANY + 1)]
     else:
         table = pq.read_table(body, columns=["tid", "px"])
         assert table["tid"].to_pylist() == [*range(1, MANY + 1)]
         assert table["px"][-1].as_py() == 100 + Decimal(MANY) / 100
         assert pq.ParquetFile(body).num_row_groups == MANY // 50_000
-    assert (most - before) / 2**20 < {"csv": 20, "parquet": 100}[chosen]
+    assert (most - before) / 2**20 < {"csv": 20, "ndjson": 20, "parquet": 100, "arrow": 40}[chosen]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", ["twaps", "fills"])
+def test_a_tax_file_of_many_fills_takes_little_memory(big: ApiProcess, lines: str) -> None:
+    [process] = [one for one in big.program.tree() if "api.app:app" in one.cmdline()]
+    _drain(big, "csv", limit=5000)
+    before = most = process.memory_info().rss
+    lengths, path = [], f"{big.url}/api/v1/wallets/{BUSY}/tax"
+    with requests.get(path, {"year": "2025", "lines": lines}, stream=True, timeout=120) as response:
+        for line in response.iter_lines(1 << 20):
+            # A line may end between two chunks, and an empty one follows.
+            lengths += [len(line)] if line else []
+            if len(lengths) % 1000 == 0:
+                most = max(most, process.memory_info().rss)
+    # The header, and the days before and after.
+    assert len(lengths) == 1 + 2 + MANY
+    assert (most - before) / 2**20 < 20
 
 
 def _drain(api: Api, chosen: str, **parameters: Any) -> None:
@@ -347,7 +374,7 @@ def _backends(url: str) -> list[int]:
     return [pid for (pid,) in rows]
 
 
-@pytest.mark.parametrize("chosen", ["csv", "parquet"])
+@pytest.mark.parametrize("chosen", ["csv", "parquet", "arrow"])
 def test_an_error_in_the_middle_breaks_the_transfer(api: Api, url: str, chosen: str) -> None:
     path = {"wallet": BUSY, "start": "2025-11-10", "end": "2025-11-10", "format": chosen}
     with requests.get(api.url + FILLS, params=path, stream=True, timeout=60) as response:

@@ -384,7 +384,7 @@ def test_a_range_of_centuries_is_answered_at_once(api: Api, rows: psycopg.Connec
         (FILLS, {"coin": ""}, {"coin": "must be a coin, 1 to 64 characters without a space: SOL, "}),
         (FILLS, {"coin": "A\x00B"}, {"coin": "must be a coin, 1 to 64 characters without a space: SOL, "}),
         (FILLS, {"coin": "SOL", "offset": 1}, {"offset": "is not a parameter of this path; its parameters are: "}),
-        (FILLS, {"coin": "SOL", "format": "xml"}, {"format": "must be 'json', 'csv' or 'parquet'"}),
+        (FILLS, {"coin": "SOL", "format": "xml"}, {"format": "must be 'json', 'csv', 'ndjson', 'parquet' or 'arrow'"}),
         (DAILY, {"start": "2025-11-03T00:00:00Z"}, {"start": "must be a day like 2025-11-03"}),
         (DAILY, {"end": "2025-10-31"}, {"end": "must not be before start"}),
         (DAILY, {"start": "1999-01-01"}, {"start": "must be from 2023-01-01 to 2200-12-31"}),

@@ -254,3 +254,13 @@ def test_a_slow_query_of_the_lake_is_interrupted(tiers: Tiers) -> None:
     with serving(tiers.url, HL_LAKE_URL=str(tiers.lake), HL_API_STATEMENT_TIMEOUT_SECONDS="0.002") as api:
         response = api.ask(FILLS, coin=tiers.coins[0], limit=4999, **RANGE)
         assert response.status_code == 504
+
+
+@pytest.mark.parametrize("lines", ["twaps", "fills"])
+def test_a_tax_file_equals_that_before_the_days_left_postgresql(tiers: Tiers, lines: str) -> None:
+    for wallet in tiers.wallets[:5]:
+        asked = {"year": 2026, "lines": lines, "format": "ndjson"}
+        found, truth = (one.ask(f"/api/v1/wallets/{wallet}/tax", **asked) for one in (tiers.api, tiers.truth))
+        assert found.status_code == 200
+        assert found.content == truth.content
+        assert found.content.count(b'"line":"missing"') == 2

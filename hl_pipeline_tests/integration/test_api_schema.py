@@ -13,7 +13,7 @@ from hl_pipeline_tests.processes import PROJECT, program, run
 from hl_pipeline_tests.profiles import scaled
 from hl_pipeline_tests.servers.api import OTHER, WALLET, add, at, ns, serving, status_row, twap_row
 
-OPERATIONS, EXAMPLES = 26, scaled(50)
+OPERATIONS, EXAMPLES = 27, scaled(50)
 
 
 @pytest.mark.slow

@@ -288,7 +288,7 @@ def test_no_secret_is_in_an_answer_or_in_what_the_process_writes(url: str, tmp_p
     wrong = "hl_marked-wrong-key"
     headers = [
         {},
-        *({"Authorization": f"Bearer {one}", "Accept": "text/html"} for one in (key, token, wrong)),
+        *({"Authorization": f"Bearer {one}", "Accept": "text/html, */*"} for one in (key, token, wrong)),
         {"X-API-Key": wrong},
     ]
     variables = {"HL_API_KEYS": f"marked:{digest}:exports", "HL_API_METRICS_TOKEN": token}

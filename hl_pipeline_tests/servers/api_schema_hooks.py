@@ -21,7 +21,7 @@ def before_call(_context: HookContext, case: Case, _kwargs: dict[str, object]) -
     # A next_cursor is valid only with the parameters of its response, so it cannot be invented.
     query.pop("cursor", None)
     query.update({name: "SOL" for name in ("coin", "asset") if name in query})
-    for name, year in (("start", 2024), ("end", 2028), ("start_date", 2024), ("end_date", 2028)):
+    for name, year in (("start", 2024), ("end", 2028), ("start_date", 2024), ("end_date", 2028), ("at", 2024)):
         if name in query:
             # Use leap years, since a generated day may be February 29.
             query[name] = f"{year}{query[name][4:]}"

@@ -74,7 +74,7 @@ def _operation(path: str, operation: Schema, places: dict[str, str]) -> str:
         )
     content = operation["responses"]["200"].get("content", {})
     if "$ref" in (schema := content.get("application/json", {}).get("schema", {})):
-        parts.append(f"Returns {_type(schema, places)}" + (", CSV or Parquet." if "text/csv" in content else "."))
+        parts.append(f"Returns {_type(schema, places)}" + (", or a file." if "text/csv" in content else "."))
     statuses = ", ".join(sorted(status for status in operation["responses"] if status != "200"))
     return "\n\n".join([*parts, f"[Errors](../rest/errors.md): {statuses}."])
 

@@ -35,6 +35,7 @@ _COMMAND_PAGES = {
         "Commands: look at the data",
         ("status", "show fills", "show daily-stats", "show user-stats", "show twaps", "show checkpoints"),
     ),
+    "cli-export": ("Commands: files for others", ("export tax",)),
     "cli-maintain": ("Commands: maintain", ("backup", "restore", "upgrade")),
     "cli-lake": (
         "Commands: the compacted lake",
@@ -130,7 +131,11 @@ def _option(parameter: Any) -> str:
 def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
-    return "" if parameter.default in (None, False, [], ()) or callable(parameter.default) else f"`{parameter.default}`"
+    return (
+        ""
+        if parameter.default in (None, False, [], ()) or callable(parameter.default)
+        else f"`{getattr(parameter.default, 'value', parameter.default)}`"
+    )
 
 
 def _first_sentence(text: str | None) -> str:
