@@ -21,7 +21,15 @@ from starlette.types import Receive, Scope, Send
 
 from api.keys import EXPORTS, IN_SCOPE, Key
 from api.lake import Lake, list_lake_days, retrying
-from api.lake_files import DayInLake, LakeChangedError, LakeMemoryError, parts_by_day, parts_by_tier
+from api.lake_files import (
+    DayInLake,
+    LakeChangedError,
+    LakeCorruptError,
+    LakeMemoryError,
+    LakeRefusedError,
+    parts_by_day,
+    parts_by_tier,
+)
 from api.parameters import Format
 from api.range_coverage import Range, describe_range
 
@@ -199,7 +207,7 @@ class _Export(StreamingResponse):
         try:
             async with self._stack, asyncio.timeout(self._seconds):
                 await super().__call__(scope, receive, send)
-        except (psycopg.Error, TimeoutError, LakeChangedError, LakeMemoryError) as error:
+        except (psycopg.Error, TimeoutError, LakeChangedError, LakeMemoryError, LakeRefusedError, LakeCorruptError) as error:
             _log.error("export aborted: %s", str(error).partition("\n")[0] or f"it took longer than {self._seconds:g} s")
             # Raising here makes the server close the connection without the end of the file.
             raise

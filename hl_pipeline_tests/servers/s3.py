@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +56,13 @@ class S3Server:
         )
         self._client = client
         return client
+
+    def new_bucket(self) -> str:
+        """Create a bucket that needs no requester-pays header, and return its URL."""
+        name = f"ours-{uuid.uuid4().hex}"
+        self.client().create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.ours.add(name)
+        return f"s3://{name}"
 
 
 class FreeMeter:
