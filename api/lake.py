@@ -18,6 +18,7 @@ from api.lake_files import (
     LakeBusyError,
     LakeChangedError,
     LakeCorruptError,
+    LakeRefusedError,
     LakeSlowError,
     LakeUnreadableError,
     day_of_row,
@@ -39,7 +40,8 @@ class Lake:
     """Threads that read the lake. DuckDB starts with the first query. `url` None: the API does not know the lake."""
 
     def __init__(self, url: str | None, settings: ApiSettings) -> None:
-        self._engine = None if url is None else LakeEngine(url, settings.api_lake_memory_mb, settings.api_lake_threads)
+        seconds = settings.api_statement_timeout_seconds
+        self._engine = None if url is None else LakeEngine(url, settings.api_lake_memory_mb, settings.api_lake_threads, seconds)
         # An export has a thread of its own, so that a slow download blocks no page.
         threads = settings.api_lake_queries + settings.api_exports
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lake")
@@ -100,7 +102,10 @@ class Lake:
             while not future.done():
                 cursor.interrupt()
                 await asyncio.wait([future], timeout=_INTERRUPT_SECONDS)
-            future.exception()
+            failed = future.exception()
+            if isinstance(failed, LakeRefusedError):
+                # S3 did not answer in time. That says more.
+                raise failed from error
             if isinstance(error, TimeoutError):
                 raise LakeSlowError from error
             raise

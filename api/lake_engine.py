@@ -51,8 +51,8 @@ _SPILL_SHARE = 16
 class LakeEngine:
     """A DuckDB in this process that reads the lake at `url`: a directory or s3://bucket/prefix. Nothing happens before `open`."""
 
-    def __init__(self, url: str, memory_mb: int, threads: int) -> None:
-        self.url, self._memory_mb, self._threads = url, memory_mb, threads
+    def __init__(self, url: str, memory_mb: int, threads: int, s3_timeout_seconds: float = 5) -> None:
+        self.url, self._memory_mb, self._threads, self._s3_timeout_seconds = url, memory_mb, threads, s3_timeout_seconds
         self._database: duckdb.DuckDBPyConnection | None = None
         self._spill: tempfile.TemporaryDirectory[str] | None = None
         self._root = url.rstrip("/")
@@ -84,7 +84,7 @@ class LakeEngine:
         if self.url.startswith("s3://"):
             from api.lake_s3 import S3Lake
 
-            self._s3 = S3Lake(self.url, _PROTOCOL)
+            self._s3 = S3Lake(self.url, _PROTOCOL, self._s3_timeout_seconds)
             database.register_filesystem(self._s3)
             self._root = f"{_PROTOCOL}://{self.url.removeprefix('s3://').rstrip('/')}"
         database.execute("SET lock_configuration = true")
@@ -151,6 +151,8 @@ class LakeEngine:
         """Return the error of a query that says what happened, and to which file."""
         import duckdb
 
+        if self._s3 is not None and (failure := self._s3.failure_of(self._urls(files))) is not None:
+            return _explain_s3(*failure)
         # Where the error does not name a file, read one after the other.
         for path in files:
             [url] = self._urls([path])
@@ -166,10 +168,7 @@ class LakeEngine:
 
     def _explain_file(self, path: str, url: str, error: Exception) -> Exception:
         if self._s3 is not None and (failure := self._s3.failure_of([url])) is not None:
-            of, answer = failure
-            if isinstance(answer, FileNotFoundError):
-                return LakeChangedError(f"{path} is not there")
-            return LakeRefusedError(f"{of} cannot be read: {_one_line(answer)}")
+            return _explain_s3(*failure)
         if self._s3 is None:
             try:
                 Path(url).open("rb").close()
@@ -204,6 +203,12 @@ class LakeEngine:
 
     def _path(self, name: str) -> str:
         return name.removeprefix(f"{self._root}/")
+
+
+def _explain_s3(url: str, answer: OSError) -> Exception:
+    if isinstance(answer, FileNotFoundError):
+        return LakeChangedError(f"{url} is not there")
+    return LakeRefusedError(f"{url} cannot be read: {_one_line(answer)}")
 
 
 def _one_line(error: Exception) -> str:

@@ -23,15 +23,15 @@ _OPEN_FILES = 4_096
 # The footer of an hour is read several times for a query, and fits into this.
 _TAIL_BYTES = 64 << 10
 _AT_ONCE = 8
-_CONNECT_SECONDS, _REQUEST_SECONDS, _ATTEMPTS = 2, 10, 3
+_CONNECT_SECONDS, _ATTEMPTS = 2, 2
 
 
 class S3Lake(AbstractFileSystem):
-    """Reads paths like `protocol://bucket/key`. Credentials and endpoint are those of boto3."""
+    """Reads paths like `protocol://bucket/key`. Credentials and endpoint are those of boto3. `timeout_seconds`: of a request."""
 
     cachable = False
 
-    def __init__(self, url: str, protocol_name: str) -> None:
+    def __init__(self, url: str, protocol_name: str, timeout_seconds: float) -> None:
         super().__init__()
         self.protocol = (protocol_name,)  # pyright: ignore[reportIncompatibleMethodOverride, reportAttributeAccessIssue]
         session = boto3.Session()
@@ -42,6 +42,7 @@ class S3Lake(AbstractFileSystem):
         client: Any = session.client("s3")
         self._region, self._endpoint = client.meta.region_name, client.meta.endpoint_url
         self._used: Any = None
+        self._timeout_seconds = timeout_seconds
         self._failures: dict[str, OSError] = {}
         self._connect()
         bucket = url.removeprefix("s3://").partition("/")[0]
@@ -134,7 +135,7 @@ class S3Lake(AbstractFileSystem):
             endpoint_override=host,
             scheme=scheme,
             connect_timeout=_CONNECT_SECONDS,
-            request_timeout=_REQUEST_SECONDS,
+            request_timeout=self._timeout_seconds,
             retry_strategy=pa_fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
         )
         self._open_once = lru_cache(_OPEN_FILES)(self._open_day)
