@@ -22,7 +22,7 @@ from api.batches import Batches, chunked
 from api.file_formats import FILE_FORMATS, MEDIA_TYPES, Columns, Row, Source, as_positions, encode
 from api.keys import EXPORTS, IN_SCOPE, Key
 from api.lake import Lake, list_lake_days, retrying
-from api.lake_files import DayInLake, LakeChangedError, LakeMemoryError
+from api.lake_files import DayInLake, LakeChangedError, LakeCorruptError, LakeMemoryError, LakeRefusedError
 from api.parameters import Format
 from api.range_coverage import Range, describe_range
 
@@ -216,7 +216,7 @@ class _Export(StreamingResponse):
         try:
             async with self._stack, asyncio.timeout(self._seconds):
                 await super().__call__(scope, receive, send)
-        except (psycopg.Error, TimeoutError, LakeChangedError, LakeMemoryError) as error:
+        except (psycopg.Error, TimeoutError, LakeChangedError, LakeMemoryError, LakeRefusedError, LakeCorruptError) as error:
             _log.error("export aborted: %s", str(error).partition("\n")[0] or f"it took longer than {self._seconds:g} s")
             # Raising here makes the server close the connection without the end of the file.
             raise

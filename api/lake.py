@@ -12,7 +12,17 @@ from fastapi import HTTPException, Request
 from psycopg import AsyncConnection
 
 from api.lake_engine import LakeEngine
-from api.lake_files import LAKE_DAYS, DayInLake, LakeBusyError, LakeChangedError, LakeSlowError, LakeUnreadableError, day_of_row
+from api.lake_files import (
+    LAKE_DAYS,
+    DayInLake,
+    LakeBusyError,
+    LakeChangedError,
+    LakeCorruptError,
+    LakeRefusedError,
+    LakeSlowError,
+    LakeUnreadableError,
+    day_of_row,
+)
 from api.settings import ApiSettings
 
 if TYPE_CHECKING:
@@ -30,7 +40,8 @@ class Lake:
     """Threads that read the lake. DuckDB starts with the first query. `url` None: the API does not know the lake."""
 
     def __init__(self, url: str | None, settings: ApiSettings) -> None:
-        self._engine = None if url is None else LakeEngine(url, settings.api_lake_memory_mb, settings.api_lake_threads)
+        seconds = settings.api_statement_timeout_seconds
+        self._engine = None if url is None else LakeEngine(url, settings.api_lake_memory_mb, settings.api_lake_threads, seconds)
         # An export has a thread of its own, so that a slow download blocks no page.
         threads = settings.api_lake_queries + settings.api_exports
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lake")
@@ -71,7 +82,7 @@ class Lake:
     ) -> AsyncGenerator[list[_Row], None]:
         """Yield batches of fills. A query that takes longer than `seconds` up to its first row, or to the next, is interrupted.
 
-        Raises LakeSlowError, LakeChangedError and LakeMemoryError.
+        Raises what LakeEngine.read raises.
         """
         assert self._engine is not None
         cursor = self._engine.cursor()
@@ -91,7 +102,10 @@ class Lake:
             while not future.done():
                 cursor.interrupt()
                 await asyncio.wait([future], timeout=_INTERRUPT_SECONDS)
-            future.exception()
+            failed = future.exception()
+            if isinstance(failed, LakeRefusedError):
+                # S3 did not answer in time. That says more.
+                raise failed from error
             if isinstance(error, TimeoutError):
                 raise LakeSlowError from error
             raise
@@ -168,12 +182,17 @@ async def _read_once(pool: Any, request: Request, work: Callable[[History], Awai
 
 
 async def retrying(work: Callable[[], Awaitable[_Result]]) -> _Result:
-    """Run `work` until the lake's files are those of its snapshot. Raises HTTPException (503) if they never are."""
-    reason = ""
+    """Run `work` until the lake's files are those of its snapshot. Raises HTTPException (503) if they never are.
+
+    Raises LakeCorruptError for a file that stays as it is: one that is being replaced looks the same for a moment.
+    """
+    last: LakeChangedError | LakeCorruptError | None = None
     for seconds in _RETRY_AFTER_SECONDS:
         await asyncio.sleep(seconds)
         try:
             return await work()
-        except LakeChangedError as error:
-            reason = str(error)
-    raise HTTPException(503, f"the lake does not have the files that the ledger names; try again in a moment: {reason}")
+        except (LakeChangedError, LakeCorruptError) as error:
+            last = error
+    if isinstance(last, LakeCorruptError):
+        raise last
+    raise HTTPException(503, f"the lake does not have the files that the ledger names; try again in a moment: {last}")

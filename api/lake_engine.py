@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.database import read_sql
-from api.lake_files import DayInLake, LakeChangedError, LakeMemoryError, LakeSlowError, LakeUnreadableError, check_hours
+from api.lake_files import (
+    DayInLake,
+    LakeChangedError,
+    LakeCorruptError,
+    LakeMemoryError,
+    LakeRefusedError,
+    LakeSlowError,
+    LakeUnreadableError,
+    check_hours,
+)
 
 if TYPE_CHECKING:
     import duckdb
+
+    from api.lake_s3 import S3Lake
 
 _DECIMALS = (
     "px",
@@ -40,11 +51,12 @@ _SPILL_SHARE = 16
 class LakeEngine:
     """A DuckDB in this process that reads the lake at `url`: a directory or s3://bucket/prefix. Nothing happens before `open`."""
 
-    def __init__(self, url: str, memory_mb: int, threads: int) -> None:
-        self.url, self._memory_mb, self._threads = url, memory_mb, threads
+    def __init__(self, url: str, memory_mb: int, threads: int, s3_timeout_seconds: float = 5) -> None:
+        self.url, self._memory_mb, self._threads, self._s3_timeout_seconds = url, memory_mb, threads, s3_timeout_seconds
         self._database: duckdb.DuckDBPyConnection | None = None
         self._spill: tempfile.TemporaryDirectory[str] | None = None
         self._root = url.rstrip("/")
+        self._s3: S3Lake | None = None
 
     def open(self) -> None:
         """Start DuckDB, unless it runs. Raises LakeUnreadableError if the lake is not there."""
@@ -67,10 +79,13 @@ class LakeEngine:
             }
         )
         database.execute("SET enable_progress_bar = false; SET enable_external_file_cache = false")
+        # A file's footer is kept until the file changes.
+        database.execute("SET parquet_metadata_cache = true")
         if self.url.startswith("s3://"):
-            from api.lake_s3 import open_s3
+            from api.lake_s3 import S3Lake
 
-            database.register_filesystem(open_s3(self.url, _PROTOCOL))
+            self._s3 = S3Lake(self.url, _PROTOCOL, self._s3_timeout_seconds)
+            database.register_filesystem(self._s3)
             self._root = f"{_PROTOCOL}://{self.url.removeprefix('s3://').rstrip('/')}"
         database.execute("SET lock_configuration = true")
         self._database = database
@@ -95,8 +110,8 @@ class LakeEngine:
 
         `values`: as in fills.sql.
 
-        Raises LakeSlowError, LakeMemoryError, and LakeChangedError if the files are not those of the ledger, before or after the
-        rows were read.
+        Raises LakeSlowError, LakeMemoryError, LakeRefusedError, LakeCorruptError, and LakeChangedError if the files are not those
+        of the ledger, before or after the rows were read.
         """
         import duckdb
 
@@ -104,13 +119,15 @@ class LakeEngine:
         files = [path for day in days for path in day.files(start, end)]
         if not files:
             return
+        wanted = {name: values[name] for name in _FILTERS if values[name] is not None}
+        filters = "".join(f" AND {name} = ${name}" for name in wanted)
+        parameters = {"files": self._urls(files), "start": start, "end": end, "given": values["given"], **wanted}
+        # DuckDB needs a number here.
+        parameters["limit"] = 2**62 if limit is None else limit
+        query = _QUERY.replace("{filters}", filters)
         try:
             before = self._check(cursor, days, start, end)
-            wanted = {name: values[name] for name in _FILTERS if values[name] is not None}
-            filters = "".join(f" AND {name} = ${name}" for name in wanted)
-            parameters = {"files": self._urls(files), "start": start, "end": end, "given": values["given"], **wanted}
-            # DuckDB needs a number here.
-            cursor.execute(_QUERY.replace("{filters}", filters), {**parameters, "limit": 2**62 if limit is None else limit})
+            cursor.execute(query, parameters)
             while rows := cursor.fetchmany(batch):
                 yield rows
             if before != self._check(cursor, days, start, end):
@@ -119,9 +136,47 @@ class LakeEngine:
             raise LakeSlowError from error
         except duckdb.OutOfMemoryException as error:
             raise LakeMemoryError from error
-        # A file that vanished, or was replaced between two reads of its parts.
         except (duckdb.Error, OSError) as error:
-            raise LakeChangedError(" ".join(str(error).split())) from error
+            # A file that vanished, was replaced between two reads of its parts, cannot be fetched, or is damaged.
+            raise self._explain(cursor, query, parameters, files, error) from error
+
+    def _explain(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        query: str,
+        parameters: dict[str, Any],
+        files: Sequence[str],
+        error: Exception,
+    ) -> Exception:
+        """Return the error of a query that says what happened, and to which file."""
+        import duckdb
+
+        if self._s3 is not None and (failure := self._s3.failure_of(self._urls(files))) is not None:
+            return _explain_s3(*failure)
+        # Where the error does not name a file, read one after the other.
+        for path in files:
+            [url] = self._urls([path])
+            try:
+                cursor.execute(query, {**parameters, "files": [url]}).fetchall()
+            except duckdb.InterruptException as interrupt:
+                slow = LakeSlowError()
+                slow.__cause__ = interrupt
+                return slow
+            except (duckdb.Error, OSError) as found:
+                return self._explain_file(path, url, found)
+        return LakeChangedError(f"a file was replaced while it was read: {_one_line(error)}")
+
+    def _explain_file(self, path: str, url: str, error: Exception) -> Exception:
+        if self._s3 is not None and (failure := self._s3.failure_of([url])) is not None:
+            return _explain_s3(*failure)
+        if self._s3 is None:
+            try:
+                Path(url).open("rb").close()
+            except FileNotFoundError:
+                return LakeChangedError(f"{path} is not there")
+            except OSError as refused:
+                return LakeRefusedError(f"{url} cannot be read: {refused.strerror}")
+        return LakeCorruptError(path, _one_line(error))
 
     def _check(
         self, cursor: duckdb.DuckDBPyConnection, days: Sequence[DayInLake], start: datetime, end: datetime
@@ -135,6 +190,8 @@ class LakeEngine:
             if day.compacted:
                 continue
             files = self._urls(day.files(start, end))
+            if self._s3 is not None:
+                self._s3.renew(files)
             rows = {self._path(name): count for name, count in cursor.execute(_ROWS, {"files": files}).fetchall()}
             metadata = {self._path(name): value for name, value in cursor.execute(_METADATA, {"files": files}).fetchall()}
             check_hours(day, rows, metadata)
@@ -146,3 +203,13 @@ class LakeEngine:
 
     def _path(self, name: str) -> str:
         return name.removeprefix(f"{self._root}/")
+
+
+def _explain_s3(url: str, answer: OSError) -> Exception:
+    if isinstance(answer, FileNotFoundError):
+        return LakeChangedError(f"{url} is not there")
+    return LakeRefusedError(f"{url} cannot be read: {_one_line(answer)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

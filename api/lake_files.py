@@ -26,6 +26,18 @@ class LakeUnreadableError(Exception):
     """The lake cannot be read at all."""
 
 
+class LakeRefusedError(Exception):
+    """A file of the lake cannot be opened or fetched: access is denied, or S3 does not answer. The message names the file."""
+
+
+class LakeCorruptError(Exception):
+    """A file of the lake is there, but it is not Parquet that can be read. `path`: relative to the lake."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}")
+        self.path = path
+
+
 class LakeBusyError(Exception):
     """All requests that may read the lake at once do so."""
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.coins import UnknownCoinError
 from api.headers import security_headers
 from api.json_log import request_id
-from api.lake_files import LakeBusyError, LakeMemoryError, LakeSlowError
+from api.lake_files import LakeBusyError, LakeCorruptError, LakeMemoryError, LakeRefusedError, LakeSlowError
 from api.request_log import HEADER
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(LakeSlowError, _on_slow)
     app.add_exception_handler(LakeMemoryError, _on_large)
     app.add_exception_handler(LakeBusyError, _on_busy)
+    app.add_exception_handler(LakeRefusedError, _on_refused)
+    app.add_exception_handler(LakeCorruptError, _on_corrupt)
     app.add_exception_handler(errors.SerializationFailure, _on_conflict)
     # This includes the error that the pool raises if it has no connection to give.
     app.add_exception_handler(OperationalError, _on_absent)
@@ -108,6 +110,17 @@ def _on_large(_request: Request, _error: Exception) -> Response:
 
 def _on_busy(_request: Request, _error: Exception) -> Response:
     return respond({"detail": "other requests are reading the lake (HL_API_LAKE_QUERIES); try again in a moment"}, 503, _RETRY)
+
+
+def _on_refused(_request: Request, error: Exception) -> Response:
+    _log.error("the lake cannot be read: %s (request %s)", error, request_id.get())
+    return respond({"detail": f"the lake cannot be read: {error}"}, 503, _RETRY)
+
+
+def _on_corrupt(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, LakeCorruptError)
+    _log.error("a file of the lake is damaged: %s (request %s)", error, request_id.get())
+    return respond({"detail": f"{error.path} in the lake is damaged; the log of the API has the reason"}, 500)
 
 
 def _on_absent(request: Request, error: Exception) -> Response:

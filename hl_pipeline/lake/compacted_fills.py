@@ -114,7 +114,7 @@ def write_compacted_day(lake: Lake, day: date, facts: Mapping[str, Any], *, memo
         source = _select(engine, hours)
         order = ", ".join(f"{name} NULLS LAST" for name in ORDER)
         batches = engine.sql(f"SELECT * FROM ({source}) ORDER BY {order}").to_arrow_reader(_ROW_GROUP_ROWS)
-        rows, unknown, notional = _write(temporary, batches, facts)
+        rows, unknown, notional = write_sorted(temporary, batches, facts)
         size = temporary.stat().st_size
         # Read back what was written, before anyone can see it.
         equal = _checksum(engine, source) == _checksum(engine, _select(engine, [temporary]))
@@ -162,7 +162,7 @@ def _checksum(engine: duckdb.DuckDBPyConnection, source: str) -> tuple[Any, ...]
     ).fetchone()
 
 
-def _write(path: Path, batches: pa.RecordBatchReader, facts: Mapping[str, Any]) -> tuple[int, int, Decimal]:
+def write_sorted(path: Path, batches: pa.RecordBatchReader, facts: Mapping[str, Any]) -> tuple[int, int, Decimal]:
     """Write sorted fills with their notional. Returns the rows, those without notional, and the sum of notional."""
     rows = unknown = 0
     total = Decimal(0)

@@ -1,4 +1,7 @@
-"""Fills of days that are in the lake alone: the API answers as it did while they were in hl.fills, or says why it cannot."""
+"""Fills of days that are in the lake alone: the API answers as it did while they were in hl.fills, or says why it cannot.
+
+Everything is asked of a lake in a directory and of one on S3.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from hl_pipeline.lake.store import open_lake
+from hl_pipeline.lake.store import Lake, list_below, open_lake
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.compact import compact_day
@@ -26,6 +29,7 @@ from hl_pipeline.warehouse.fills_partitions import thin_day
 from hl_pipeline.warehouse.locks import lock_fills_day
 from hl_pipeline_tests.conftest import NewDatabase
 from hl_pipeline_tests.servers.api import Api, serving
+from hl_pipeline_tests.servers.s3 import S3Server
 
 # Loading four days takes ten seconds.
 pytestmark = pytest.mark.slow
@@ -43,7 +47,8 @@ class Tiers:
     api: Api
     truth: Api
     url: str
-    lake: Path
+    lake_url: str
+    lake: Lake
     wallets: list[str]
     coins: list[str]
     twaps: list[int]
@@ -52,16 +57,41 @@ class Tiers:
         """Return all fills before the days left PostgreSQL."""
         return [fill for page in self.truth.pages(FILLS, "fills", limit=5000, **asked) for fill in page]
 
+    def read(self, path: str) -> bytes:
+        """Return the content of a file of the lake."""
+        with self.lake.filesystem.open_input_file(f"{self.lake.root}/{path}") as file:
+            return file.read()
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file of the lake, while nothing reads it."""
+        with self.lake.filesystem.open_output_stream(f"{self.lake.root}/{path}") as file:
+            file.write(content)
+
+    def delete(self, path: str) -> None:
+        """Delete a file of the lake."""
+        self.lake.filesystem.delete_file(f"{self.lake.root}/{path}")
+
+
+@pytest.fixture(scope="module", params=["directory", "s3"])
+def lake_url(request: pytest.FixtureRequest, s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    if request.param == "directory":
+        yield str(tmp_path_factory.mktemp("lake"))
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.environment.items():
+            patch.setenv(name, value)
+        yield f"{s3.new_bucket()}/a/prefix"
+
 
 @pytest.fixture(scope="module")
-def tiers(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generator[Tiers]:
+def tiers(lake_url: str, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Generator[Tiers]:
     home = tmp_path_factory.mktemp("tiers")
     bucket = write_sample(home / "sample", first_day=FIRST, days=4, fills_per_hour=12).node_data_dir
     url = new_database()
     settings = Settings(
         home=home,
         database_url=SecretStr(url),
-        lake_url=str(home / "lake"),
+        lake_url=lake_url,
         node_data_url=str(bucket),
         twap_data_url="none",
         publish_lag_hours=1_000_000,
@@ -81,9 +111,10 @@ def tiers(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -
         for day in (HOURS, COMPACTED):
             with lock_fills_day(connection, day):
                 thin_day(connection, day, 5)
-    with serving(url, HL_LAKE_URL=settings.lake) as api, serving(truth) as before:
+    # The S3 server, the API and the test share a process.
+    with serving(url, HL_LAKE_URL=settings.lake, HL_API_STATEMENT_TIMEOUT_SECONDS="60") as api, serving(truth) as before:
         found = [one for one in twaps if one is not None]
-        yield Tiers(api, before, url, home / "lake", wallets, coins, found)
+        yield Tiers(api, before, url, lake_url, lake, wallets, coins, found)
 
 
 def _without_tier(answer: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +156,7 @@ def test_answers_equal_those_before_the_days_left_postgresql(tiers: Tiers, data:
     which = data.draw(st.sampled_from(["wallet", "coin", "both"]))
     asked |= {"wallet": data.draw(st.sampled_from(tiers.wallets))} if which != "coin" else {}
     asked |= {"coin": data.draw(st.sampled_from(tiers.coins))} if which != "wallet" else {}
-    for _ in range(30):
+    for _ in range(30 if tiers.lake.is_local else 3):
         found, expected = tiers.api.ask(FILLS, **asked), tiers.truth.ask(FILLS, **asked)
         assert found.status_code == expected.status_code == 200, (found.text, expected.text)
         assert _without_tier(found.json()) == _without_tier(expected.json())
@@ -150,13 +181,14 @@ def test_pages_cross_the_border_both_ways_and_lose_nothing(tiers: Tiers, limit: 
 
 def test_fills_of_a_twap_are_found_in_both_tiers(tiers: Tiers) -> None:
     assert tiers.twaps
+    asked = tiers.twaps[: 5 if tiers.lake.is_local else 1]
     with connect(tiers.url, "test") as connection:
-        for twap in tiers.twaps[:5]:
+        for twap in asked:
             connection.execute(
                 "INSERT INTO hl.twap_slice_days SELECT %s, d FROM unnest(%s::date[]) d ON CONFLICT DO NOTHING",
                 [twap, [FIRST, LAST]],
             )
-    for twap in tiers.twaps[:5]:
+    for twap in asked:
         found = [fill for page in tiers.api.pages(f"/api/v1/twaps/{twap}/fills", "fills", limit=5000) for fill in page]
         every = [fill for coin in tiers.coins for fill in tiers.every(coin=coin, **RANGE) if fill["twap_id"] == str(twap)]
         key = ("time", "tid", "side", "wallet")
@@ -180,43 +212,44 @@ def test_exports_equal_those_before_the_days_left_postgresql(tiers: Tiers, limit
 
 
 def test_a_day_that_is_being_replaced_is_refused_until_the_ledger_knows(tiers: Tiers) -> None:
-    path = tiers.lake / f"fills/date={HOURS}/hour=01.parquet"
-    before = path.read_bytes()
+    path = f"fills/date={HOURS}/hour=01.parquet"
+    before = tiers.read(path)
     asked = {"start": str(HOURS), "end": str(LAST)}
-    table = pq.read_table(path)
-    other = path.with_name(".other")
-    pq.write_table(table.slice(1), other)
+    other = io.BytesIO()
+    pq.write_table(pq.read_table(io.BytesIO(before)).slice(1), other)
     try:
-        other.replace(path)
+        tiers.write(path, other.getvalue())
         response = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **asked)
         assert response.status_code == 503
         assert "the day is being loaded again" in response.json()["detail"]
-        path.unlink()
+        tiers.delete(path)
         gone = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **asked)
         assert (gone.status_code, "ledger names" in gone.json()["detail"]) == (503, True)
         assert tiers.api.ask(FILLS, coin=tiers.coins[0], format="csv", **asked).status_code == 503
     finally:
-        path.write_bytes(before)
+        tiers.write(path, before)
     assert tiers.api.get(FILLS, coin=tiers.coins[0], limit=5000, **asked)["fills"]
 
 
 def test_an_outdated_compaction_is_not_read(tiers: Tiers) -> None:
     """A load changes `loaded_at`: from then on the hours have the day."""
-    [hidden] = (tiers.lake / f"iceberg/fills/data/date={COMPACTED}").glob("*.parquet")
-    moved = hidden.with_suffix(".gone")
+    [hidden] = list_below(tiers.lake, f"iceberg/fills/data/date={COMPACTED}")
+    content = tiers.read(hidden)
     expected = tiers.truth.get(FILLS, coin=tiers.coins[0], start=str(COMPACTED), end=str(COMPACTED))["fills"]
     with connect(tiers.url, "test") as connection:
         connection.execute("UPDATE hl.lake_days SET loaded_at = loaded_at - interval '1 second' WHERE date = %s", [COMPACTED])
-        hidden.rename(moved)
+        tiers.delete(hidden)
         try:
             found = tiers.api.get(FILLS, coin=tiers.coins[0], start=str(COMPACTED), end=str(COMPACTED))["fills"]
             assert found == expected != []
         finally:
-            moved.rename(hidden)
+            tiers.write(hidden, content)
             connection.execute("UPDATE hl.lake_days SET loaded_at = loaded_at + interval '1 second' WHERE date = %s", [COMPACTED])
 
 
 def test_a_lake_that_cannot_be_read_is_named_and_no_day_looks_empty(tiers: Tiers, tmp_path: Path) -> None:
+    if not tiers.lake.is_local:
+        pytest.skip("test_api_lake_errors.py has the errors of S3")
     asked = {"coin": tiers.coins[0], "limit": 5000, **RANGE}
     lake = tmp_path / "lake"
     with serving(tiers.url, HL_LAKE_URL=str(lake)) as api, serving(tiers.url) as unset:
@@ -226,7 +259,7 @@ def test_a_lake_that_cannot_be_read_is_named_and_no_day_looks_empty(tiers: Tiers
             assert [(run["from"], run["to"]) for run in absent] == [(str(HOURS), str(COMPACTED))]
             assert reason in absent[0]["note"]
             assert "no-store" in response.headers["Cache-Control"]
-        lake.symlink_to(tiers.lake)
+        lake.symlink_to(tiers.lake_url)
         assert _without_tier(api.get(FILLS, **asked)) == _without_tier(tiers.truth.get(FILLS, **asked))
 
 
@@ -249,9 +282,9 @@ def test_a_day_that_leaves_postgresql_between_pages_changes_no_page(tiers: Tiers
 
 
 def test_a_slow_query_of_the_lake_is_interrupted(tiers: Tiers) -> None:
-    with serving(tiers.url, HL_LAKE_URL=str(tiers.lake), HL_API_STATEMENT_TIMEOUT_SECONDS="0.2") as api:
+    with serving(tiers.url, HL_LAKE_URL=tiers.lake_url, HL_API_STATEMENT_TIMEOUT_SECONDS="2") as api:
         api.get(FILLS, coin=tiers.coins[0], start=str(COMPACTED), end=str(COMPACTED), limit=1)
-    with serving(tiers.url, HL_LAKE_URL=str(tiers.lake), HL_API_STATEMENT_TIMEOUT_SECONDS="0.002") as api:
+    with serving(tiers.url, HL_LAKE_URL=tiers.lake_url, HL_API_STATEMENT_TIMEOUT_SECONDS="0.002") as api:
         response = api.ask(FILLS, coin=tiers.coins[0], limit=4999, **RANGE)
         assert response.status_code == 504
 

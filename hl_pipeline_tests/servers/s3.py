@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import uuid
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ _DENIED = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</C
 class S3Server:
     """The server. `requests`: (method, path, whether the requester pays), in order.
 
+    While `stopped` is set, requests get no answer.
+
     Buckets in `ours` do not need the requester-pays header. Buckets in `free` refuse it, like a store that does not support it
     (Cloudflare R2).
     """
@@ -34,6 +38,7 @@ class S3Server:
     ours: set[str] = field(default_factory=set[str])
     free: set[str] = field(default_factory=set[str])
     requests: list[tuple[str, str, bool]] = field(default_factory=list[tuple[str, str, bool]])
+    stopped: threading.Event = field(default_factory=threading.Event)
     _client: Any = None
 
     @property
@@ -58,6 +63,13 @@ class S3Server:
         self._client = client
         return client
 
+    def new_bucket(self) -> str:
+        """Create a bucket that needs no requester-pays header, and return its URL."""
+        name = f"ours-{uuid.uuid4().hex}"
+        self.client().create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.ours.add(name)
+        return f"s3://{name}"
+
 
 class FreeMeter:
     """A meter that allows every request."""
@@ -76,6 +88,8 @@ def serve_s3() -> Generator[S3Server]:
     server = S3Server("")
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        while server.stopped.is_set():
+            time.sleep(0.05)
         pays = environ.get("HTTP_X_AMZ_REQUEST_PAYER") == "requester"
         server.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], pays))
         bucket = environ["PATH_INFO"].split("/")[1]
@@ -97,5 +111,6 @@ def serve_s3() -> Generator[S3Server]:
     try:
         yield server
     finally:
+        server.stopped.clear()
         with_http.shutdown()
         thread.join()
