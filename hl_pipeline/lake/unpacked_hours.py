@@ -88,8 +88,12 @@ def unpack_hours(
             of = hours.get(hour, HourFacts(0, 0, 0, frozenset()))
             if fills.height != of.rows:
                 raise ValueError(f"{path} has {fills.height} fills in hour {hour}, but records {of.rows}")
-            write_fills_of_versions(lake, day, hour, fills, sorted(of.objects))
+            write_fills_of_versions(lake, day, hour, fills, sorted(of.objects, key=_place_of))
             yield hour, Deduplicated(fills, of.duplicates, of.conflicts)
+
+
+def _place_of(version: ObjectVersion) -> int:
+    return object_id_of_key(version[0])
 
 
 def _by_hour(batches: pa.RecordBatchReader) -> Iterator[tuple[int, pl.DataFrame]]:
