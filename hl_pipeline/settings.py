@@ -210,6 +210,12 @@ class Settings(ApiOptions, BaseSettings):
     compact_cron: str = Field(
         default="30 3 * * *", description="Schedule (cron, UTC) of `compact`, which compacts the days at rest."
     )
+    hours_keep_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000,
+        description="Number of recent days whose hours of fills stay in the lake after they are compacted; 0: none. Unset: all.",
+    )
     snapshots_keep_days: int = Field(
         default=7,
         ge=1,

@@ -115,17 +115,26 @@ def _shown(value: Any) -> Any:
 def vacuum(
     demo: Demo = False, dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which files would go.")] = False
 ) -> None:
-    """Remove snapshots older than HL_SNAPSHOTS_KEEP_DAYS, and files that no snapshot needs. A schedule does this every night."""
+    """Remove snapshots older than HL_SNAPSHOTS_KEEP_DAYS, files that no snapshot needs, and hours by HL_HOURS_KEEP_DAYS.
+
+    A schedule does this every night.
+    """
+    from hl_pipeline.stages.hours_retention import remove_old_hours
     from hl_pipeline.stages.vacuum import vacuum as vacuum_lake
 
     settings = load_settings(demo)
     with _opened(demo, "hl lake vacuum") as (connection, lake):
         done = vacuum_lake(lake, connection, settings, dry_run=dry_run)
+        hours = remove_old_hours(lake, connection, settings, dry_run=dry_run)
+    did = "would be removed" if dry_run else "removed"
     for table in done:
-        did = "would be removed" if dry_run else "removed"
         console.print(
             f"hl.{table.table}: {len(table.snapshots)} snapshots expired, {len(table.files)} files {did}", highlight=False
         )
+    if hours.files:
+        console.print(f"hours of {len(hours.files)} compacted days, {sum(hours.files.values())} files {did}", highlight=False)
+    for why in hours.kept.values():
+        errors.print(f"[yellow]hours stay:[/] {escape(why)}")
 
 
 @lake_app.command("verify")

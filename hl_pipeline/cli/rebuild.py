@@ -31,7 +31,7 @@ def rebuild(first: FirstDay = None, last: LastDay = None, demo: Demo = False) ->
     """Rebuild the database from the lake: fills, candles, statistics and TWAPs of every day in it. No bucket is read."""
     from hl_pipeline.ops.run_days import worst
     from hl_pipeline.ops.run_in_process import RunInterruptedError
-    from hl_pipeline.stages.rebuild import days_in_lake, days_left_alone, record_objects
+    from hl_pipeline.stages.rebuild import adopt_lake, days_in_lake, days_left_alone, record_objects
 
     check_order(first, last)
     settings = load_settings(demo)
@@ -43,8 +43,12 @@ def rebuild(first: FirstDay = None, last: LastDay = None, demo: Demo = False) ->
         if not days:
             fail(f"the lake ({settings.lake}) has no fills{' for those days' if first or last else ''}; check HL_LAKE_URL")
         with connect(url, "hl rebuild") as connection:
+            adopted = adopt_lake(connection, lake)
             record_objects(connection, lake)
             left = days_left_alone(connection, in_lake)
+        if adopted:
+            tables = ", ".join(f"hl.{name}" for name in adopted)
+            console.print(f"the lake has newer states of {tables} than the catalog: registered again", highlight=False)
         try:
             done = run_days(days, settings, from_lake=True, command="hl rebuild")
         except (RunInterruptedError, KeyboardInterrupt):

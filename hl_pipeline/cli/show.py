@@ -17,12 +17,10 @@ from hl_pipeline.cli.terminal import (
     check_order,
     check_wallet,
     connect,
-    console,
     fail,
     load_settings,
     open_existing,
     parse_day,
-    program,
 )
 from hl_pipeline.warehouse.show_queries import CHECKPOINTS, DAILY_STATS, FILLS, TWAPS, USER_STATS, read_rows
 
@@ -56,19 +54,17 @@ def show_fills(
     as_csv: AsCsv = False,
     is_wide: Wide = False,
 ) -> None:
-    """Show the newest fills."""
+    """Show the newest fills, also of days that are only in the lake."""
+    from hl_pipeline.cli.history import read_newest_fills
+
     output = choose_output(as_json, as_csv, is_wide)
     parameters = {"day": day, "wallet": check_wallet(wallet), "coin": coin, "limit": limit}
-    if _show(demo, FILLS, parameters, output, "fills", (day, day)) == limit or output in (Output.JSON, Output.CSV):
-        return
-    from hl_pipeline.warehouse.status_queries import read_thinned_days
-
-    with open_existing(load_settings(demo)) as url, connect(url, "hl show") as connection:
-        thinned = read_thinned_days(connection, day)
-    if thinned:
-        console.print(
-            f"[yellow]{len(thinned)} days are only in the lake[/] ({thinned[0]} …): `{program()} rebuild` restores them"
-        )
+    settings = load_settings(demo)
+    with open_existing(settings) as url, connect(url, "hl show") as connection:
+        result = read_newest_fills(connection, settings, parameters)
+        if not result.rows:
+            explain_nothing(connection, "fills", day, day, coin=coin, wallet=wallet)
+    print_rows(result, output, _FIRST[FILLS])
 
 
 @show_app.command("daily-stats")
@@ -151,14 +147,13 @@ def _show(
     output: Output,
     of: str,
     span: tuple[date | None, date | None] = (None, None),
-) -> int:
-    """Print the rows of a query, or the reason why there are none. Returns the number of rows."""
+) -> None:
+    """Print the rows of a query, or the reason why there are none."""
     with open_existing(load_settings(demo)) as url, connect(url, "hl show") as connection:
         result = read_rows(connection, query, parameters)
         if not result.rows:
             explain_nothing(connection, of, *span, coin=parameters.get("coin"), wallet=parameters.get("wallet"))
     print_rows(result, output, _FIRST.get(query, ()))
-    return len(result.rows)
 
 
 def _check_period(period: str) -> None:

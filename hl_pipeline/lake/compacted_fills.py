@@ -38,7 +38,7 @@ ORDER = ("wallet", "time", "block_number", "object", "ordinal", "coin", "side", 
 """The order of rows: by wallet and time, then as their source has them, then by the fill's key."""
 
 _compute: Any = import_module("pyarrow.compute")  # its functions are made at import, so type checkers do not see them
-_FORMAT = 1
+_FORMAT = 2
 """To be raised when the same objects give another file: all days are then compacted again."""
 _ROW_GROUP_ROWS = 50_000
 _NOTIONAL = pa.decimal128(38, 20)
@@ -105,7 +105,7 @@ def write_compacted_day(lake: Lake, day: date, facts: Mapping[str, Any], *, memo
     """
     path = new_data_path(TABLE, day)
     with (
-        _workplace(lake) as directory,
+        workplace(lake) as directory,
         local_copies(lake, list_hour_files(lake, day), directory) as hours,
         duckdb.connect(config={"threads": 2, "memory_limit": memory, "temp_directory": str(directory / "sort")}) as engine,
         replacing(lake, path) as temporary,
@@ -127,8 +127,32 @@ def read_facts(lake: Lake, path: str) -> dict[str, Any]:
         return json.loads(pq.read_metadata(file).metadata[META_KEY])
 
 
+def equals_hours(lake: Lake, path: str, day: date, rows: int) -> bool:
+    """Return whether a compacted file has `rows` rows, and those of each of the day's hours that is in the lake.
+
+    Rows are compared as after compaction: by their number and by sums of hashes. The caller holds the day's lock.
+    """
+    hours = list_hour_files(lake, day)
+    with (
+        workplace(lake) as directory,
+        local_copies(lake, [path, *hours], directory) as (compacted, *copies),
+        duckdb.connect(config={"threads": 2, "memory_limit": "1GB", "temp_directory": str(directory / "sort")}) as engine,
+    ):
+        engine.execute("SET TimeZone = 'UTC'")
+        whole = _select(engine, [compacted])
+        if engine.execute(f"SELECT count(*) FROM ({whole})").fetchone() != (rows,):
+            return False
+        numbers = ", ".join(str(_hour_of(hour)) for hour in hours)
+        of_hours = f"SELECT * FROM ({whole}) WHERE (epoch_us(time) // 3600000000) % 24 IN ({numbers})"
+        return not hours or _checksum(engine, of_hours) == _checksum(engine, _select(engine, copies))
+
+
+def _hour_of(path: str) -> int:
+    return int(path.rpartition("hour=")[2].removesuffix(".parquet"))
+
+
 @contextmanager
-def _workplace(lake: Lake) -> Generator[Path]:
+def workplace(lake: Lake) -> Generator[Path]:
     """Yield a directory for copies and for what the sort spills. In a lake on a disk, vacuum removes that of a killed process."""
     if not lake.is_local:
         with TemporaryDirectory(prefix="hl-compact-") as name:

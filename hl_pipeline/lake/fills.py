@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from hl_pipeline.domain.records import ApiShard, HourOfFills, ObjectMeta, version_of
+from hl_pipeline.domain.records import ApiShard, HourOfFills, ObjectMeta, ObjectVersion, version_of
 from hl_pipeline.events import emit
 from hl_pipeline.formats.arrow import as_arrow
 from hl_pipeline.formats.decoding import Decoded
@@ -238,6 +238,11 @@ def _parts_of(file: BinaryIO, meta: ObjectMeta | ApiShard) -> Iterator[_Part]:
 
 def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made_of: Iterable[ObjectMeta | ApiShard]) -> None:
     """Replace an hour in the lake with `fills` (DAY_SCHEMA). Without rows, the file is removed."""
+    write_fills_of_versions(lake, day, hour, fills, [version_of(meta) for meta in made_of])
+
+
+def write_fills_of_versions(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made_of: Iterable[ObjectVersion]) -> None:
+    """Like `write_fills_hour`, for the versions of the objects that the fills were made of."""
     path = fills_path(day, hour)
     if fills.is_empty():
         remove(lake, path)
@@ -245,7 +250,7 @@ def write_fills_hour(lake: Lake, day: date, hour: int, fills: pl.DataFrame, made
     with replacing(lake, path) as temporary, _parquet_writer(temporary, fills.schema) as writer:
         for group in fills.iter_slices(_ROW_GROUP_ROWS):
             writer.write_table(as_arrow(group), row_group_size=group.height)
-        known = {"id": uuid.uuid4().hex, "objects": [version_of(meta) for meta in made_of]}
+        known = {"id": uuid.uuid4().hex, "objects": [*made_of]}
         writer.add_key_value_metadata(as_metadata(known))
 
 

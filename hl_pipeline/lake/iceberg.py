@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 CATALOG = "hl"
 NAMESPACE = "hl"
+TABLES = ("fills", "twaps", "candles", "daily_stats", "user_stats")
+"""The tables that may be in the catalog. Those with a day at rest are."""
 SAFE_AGE = timedelta(hours=24)
 """Younger files are never removed: a running compaction or commit may be about to refer to them."""
 

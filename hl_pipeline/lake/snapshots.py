@@ -73,9 +73,10 @@ def find_snapshot(table: Table, as_of: datetime | None) -> Snapshot:
     found = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1000))
     known = None if found is None else table.snapshot_by_id(found.snapshot_id)
     if known is None:
-        oldest = min(_time_of(snapshot) for snapshot in table.snapshots())
+        times = sorted(_time_of(snapshot) for snapshot in table.snapshots())
         raise NoSnapshotError(
-            f"{name} has no snapshot of {as_of:%Y-%m-%dT%H:%M:%SZ}; the oldest is of {oldest:%Y-%m-%dT%H:%M:%SZ}"
+            f"{name} has no snapshot of {as_of:%Y-%m-%dT%H:%M:%SZ}; the oldest is of {times[0]:%Y-%m-%dT%H:%M:%S.%fZ}, "
+            f"the newest of {times[-1]:%Y-%m-%dT%H:%M:%S.%fZ}: give a time from the oldest on"
         )
     return known
 

@@ -10,11 +10,17 @@ from hl_pipeline.settings import Settings
 def vacuum_tables(context: OpExecutionContext, warehouse: WarehouseParam, settings: SettingsParam) -> None:
     """Removes the snapshots that were replaced HL_SNAPSHOTS_KEEP_DAYS ago, and the files that no snapshot has."""
     from hl_pipeline.lake.store import open_lake
+    from hl_pipeline.stages.hours_retention import remove_old_hours
     from hl_pipeline.stages.vacuum import vacuum
 
     with warehouse.connect("hl vacuum") as connection:
-        for table in vacuum(open_lake(settings.lake), connection, settings):
+        lake = open_lake(settings.lake)
+        for table in vacuum(lake, connection, settings):
             context.log.info(f"hl.{table.table}: {len(table.snapshots)} snapshots expired, {len(table.files)} files removed")
+        hours = remove_old_hours(lake, connection, settings)
+        context.log.info(f"hours of {len(hours.files)} compacted days removed (HL_HOURS_KEEP_DAYS)")
+        for why in hours.kept.values():
+            context.log.warning(why)
 
 
 @job(description="Removes snapshots that were replaced HL_SNAPSHOTS_KEEP_DAYS ago, and files that no snapshot has.")

@@ -16,11 +16,14 @@ from hl_pipeline.domain.errors import LakeLacksError
 from hl_pipeline.events import emit
 from hl_pipeline.lake.fills import read_hours_of_fills
 from hl_pipeline.lake.store import Lake
+from hl_pipeline.stages.adopt_tables import adopt_tables
+from hl_pipeline.stages.day_hours import find_missing_hours
 from hl_pipeline.stages.lake_catalog import opened_catalog
 from hl_pipeline.warehouse.hour_totals import read_unverified_hours
 from hl_pipeline.warehouse.lake_days import (
     LakeDay,
     forget_lake_days,
+    read_counts_of_hours,
     read_day_to_compact,
     read_lake_days,
     read_versions_of_day,
@@ -80,6 +83,7 @@ def compact_day(day: date, lake: Lake, connection: psycopg.Connection) -> Compac
         # The hours do not change meanwhile.
         lock_fills_day(connection, day, shared=True),
     ):
+        adopt_tables(connection, lake, catalog, [_FILLS])
         repair_ledger(connection, catalog, lake)
         published, is_new, rows_loaded = _publish(day, lake, connection, catalog)
         loaded = read_day_to_compact(connection, day)
@@ -89,17 +93,22 @@ def compact_day(day: date, lake: Lake, connection: psycopg.Connection) -> Compac
 
 def _publish(day: date, lake: Lake, connection: psycopg.Connection, catalog: Catalog) -> tuple[LakeDay | None, bool, int]:
     from hl_pipeline.lake.compacted_fills import digest_of, list_hour_files, write_compacted_day
+    from hl_pipeline.lake.unpacked_hours import HourFacts, as_facts
 
     loaded = read_day_to_compact(connection, day)
     if loaded is None:
         raise LakeLacksError(f"{day} is not loaded: run `hl ingest {day}` or `hl rebuild` first")
+    old = read_lake_days(connection, _FILLS).get(day)
+    is_current = old is not None and (old.loaded_at, old.rows) == (loaded.loaded_at, loaded.rows)
+    if is_current and find_missing_hours(day, lake, connection):
+        # Its hours were removed, because the published day has their rows.
+        return old, False, loaded.rows
     hours = read_hours_of_fills(lake, day)
     files = list_hour_files(lake, day)
     objects = sorted({version for hour in hours.values() for version in hour.objects})
     if not set(objects) <= read_versions_of_day(connection, day):
         raise LakeLacksError(f"{day}: the lake has hours that were not loaded into hl.fills: run `hl ingest {day}` again")
     digest = digest_of(hours, len(files))
-    old = read_lake_days(connection, _FILLS).get(day)
     if not files:
         if loaded.rows:
             raise LakeLacksError(f"{day}: {loaded.rows} fills are loaded, but the lake ({lake.root}) has no hours of them")
@@ -110,12 +119,16 @@ def _publish(day: date, lake: Lake, connection: psycopg.Connection, catalog: Cat
     if old is not None and old.made_from == digest and old.rows == loaded.rows:
         renew_lake_day(connection, _FILLS, day, loaded.loaded_at, loaded.state)
         return old, False, loaded.rows
+    counts = read_counts_of_hours(connection, day)
+    of_hours = {hour: HourFacts(*counts[hour], known.objects) for hour, known in hours.items() if hour in counts}
     facts: dict[str, Any] = {
         "day": day,
         "state": loaded.state,
         "made_from": digest,
         "loaded_at": loaded.loaded_at,
         "objects": objects,
+        # An early version did not record what each hour has.
+        "hours": as_facts(of_hours, objects) if len(of_hours) == len(files) == len(counts) else {},
     }
     file = write_compacted_day(lake, day, facts)
     emit(_log, "day_compacted", day=day, rows=file.rows, bytes=file.bytes)

@@ -27,10 +27,11 @@ from hl_pipeline.figures.user_stats import merge_user, user_partial
 from hl_pipeline.lake.fills import join_frames, read_fills_hour, read_hours_of_fills
 from hl_pipeline.lake.partials import read_partial, remove_partials, write_partial
 from hl_pipeline.lake.store import Lake, list_files
+from hl_pipeline.stages.day_hours import hours_of_fills
 from hl_pipeline.tracing import span
 from hl_pipeline.warehouse.fills_days import FillsDay, read_fills_day
 from hl_pipeline.warehouse.load_table import CandlesOfDay, read_hours_without_candles, replace_candles, replace_day
-from hl_pipeline.warehouse.locks import lock_fills_day, lock_table_day
+from hl_pipeline.warehouse.locks import lock_table_day
 
 _log = logging.getLogger(__name__)
 _IS_COMPLETE = {"whole": True, "incomplete": False, "pending": False}
@@ -104,7 +105,7 @@ def make_figures_of_day(
     began = time.perf_counter()
     statistics = [table for table in (DAILY_STATS, USER_STATS, BUILDER_STATS) if table in tables]
     with ExitStack() as locked:
-        locked.enter_context(lock_fills_day(connection, day, shared=True))
+        locked.enter_context(hours_of_fills(day, lake, connection))
         for table in statistics:
             locked.enter_context(lock_table_day(connection, table, day))
         loaded = read_fills_day(connection, day)

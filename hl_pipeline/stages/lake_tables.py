@@ -13,16 +13,19 @@ import psycopg
 from pyiceberg.io import load_file_io
 from pyiceberg.table import StaticTable, Table
 
-from hl_pipeline.lake.iceberg import Catalog, find_table
+from hl_pipeline.lake.adopt import find_newer_metadata
+from hl_pipeline.lake.iceberg import TABLES, Catalog, find_table
 from hl_pipeline.lake.relocate import relocate_metadata
 from hl_pipeline.lake.snapshots import DataFile, count_rows, find_snapshot, list_data_files
 from hl_pipeline.lake.store import Lake, exists, list_below
+from hl_pipeline.stages.day_hours import find_missing_hours
 from hl_pipeline.stages.lake_catalog import opened_catalog
+from hl_pipeline.warehouse.lake_days import list_current_days
 from hl_pipeline.warehouse.lake_tables import LedgerDay, read_ledger_days, read_locations, replace_locations
 from hl_pipeline.warehouse.locks import lock_iceberg_table
+from hl_pipeline.warehouse.status_queries import read_fills_days
 
-TABLES = ("fills", "twaps", "candles", "daily_stats", "user_stats")
-"""The tables that may be in the catalog. Those with a day at rest are."""
+_ADOPT = "`hl rebuild` and `hl lake vacuum` let the catalog point to the newest state in the lake"
 
 
 class NothingCompactedError(LookupError):
@@ -103,8 +106,12 @@ def verify_lake(connection: psycopg.Connection, lake: Lake) -> tuple[int, list[F
                 table = open_table(catalog, name)
                 current, others = _files_of(table)
             except FileNotFoundError as error:
-                faults.append(Fault(name, "", f"metadata of the table is missing: {error}", is_lost=True))
+                faults.append(Fault(name, "", f"metadata of the table is missing: {error}. {_ADOPT}", is_lost=True))
                 continue
+            if newer := find_newer_metadata(catalog, lake, name, read_locations(connection)[name]):
+                faults.append(
+                    Fault(name, _within(lake, newer), f"the catalog does not have this newer state. {_ADOPT}", is_lost=True)
+                )
             days = [day for day in ledger if day.table_name == name]
             there = list_below(lake, f"iceberg/{name}/data")
             count += len(there)
@@ -118,9 +125,20 @@ def verify_lake(connection: psycopg.Connection, lake: Lake) -> tuple[int, list[F
             ]
     lost = sorted({day.table_name for day in ledger} - {*known})
     faults += [
-        Fault(name, "", "the ledger has days of it, but the catalog does not have the table", is_lost=True) for name in lost
+        Fault(name, "", f"the ledger has days of it, but the catalog does not have the table. {_ADOPT}", is_lost=True)
+        for name in lost
     ]
+    faults += _find_lost_hours(connection, lake)
     return count, faults
+
+
+def _find_lost_hours(connection: psycopg.Connection, lake: Lake) -> Iterator[Fault]:
+    """Find hours of fills that are not in the lake, and not in a current compacted file either."""
+    current = list_current_days(connection)
+    for day in read_fills_days(connection):
+        if day.rows and day.date not in current and (hours := find_missing_hours(day.date, lake, connection)):
+            what = f"the hours {hours} are missing: run `hl rebuild --from {day.date} --to {day.date}`"
+            yield Fault("fills", f"fills/date={day.date}", what, is_lost=True)
 
 
 def _files_of(table: Table) -> tuple[list[DataFile], list[DataFile]]:

@@ -34,6 +34,7 @@ from hl_pipeline.lake.described import DATAPACKAGE, write_datapackage
 from hl_pipeline.lake.fills import FillsReader, read_fills_hour, read_origin_of_fills, write_fills_hour
 from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.day_hours import PackedDay, find_packed_source, is_made_from
 from hl_pipeline.stages.disk_space import require_space_to_load
 from hl_pipeline.stages.fills_retention import oldest_kept, thin_old_days
 from hl_pipeline.stages.give_back_memory import give_back_memory
@@ -157,6 +158,11 @@ def load_objects(
             mark = read_mark(connection, day)
             with lock_judging(connection, day):
                 facts = read_facts(day, lake, connection, settings)
+                packed = find_packed_source(facts, lake, connection)
+                if packed is not None:
+                    # The hours were removed: what they came from is in the compacted file.
+                    keys = {key for of in packed.hours.values() for key, _, _ in of.objects}
+                    facts = replace(facts, keys_in_fills=facts.keys_in_fills | keys)
                 plan = plan_load(facts)
                 if isinstance(plan, Refuse):
                     raise LakeLacksError(plan.reason)
@@ -165,13 +171,25 @@ def load_objects(
             sources = _record_sources(facts, connection)
             require_space_to_load(settings, day, sum(meta.rows for meta in plan.new))
             hours = plan.hours if isinstance(plan, Append) else range(24)
-            made = _read_ahead(hours_of_day(day, lake, facts.objects, hours, facts.shards), partial(when_written, hours))
+            if isinstance(plan, Replace) and packed is not None and is_made_from(packed, facts):
+                of_day = _unpack(day, lake, packed)
+            else:
+                of_day = hours_of_day(day, lake, facts.objects, hours, facts.shards)
+            made = _read_ahead(of_day, partial(when_written, hours))
             try:
                 return apply(plan, day, made, sources, verdict, connection, settings, mark), verdict
             except LakeChangedError:
                 if not tries_left:
                     raise
     raise AssertionError("the last try returns or raises")
+
+
+def _unpack(day: date, lake: Lake, packed: PackedDay) -> Iterator[tuple[int, Deduplicated]]:
+    """Yield the hours of a day from its compacted file, and write them to the lake."""
+    # Imported here: DuckDB is not needed for other loads.
+    from hl_pipeline.lake.unpacked_hours import unpack_hours
+
+    return unpack_hours(lake, day, packed.path, packed.hours)
 
 
 def read_facts(day: date, lake: Lake, connection: psycopg.Connection, settings: Settings) -> DayFacts:

@@ -15,10 +15,10 @@ from hl_pipeline.domain.errors import LakeLacksError
 from hl_pipeline.events import emit
 from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.lake.twaps import read_slices, renew_slices
+from hl_pipeline.stages.day_hours import hours_of_fills
 from hl_pipeline.tracing import span
 from hl_pipeline.warehouse.fills_days import read_fills_day
 from hl_pipeline.warehouse.load_twaps import TwapCounts, make_twaps
-from hl_pipeline.warehouse.locks import lock_fills_day
 
 _log = logging.getLogger(__name__)
 _UNLIKE = ("conflict", "missing_fills", "excess_fills", "unreported")
@@ -74,7 +74,7 @@ def make_twaps_of_day(day: date, lake: Lake, connection: psycopg.Connection) -> 
             raise LakeLacksError(f"slices of {other} are missing from the lake {lake.root}. Check HL_LAKE_URL")
         return slices
 
-    with span("make twaps", day=day), lock_fills_day(connection, day, shared=True):
+    with span("make twaps", day=day), hours_of_fills(day, lake, connection):
         loaded = read_fills_day(connection, day)
         if loaded is not None and loaded.rows > 0 and not list_files(lake, f"fills/date={day}"):
             raise LakeLacksError(f"{day}: {loaded.rows} fills were loaded, but the lake {lake.root} has none. Check HL_LAKE_URL")

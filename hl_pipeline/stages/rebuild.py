@@ -8,7 +8,10 @@ import psycopg
 
 from hl_pipeline.lake.api_fills import read_api_progress, read_api_shards
 from hl_pipeline.lake.fills import list_raw_objects
-from hl_pipeline.lake.store import Lake, list_days
+from hl_pipeline.lake.store import Lake, list_below, list_days
+from hl_pipeline.stages.adopt_tables import adopt_tables
+from hl_pipeline.stages.compact import repair_ledger
+from hl_pipeline.stages.lake_catalog import opened_catalog
 from hl_pipeline.stages.raw_tables import TABLES
 from hl_pipeline.warehouse.backfill_progress import restore_done
 from hl_pipeline.warehouse.ledger import record_fetched
@@ -37,6 +40,19 @@ def record_objects(connection: psycopg.Connection, lake: Lake) -> None:
             record_fetched(connection, meta)
     for wallets, bad in read_api_progress(lake):
         restore_done(connection, wallets, bad)
+
+
+def adopt_lake(connection: psycopg.Connection, lake: Lake) -> list[str]:
+    """Register the newest states of the lake's Iceberg tables, and record their days. Returns the names of the changed tables."""
+    if not list_below(lake, "iceberg"):
+        return []
+    # Imported here: pyiceberg takes a second.
+    from hl_pipeline.lake.iceberg import TABLES
+
+    with opened_catalog(connection, lake) as catalog:
+        adopted = adopt_tables(connection, lake, catalog, TABLES)
+        repair_ledger(connection, catalog, lake)
+    return adopted
 
 
 def days_left_alone(connection: psycopg.Connection, days: list[date]) -> list[date]:

@@ -9,6 +9,7 @@ import psycopg
 
 from hl_pipeline.lake.store import Lake
 from hl_pipeline.settings import Settings
+from hl_pipeline.stages.adopt_tables import adopt_tables
 from hl_pipeline.stages.compact import repair_ledger
 from hl_pipeline.stages.lake_catalog import opened_catalog
 from hl_pipeline.warehouse.locks import lock_iceberg_table
@@ -29,11 +30,22 @@ def vacuum(lake: Lake, connection: psycopg.Connection, settings: Settings, *, dr
     A file younger than a day (`iceberg.SAFE_AGE`) is never removed. `dry_run`: changes nothing, and does not list the files of
     snapshots that would expire.
     """
-    from hl_pipeline.lake.iceberg import NAMESPACE, SAFE_AGE, expire_snapshots, find_table, find_unreferenced, remove_files
+    # Imported here: pyiceberg takes a second.
+    from hl_pipeline.lake.iceberg import (
+        NAMESPACE,
+        SAFE_AGE,
+        TABLES,
+        expire_snapshots,
+        find_table,
+        find_unreferenced,
+        remove_files,
+    )
 
     now = datetime.now(UTC)
     done: list[Vacuumed] = []
     with opened_catalog(connection, lake) as catalog:
+        # Otherwise files that only newer metadata than the catalog's refers to would count as unneeded.
+        adopt_tables(connection, lake, catalog, TABLES)
         repair_ledger(connection, catalog, lake)
         names = [name for _, name in catalog.list_tables(NAMESPACE)] if catalog.namespace_exists(NAMESPACE) else []
         for name in sorted({*names, "fills"}):

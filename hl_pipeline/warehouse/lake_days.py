@@ -38,6 +38,7 @@ ORDER BY d.date
 """
 _DAY_OF_FILLS = "SELECT rows, state, loaded_at, thinned_at IS NOT NULL FROM hl.fills_days WHERE date = %s"
 
+_HOURS = "SELECT hour, rows, duplicates, conflicts FROM hl.fills_hours WHERE date = %s AND rows > 0"
 _VERSIONS = """
 SELECT object_key, o.etag, o.parser FROM hl.fills_day_objects o JOIN hl.s3_ingest_log USING (object_id) WHERE o.date = %s
 """
@@ -108,6 +109,11 @@ def read_day_to_compact(connection: psycopg.Connection, day: date) -> DayToCompa
     """Return what is known of a loaded day, or None if it is not loaded."""
     row = connection.execute(_DAY_OF_FILLS, [day]).fetchone()
     return None if row is None else DayToCompact(*row)
+
+
+def read_counts_of_hours(connection: psycopg.Connection, day: date) -> dict[int, tuple[int, int, int]]:
+    """Return rows, duplicates and conflicts of the hours with fills of a loaded day, as they were loaded last."""
+    return {hour: (rows, *others) for hour, rows, *others in connection.execute(_HOURS, [day])}
 
 
 def read_versions_of_day(connection: psycopg.Connection, day: date) -> set[ObjectVersion]:

@@ -15,9 +15,9 @@ WHERE (%(day)s::date IS NULL OR (time >= %(day)s::date::timestamp AT TIME ZONE '
                                  AND time < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC'))
   AND (%(wallet)s::text IS NULL OR wallet = lower(%(wallet)s))
   AND (%(coin)s::text IS NULL OR coin = %(coin)s)
-ORDER BY time DESC, tid LIMIT %(limit)s
+ORDER BY time DESC, tid, coin COLLATE "C", wallet COLLATE "C", side, oid, object_key COLLATE "C", ordinal LIMIT %(limit)s
 """
-"""Parameters: day, wallet, coin, limit."""
+"""Parameters: day, wallet, coin, limit. `lake.newest_fills` has the same order."""
 
 DAILY_STATS = """
 SELECT period_start, days, coin, kind, trades, trim_scale(volume) AS volume, round(notional, 2) AS notional,

@@ -30,6 +30,7 @@ NOT_COMPARED = (
     Exemption("hl.fills_days", ("loaded_at", "thinned_at", "candles_at", "daily_stats_at"), "presence", _CLOCK),
     Exemption("hl.fills_days", ("user_stats_at", "builder_stats_at", "twaps_at"), "presence", _CLOCK),
     Exemption("hl.fills_hours", ("loaded_at", "proven_at", "candles_at"), "presence", _CLOCK),
+    Exemption("hl.lake_days", ("loaded_at", "compacted_at"), "presence", _CLOCK),
     Exemption("hl.twap_days", ("loaded_at", "twaps_at"), "presence", _CLOCK),
     Exemption("hl.twap_statuses", ("inserted_at",), "presence", _CLOCK),
     Exemption("hl.coverage", ("fetched_at", "judged_at"), "presence", _CLOCK),

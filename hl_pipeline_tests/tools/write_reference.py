@@ -45,7 +45,7 @@ _COMMAND_PAGES = {
 # The sections of the settings page, each with the prefixes of its variables.
 _SETTING_SECTIONS = {
     "Installation": ("home", "database_url", "dagster_database_url", "lake_url", "disk_reserve_gb", "fills_keep_days"),
-    "Days at rest": ("compact_", "snapshots_"),
+    "Days at rest": ("compact_", "hours_keep_days", "snapshots_"),
     "Buckets": ("node_data_", "twap_data_"),
     "Money and requests": ("s3_",),
     "The info API": ("info_", "egress", "backfill_"),
