@@ -29,7 +29,7 @@ from api.path_prefix import serve_below
 from api.request_log import HEADER, identify_requests, log_as_json
 from api.responses import add_error_handlers, answer_head
 from api.route_templates import list_routes
-from api.routes import coverage, dialect, fills, info, leaderboards, service, statistics, twaps, wallets
+from api.routes import cost, coverage, dialect, fills, info, leaderboards, service, statistics, twaps, wallets
 from api.settings import ApiSettings, parse_origins, read_settings
 from api.system_metrics import SystemMetrics
 from api.tracing import OFF, flush, trace_requests
@@ -67,12 +67,13 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         telemetry=OFF,
     )
     app.state.settings = chosen
+    app.state.installation = installation
     app.state.keys = parse_keys(chosen.api_keys.get_secret_value()) if chosen.api_keys else ()
     app.state.universe = read_snapshot(chosen.api_meta_file)
     app.state.metrics = make_metrics()
     app.state.system_metrics = SystemMetrics(installation, chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
-    modules = (twaps, fills, statistics, leaderboards, wallets, coverage, service, dialect, info)
+    modules = (twaps, fills, statistics, leaderboards, wallets, coverage, cost, service, dialect, info)
     routers = [routes.router for routes in modules]
     for router in routers:
         app.include_router(router, dependencies=[Depends(refuse_repeated)])

@@ -347,6 +347,10 @@ class WalletAsked(_PerhapsDays):
     pass
 
 
+class CostAsked(_PerhapsDays):
+    pass
+
+
 class _RankingAsked(Paged, _PerhapsDays):
     order: Annotated[Order, Field(description="`desc`: the largest first.")] = "desc"
     top: Annotated[_Top | None, _OPTIONAL, Field(description="Maximum number of rows of all pages together.")] = None
