@@ -45,7 +45,7 @@ class Options:
             raise ValueError(f"url: must begin with http:// or https://, not {url!r}")
         if self.on_incomplete not in ("warn", "raise", "ignore"):
             raise ValueError(f"on_incomplete: must be warn, raise or ignore, not {self.on_incomplete!r}")
-        key = self.key or os.environ.get("HL_API_KEY")
+        key = os.environ.get("HL_API_KEY") if self.key is None else self.key
         headers = {"Accept": "application/json", "User-Agent": "hl-client"}
         headers |= {"Authorization": f"Bearer {key}"} if key else {}
         return {"base_url": url.rstrip("/"), "headers": headers, "timeout": self.timeout_seconds}
@@ -94,9 +94,10 @@ class _Configured(ABC, Generic[Http]):
 class Client(_Configured[httpx.Client], Questions[Result, Answer]):
     """Asks the REST API of hl-pipeline.
 
-    `url`: the API's address; default: HL_API_URL, or the one of this machine. `key`: default HL_API_KEY. An answer of 429 or
-    503, and a broken connection, are tried again `retries` times. The wait is the one that the API asks for; if it is longer
-    than `longest_wait_seconds`, the error is raised at once. `on_incomplete`: what to do if data of the range is missing.
+    `url`: the API's address; default: HL_API_URL, or the one of this machine. `key`: default HL_API_KEY; an empty one is not
+    sent. An answer of 429 or 503, and a broken connection, are tried again `retries` times. The wait is the one that the API asks
+    for; if it is longer than `longest_wait_seconds`, the error is raised at once. `on_incomplete`: what to do if data of the
+    range is missing.
     """
 
     def _open(self, arguments: dict[str, Any]) -> httpx.Client:

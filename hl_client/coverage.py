@@ -37,8 +37,9 @@ class Days:
     def __str__(self) -> str:
         """Return the days, what is wrong with them and why, in one line."""
         days = str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
-        holes = [f"{count} {what}" for count, what in ((self.holes, "holes"), (self.acknowledged, "acknowledged holes")) if count]
-        return f"{days}: {self.state}" + "".join(f", {part}" for part in (self.note, *holes) if part)
+        counts = ((self.holes, "hole"), (self.acknowledged, "acknowledged hole"))
+        holes = [f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count]
+        return f"{days}: {self.state}" + "".join(f", {part}" for part in (self.note.rstrip("."), *holes) if part)
 
 
 @dataclass(frozen=True, slots=True)

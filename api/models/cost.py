@@ -23,16 +23,15 @@ class SpentInBucket(Spent):
     bucket: str
 
 
-class SpentInMonth(Answer):
-    month: Annotated[Day, Field(description="First day of the current UTC month.")]
-    dollars: Decimal
-    budget_dollars: Annotated[
-        Decimal | None, Field(description="HL_S3_BUDGET_USD, the most that may be spent in a month. null: not set.")
-    ]
+class SpentInMonth(Spent):
+    month: Annotated[Day, Field(description="First day of the UTC month.")]
 
 
 class Cost(Spent):
     start: Day | None
     end: Day | None
     buckets: Annotated[list[SpentInBucket], Field(description="The same by bucket.")]
-    this_month: SpentInMonth
+    months: Annotated[list[SpentInMonth], Field(description="The same by UTC month.")]
+    budget_dollars: Annotated[
+        Decimal | None, Field(description="HL_S3_BUDGET_USD, the most that may be spent in a UTC month. null: not set.")
+    ]

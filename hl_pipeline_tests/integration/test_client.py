@@ -155,7 +155,7 @@ def test_an_empty_list_of_a_day_that_is_not_loaded_is_not_complete(client: Clien
 
 
 def test_missing_data_warns_or_raises_and_says_which_day_and_why(place: Place) -> None:
-    told = "2025-11-02: partial, 1 of 25 objects missing: hour 7, 1 holes"
+    told = "2025-11-02: partial, 1 of 25 objects missing: hour 7, 1 hole"
     with Client(place.api.url) as client, pytest.warns(IncompleteWarning, match=told) as found:
         client.fills("2025-11-02", "2025-11-03", wallet=WALLET, limit=1)
     assert found[0].filename == __file__
@@ -246,7 +246,9 @@ def test_the_cost_is_the_sum_of_the_ledger_with_requests_under_way(place: Place,
     [stored] = place.rows("SELECT count(*) AS requests, sum(dollars) AS dollars FROM hl.s3_requests")
     assert {name: cost[name] for name in stored} == stored == {"requests": 3, "dollars": Decimal("0.0000012")}
     assert (cost["failed_requests"], cost["received_bytes"]) == (1, 201)
-    assert cost["buckets"] == [{"bucket": "bucket", **{name: cost[name] for name in list(cost)[2:6]}}]
+    spent = {name: cost[name] for name in ("requests", "failed_requests", "received_bytes", "dollars")}
+    assert cost["buckets"] == [{"bucket": "bucket", **spent}]
+    assert cost["months"] == [{"month": date(2025, 11, 1), **spent}]
     assert client.cost(start="2025-11-04")["dollars"] == client.cost(end="2025-11-02")["dollars"] == 0
 
 
