@@ -2,12 +2,13 @@
 
 import marimo
 
+__generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="One wallet's year of TWAPs")
 
 
 @app.cell
 def _():
-    from datetime import date, datetime
+    from datetime import UTC, date, datetime, timedelta
     from decimal import Decimal
     from html import escape
 
@@ -17,7 +18,7 @@ def _():
 
     # HL_API_URL and HL_API_KEY say which API to ask. What is missing is shown below, so no warning is needed.
     client = Client(on_incomplete="ignore")
-    return Decimal, client, date, datetime, escape, mo
+    return Decimal, UTC, client, date, datetime, escape, mo, timedelta
 
 
 @app.cell
@@ -77,25 +78,36 @@ def _(Decimal, figures, mo):
 
 
 @app.cell
-def _(datetime, escape, figures, first, last, mo):
+def _(UTC, datetime, escape, figures, first, last, mo, timedelta, twaps):
+    begin, end = (datetime.combine(day, datetime.min.time(), UTC) for day in (first, last + timedelta(1)))
+    width, height, edge = 900, 220, 30
+
+    def across(time):
+        return edge + (time - begin) / (end - begin) * (width - 2 * edge)
+
     def draw(points, title, unit):
-        """Return a bar for each (time, value) of a year as SVG. Only the pixels are rounded, not the values."""
-        width, height, edge = 900, 220, 30
-        begin, end = (datetime.combine(day, datetime.min.time()).timestamp() for day in (first, last))
+        """Return a bar for each (time, value) of the year as SVG. Only the pixels are rounded, not the values."""
         high = max([0, *(value for _, value in points)])
         low = min([0, *(value for _, value in points)])
         per_pixel = (high - low) / (height - 2 * edge) or 1
-        bars = []
+        gaps, bars = [], []
+        for run in twaps.missing.days:
+            left, right = (
+                across(datetime.combine(day, datetime.min.time(), UTC)) for day in (run.first, run.last + timedelta(1))
+            )
+            gaps.append(
+                f'<path d="M{left:.1f} {edge}H{right:.1f}V{height - edge}H{left:.1f}Z" opacity="0.12"><title>'
+                f"{escape(str(run))}</title></path>"
+            )
         for time, value in points:
-            x = edge + (time.replace(tzinfo=None).timestamp() - begin) / (end - begin) * (width - 2 * edge)
             top, tall = edge + float((high - max(value, 0)) / per_pixel), max(1.0, float(abs(value) / per_pixel))
             label = escape(f"{time:%Y-%m-%d %H:%M}: {value:f} {unit}")
-            bars.append(f'<rect x="{x:.1f}" y="{top:.1f}" width="3" height="{tall:.1f}"><title>{label}</title></rect>')
+            bars.append(f'<rect x="{across(time):.1f}" y="{top:.1f}" width="3" height="{tall:.1f}"><title>{label}</title></rect>')
         zero = edge + float(high / per_pixel)
         return mo.Html(
             f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" fill="currentColor">'
-            f'<text x="{edge}" y="18">{escape(title)}: {low:,.4f} to {high:,.4f} {unit}</text>'
-            f'<line x1="{edge}" x2="{width - edge}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="currentColor"/>'
+            f'<text x="{edge}" y="18">{escape(title)}: {low:,.4f} to {high:,.4f} {unit}. Grey: data is missing</text>'
+            f'{"".join(gaps)}<line x1="{edge}" x2="{width - edge}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="currentColor"/>'
             f'<text x="{edge}" y="{height - 6}">{first}</text>'
             f'<text x="{width - edge}" y="{height - 6}" text-anchor="end">{last}</text>{"".join(bars)}</svg>'
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -114,18 +115,22 @@ def test_the_notebook_shows_a_wallets_year_as_the_database_has_it(demo: Demo, mo
     assert sum(row["executed"] for row in found["months"]) == sum(row["notional_observed"] for row in stored)
     if None not in profits:
         assert sum(row["profit"] for row in found["months"]) == sum(profits)
-    # Most of the year is not loaded, and the page says so; its chart has a bar a figure, and asks nobody else.
+    # Most of the year is not loaded. The page says so, and its charts are grey there: before the two days, and after them.
     assert "2025-01-01 to 2025-08-31: absent, not loaded" in found["notice"].text
     assert found["chart"].text.count("<rect") == len(stored) + len(known)
+    assert found["chart"].text.count("<path") == 2 * 2
+    assert found["chart"].text.count("2025-01-01 to 2025-08-31: absent, not loaded") == 2
+    # Nothing comes from elsewhere.
     assert "://" not in found["chart"].text
 
 
 def test_the_notebook_can_be_exported_with_its_figures(demo: Demo, tmp_path: Path) -> None:
     environment = users_environment(HL_API_URL=demo.api_url)
-    page = tmp_path / "page.html"
+    # Beside a notebook, marimo keeps what it showed.
+    notebook, page = Path(shutil.copy(_NOTEBOOK, tmp_path)), tmp_path / "page.html"
     marimo = str(Path(HL).parent / "marimo")
 
-    done = run([marimo, "export", "html", str(_NOTEBOOK), "--no-include-code", "-o", str(page)], environment, tmp_path, 120)
+    done = run([marimo, "export", "html", str(notebook), "--no-include-code", "-o", str(page)], environment, tmp_path, 120)
 
     assert done.returncode == 0, done.stdout
     assert "Executed by each TWAP" in page.read_text()
