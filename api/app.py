@@ -30,7 +30,7 @@ from api.path_prefix import serve_below
 from api.request_log import HEADER, identify_requests, log_as_json
 from api.responses import add_error_handlers, answer_head
 from api.route_templates import list_routes
-from api.routes import coverage, dialect, fills, info, leaderboards, pages, service, statistics, tax, twaps, wallets
+from api.routes import cost, coverage, dialect, fills, info, leaderboards, pages, service, statistics, tax, twaps, wallets
 from api.settings import ApiSettings, parse_origins, read_settings
 from api.system_metrics import SystemMetrics
 from api.tracing import OFF, flush, trace_requests
@@ -68,12 +68,13 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         telemetry=OFF,
     )
     app.state.settings = chosen
+    app.state.installation = installation
     app.state.keys = parse_keys(chosen.api_keys.get_secret_value()) if chosen.api_keys else ()
     app.state.universe = read_snapshot(chosen.api_meta_file)
     app.state.metrics = make_metrics()
     app.state.system_metrics = SystemMetrics(installation, chosen.url)
     app.state.metrics.registry.register(app.state.system_metrics)
-    modules = (twaps, fills, statistics, leaderboards, wallets, tax, coverage, service, dialect, info, pages)
+    modules = (twaps, fills, statistics, leaderboards, wallets, tax, coverage, cost, service, dialect, info, pages)
     routers = [routes.router for routes in modules]
     for router in routers:
         app.include_router(router, dependencies=[Depends(refuse_repeated)])

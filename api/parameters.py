@@ -368,6 +368,10 @@ class TaxAsked(Parameters):
     ] = None
 
 
+class CostAsked(_PerhapsDays):
+    pass
+
+
 class _RankingAsked(Paged, _PerhapsDays):
     order: Annotated[Order, Field(description="`desc`: the largest first.")] = "desc"
     top: Annotated[_Top | None, _OPTIONAL, Field(description="Maximum number of rows of all pages together.")] = None

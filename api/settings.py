@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.keys import parse_keys
 
-NEVER_SHOWN = ("api_keys", "api_metrics_token", "alert_urls")
+NEVER_SHOWN = ("api_keys", "api_key", "api_metrics_token", "alert_urls")
 """Settings that are secret as a whole; of a URL only the password is."""
 _PREFIX = "HL_"
 _PATH_PREFIX = re.compile(r"(/[0-9A-Za-z._~-]+)*")

@@ -257,6 +257,15 @@ class Settings(ApiOptions, BaseSettings):
         default=8000, ge=1, le=65535, description="Port of the REST API that `hl up` and `hl api` start, on 127.0.0.1."
     )
 
+    api_url: str | None = Field(
+        default=None,
+        description="Address of the REST API for `hl mcp` and the Python client, like https://data.example.com/hl. "
+        "Unset: 127.0.0.1 with HL_API_PORT.",
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="Key that `hl mcp` and the Python client send to the REST API. Unset: none."
+    )
+
     @field_validator("database_url", "dagster_database_url", "api_database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
@@ -279,7 +288,7 @@ class Settings(ApiOptions, BaseSettings):
                 raise ValueError("needs the extra `alerts`: pip install 'hl-pipeline[alerts]', or uv sync --extra alerts")
         return value
 
-    @field_validator("ui_url")
+    @field_validator("ui_url", "api_url")
     @classmethod
     def _is_a_web_address(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
@@ -325,6 +334,11 @@ class Settings(ApiOptions, BaseSettings):
     def address_of_ui(self) -> str:
         """Where a link to the Dagster UI leads, without a slash at the end."""
         return self.ui_url or f"http://127.0.0.1:{self.port}{self.path_prefix}"
+
+    @property
+    def address_of_api(self) -> str:
+        """Where `hl mcp` finds the REST API, without a slash at the end."""
+        return self.api_url or f"http://127.0.0.1:{self.api_port}{self.api_path_prefix}"
 
     @property
     def lake(self) -> str:

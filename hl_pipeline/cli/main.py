@@ -27,6 +27,7 @@ from hl_pipeline.cli.exit_codes import ExitCode
 from hl_pipeline.cli.export import export_app
 from hl_pipeline.cli.ingest import ingest
 from hl_pipeline.cli.lake import lake_app
+from hl_pipeline.cli.mcp import mcp
 from hl_pipeline.cli.rebuild import drop, rebuild
 from hl_pipeline.cli.reset import reset_app
 from hl_pipeline.cli.show import show_app
@@ -76,6 +77,7 @@ for command in (
     api,
     api_key,
     alert_test,
+    mcp,
     demo,
     ingest,
     backfill,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import warnings
 from collections.abc import Generator
+from contextlib import redirect_stdout
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 import requests
 from psycopg.types.json import Json
 
+from hl_client import IncompleteWarning
 from hl_pipeline.formats.fills import DAY_SCHEMA
 from hl_pipeline.lake.fills import write_fills_hour
 from hl_pipeline.lake.store import open_lake
@@ -29,6 +33,9 @@ TEXT = "\n".join(document.read_text() for document in DOCUMENTS)
 EXAMPLE = re.compile(r"```sh\ncurl '(\S+)'\n```\n+```(json|csv)\n(.*?)```", re.DOTALL)
 QUESTION = re.compile(
     r"```sh\ncurl http://127.0.0.1:8000/info -H 'Content-Type: application/json' -d '(.*?)'\n```\n+```json\n(.*?)```", re.DOTALL
+)
+OF_CLIENT = re.findall(
+    r"```python\n(.*?)```\n+```text\n(.*?)```", (PROJECT / "docs" / "guides" / "python-client.md").read_text(), re.DOTALL
 )
 HOST = "http://127.0.0.1:8000"
 _REQUEST = re.compile(rf"'{re.escape(HOST)}(/[^']+)'")
@@ -165,9 +172,25 @@ def _insert(connection: psycopg.Connection, samples: Path) -> None:
     minute = {"open": "37.82", "high": "37.83", "low": "37.81", "close": "37.826", "volume": "97.25", "notional": "3678.3"}
     for number in range(2):
         add(connection, "candles", {**day, **minute, "coin": "@107", "time": at("2026-03-15 00:00") + timedelta(minutes=number)})
+    _add_requests(connection)
     hour = {"object_date": "2026-03-15", "object_hour": 0, "object_id": 3_028_056}
     key = "node_fills_by_block/hourly/20260315/0.lz4"
     add(connection, "s3_ingest_log", {"object_key": key, "loaded_at": at("2026-03-15 02:04:11.250"), **hour})
+
+
+def _add_requests(connection: psycopg.Connection) -> None:
+    """The requests that brought three objects, one of them at the second attempt."""
+    requests_of = [
+        ("LIST", "node_fills_by_block/hourly/20260315/", 6_211, "0.0000047", None),
+        ("GET", "node_fills_by_block/hourly/20260315/0.lz4", 84_120_400, "0.0096745", None),
+        ("GET", "node_fills_by_block/hourly/20260315/1.lz4", 1_048_576, "0.0001210", "connection reset"),
+        ("GET", "node_fills_by_block/hourly/20260315/1.lz4", 79_004_112, "0.0090862", None),
+    ]
+    for method, key, size, dollars, error in requests_of:
+        connection.execute(
+            b"INSERT INTO hl.s3_requests (at, bucket, method, key, bytes, dollars, error) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (at("2026-03-17 02:04:00"), "hl-mainnet-node-data", method, key, size, dollars, error),
+        )
 
 
 def _add_hour(connection: psycopg.Connection, hour: datetime) -> None:
@@ -224,6 +247,24 @@ def test_each_path_is_named_and_no_answer_stands_without_its_request(api: Api) -
     for path in api.get("/openapi.json")["paths"]:
         assert f"`GET {path}`" in TEXT, path
     assert len(EXAMPLE.findall(TEXT)) + len(QUESTION.findall(TEXT)) == TEXT.count("```json") + TEXT.count("```csv")
+
+
+@pytest.mark.parametrize(("code", "shown"), OF_CLIENT)
+def test_each_example_of_the_client_prints_what_the_guide_shows(
+    api: Api, code: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HL_API_URL", api.url)
+    monkeypatch.chdir(tmp_path)
+    printed = io.StringIO()
+    with redirect_stdout(printed), warnings.catch_warnings():
+        warnings.simplefilter("ignore", IncompleteWarning)
+        exec(code, {})
+    assert printed.getvalue() == shown
+
+
+def test_the_guide_of_the_client_has_ten_short_examples() -> None:
+    assert len(OF_CLIENT) == 10
+    assert max(len(code.splitlines()) for code, _ in OF_CLIENT) <= 12
 
 
 @pytest.mark.parametrize(("question", "answer"), QUESTION.findall(TEXT))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -12,8 +13,13 @@ import pytest
 
 from hl_pipeline.ops.services import api_command
 from hl_pipeline_tests.processes import PROJECT, free_port, run, users_environment
+from hl_pipeline_tests.servers.refusing import Reply, refusing
 
-_PACKAGES = ("api", "hl_pipeline")
+_FRAMES = (("polars", "polars"), ("pandas", "pandas"), ("arrow", "pyarrow"))
+_PACKAGES = ("api", "hl_client", "hl_pipeline")
+_CLIENT = PROJECT / "hl_client"
+# Of the client as a distribution of its own.
+_NOT_IN_THE_PACKAGE = {"hl_client/pyproject.toml", "hl_client/README.md", "hl_client/LICENSE"}
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +56,13 @@ def test_the_wheel_has_each_file_of_the_packages_and_what_dagster_reads(wheel: P
         names = {name for name in content.namelist() if ".dist-info/" not in name}
         texts = {name: content.read(f"hl_pipeline/ops/{name}").decode() for name in ("dagster.yaml", "workspace.yaml")}
 
-    assert names == files | {"hl_pipeline/ops/dagster.yaml", "hl_pipeline/ops/workspace.yaml"}
-    assert {"api/py.typed", "hl_pipeline/py.typed", "hl_pipeline/warehouse/migrations/script.py.mako"} <= names
+    assert names == files - _NOT_IN_THE_PACKAGE | {"hl_pipeline/ops/dagster.yaml", "hl_pipeline/ops/workspace.yaml"}
+    assert {
+        "api/py.typed",
+        "hl_client/py.typed",
+        "hl_pipeline/py.typed",
+        "hl_pipeline/warehouse/migrations/script.py.mako",
+    } <= names
     assert texts == {name: (PROJECT / name).read_text() for name in texts}
 
 
@@ -66,6 +77,54 @@ def test_the_metadata_names_the_program_the_licence_and_the_libraries(wheel: Pat
     libraries = metadata.get_all("Requires-Dist") or []
     assert [line for line in libraries if line.startswith("dagster<")] == ["dagster<1.14,>=1.13"]
     assert not [line for line in libraries if line.startswith(("pytest", "ruff", "hatchling"))]
+
+
+@pytest.fixture(scope="module")
+def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client's own wheel, built without a network."""
+    directory = tmp_path_factory.mktemp("client")
+    _succeed([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)], _CLIENT)
+    [built] = directory.glob("*.whl")
+    return built
+
+
+def test_the_clients_own_wheel_has_its_modules_and_needs_httpx_alone(client_wheel: Path) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    with zipfile.ZipFile(client_wheel) as content:
+        names = {name for name in content.namelist() if ".dist-info/" not in name}
+        [file] = [name for name in content.namelist() if name.endswith("METADATA")]
+        [licence] = [content.read(name).decode() for name in content.namelist() if name.endswith("LICENSE")]
+        metadata = Parser().parsestr(content.read(file).decode())
+
+    assert names == {f"hl_client/{path.name}" for path in _CLIENT.iterdir() if path.suffix == ".py" or path.name == "py.typed"}
+    assert licence == (PROJECT / "LICENSE").read_text()
+    assert (metadata["Name"], metadata["Version"]) == ("hl-client", project["version"])
+    needs = metadata.get_all("Requires-Dist") or []
+    assert [line for line in needs if "extra ==" not in line] == [one for one in project["dependencies"] if one[:5] == "httpx"]
+
+
+def test_the_client_works_alone_and_says_which_library_a_frame_needs(client_wheel: Path, tmp_path: Path) -> None:
+    """In a process that finds nothing but the wheel, httpx and what httpx needs."""
+    libraries = Path(sysconfig.get_path("purelib"))
+    for name in ("httpx", "httpcore", "h11", "anyio", "idna", "certifi", "sniffio", "typing_extensions.py"):
+        if (libraries / name).exists():
+            (tmp_path / name).symlink_to(libraries / name)
+    with refusing(Reply(200, {"twaps": [], "next_cursor": None, "coverage": []})) as server:
+        code = (
+            f"import sys; sys.path += [{str(client_wheel)!r}, {str(tmp_path)!r}]\n"
+            "from hl_client import Client\n"
+            f"twaps = Client({server.url!r}).twaps('0x1', '2025-11-03', '2025-11-03')\n"
+            "print(twaps)\n"
+            "for name in ('polars', 'pandas', 'arrow'):\n"
+            "    try: getattr(twaps, f'to_{name}')()\n"
+            "    except ImportError as error: print(error)\n"
+        )
+        shown = _succeed([sys.executable, "-I", "-S", "-c", code], tmp_path)
+
+    assert shown.splitlines() == [
+        "<0 twaps; complete>",
+        *(f"to_{f}() needs {library}: pip install 'hl-client[{library}]'" for f, library in _FRAMES),
+    ]
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ REFERENCE = PROJECT / "docs" / "reference"
 NOTE = "<!-- Written by `make reference` from the code. Do not edit. -->\n\n"
 # The pages of commands: each title, and the commands on that page in order.
 _COMMAND_PAGES = {
-    "cli-run": ("Commands: run", ("up", "api", "api-key", "alert-test", "demo", "sample", "url", "completion")),
+    "cli-run": ("Commands: run", ("up", "api", "api-key", "alert-test", "mcp", "demo", "sample", "url", "completion")),
     "cli-load": (
         "Commands: load days and wallets",
         ("cost", "ingest", "backfill", "rebuild", "drop", "acknowledge", "reset checkpoint"),
