@@ -68,7 +68,7 @@ class FreeMeter:
 
 
 @contextmanager
-def serve_s3() -> Generator[S3Server]:
+def serve_s3(host: str = "127.0.0.1") -> Generator[S3Server]:
     """Serve until the block ends."""
     backend = DomainDispatcherApplication(create_backend_app)
     server = S3Server("")
@@ -88,8 +88,8 @@ def serve_s3() -> Generator[S3Server]:
             return [body]
         return backend(environ, start_response)
 
-    with_http = make_server("127.0.0.1", 0, application, threaded=True)
-    server.url = f"http://127.0.0.1:{with_http.server_port}"
+    with_http = make_server(host, 0, application, threaded=True)
+    server.url = f"http://{host}:{with_http.server_port}"
     thread = threading.Thread(target=with_http.serve_forever, daemon=True)
     thread.start()
     try:
