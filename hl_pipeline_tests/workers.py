@@ -30,8 +30,8 @@ from hl_pipeline_tests.services import up_in
 
 _LAKE, _NODES, _TWAPS = "workers-lake", "workers-nodes", "workers-twaps"
 _RUNS = """
-SELECT run_id, status, partition, coalesce((SELECT value FROM run_tags t WHERE t.run_id = r.run_id AND key = 'dagster/parent_run_id'), '')
-FROM runs r ORDER BY id
+SELECT r.run_id, r.status, r.partition, coalesce(t.value, '')
+FROM runs r LEFT JOIN run_tags t ON t.run_id = r.run_id AND t.key = 'dagster/parent_run_id' ORDER BY r.id
 """
 _LIMIT = """
     mutation($key: String!, $limit: Int!) { setConcurrencyLimit(concurrencyKey: $key, limit: $limit) }

@@ -45,6 +45,7 @@ CELERY_SETTINGS: dict[str, Any] = {
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
 }
+_SUSPECT_SECONDS = 8.0
 # dagster-celery registers its task again for each launch.
 warnings.filterwarnings("ignore", message="Task name 'execute_job' is already registered")
 # When the broker restarts, for a launch; later the run fails, and is retried.
@@ -62,7 +63,7 @@ class CeleryLauncher(PipelineRunLauncher):
             broker=settings.broker_url.get_secret_value(),
             config_source=CELERY_SETTINGS | {"task_publish_retry_policy": _PATIENCE},
         )
-        # The last heartbeat, by run, of those that were silent when Dagster asked the last time.
+        # The silent runs, and since when they are known to be.
         self._suspects: dict[str, float] = {}
         self._worker_database = find_database_url(settings)
 
@@ -92,10 +93,7 @@ class CeleryLauncher(PipelineRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Return FAILED if the run is silent now and was silent when last asked.
-
-        Once is not enough: after an outage of the database, all runs were silent.
-        """
+        """Return FAILED if the run is silent, and still is some seconds later: after an outage of the database, all runs are."""
         if not _is_sent(run):
             return super().check_run_worker_health(run)
         with self._connect() as connection:
@@ -116,9 +114,8 @@ class CeleryLauncher(PipelineRunLauncher):
         return None
 
     def _suspect(self, run_id: str, why: str) -> CheckRunHealthResult:
-        now = time.monotonic()
-        if run_id not in self._suspects:
-            self._suspects[run_id] = now
+        since = self._suspects.setdefault(run_id, time.monotonic())
+        if time.monotonic() - since < _SUSPECT_SECONDS:
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"{why}; it is asked once more", transient=True)
         del self._suspects[run_id]
         return CheckRunHealthResult(

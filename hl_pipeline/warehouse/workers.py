@@ -30,7 +30,8 @@ _END = "DELETE FROM hl.worker_runs WHERE run_id = %s"
 _ASK_TO_STOP = "UPDATE hl.worker_runs SET must_stop = true WHERE run_id = %s"
 _READ_RUN = "SELECT worker, extract(epoch FROM clock_timestamp() - beat_at)::float FROM hl.worker_runs WHERE run_id = %s"
 _READ_WORKERS = """
-SELECT worker, code, slots, extract(epoch FROM clock_timestamp() - beat_at)::float, (SELECT count(*) FROM hl.worker_runs r WHERE r.worker = w.worker)
+SELECT worker, code, slots, extract(epoch FROM clock_timestamp() - beat_at)::float,
+    (SELECT count(*) FROM hl.worker_runs r WHERE r.worker = w.worker)
 FROM hl.workers w ORDER BY worker
 """
 

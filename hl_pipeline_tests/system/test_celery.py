@@ -1,12 +1,11 @@
-"""HL_LAUNCHER=celery: runs on workers that share no directory give the tables of one machine, and none is lost with its worker."""
+"""HL_LAUNCHER=celery: runs on workers without a shared directory give the tables of one machine, and none is lost."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
@@ -43,7 +42,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(scope="module")
 def cluster(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
-    with serve_cluster(tmp_path_factory.mktemp("cluster"), 2, sample, hours=2, **_SETTINGS) as cluster:
+    with serve_cluster(tmp_path_factory.mktemp("cluster"), 2, sample, hours=1, **_SETTINGS) as cluster:
         yield cluster
 
 
@@ -105,18 +104,14 @@ def _launch_and_find_worker(cluster: Cluster, workers: list[Worker], day: date) 
     return run_id, next(worker for worker in workers if worker.name == name)
 
 
-def test_the_run_of_a_killed_worker_is_done_again_within_90_seconds(
-    cluster: Cluster, record_property: Callable[[str, object], None]
-) -> None:
+def test_the_run_of_a_killed_worker_is_done_again_within_90_seconds(cluster: Cluster) -> None:
     with cluster.worker(cluster.machines[0]) as one, cluster.worker(cluster.machines[1]) as another:
         _wait_until_ready(one, another)
         run_id, worker = _launch_and_find_worker(cluster, [one, another], _DAYS[0])
         worker.kill()
-        killed_at = time.monotonic()
 
         cluster.wait_for([run_id], 90)
 
-        record_property("seconds until it was done again", round(time.monotonic() - killed_at, 1))
         assert _status_of(cluster, run_id) == "FAILURE"
         assert f"no heartbeat of its worker {worker.name}" in _failure_of(cluster, run_id)
 
