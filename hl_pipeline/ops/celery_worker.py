@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -221,6 +222,8 @@ def log_to_terminal() -> None:
     """Show what Celery warns of, and the events of this module, on standard error. Dagster shows those of runs."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s worker: %(message)s"))
+    # Messages are JSON, so they cannot run code; its advice is an option of Celery's own program.
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     for name, level in (("celery", logging.WARNING), ("kombu", logging.WARNING), (__name__, logging.INFO)):
         logger = logging.getLogger(name)
         logger.setLevel(level)

@@ -25,13 +25,14 @@ class S3Server:
     """The server. `requests`: (method, path, whether the requester pays), in order.
 
     Buckets in `ours` do not need the requester-pays header. Buckets in `free` refuse it, like a store that does not support it
-    (Cloudflare R2).
+    (Cloudflare R2). While `answers` is not set, requests wait.
     """
 
     url: str
     ours: set[str] = field(default_factory=set[str])
     free: set[str] = field(default_factory=set[str])
     requests: list[tuple[str, str, bool]] = field(default_factory=list[tuple[str, str, bool]])
+    answers: threading.Event = field(default_factory=threading.Event)
     _client: Any = None
 
     @property
@@ -72,8 +73,10 @@ def serve_s3(host: str = "127.0.0.1") -> Generator[S3Server]:
     """Serve until the block ends."""
     backend = DomainDispatcherApplication(create_backend_app)
     server = S3Server("")
+    server.answers.set()
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        server.answers.wait(60)
         pays = environ.get("HTTP_X_AMZ_REQUEST_PAYER") == "requester"
         server.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], pays))
         bucket = environ["PATH_INFO"].split("/")[1]

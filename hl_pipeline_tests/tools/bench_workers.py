@@ -66,7 +66,7 @@ def _measure_empty(place: Path, counts: list[int], days: int, slots: int) -> Non
                 first += timedelta(days=days)
                 started, busy = time.monotonic(), psutil.cpu_times()
                 launch_backfill(cluster.ui, partitions)
-                wait_until(lambda: _ended(cluster, before, days), 3_600, "the days are done")
+                wait_until(lambda of=before: _ended(cluster, of, days), 3_600, "the days are done")
                 seconds = time.monotonic() - started
                 states = {state: n for state, n in _states(cluster, before).items() if n}
                 cpu = sum(getattr(psutil.cpu_times(), name) - getattr(busy, name) for name in ("user", "system"))
@@ -98,7 +98,9 @@ def _kill(place: Path, kills: int) -> None:
             waited.append(time.monotonic() - at)
             wait_until(lambda: all(worker.is_ready for worker in workers), 120, "the workers take runs")
         waited.sort()
-        _say(f"  {len(waited)} kills: done again after {waited[len(waited) // 2]:.0f} s in the middle, {waited[-1]:.0f} s at most")
+        _say(
+            f"  {len(waited)} kills: done again after {waited[len(waited) // 2]:.0f} s in the middle, {waited[-1]:.0f} s at most"
+        )
         _compare(cluster, place)
 
 
@@ -120,8 +122,11 @@ def _cut(place: Path) -> None:
             time.sleep(max(0.0, at + 60 - time.monotonic()))
         finally:
             machine.mend()
-        wait_until(lambda: cluster.ask("SELECT count(*) FROM hl.workers WHERE beat_at > now() - interval '10 s'") == [(2,)], 120,
-                   "the worker is back")
+        wait_until(
+            lambda: cluster.ask("SELECT count(*) FROM hl.workers WHERE beat_at > now() - interval '10 s'") == [(2,)],
+            120,
+            "the worker is back",
+        )
         _say(f"  the worker was back {time.monotonic() - at - 60:.0f} s after the minute")
         wait_until(lambda: cluster.ask("SELECT count(*) FROM hl.worker_runs") == [(0,)], 120, "no run is left")
         _say(f"  the cut worker stopped its run: {'run_interrupted' in victim.program.output}")
