@@ -20,9 +20,7 @@ def _values() -> dict[str, Any]:
 
 
 def _objects() -> dict[str, Any]:
-    return {
-        f"{item['kind']}/{item['metadata']['name']}": item for item in yaml.safe_load_all((_PLACE / "hl.yaml").read_text())
-    }
+    return {f"{item['kind']}/{item['metadata']['name']}": item for item in yaml.safe_load_all((_PLACE / "hl.yaml").read_text())}
 
 
 def test_every_hl_variable_of_the_cluster_is_a_setting_that_is_valid() -> None:
