@@ -5,12 +5,13 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 # More workers than cores, since some wait; with threads of polars' own each they would be in each other's way.
 PYTEST := POLARS_MAX_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
-# A browser, what looks at the units of systemd, at the rules of Prometheus and at Compose's file, and proxies.
-SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy docker-compose
+# A browser, what looks at the units of systemd, at the rules of Prometheus and at Compose's file, proxies, a broker, and
+# networks for workers.
+SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy docker-compose redis-server iproute2
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start engines units dashboards pictures
+.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start bench-workers engines units dashboards pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -107,6 +108,10 @@ bench-full: setup
 bench-start: setup
 	$(BIN)/python -m hl_pipeline_tests.tools.bench_start
 
+# On demand: workers that share runs, that are killed, and that are cut off the network; an hour.
+bench-workers: setup system-packages
+	$(BIN)/python -m hl_pipeline_tests.tools.bench_workers
+
 # Other engines that read the lake, for the slow tests.
 engines: setup
 	@$(UV) sync --frozen --quiet --group engines
@@ -116,7 +121,8 @@ system-packages:
 	@for name in chromium chromium-browser google-chrome; do \
 		command -v $$name >/dev/null && command -v systemd-analyze >/dev/null && command -v promtool >/dev/null \
 			&& command -v nginx >/dev/null && command -v caddy >/dev/null \
-			&& command -v docker-compose >/dev/null && exit 0; \
+			&& command -v docker-compose >/dev/null \
+			&& command -v redis-server >/dev/null && command -v ip >/dev/null && exit 0; \
 	done; \
 	apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
 

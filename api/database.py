@@ -32,7 +32,7 @@ _RECONNECT_SECONDS = 5.0
 _SET = "SELECT set_config(key, value, %(is_local)s) FROM pg_catalog.jsonb_each_text(%(session)s)"
 _TEXT = adapters.types["text"]
 NUMERIC = adapters.types["numeric"].oid
-NEWEST_SCHEMA = "0018"
+NEWEST_SCHEMA = "0019"
 """The newest migration that these queries support."""
 # The table is missing before the first migration, or a reader may not see it. The queries themselves then report what is missing.
 _REVISION = """

@@ -440,6 +440,28 @@ TABLES: dict[str, TableOf] = {
             Column("noted_at", "timestamptz", "UTC", "When the day was added.", "the clock"),
         ),
     ),
+    "hl.workers": TableOf(
+        None,
+        "Workers that take runs (`hl worker`). One that ends, or is told to, removes its row.",
+        (
+            Column("worker", "text", "", "Name of the worker: its host and a random part.", "generated"),
+            Column("code", "text", "", "Version and digest of its code. It refuses runs that other code launched.", "computed"),
+            Column("slots", "integer", "runs", "How many runs it takes at once.", "HL_RUNS_AT_ONCE"),
+            Column("started_at", "timestamptz", "UTC", "When it connected first.", "the clock"),
+            Column("beat_at", "timestamptz", "UTC", "Its last heartbeat.", "the clock"),
+        ),
+    ),
+    "hl.worker_runs": TableOf(
+        None,
+        "Runs in progress on workers. A run that is presumed dead has no row, and stops if it is alive after all.",
+        (
+            Column("run_id", "text", "", "ID of Dagster's run.", "Dagster"),
+            Column("worker", "text", "", "The worker that executes it.", "generated"),
+            Column("must_stop", "boolean", "", "Whether a user terminates it.", "user"),
+            Column("started_at", "timestamptz", "UTC", "When the worker took it.", "the clock"),
+            Column("beat_at", "timestamptz", "UTC", "Its last heartbeat.", "the clock"),
+        ),
+    ),
     "hl.fills_days": TableOf(
         None,
         "Loaded days of fills.",

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -231,7 +232,16 @@ class Settings(ApiOptions, BaseSettings):
         default=2,
         ge=1,
         le=1000,
-        description="Maximum concurrent runs; others wait in the queue. Each needs 0.5 to 1.4 GB of memory.",
+        description="Maximum concurrent runs on this machine; others wait in the queue. Each needs 0.5 to 1.4 GB of memory.",
+    )
+    broker_url: SecretStr | None = Field(
+        default=None,
+        description="Redis that passes runs to workers, for HL_LAUNCHER=celery: redis://:password@host:6379/0.",
+    )
+    launcher: Literal["default", "celery", "k8s"] = Field(
+        default="default",
+        description="Where runs execute: default (processes of this machine), celery (`hl worker`, on any machine; needs the "
+        "extra `celery`) or k8s (jobs of a Kubernetes cluster, by Dagster's Helm chart).",
     )
     runs_keep_days: int | None = Field(
         default=None,
@@ -286,6 +296,23 @@ class Settings(ApiOptions, BaseSettings):
             # Only looks for the package: importing it takes 0.3 s.
             if find_spec("apprise") is None:
                 raise ValueError("needs the extra `alerts`: pip install 'hl-pipeline[alerts]', or uv sync --extra alerts")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_a_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must begin with redis:// or rediss://")
+        return value
+
+    @field_validator("launcher")
+    @classmethod
+    def _can_launch(cls, value: str, others: ValidationInfo) -> str:
+        if value == "celery":
+            if others.data.get("broker_url") is None:
+                raise ValueError("celery needs HL_BROKER_URL, like redis://host:6379/0")
+            if find_spec("dagster_celery") is None:
+                raise ValueError("celery needs the extra `celery`: pip install 'hl-pipeline[celery]', or uv sync --extra celery")
         return value
 
     @field_validator("ui_url", "api_url")

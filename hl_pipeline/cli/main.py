@@ -35,6 +35,7 @@ from hl_pipeline.cli.status import print_url, status
 from hl_pipeline.cli.terminal import Demo, deliver_again, errors, set_log_format
 from hl_pipeline.cli.up import api, up
 from hl_pipeline.cli.upgrade import upgrade
+from hl_pipeline.cli.worker import worker
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,6 +75,7 @@ def _with_demo(command: object) -> dict[str, object]:
 # The help lists them in this order.
 for command in (
     up,
+    worker,
     api,
     api_key,
     alert_test,

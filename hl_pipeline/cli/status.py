@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hl_pipeline.warehouse.show_queries import Rows
     from hl_pipeline.warehouse.spending import Spent
     from hl_pipeline.warehouse.status_queries import FillsDayStatus, StatusDay
+    from hl_pipeline.warehouse.workers import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class _Contents:
     outdated: list[OutdatedDay]
     holes: set[tuple[date, str]]
     tiers: list[Tier]
+    workers: list[Worker]
 
 
 def status(
@@ -118,6 +120,7 @@ def _read(connection: psycopg.Connection, settings: Settings) -> _Contents:
         read_stale_objects,
         read_status_days,
     )
+    from hl_pipeline.warehouse.workers import read_workers
 
     return _Contents(
         server_version=connection.info.parameter_status("server_version") or "",
@@ -132,6 +135,7 @@ def _read(connection: psycopg.Connection, settings: Settings) -> _Contents:
         outdated=read_outdated_days(connection),
         holes=read_days_with_holes(connection),
         tiers=_measure(connection, settings),
+        workers=read_workers(connection),
     )
 
 
@@ -241,6 +245,8 @@ def _print_contents(contents: _Contents, settings: Settings, url: str) -> None:
     console.print(f"database  {hide_password(url)}: PostgreSQL {contents.server_version}")
     console.print(f"lake      {_describe_lake(settings)}")
     _print_tiers(contents.tiers)
+    if contents.workers or settings.launcher == "celery":
+        _print_workers(contents.workers)
 
 
 def _print_tiers(tiers: list[Tier]) -> None:
@@ -248,6 +254,22 @@ def _print_tiers(tiers: list[Tier]) -> None:
 
     for line in describe_tiers(tiers):
         console.print(f"          {line}", highlight=False)
+
+
+def _print_workers(workers: list[Worker]) -> None:
+    from hl_pipeline.ops.code_version import identify_code
+
+    own = identify_code()
+    live = [worker for worker in workers if not worker.is_silent]
+    able = sum(worker.slots for worker in live if worker.code == own)
+    console.print(f"workers   {len(live)}, which take {able} runs at once", highlight=False)
+    for worker in workers:
+        state = f"{worker.runs} of {worker.slots} runs"
+        if worker.is_silent:
+            state = f"[red]no heartbeat for {worker.silent_seconds:.0f} s[/]"
+        elif worker.code != own:
+            state = f"[yellow]takes no runs: its code is {worker.code}, and that of this machine is {own}[/]"
+        console.print(f"  {escape(worker.worker)}  {state}", highlight=False)
 
 
 def _print_to_do(contents: _Contents) -> None:

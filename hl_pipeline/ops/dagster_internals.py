@@ -44,11 +44,12 @@ from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG, RETRY_ON_
 # The way a code location is loaded, which is part of its origin.
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-# Only the code server knows whether a run that it started is still alive, and there is no public client for it (below).
-from dagster._grpc.types import GetCurrentRunsResult
+# Only the code server knows whether a run that it started is still alive, and there is no public client for it (below). The
+# other is what a launcher sends to a worker, as text.
+from dagster._grpc.types import ExecuteRunArgs, GetCurrentRunsResult
 
-# The type of `inst_data`, which Dagster passes to every class in dagster.yaml.
-from dagster._serdes import ConfigurableClassData
+# The type of `inst_data`, which Dagster passes to every class in dagster.yaml; reads what a launcher sends.
+from dagster._serdes import ConfigurableClassData, unpack_value
 
 # The storages' function that creates an engine, which `hold_connections` replaces.
 from dagster_postgres import DagsterPostgresStorage
@@ -76,6 +77,7 @@ __all__ = [
     "DagsterExecutionInterruptedError",
     "DagsterGrpcClient",
     "DagsterUserCodeUnreachableError",
+    "ExecuteRunArgs",
     "GetCurrentRunsResult",
     "LaunchRunContext",
     "SerializableErrorInfo",
@@ -83,6 +85,7 @@ __all__ = [
     "WorkerStatus",
     "hold_connections",
     "run_job",
+    "unpack_value",
 ]
 
 

@@ -87,8 +87,14 @@ class PipelineRunQueue(QueuedRunCoordinator[Any]):
         inst_data: ConfigurableClassData | None,
         config_value: dict[str, Any],  # noqa: ARG003
     ) -> PipelineRunQueue:
+        settings = Settings()
+        queue = cls
+        if settings.launcher == "celery":
+            from hl_pipeline.ops.celery_launcher import CeleryRunQueue
+
+            queue = CeleryRunQueue
         # A small day takes seconds. With Dagster's default interval of five seconds, the slot would be idle half of the time.
-        return cls(max_concurrent_runs=Settings().runs_at_once, dequeue_interval_seconds=_DEQUEUE_SECONDS, inst_data=inst_data)
+        return queue(max_concurrent_runs=settings.runs_at_once, dequeue_interval_seconds=_DEQUEUE_SECONDS, inst_data=inst_data)
 
 
 class PipelineRunLauncher(DefaultRunLauncher):
@@ -102,6 +108,27 @@ class PipelineRunLauncher(DefaultRunLauncher):
         super().__init__(inst_data)
         self._settings = settings or Settings()
 
+    @classmethod
+    def from_config_value(  # pyright: ignore[reportIncompatibleMethodOverride] - as above
+        cls,
+        inst_data: ConfigurableClassData,
+        config_value: dict[str, Any],  # noqa: ARG003
+    ) -> PipelineRunLauncher:
+        """Create the launcher that HL_LAUNCHER names."""
+        settings = Settings()
+        match settings.launcher:
+            case "celery":
+                from hl_pipeline.ops.celery_launcher import CeleryLauncher
+
+                return CeleryLauncher(inst_data, settings)
+            case "k8s":
+                raise ClickException(
+                    "HL_LAUNCHER=k8s: in a cluster, the Helm chart's own dagster.yaml launches runs, not this one "
+                    "(docs/guides/many-machines.md). Elsewhere, unset HL_LAUNCHER"
+                )
+            case "default":
+                return cls(inst_data, settings)
+
     @property
     def supports_check_run_worker_health(self) -> bool:
         return True
@@ -109,7 +136,7 @@ class PipelineRunLauncher(DefaultRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
         tags = {INSTALLATION_TAG: identify_installation(self._settings.home)}
-        self._instance.add_run_tags(run.run_id, tags if MAX_RETRIES_TAG in run.tags else tags | _RETRIES_OF_THE_KILLED)
+        self._instance.add_run_tags(run.run_id, tags | tags_for_retries(run))
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:
@@ -157,6 +184,11 @@ class PipelineRunLauncher(DefaultRunLauncher):
 def _with_name(url: str) -> str:
     """Return the URL with an application name for pg_stat_activity: the program that Dagster runs in, unless the URL has one."""
     return build_url({"fallback_application_name": f"dagster in {Path(sys.argv[0]).name}", **parse_url(url)})
+
+
+def tags_for_retries(run: DagsterRun) -> dict[str, str]:
+    """Return the tags by which a run is retried if it is killed, unless its own tags say something else."""
+    return {} if MAX_RETRIES_TAG in run.tags else _RETRIES_OF_THE_KILLED
 
 
 def tags_of_own_run(settings: Settings) -> dict[str, str]:

@@ -167,14 +167,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve_info(directory: Path) -> Generator[str]:
-    """Serve an info API for the sample in `directory` on this machine until the block ends. Yields its URL."""
+def serve_info(directory: Path, host: str = "127.0.0.1") -> Generator[str]:
+    """Serve an info API for the sample in `directory` at an address of this machine until the block ends. Yields its URL."""
     handler = type("Handler", (_Handler,), {"histories": Histories(directory), "weight": _Weight()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer((host, 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/info"
+        yield f"http://{host}:{server.server_port}/info"
     finally:
         server.shutdown()
         server.server_close()

@@ -33,6 +33,10 @@ SESSION = {
 """Session settings that our statements and the driver rely on. They override those of server, database, role and URL."""
 
 
+_KEEPALIVES = {"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+# By default the server keeps the session of a machine that is cut off, and its locks, for two hours. A socket ignores them.
+
+
 class NoDatabaseError(RuntimeError):
     """There is no database to connect to. The message says what to do."""
 
@@ -41,7 +45,9 @@ _Result = TypeVar("_Result")
 _LOOK_SECONDS = 0.1
 _CONNECT_SECONDS = 10
 _PIN = sql.SQL("SELECT {}").format(
-    sql.SQL(", ").join(sql.SQL("set_config({}, {}, false)").format(name, setting) for name, setting in SESSION.items())
+    sql.SQL(", ").join(
+        sql.SQL("set_config({}, {}, false)").format(name, setting) for name, setting in {**SESSION, **_KEEPALIVES}.items()
+    )
 )
 _PROBES, _ROUNDS = 3, 3
 _READER = "hl_reader"

@@ -33,9 +33,13 @@ class PostgresServer:
     """A server with its data in `data`. Its socket is next to `data`, because a base backup would copy a socket lock inside."""
 
     data: Path
+    host: str | None = None
+    port: int = 5432
 
     def url(self, database: str = "postgres") -> str:
-        return build_url({"user": "postgres", "dbname": database, "host": str(self.data.parent)})
+        return build_url(
+            {"user": "postgres", "dbname": database, "host": self.host or str(self.data.parent), "port": str(self.port)}
+        )
 
     def start(self) -> None:
         """Start the server. Waits until the last processes of a killed one are gone."""
@@ -96,11 +100,14 @@ def make_database(home: Path, template: str = "template") -> str:
 
 
 @contextmanager
-def serve_postgres(**settings: str) -> Generator[PostgresServer]:
-    """Run an empty server with these settings."""
+def serve_postgres(host: str | None = None, port: int = 5432, **settings: str) -> Generator[PostgresServer]:
+    """Run an empty server with these settings. With `host`, it is reached over TCP, from that address's network too."""
     with _directory() as data:
         _must("initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D", str(data))
-        yield from _serve(data, _FAST | settings)
+        if host is not None:
+            with (data / "pg_hba.conf").open("a") as file:
+                file.write("host all all samenet trust\n")
+        yield from _serve(PostgresServer(data, host, port), _FAST | settings)
 
 
 @contextmanager
@@ -108,7 +115,7 @@ def serve_standby(primary: PostgresServer, **settings: str) -> Generator[Postgre
     """Run a streaming hot standby of `primary`."""
     with _directory() as data:
         _must("pg_basebackup", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-D", str(data), "-d", primary.url())
-        yield from _serve(data, settings)
+        yield from _serve(PostgresServer(data), settings)
 
 
 def wait_for_standby(primary: PostgresServer, standby: PostgresServer, seconds: float = 30) -> None:
@@ -123,11 +130,12 @@ def wait_for_standby(primary: PostgresServer, standby: PostgresServer, seconds: 
             time.sleep(0.05)
 
 
-def _serve(data: Path, settings: dict[str, str]) -> Generator[PostgresServer]:
-    every = settings | {"listen_addresses": "", "unix_socket_directories": str(data.parent)}
+def _serve(server: PostgresServer, settings: dict[str, str]) -> Generator[PostgresServer]:
+    data = server.data
+    every = settings | {"listen_addresses": server.host or "", "unix_socket_directories": str(data.parent)}
+    every["port"] = str(server.port)
     with (data / "postgresql.auto.conf").open("a") as file:
         file.writelines(f"{name} = '{value}'\n" for name, value in every.items())
-    server = PostgresServer(data)
     server.start()
     try:
         yield server

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -28,17 +27,15 @@ _DENIED = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</C
 class S3Server:
     """The server. `requests`: (method, path, whether the requester pays), in order.
 
-    While `stopped` is set, requests get no answer.
-
     Buckets in `ours` do not need the requester-pays header. Buckets in `free` refuse it, like a store that does not support it
-    (Cloudflare R2).
+    (Cloudflare R2). While `answers` is not set, requests wait.
     """
 
     url: str
     ours: set[str] = field(default_factory=set[str])
     free: set[str] = field(default_factory=set[str])
     requests: list[tuple[str, str, bool]] = field(default_factory=list[tuple[str, str, bool]])
-    stopped: threading.Event = field(default_factory=threading.Event)
+    answers: threading.Event = field(default_factory=threading.Event)
     _client: Any = None
 
     @property
@@ -82,14 +79,14 @@ class FreeMeter:
 
 
 @contextmanager
-def serve_s3() -> Generator[S3Server]:
+def serve_s3(host: str = "127.0.0.1") -> Generator[S3Server]:
     """Serve until the block ends."""
     backend = DomainDispatcherApplication(create_backend_app)
     server = S3Server("")
+    server.answers.set()
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        while server.stopped.is_set():
-            time.sleep(0.05)
+        server.answers.wait(60)
         pays = environ.get("HTTP_X_AMZ_REQUEST_PAYER") == "requester"
         server.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], pays))
         bucket = environ["PATH_INFO"].split("/")[1]
@@ -104,13 +101,13 @@ def serve_s3() -> Generator[S3Server]:
             return [body]
         return backend(environ, start_response)
 
-    with_http = make_server("127.0.0.1", 0, application, threaded=True)
-    server.url = f"http://127.0.0.1:{with_http.server_port}"
+    with_http = make_server(host, 0, application, threaded=True)
+    server.url = f"http://{host}:{with_http.server_port}"
     thread = threading.Thread(target=with_http.serve_forever, daemon=True)
     thread.start()
     try:
         yield server
     finally:
-        server.stopped.clear()
+        server.answers.set()
         with_http.shutdown()
         thread.join()

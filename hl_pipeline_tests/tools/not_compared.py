@@ -43,6 +43,8 @@ NOT_COMPARED = (
     Exemption("hl.s3_requests", ("run_id",), "presence", "random, of Dagster"),
     Exemption("hl.s3_requests", ("id",), "left out", "the order in which threads asked; a request is what it asked for and got"),
     Exemption("hl.info_calls", ("*",), "left out", "calls of the last minute: which rows are there depends on when one looks"),
+    Exemption("hl.workers", ("*",), "left out", "which workers are there when one looks"),
+    Exemption("hl.worker_runs", ("*",), "left out", "which runs are in progress when one looks"),
     Exemption("hl.s3_ingest_log", ("etag",), "without time of change", _MTIME),
     Exemption("hl.fills_day_objects", ("etag",), "without time of change", _MTIME),
     Exemption("hl.twap_day_objects", ("etag",), "without time of change", _MTIME),

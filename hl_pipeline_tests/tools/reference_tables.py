@@ -34,6 +34,8 @@ _PAGES = {
             "hl.lake_days",
             "hl.s3_ingest_log",
             "hl.s3_requests",
+            "hl.workers",
+            "hl.worker_runs",
         ),
     ),
     "tables-backfill": (

@@ -26,7 +26,7 @@ REFERENCE = PROJECT / "docs" / "reference"
 NOTE = "<!-- Written by `make reference` from the code. Do not edit. -->\n\n"
 # The pages of commands: each title, and the commands on that page in order.
 _COMMAND_PAGES = {
-    "cli-run": ("Commands: run", ("up", "api", "api-key", "alert-test", "mcp", "demo", "sample", "url", "completion")),
+    "cli-run": ("Commands: run", ("up", "worker", "api", "api-key", "alert-test", "mcp", "demo", "sample", "url", "completion")),
     "cli-load": (
         "Commands: load days and wallets",
         ("cost", "ingest", "backfill", "rebuild", "drop", "acknowledge", "reset checkpoint"),
@@ -50,7 +50,15 @@ _SETTING_SECTIONS = {
     "Money and requests": ("s3_",),
     "The info API": ("info_", "egress", "backfill_"),
     "Completeness": ("publish_lag_hours", "twap_publish_lag_hours", "max_lag_hours", "bad_lines_max_share"),
-    "Runs and automation": ("sensors", "sensor_seconds", "reconcile_cron", "runs_", "decode_threads", "swap_wait_seconds"),
+    "Runs and automation": (
+        "sensors",
+        "sensor_seconds",
+        "reconcile_cron",
+        "runs_",
+        "decode_threads",
+        "swap_wait_seconds",
+    ),
+    "Several machines": ("launcher", "broker_url"),
     "Dagster UI": ("port", "path_prefix"),
     "REST API": ("api_",),
     "Alerts and logs": ("alert_urls", "ui_url", "log_format"),
