@@ -65,7 +65,11 @@ def find_window(twap: dict[str, Any]) -> Window | None:
     last = max([first, *ends])
     margin = max(_LEAST_MARGIN, (last - first) / 12)
     span = (last - first + 2 * margin).total_seconds()
-    interval: Interval = next((name for name, step in _STEPS.items() if span / step <= _MOST_CANDLES), "1d")
+    interval: Interval = "1d"
+    for name, step in _STEPS.items():
+        if span / step <= _MOST_CANDLES:
+            interval = name
+            break
     step = _STEPS[interval]
     return Window(first, last, _floor(first - margin, step), _floor(last + margin, step), interval)
 
