@@ -70,6 +70,9 @@ LISTS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 # Their cursors, or offsets, are made in different ways.
 PAGED = ("fills", "twaps", "user stats by", "hours", "trades")
+few_lists = pytest.mark.parametrize(
+    "which", [one if one in PAGED else pytest.param(one, marks=pytest.mark.slow) for one in LISTS]
+)
 every_list = pytest.mark.parametrize("which", LISTS)
 BUSY, MANY = "0x" + "3c" * 20, 110_000
 
@@ -191,7 +194,7 @@ def test_a_file_has_the_rows_of_the_json_answer(api: Api, which: str) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-@pytest.mark.parametrize("which", [one if one in PAGED else pytest.param(one, marks=pytest.mark.slow) for one in LISTS])
+@few_lists
 def test_pages_of_a_file_join_to_the_whole(api: Api, which: str, limit: int) -> None:
     path, name, asked = LISTS[which]
     rows = _read(api.ask(path, **asked, format="ndjson"), "ndjson")
@@ -211,7 +214,7 @@ def test_pages_of_a_file_join_to_the_whole(api: Api, which: str, limit: int) -> 
     assert found == rows
 
 
-@every_list
+@few_lists
 def test_a_file_carries_the_coverage_of_the_json_answer(api: Api, which: str) -> None:
     path, _, asked = LISTS[which]
     answer = api.get(path, **asked)
@@ -243,6 +246,7 @@ def test_an_unknown_format_is_refused_with_the_known_ones(api: Api, which: str, 
     assert requests.get(api.url + path, {**asked, "format": "ndjson"}, headers={"Accept": accept}, timeout=60).ok
 
 
+@pytest.mark.slow
 def test_the_openapi_lists_the_formats_of_each_list(api: Api) -> None:
     paths = api.get("/openapi.json")["paths"]
     known = {"application/json", *(one.partition(";")[0] for one in MEDIA_TYPES.values())}

@@ -92,6 +92,7 @@ def url(new_database: NewDatabase) -> str:
         add(connection, "fills", *_fills())
         for day in ("2025-01-01", "2025-06-01", "2025-12-31"):
             add(connection, "fills_days", {"date": day})
+        add(connection, "fills_days", {"date": "2025-06-02", "state": "incomplete", "explanation": "hour 7 is missing"})
         add(
             connection,
             "daily_stats",
@@ -151,9 +152,11 @@ def test_days_that_are_missing_are_lines_of_the_file(api: Api) -> None:
     missing = [row for row in _read(response.content) if row["line"] == "missing"]
     assert [(row["first_time"], row["last_time"], row["note"]) for row in missing] == [
         ("2025-01-02T00:00:00Z", "2025-05-31T23:59:59.999Z", "absent: not loaded"),
-        ("2025-06-02T00:00:00Z", "2025-12-30T23:59:59.999Z", "absent: not loaded"),
+        ("2025-06-02T00:00:00Z", "2025-06-02T23:59:59.999Z", "partial: hour 7 is missing"),
+        ("2025-06-03T00:00:00Z", "2025-12-30T23:59:59.999Z", "absent: not loaded"),
     ]
-    assert [run["state"] for run in json.loads(response.headers["X-Coverage"])] == ["whole", "absent", "whole", "absent", "whole"]
+    states = [run["state"] for run in json.loads(response.headers["X-Coverage"])]
+    assert states == ["whole", "absent", "whole", "partial", "absent", "whole"]
     assert response.headers["content-disposition"] == f'attachment; filename="tax-{WALLET}-2025.csv"'
 
 
@@ -187,14 +190,9 @@ def test_hl_writes_what_rest_returns(api: Api, url: str, tmp_path: Path) -> None
     assert done.returncode == 3
     assert done.stderr.splitlines() == [
         "missing: 2025-01-02 to 2025-05-31 (150 days), absent: not loaded",
-        "missing: 2025-06-02 to 2025-12-30 (212 days), absent: not loaded",
+        "missing: 2025-06-02 to 2025-06-02 (1 day), partial: hour 7 is missing",
+        "missing: 2025-06-03 to 2025-12-30 (211 days), absent: not loaded",
     ]
-    options = ("--format", "parquet", "--layout", "koinly", "--lines", "fills", "--output", "year.parquet")
-    done = run_in_process(tmp_path, environment, *asked, *options)
-    assert (done.returncode, done.stdout) == (3, "")
-    answer = api.ask(TAX, year=2025, format="parquet", layout="koinly", lines="fills")
-    assert pl.read_parquet(tmp_path / "year.parquet").equals(pl.read_parquet(answer.content))
-    assert [path.name for path in tmp_path.glob("*year*")] == ["year.parquet"]
     for wrong, message in (
         (("--wallet", "0x12", "--year", "2025"), "--wallet is '0x12'; it must be 0x and 40 hex digits"),
         (("--wallet", WALLET, "--year", "2022"), "'--year': must be greater than or equal to 2023"),
@@ -203,6 +201,22 @@ def test_hl_writes_what_rest_returns(api: Api, url: str, tmp_path: Path) -> None
         done = run_in_process(tmp_path, environment, "export", "tax", *wrong)
         assert (done.returncode, done.stdout) == (2, "")
         assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_hl_replaces_a_file_once_the_new_one_is_whole(api: Api, url: str, tmp_path: Path) -> None:
+    (tmp_path / "year.parquet").write_text("an earlier one")
+    environment = {"HL_HOME": str(tmp_path / "home"), "HL_DATABASE_URL": url}
+    asked = ("export", "tax", "--wallet", WALLET, "--year", "2025")
+    options = ("--format", "parquet", "--layout", "koinly", "--lines", "fills", "--output", "year.parquet")
+    done = run_in_process(tmp_path, environment, *asked, *options)
+    assert (done.returncode, done.stdout) == (3, "")
+    answer = api.ask(TAX, year=2025, format="parquet", layout="koinly", lines="fills")
+    assert pl.read_parquet(tmp_path / "year.parquet").equals(pl.read_parquet(answer.content))
+    assert [path.name for path in tmp_path.glob("*year*")] == ["year.parquet"]
+    done = run_in_process(tmp_path, environment, *asked, "--output", "nowhere/year.csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No such file or directory" in done.stderr
 
 
 def test_a_wrong_parameter_of_a_tax_file_is_refused(api: Api) -> None:
