@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -20,7 +19,7 @@ from pydantic import SecretStr
 
 from hl_pipeline.formats.fills import FILL_KEY
 from hl_pipeline.lake.iceberg import files_by_day, find_table
-from hl_pipeline.lake.store import Lake, open_lake
+from hl_pipeline.lake.store import Lake
 from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.compact import compact_day
@@ -30,14 +29,12 @@ from hl_pipeline.stages.load_fills import load_fills
 from hl_pipeline.stages.vacuum import vacuum
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.lake_days import list_current_days, read_lake_days
+from hl_pipeline_tests.killable_runs import Death, Place, compact, run
 
 DAY = date(2026, 3, 15)
 _KILLS = 40
 _REPLACEMENTS = 200
 _NO_FILL_TWICE = -1
-_context = multiprocessing.get_context("forkserver")
-# Not `lake.compacted_fills`: importing it starts threads of polars, and a fork of a process with threads would hang, not work.
-_context.set_forkserver_preload(["hl_pipeline_tests.integration.test_compact_killed"])
 
 
 @pytest.fixture
@@ -62,11 +59,6 @@ def two_versions(tmp_path: Path, database_url: str, lake: Lake, connection: psyc
     return load
 
 
-def _compact(url: str, lake: str) -> None:
-    with connect(url, "compaction") as connection:
-        compact_day(DAY, open_lake(lake), connection)
-
-
 def _rows(connection: psycopg.Connection, lake: Lake) -> int:
     with opened_catalog(connection, lake) as catalog:
         table = find_table(catalog, "fills")
@@ -78,13 +70,15 @@ def test_a_compaction_killed_at_any_moment_shows_the_old_or_the_new_day_and_is_f
     two_versions: Callable[[int], int], lake: Lake, connection: psycopg.Connection, database_url: str, tmp_path: Path
 ) -> None:
     random = Random(20)
-    started = time.perf_counter()
-    shown = two_versions(0)
+    two_versions(0)
     compact_day(DAY, lake, connection)
+    shown = two_versions(1)
+    started = time.perf_counter()
+    assert _kill_after(None, database_url, lake) == 0
     typical = time.perf_counter() - started
     killed = 0
     for attempt in range(1, _KILLS + 1):
-        loaded = two_versions(attempt % 2)
+        loaded = two_versions((attempt + 1) % 2)
         killed += _kill_after(random.uniform(0, typical), database_url, lake) == -signal.SIGKILL
         assert _rows(connection, lake) in {shown, loaded}, attempt
         if random.random() < 0.5:
@@ -167,15 +161,9 @@ def test_readers_never_see_half_a_day_a_duplicate_or_a_missing_file_during_repla
     assert all(count > 20 for count in reads.values()), reads
 
 
-def _kill_after(seconds: float, url: str, lake: Lake) -> int | None:
-    """Kill a compaction after a time. Returns its exit code."""
-    process = _context.Process(target=_compact, args=(url, lake.root))
-    process.start()
-    process.join(seconds)
-    if process.pid is not None and process.is_alive():
-        os.kill(process.pid, signal.SIGKILL)
-    process.join(60)
-    return process.exitcode
+def _kill_after(seconds: float | None, url: str, lake: Lake) -> int:
+    """Kill a compaction after a time (None: never). Returns its exit code."""
+    return run(Place(Path(), Path(lake.root), url), DAY, None if seconds is None else Death(None, seconds=seconds), compact)
 
 
 def _rows_by_ledger(connection: psycopg.Connection, lake: Lake) -> int:

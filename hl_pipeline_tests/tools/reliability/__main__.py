@@ -55,6 +55,7 @@ def main() -> int:
     wrong = 0
     for outcome in _run(given.names or [name for name in _CHECKS if name != "soak"], given.cases, given.minutes, given.seed):
         console.print(f"{outcome.what}: {outcome.cases:,} cases, {len(outcome.wrong)} wrong, {outcome.seconds:.0f} s")
+        console.print(f"    {outcome.measured}", markup=False)
         for line in outcome.wrong[:_MOST_WRONG]:
             console.print(f"    {line}", markup=False)
         table.add_row(outcome.what, f"{outcome.cases:,}", str(len(outcome.wrong)), f"{outcome.seconds:.0f}", outcome.measured)
