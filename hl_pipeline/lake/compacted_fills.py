@@ -98,7 +98,9 @@ def list_hour_files(lake: Lake, day: date) -> list[str]:
     return list_files(lake, f"fills/date={day}")
 
 
-def write_compacted_day(lake: Lake, day: date, facts: Mapping[str, Any], *, memory: str = "1GB") -> CompactedFile:
+def write_compacted_day(
+    lake: Lake, day: date, facts: Mapping[str, Any], *, memory: str = "1GB", row_group_rows: int = _ROW_GROUP_ROWS
+) -> CompactedFile:
     """Write all fills of the day's hours to a new file. `facts` go into its metadata, with rows and notional. `memory`: DuckDB's.
 
     The caller holds a lock under which the hours do not change.
@@ -113,8 +115,8 @@ def write_compacted_day(lake: Lake, day: date, facts: Mapping[str, Any], *, memo
         engine.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
         source = _select(engine, hours)
         order = ", ".join(f"{name} NULLS LAST" for name in ORDER)
-        batches = engine.sql(f"SELECT * FROM ({source}) ORDER BY {order}").to_arrow_reader(_ROW_GROUP_ROWS)
-        rows, unknown, notional = write_sorted(temporary, batches, facts)
+        batches = engine.sql(f"SELECT * FROM ({source}) ORDER BY {order}").to_arrow_reader(row_group_rows)
+        rows, unknown, notional = write_sorted(temporary, batches, facts, row_group_rows)
         size = temporary.stat().st_size
         # Read back what was written, before anyone can see it.
         equal = _checksum(engine, source) == _checksum(engine, _select(engine, [temporary]))
@@ -186,7 +188,9 @@ def _checksum(engine: duckdb.DuckDBPyConnection, source: str) -> tuple[Any, ...]
     ).fetchone()
 
 
-def write_sorted(path: Path, batches: pa.RecordBatchReader, facts: Mapping[str, Any]) -> tuple[int, int, Decimal]:
+def write_sorted(
+    path: Path, batches: pa.RecordBatchReader, facts: Mapping[str, Any], row_group_rows: int = _ROW_GROUP_ROWS
+) -> tuple[int, int, Decimal]:
     """Write sorted fills with their notional. Returns the rows, those without notional, and the sum of notional."""
     rows = unknown = 0
     total = Decimal(0)
@@ -203,14 +207,14 @@ def write_sorted(path: Path, batches: pa.RecordBatchReader, facts: Mapping[str, 
         localcontext() as exact,
     ):
         exact.prec = 100
-        for table in _row_groups(batches):
+        for table in _row_groups(batches, row_group_rows):
             notional = multiply_exactly(table["px"], table["sz"])
             rows += table.num_rows
             unknown += notional.null_count
             total += _compute.sum(notional.cast(pa.decimal256(76, 20))).as_py() or 0
             columns = [*table.columns, notional]
             arrays = [column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=_ROW_GROUP_ROWS)
+            writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=row_group_rows)
         known = {**facts, "rows": rows, "notional": format(total, "f"), "notional_unknown": unknown}
         writer.add_key_value_metadata({META_KEY: json.dumps(known, default=_as_text).encode()})
     return rows, unknown, total
@@ -222,17 +226,17 @@ def _as_text(value: object) -> str:
     raise TypeError(f"{value!r} has no JSON form")
 
 
-def _row_groups(batches: pa.RecordBatchReader) -> Generator[pa.Table]:
-    """Yield tables of _ROW_GROUP_ROWS rows, the last one perhaps smaller."""
+def _row_groups(batches: pa.RecordBatchReader, size: int) -> Generator[pa.Table]:
+    """Yield tables of `size` rows, the last one perhaps smaller."""
     pending: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
         pending.append(batch)
         rows += batch.num_rows
-        while rows >= _ROW_GROUP_ROWS:
+        while rows >= size:
             table = pa.Table.from_batches(pending)
-            yield table.slice(0, _ROW_GROUP_ROWS)
-            rest = table.slice(_ROW_GROUP_ROWS)
+            yield table.slice(0, size)
+            rest = table.slice(size)
             pending, rows = rest.to_batches(), rest.num_rows
     if rows:
         yield pa.Table.from_batches(pending)
