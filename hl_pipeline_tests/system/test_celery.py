@@ -45,7 +45,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(scope="module")
 def cluster(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
-    with serve_cluster(tmp_path_factory.mktemp("cluster"), 2, sample, hours=1, **_SETTINGS) as cluster:
+    with serve_cluster(tmp_path_factory.mktemp("cluster"), 2, sample, 1, _SETTINGS) as cluster:
         yield cluster
 
 
@@ -83,9 +83,9 @@ def test_days_and_shards_of_two_workers_give_the_tables_of_one_machine(cluster: 
         workers = [stack.enter_context(cluster.worker(machine)) for machine in cluster.machines]
         _wait_until_ready(*workers)
         launch_backfill(cluster.ui, [str(day) for day in _DAYS])
-        wait_until(lambda: len(cluster.runs()) == len(_DAYS), 30, "the backfill has runs")
-        cluster.wait_for([run.run_id for run in cluster.runs()], 120)
-        cluster.wait_for([cluster.ui.launch("backfill_shards", shard) for shard in shards], 120)
+        wait_until(lambda: len(cluster.runs()) == len(_DAYS), 120, "the backfill has runs")
+        cluster.wait_for([run.run_id for run in cluster.runs()], 240)
+        cluster.wait_for([cluster.ui.launch("backfill_shards", shard) for shard in shards], 240)
         names = {worker.name for worker in workers}
     taken = _workers_of_runs(cluster)
     assert len(taken) == len(_DAYS) + len(shards)
