@@ -69,7 +69,10 @@ def _work_on_one_machine(cluster: Cluster, shards: list[str], place: Path) -> tu
     settings = {"HL_LAUNCHER": "default", "HL_DATABASE_URL": url, "HL_LAKE_URL": str(lake), "HL_HOME": str(place / "home")}
     environment = users_environment(**cluster.environment | settings)
     hl = program("hl")
-    for command in (["ingest", "--from", str(_DAYS[0]), "--to", str(_DAYS[-1])], ["backfill", *shards]):
+    for command in (
+        ["ingest", "--from", str(_DAYS[0]), "--to", str(_DAYS[-1])],
+        ["backfill", *(word for shard in shards for word in ("--shard", shard))],
+    ):
         done = run([hl, *command], environment, place, 240)
         assert done.returncode in (0, 3), done.stdout
     return url, lake
