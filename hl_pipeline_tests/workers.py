@@ -169,7 +169,7 @@ class Cluster:
 
 @contextmanager
 def serve_cluster(
-    directory: Path, machines: int, sample: Sample | None = None, hours: int = 24, **settings: str
+    directory: Path, machines: int, sample: Sample | None = None, hours: int = 24, settings: dict[str, str] | None = None
 ) -> Generator[Cluster]:
     """Run the services and `hl up` with HL_LAUNCHER=celery, for so many machines. The buckets have the first hours of each day of
     the sample, or nothing.
@@ -199,7 +199,7 @@ def serve_cluster(
             "HL_SENSORS": "false",
             "POLARS_MAX_THREADS": "1",
             "DAGSTER_HOME": "",
-            **settings,
+            **(settings or {}),
         }
         cluster = Cluster(directory, postgres, s3, environment, made, redis=redis)
         place = directory / "up"

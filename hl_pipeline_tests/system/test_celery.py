@@ -45,7 +45,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(scope="module")
 def cluster(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
-    with serve_cluster(tmp_path_factory.mktemp("cluster"), 2, sample, hours=1, **_SETTINGS) as cluster:
+    with serve_cluster(tmp_path_factory.mktemp("cluster"), 2, sample, 1, _SETTINGS) as cluster:
         yield cluster
 
 
@@ -69,7 +69,10 @@ def _work_on_one_machine(cluster: Cluster, shards: list[str], place: Path) -> tu
     settings = {"HL_LAUNCHER": "default", "HL_DATABASE_URL": url, "HL_LAKE_URL": str(lake), "HL_HOME": str(place / "home")}
     environment = users_environment(**cluster.environment | settings)
     hl = program("hl")
-    for command in (["ingest", "--from", str(_DAYS[0]), "--to", str(_DAYS[-1])], ["backfill", *shards]):
+    for command in (
+        ["ingest", "--from", str(_DAYS[0]), "--to", str(_DAYS[-1])],
+        ["backfill", *(word for shard in shards for word in ("--shard", shard))],
+    ):
         done = run([hl, *command], environment, place, 240)
         assert done.returncode in (0, 3), done.stdout
     return url, lake
@@ -83,9 +86,9 @@ def test_days_and_shards_of_two_workers_give_the_tables_of_one_machine(cluster: 
         workers = [stack.enter_context(cluster.worker(machine)) for machine in cluster.machines]
         _wait_until_ready(*workers)
         launch_backfill(cluster.ui, [str(day) for day in _DAYS])
-        wait_until(lambda: len(cluster.runs()) == len(_DAYS), 30, "the backfill has runs")
-        cluster.wait_for([run.run_id for run in cluster.runs()], 120)
-        cluster.wait_for([cluster.ui.launch("backfill_shards", shard) for shard in shards], 120)
+        wait_until(lambda: len(cluster.runs()) == len(_DAYS), 120, "the backfill has runs")
+        cluster.wait_for([run.run_id for run in cluster.runs()], 240)
+        cluster.wait_for([cluster.ui.launch("backfill_shards", shard) for shard in shards], 240)
         names = {worker.name for worker in workers}
     taken = _workers_of_runs(cluster)
     assert len(taken) == len(_DAYS) + len(shards)
@@ -94,7 +97,9 @@ def test_days_and_shards_of_two_workers_give_the_tables_of_one_machine(cluster: 
     url, lake = _work_on_one_machine(cluster, shards, tmp_path / "one")
 
     compared = [*compare_databases(url, cluster.database_url, 3), *compare_lakes(lake, cluster.fetch_lake(tmp_path / "many"), 3)]
-    assert [one for one in compared if one.differences] == []
+    # The reason names the shard that touched the day last, and both run at once.
+    last_shard = ("hl.dirty_days", "column reason")
+    assert [(one.place, d) for one in compared for d in one.differences if (one.place, d.what) != last_shard] == []
     fills = cluster.ask("SELECT count(*) FROM hl.fills")
     assert fills > [(0,)]
 

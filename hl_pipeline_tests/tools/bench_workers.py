@@ -56,7 +56,7 @@ def main() -> None:
 
 def _measure_empty(place: Path, counts: list[int], days: int, slots: int) -> None:
     """Print how many empty days a minute some workers do."""
-    with serve_cluster(place, max(counts), **_NOT_DUE) as cluster:
+    with serve_cluster(place, max(counts), settings=_NOT_DUE) as cluster:
         first = _FIRST_EMPTY
         for count in counts:
             with ExitStack() as stack:
@@ -143,7 +143,7 @@ class _with_data:  # noqa: N801
 
     def __enter__(self) -> tuple[ExitStack, Cluster]:
         sample = write_sample(self._place / "sample", first_day=_DAYS[0], days=len(_DAYS), fills_per_hour=100)
-        cluster = self._stack.enter_context(serve_cluster(self._place, self._machines, sample, hours=1, **_NOT_DUE))
+        cluster = self._stack.enter_context(serve_cluster(self._place, self._machines, sample, 1, _NOT_DUE))
         return self._stack, cluster
 
     def __exit__(self, *error: object) -> None:
@@ -165,7 +165,7 @@ def _worker_of(cluster: Cluster, run_id: str) -> str | None:
     """Return the worker that has the run, or had it if it is done."""
     with psycopg.connect(cluster.postgres.url("hl_dagster")) as connection:
         row = connection.execute("SELECT value FROM run_tags WHERE key = 'hl/worker' AND run_id = %s", [run_id]).fetchone()
-    return row and row[0]
+    return None if row is None else str(row[0])
 
 
 def _states(cluster: Cluster, before: int) -> dict[str, int]:

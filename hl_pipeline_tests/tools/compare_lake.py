@@ -78,13 +78,14 @@ def _compare_parquet(
 
 
 def _sort(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sort rows by their first column, and the items of lists as text."""
+    """Sort rows by all columns without lists, and the items of lists as text."""
     lists = [
         pl.Series(name, [items and sorted(map(str, items)) for items in frame[name].to_list()])
         for name, dtype in frame.schema.items()
         if dtype == pl.List
     ]
-    return frame.with_columns(lists).sort(frame.columns[0])
+    # One column is not enough: a builder has a row for each coin.
+    return frame.with_columns(lists).sort([name for name, dtype in frame.schema.items() if not dtype.is_nested()])
 
 
 def _describe_schema(file: Path, metadata: pq.FileMetaData) -> dict[str, object]:
