@@ -10,7 +10,7 @@ SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start engines units dashboards pictures
+.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start bench-lake engines units dashboards pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -103,6 +103,10 @@ bench-full: setup
 # On demand: commands, runs of an empty day, and what many days behind them do, beside Dagster without us; five minutes.
 bench-start: setup
 	$(BIN)/python -m hl_pipeline_tests.tools.bench_start
+
+# On demand: a wallet's fills through the API from a compacted lake of 50 days and 50 million fills, on a disk and on S3.
+bench-lake: setup
+	$(BIN)/python -m hl_pipeline_tests.tools.bench_lake
 
 # Other engines that read the lake, for the slow tests.
 engines: setup
