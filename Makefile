@@ -11,7 +11,7 @@ SYSTEM_PACKAGES := chromium systemd prometheus nginx-light caddy docker-compose 
 # Every test that starts a program would compile what it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start bench-workers bench-compact engines units dashboards pictures
+.PHONY: setup system-packages demo up check lint docs reference quick types all-types unit test all-tests test-system reliability audit sbom bench bench-full bench-start bench-workers bench-compact bench-lake engines units dashboards pictures
 setup: .venv/.synced
 
 # Each says what it does before a silent minute; where there is nothing to do, it says nothing.
@@ -115,6 +115,10 @@ bench-workers: setup system-packages
 # On demand: the cost of compacting a day of ten million fills, and bytes per fill; ten minutes.
 bench-compact: setup
 	$(BIN)/python -m hl_pipeline_tests.tools.bench_compact
+
+# On demand: a wallet's fills through the API from a compacted lake of 50 days and 50 million fills, on a disk and on S3.
+bench-lake: setup
+	$(BIN)/python -m hl_pipeline_tests.tools.bench_lake
 
 # Other engines that read the lake, for the slow tests.
 engines: setup

@@ -8,7 +8,7 @@ if they are still its first. Otherwise the request fails with 409, so no fill is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any
@@ -33,6 +33,8 @@ _POSITION = TypeAdapter(tuple[AwareDatetime, Annotated[int, Field(ge=0, le=MAX_O
 _DIGEST_BYTES = 8
 # A range is read in parts. The first has _FIRST_DAYS days, and each later part has _GROWTH times as many as the previous one.
 _FIRST_DAYS, _GROWTH = 8, 4
+# A day of the lake takes longer than one of hl.fills, and a query as long as two days. So few rows begin with fewer days.
+_FEW_ROWS, _FIRST_DAYS_IN_LAKE = 250, 2
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -124,12 +126,24 @@ async def _read_part(history: History, part: Part, values: dict[str, Any], limit
         found, more = await read_rows(history.connection, FILLS, of_part, left)
         rows += found
         return more
-    found = [dict(zip(FIELDS, row, strict=True)) for row in await history.read(part.days, of_part, left + 1)]
-    for fill in found:
-        if fill["extra"] is not None:
-            fill["extra"] = orjson.Fragment(fill["extra"])
-    rows += found[:left]
-    return len(found) > left
+    for days in _groups(part.days, _FIRST_DAYS_IN_LAKE if left <= _FEW_ROWS else _FIRST_DAYS):
+        left = limit - len(rows)
+        found = [dict(zip(FIELDS, row, strict=True)) for row in await history.read(days, of_part, left + 1)]
+        for fill in found:
+            if fill["extra"] is not None:
+                fill["extra"] = orjson.Fragment(fill["extra"])
+        rows += found[:left]
+        if len(found) > left:
+            return True
+    return False
+
+
+def _groups(days: Sequence[DayInLake], count: int) -> Iterator[Sequence[DayInLake]]:
+    """Yield the first `count` days, then _GROWTH times as many, and so on."""
+    since = 0
+    while since < len(days):
+        yield days[since : since + count]
+        since, count = since + count, count * _GROWTH
 
 
 def _require_given(wanted: FillsWanted, rows: Sequence[dict[str, Any]]) -> None:

@@ -38,6 +38,9 @@ _DECIMALS = (
 )
 # Ten decimals, of which the last ones are often zeros.
 _QUERY = read_sql("lake_fills").decode()
+_OF_HOURS = read_sql("lake_fills_by_hour").decode().rstrip().removesuffix(")")
+# Every compacted file has every column. To plan for files that may lack some takes longer than to read a day.
+_AT_REST = "fills AS (\n    SELECT * FROM read_parquet($files, hive_partitioning = false)\n"
 for _name in _DECIMALS:
     _QUERY = _QUERY.replace(f"{{{_name}}}", f"rtrim(rtrim({_name}::VARCHAR, '0'), '.') AS {_name}")
 _FILTERS = ("wallet", "coin", "twap_id")
@@ -124,7 +127,8 @@ class LakeEngine:
         parameters = {"files": self._urls(files), "start": start, "end": end, "given": values["given"], **wanted}
         # DuckDB needs a number here.
         parameters["limit"] = 2**62 if limit is None else limit
-        query = _QUERY.replace("{filters}", filters)
+        source = _AT_REST if all(day.compacted for day in days) else _OF_HOURS
+        query = _QUERY.replace("{source}", source).replace("{filters}", filters)
         try:
             before = self._check(cursor, days, start, end)
             cursor.execute(query, parameters)

@@ -105,7 +105,8 @@ def _measure(name: str, api: ApiProcess, days: int, rounds: int, of_wallet: int)
         p50, p95, p99 = (sorted(took)[min(len(took) - 1, int(len(took) * share))] * 1000 for share in (0.5, 0.95, 0.99))
         rss = process.memory_info().rss / 1e6
         print(  # noqa: T201
-            f"{title:<24} p50 {p50:6.0f}  p95 {p95:6.0f}  p99 {p99:6.0f} ms  CPU {cpu * 1000:5.0f} ms  n {len(took):4}  RSS {rss:4.0f} MB"
+            f"{title:<24} p50 {p50:6.0f}  p95 {p95:6.0f}  p99 {p99:6.0f} ms  "
+            f"CPU {cpu * 1000:5.0f} ms  n {len(took):4}  RSS {rss:4.0f} MB"
         )
     status = Path(f"/proc/{process.pid}/status").read_text()
     print("most RSS", next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "KiB")  # noqa: T201

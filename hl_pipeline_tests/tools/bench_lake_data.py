@@ -1,4 +1,4 @@
-"""An archive for the benchmark of the lake: days at rest, published and recorded, with the fills of one wallet in each. Not a test.
+"""An archive for the benchmark of the lake: days at rest, published and recorded, each with fills of one wallet. Not a test.
 
 The rows are made in Arrow, because decoding 50 million fills would take an hour. Files, catalog and ledger are made by the
 project's own functions.
