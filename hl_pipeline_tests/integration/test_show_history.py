@@ -89,13 +89,13 @@ def test_fills_shown_before_and_after_their_days_left_are_the_same(environment: 
 
     path = Path(lake.root, f"fills/date={HOURS}/hour=05.parquet")
     replaced = Path(lake.root, f"fills/date={COMPACTED}/hour=05.parquet").read_bytes()
-    _with_contents(path, replaced, lambda: _is_refused(tmp_path, environment, "the lake does not have the files"))
+    _with_contents(path, replaced, lambda: _is_refused(tmp_path, environment, HOURS, "the lake does not have the files"))
     [compacted] = Path(lake.root, f"iceberg/fills/data/date={COMPACTED}").iterdir()
-    _with_contents(compacted, b"", lambda: _is_refused(tmp_path, environment, f"{COMPACTED} to"))
+    _with_contents(compacted, b"", lambda: _is_refused(tmp_path, environment, COMPACTED, f"{COMPACTED} to"))
 
 
-def _is_refused(directory: Path, environment: dict[str, str], message: str) -> None:
-    done = run_in_process(directory, environment, "show", "fills", "--limit", "10000")
+def _is_refused(directory: Path, environment: dict[str, str], day: date, message: str) -> None:
+    done = run_in_process(directory, environment, "show", "fills", "--day", str(day), "--limit", "10000")
     assert (done.returncode, done.stdout) == (1, ""), done.stdout
     assert message in " ".join(done.stderr.split())
 
