@@ -1,4 +1,5 @@
-"""The lines of tax as other programs import them: Koinly, CoinTracker and Awaken, by the columns that they publish."""
+"""The lines of tax as other programs import them: Koinly and CoinTracker by their help pages, Awaken
+by what other projects write for it."""
 
 from __future__ import annotations
 
