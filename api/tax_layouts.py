@@ -1,5 +1,6 @@
 """The lines of tax as other programs import them: Koinly and CoinTracker by their help pages, Awaken
-by what other projects write for it."""
+by what other projects write for it.
+"""
 
 from __future__ import annotations
 
