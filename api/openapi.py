@@ -31,6 +31,7 @@ _EXAMPLE_OF = {
     "coin": "coin",
     "asset": "coin",
     "twap_id": "twap_id",
+    "year": "year",
     **dict.fromkeys(("start", "end", "at", "start_date", "end_date"), "day"),
 }
 # The page /docs sends every default, such as an offset with a cursor, or a limit with an export.

@@ -75,6 +75,9 @@ def test_what_the_page_sends_as_it_stands_has_rows(api: Api) -> None:
         assert response.status_code == 200, (filled, query, response.text)
         asked[filled] = query
         if path.startswith("/api/"):
+            if response.headers["content-type"].startswith("text/csv"):
+                assert len(response.text.splitlines()) > 1, (filled, query)
+                continue
             answer = response.json()
             lists = [answer[name] for name in LISTS if isinstance(answer.get(name), list)]
             assert all(lists), (filled, query)

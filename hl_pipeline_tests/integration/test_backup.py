@@ -26,6 +26,9 @@ Hl = Callable[..., Done]
 
 _WALLET = "0x" + "1a" * 20
 _KEPT = {
+    # Heartbeats of the past: after a restore, the runs that were in progress are found dead.
+    "workers": "INSERT INTO hl.workers (worker, code, slots) VALUES ('a', 'digest', 2)",
+    "worker_runs": "INSERT INTO hl.worker_runs (run_id, worker) VALUES ('r1', 'a')",
     "lake_days": "INSERT INTO hl.lake_days VALUES ('fills', '2026-03-15', '{iceberg/fills/a.parquet}', 10, 800, 7, 'whole', "
     "'digest', now(), 1.5, 0, now())",
     "s3_requests": "INSERT INTO hl.s3_requests (bucket, method, key, status, bytes, dollars) "

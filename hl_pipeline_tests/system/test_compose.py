@@ -121,6 +121,8 @@ def test_runs_are_handed_every_setting() -> None:
         "HL_API_PORT",  # the same of the API
         "HL_PATH_PREFIX",  # there it is Dagster's own variable
         "HL_RUNS_AT_ONCE",  # of the daemon, which starts runs
+        "HL_API_URL",  # of `hl mcp`, which runs where the agent does
+        "HL_API_KEY",
         "HL_LAUNCHER",  # for several machines, as are brokers
         "HL_BROKER_URL",
     }
