@@ -121,7 +121,7 @@ def test_a_pooler_in_transaction_mode_is_refused_with_the_reason(
         Path.cwd(), world.environment | {"HL_DATABASE_URL": pooler.url}, "ingest", "--from", str(DAY), "--to", str(DAY)
     )
     assert done.returncode == 1
-    assert "error: postgresql://postgres@127.0.0.1" in done.stderr
+    assert "error: postgresql://postgres:***@127.0.0.1" in done.stderr
     assert "is a pooler in transaction mode" in done.stderr
 
     monkeypatch.setenv("HL_DAGSTER_DATABASE_URL", pooler.url)
