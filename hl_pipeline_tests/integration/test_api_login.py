@@ -58,6 +58,7 @@ def _cookie(response: requests.Response) -> Morsel[str]:
     return SimpleCookie(response.headers["set-cookie"])[COOKIE]
 
 
+@pytest.mark.slow
 def test_a_browser_is_led_to_the_login_and_back(api: Api) -> None:
     browser = requests.Session()
     page = browser.get(f"{api.url}/docs?x=1&y=%2F", headers=HTML, timeout=20)

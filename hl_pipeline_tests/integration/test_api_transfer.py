@@ -282,6 +282,7 @@ def test_connections_beyond_the_limit_are_answered_503(url: str, tmp_path: Path)
         wait_until(lambda: _raw(api, "/healthz")[0].status_code == 200, 10, "connections are answered again")
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_an_answer_or_in_what_the_process_writes(url: str, tmp_path: Path) -> None:
     """Marked secrets are in no answer and in nothing that the process writes, at its most talkative."""
     key, token, digest = "hl_marked-key-1", "marked-token-of-metrics", hashlib.sha256(b"hl_marked-key-1").hexdigest()

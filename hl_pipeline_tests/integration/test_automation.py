@@ -284,6 +284,7 @@ def test_what_costs_money_or_is_switched_off_does_not_run_by_itself(
     assert defs.get_schedule_def("reconcile").default_status == wanted
 
 
+@pytest.mark.slow
 def test_without_money_for_a_listing_a_tick_says_so(
     world: World, instance: DagsterInstance, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -301,6 +301,7 @@ def test_a_missing_hour_is_an_error_that_names_it_and_the_rest_is_loaded(
     assert _stored(world) == _expected(bucket)
 
 
+@pytest.mark.slow
 def test_an_hour_that_is_not_due_yet_is_a_warning(
     bucket: Path, materialized: Materialize, monkeypatch: pytest.MonkeyPatch
 ) -> None:

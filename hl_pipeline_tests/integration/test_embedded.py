@@ -128,6 +128,7 @@ def test_dagsters_database_stands_beside_the_datas_unless_it_is_named(monkeypatc
 @pytest.mark.parametrize(
     "name", few(['a\'b "c", d$e;f\\g', "日" * 25, "my projects", "it's", "a,b", "a$b;c", "b\\c", "é" * 40], 1)
 )
+@pytest.mark.slow
 def test_a_home_of_any_name_has_its_server(name: str, home: Path) -> None:
     with hold(home / name) as url, psycopg.connect(url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -135,6 +135,7 @@ def test_room_comes_when_the_window_has_passed_since_a_call_ended(database_url: 
     assert rows[0] < 12, "what has run out is gone"
 
 
+@pytest.mark.slow
 def test_a_clock_that_went_back_a_day_blocks_no_call_for_a_day(database_url: str, connection: psycopg.Connection) -> None:
     weight = _weight(database_url, 0.6)
     for _ in range(10):

@@ -34,6 +34,7 @@ def open_instance(world: World, monkeypatch: pytest.MonkeyPatch) -> OpenInstance
     return open_it
 
 
+@pytest.mark.slow
 def test_a_run_of_hl_ingest_is_one_of_its_job_and_code_location(
     world: World, tmp_path: Path, open_instance: OpenInstance
 ) -> None:

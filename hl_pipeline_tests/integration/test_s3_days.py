@@ -265,6 +265,7 @@ def test_a_directory_costs_nothing(made: Path, world: World, run: Run, monkeypat
     assert _ledger(world) == []
 
 
+@pytest.mark.slow
 def test_the_queries_about_money_of_the_documents_run(flaky: FlakyS3, world: World, run: Run) -> None:
     flaky.faults.append(Fault("500", key="/3.lz4"))
     run()

@@ -90,6 +90,7 @@ def test_files_beside_it_mount_aws_profiles_read_only_and_open_postgresql_to_thi
     assert services["worker"]["environment"]["HL_LAUNCHER"] == "celery"
 
 
+@pytest.mark.slow
 def test_the_password_reaches_every_service_and_a_missing_one_is_said(tmp_path: Path) -> None:
     url = f"postgresql://hl:{_PASSWORD}@postgres:5432/hl"
     if shutil.which("docker-compose"):

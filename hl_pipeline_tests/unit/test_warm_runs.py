@@ -33,6 +33,7 @@ def _ends_with(*arguments: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_run_is_told_from_the_process_that_it_is_a_fork_of() -> None:
     process = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(60,))
     process.start()
