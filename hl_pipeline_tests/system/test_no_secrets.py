@@ -99,6 +99,7 @@ def test_no_secret_is_left_anywhere_and_each_failure_is_one_alert(
             ("HL_DATABASE_URL", f"postgresql://u:{_MARK}@[bad"),
             ("HL_DATABASE_URL", f"mysql://u:{_MARK}@h/d"),
             ("HL_API_KEYS", f"client:{_MARK}"),
+            ("HL_BROKER_URL", f"amqp://u:{_MARK}@h"),
             ("HL_API_METRICS_TOKEN", f"{_MARK} x"),
             ("HL_ALERT_URLS", _MARK),
             ("HL_ALERT_URLS", f"slack://{_MARK}"),
@@ -128,6 +129,8 @@ def _secrets(url: str, port: int, dead_port: int) -> dict[str, str]:
         "HL_API_DATABASE_URL": url,
         "HL_API_KEYS": f"client:{_HASH}",
         "HL_API_METRICS_TOKEN": _TOKEN,
+        "HL_API_KEY": f"{_MARK}-key-of-an-agent",
+        "HL_BROKER_URL": f"redis://:{_MARK}@127.0.0.1:{dead_port}/0",
         "HL_ALERT_URLS": f"json://127.0.0.1:{port}/{_MARK}-hook,json://me:{_MARK}@127.0.0.1:{dead_port}/{_MARK}-path",
     }
 
