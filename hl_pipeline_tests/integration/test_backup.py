@@ -234,7 +234,7 @@ def test_a_restore_that_is_killed_before_its_end_changes_nothing(hl: Hl, full: W
 import os, signal
 from pathlib import Path
 from hl_pipeline.warehouse.dump import restoring
-before = "DROP SCHEMA hl CASCADE"
+before = "DROP SCHEMA hl CASCADE; DROP SCHEMA hl_iceberg CASCADE"
 with restoring({full.database_url!r}, Path({str(made / "data.dump")!r}), before=before, show=lambda done: None):
     os.kill(os.getpid(), signal.SIGKILL)
 """
