@@ -18,7 +18,7 @@ from api.lake_files import LakeUnreadableError
 
 _IMMUTABLE = "/iceberg/"
 _ALWAYS = datetime(2023, 1, 1, tzinfo=UTC)
-# To open a file, S3 is asked for its size. Files of days at rest stay open, a few hundred bytes each.
+# Opening a file costs a request for its size. Files of days at rest stay open, a few hundred bytes each.
 _OPEN_FILES = 4_096
 # The footer of an hour is read several times for a query, and fits into this.
 _TAIL_BYTES = 64 << 10

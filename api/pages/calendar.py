@@ -24,7 +24,7 @@ SIGNS = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The state of an hour, over all datasets of the calendar. No `state`: nobody asked for it."""
+    """The state of an hour, over all datasets of the calendar. No `state`: it was not requested."""
 
     state: str | None
     why: str

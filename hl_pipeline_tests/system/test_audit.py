@@ -101,5 +101,11 @@ def test_a_list_of_packages_is_valid_and_lacks_none_of_the_lock(tmp_path: Path, 
         check_sbom.main(file)
 
 
-def test_every_accepted_vulnerability_has_a_reason() -> None:
-    audit.read_accepted(PROJECT / "pyproject.toml")
+def test_every_accepted_vulnerability_has_a_reason(tmp_path: Path) -> None:
+    assert all(reason.strip() for reason in audit.read_accepted(PROJECT / "pyproject.toml").values())
+    file = tmp_path / "pyproject.toml"
+    file.write_text('[tool.audit.accepted]\n"GHSA-1" = "only on Windows"\n')
+    assert audit.read_accepted(file) == {"GHSA-1": "only on Windows"}
+    file.write_text('[tool.audit.accepted]\n"GHSA-1" = " "\n')
+    with pytest.raises(SystemExit, match="GHSA-1 needs a reason"):
+        audit.read_accepted(file)
