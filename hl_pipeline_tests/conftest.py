@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -35,6 +36,13 @@ for _profile, _examples in (("quick", 5), ("ci", 15), ("full", FULL), ("reliabil
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 settings.load_profile("ci")
+_ALL_ARE_SLOW = re.compile(r"^pytestmark = .*\bpytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip a file of slow tests where none is wanted: what it imports would take each worker seconds."""
+    is_wanted = config.option.markexpr != "not slow" or not collection_path.match("test_*.py")
+    return None if is_wanted or not _ALL_ARE_SLOW.search(collection_path.read_text()) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

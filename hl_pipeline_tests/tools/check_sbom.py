@@ -10,15 +10,16 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-from jsonschema import Draft7Validator
-
 from hl_pipeline_tests.processes import PROJECT
 
 
 def main(file: Path) -> None:
     """Print what the document has. Ends the program with what is wrong with it."""
+    # Their import takes four seconds, which the collection of all tests would spend too.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+    from jsonschema import Draft7Validator
+
     text = file.read_text()
     document = json.loads(text)
     # Parsing the address of each of 3,000 files by the grammar of RFC 3987 takes six minutes; the rest, two seconds.
