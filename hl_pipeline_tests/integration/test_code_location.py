@@ -118,7 +118,7 @@ def test_without_a_database_its_last_line_says_what_to_do(command: str, environm
     name, *words = command.split()
     port = ["-p", str(free_port())] if "dev" in words else []
 
-    done = run([program(name), *words, *port], environment, PROJECT, seconds=30)
+    done = run([program(name), *words, *port], environment, PROJECT, seconds=120)
 
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].endswith(_ADVICE)
@@ -130,7 +130,7 @@ def test_without_a_database_its_last_line_says_what_to_do(command: str, environm
 def test_a_database_that_does_not_answer_is_named_without_its_password(environment: dict[str, str]) -> None:
     environment["HL_DATABASE_URL"] = f"postgresql://hl:secret@127.0.0.1:{free_port()}/hl"
 
-    done = run([program("dg"), "check", "defs"], environment, PROJECT, seconds=30)
+    done = run([program("dg"), "check", "defs"], environment, PROJECT, seconds=120)
 
     assert done.returncode == 1
     assert "cannot connect to postgresql://hl:***@127.0.0.1:" in done.stdout
