@@ -121,6 +121,7 @@ def test_a_run_arrives_with_its_stages_below_it(
         ("load candles", "run"),
         ("load daily_stats", "run"),
         ("load user_stats", "run"),
+        ("load builder_stats", "run"),
         ("load twap_statuses", "run"),
         ("make twaps", "run"),
         ("judge day", "run"),
