@@ -97,7 +97,7 @@ def _publish(day: date, lake: Lake, connection: psycopg.Connection, catalog: Cat
 
     loaded = read_day_to_compact(connection, day)
     if loaded is None:
-        raise LakeLacksError(f"{day} is not loaded: run `hl ingest {day}` or `hl rebuild` first")
+        raise LakeLacksError(f"{day} is not loaded: run `hl ingest --from {day} --to {day}` or `hl rebuild` first")
     old = read_lake_days(connection, _FILLS).get(day)
     is_current = old is not None and (old.loaded_at, old.rows) == (loaded.loaded_at, loaded.rows)
     if is_current and find_missing_hours(day, lake, connection):
@@ -107,7 +107,9 @@ def _publish(day: date, lake: Lake, connection: psycopg.Connection, catalog: Cat
     files = list_hour_files(lake, day)
     objects = sorted({version for hour in hours.values() for version in hour.objects})
     if not set(objects) <= read_versions_of_day(connection, day):
-        raise LakeLacksError(f"{day}: the lake has hours that were not loaded into hl.fills: run `hl ingest {day}` again")
+        raise LakeLacksError(
+            f"{day}: the lake has hours that were not loaded into hl.fills: run `hl ingest --from {day} --to {day}` again"
+        )
     digest = digest_of(hours, len(files))
     if not files:
         if loaded.rows:
@@ -135,7 +137,8 @@ def _publish(day: date, lake: Lake, connection: psycopg.Connection, catalog: Cat
     if not file.equals_hours or file.rows != loaded.rows:
         raise LakeLacksError(
             f"{day}: the compacted file has {file.rows} fills, {loaded.rows} are loaded, and its rows are "
-            f"{'' if file.equals_hours else 'not '}those of the hours; it is not published. Run `hl ingest {day}` again"
+            f"{'' if file.equals_hours else 'not '}those of the hours; it is not published. "
+            f"Run `hl ingest --from {day} --to {day}` again"
         )
     summary = {"state": loaded.state, "objects": str(len(objects)), "made_from": digest, "rows": str(file.rows)}
     snapshot_id = _commit(day, lake, connection, catalog, [file.path], summary)

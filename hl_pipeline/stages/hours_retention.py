@@ -78,7 +78,9 @@ def _remove_hours(day: date, lake: Lake, connection: psycopg.Connection) -> int:
         if counts != read_counts_of_hours(connection, day):
             raise LakeLacksError(f"{day}: {packed.path} records other hours than the ledger")
         if not equals_hours(lake, packed.path, day, loaded.rows):
-            raise LakeLacksError(f"{day}: {packed.path} does not have the rows of the hours; run `hl ingest {day}` again")
+            raise LakeLacksError(
+                f"{day}: {packed.path} does not have the rows of the hours; run `hl ingest --from {day} --to {day}` again"
+            )
         if _lacks_slices(day, lake):
             raise LakeLacksError(f"{day} has slices of TWAPs that only its hours have: materialize twaps of the day")
         files = list_files(lake, f"fills/date={day}")

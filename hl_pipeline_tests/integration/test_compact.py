@@ -178,7 +178,7 @@ def test_hours_that_were_not_loaded_are_not_published(lake: Lake, connection: ps
     connection.execute("UPDATE hl.fills_day_objects SET etag = 'other'")
     with pytest.raises(LakeLacksError, match=r"the lake has hours that were not loaded into hl\.fills"):
         compact_day(DAY, lake, connection)
-    with pytest.raises(LakeLacksError, match="2026-03-16 is not loaded: run `hl ingest 2026-03-16`"):
+    with pytest.raises(LakeLacksError, match="2026-03-16 is not loaded: run `hl ingest --from 2026-03-16 --to 2026-03-16`"):
         compact_day(NEXT, lake, connection)
     assert _snapshots(connection, lake) == []
 

@@ -1,4 +1,4 @@
-"""The real command line accepts every `hl` command in README.md and docs/: command, options, values."""
+"""The real command line accepts every `hl` command in README.md, docs/ and the code's messages: command, options, values."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer.main
 
 from hl_pipeline.cli.main import app
 from hl_pipeline_tests.documents import blocks, name_of, pages, without_blocks
+from hl_pipeline_tests.processes import PROJECT
 
 # Words of a text that stand for a value.
 _VALUES = {"DAY": "2026-03-15", "TIME": "2026-03-15T14:00:00Z", "DIRECTORY": "/backups", "BACKUP": "/backups/one", "…": ""}
@@ -42,6 +43,14 @@ def _inline() -> Iterator[tuple[str, str]]:
     for page in pages():
         for text in re.findall(r"`(?:[A-Z_]+=\S+ )*(hl [a-z][^`\n]*)`", without_blocks(page.read_text())):
             yield name_of(page), text
+
+
+def _messages() -> Iterator[tuple[str, str]]:
+    """Each `hl …` in the code, in messages and docstrings."""
+    for package in ("hl_pipeline", "api", "hl_client"):
+        for file in sorted((PROJECT / package).rglob("*.py")):
+            for text in re.findall(r"`(hl [a-z][^`\n]*)`", file.read_text()):
+                yield str(file.relative_to(PROJECT)), re.sub(r"\{[^}]*\}", "VALUE", text)
 
 
 def _words(line: str) -> list[str]:
@@ -82,6 +91,24 @@ def test_each_command_within_a_sentence_exists_with_its_options(page: str, text:
         elif hasattr(found, "commands") and word not in ("…", "COMMAND"):
             assert word in found.commands, (page, text)
             found = found.commands[word]
+
+
+@pytest.mark.parametrize(("file", "text"), sorted(set(_messages())))
+def test_each_command_in_a_message_exists_with_its_options_and_has_no_other_words(file: str, text: str) -> None:
+    found: Any = _hl()
+    rest = shlex.split(text)[1:]
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("--"):
+            [option] = [one for one in found.params if word in (*one.opts, *one.secondary_opts)] or [None]
+            assert option is not None or word == "--help", (file, text)
+            if option is not None and not option.is_flag and rest and not rest[0].startswith("--"):
+                rest.pop(0)
+        elif hasattr(found, "commands"):
+            assert word in found.commands, (file, text)
+            found = found.commands[word]
+        else:
+            assert any(one.param_type_name == "argument" for one in found.params), (file, text)
 
 
 def test_the_pages_have_many_commands_and_a_wrong_one_is_refused() -> None:
