@@ -25,6 +25,7 @@ from api.limits import RequestLimit, refuse_long_urls
 from api.login import add_login
 from api.metrics import count_requests, make_metrics
 from api.openapi import serve_docs, serve_openapi
+from api.pages.render import load_templates
 from api.parameters import refuse_repeated
 from api.path_prefix import serve_below
 from api.request_log import HEADER, identify_requests, log_as_json
@@ -51,6 +52,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        load_templates()
         async with make_pool(chosen) as app.state.pool, make_export_pool(chosen) as app.state.exports:
             app.state.answers = _make_cache(chosen, app)
             app.state.lake = Lake(installation.lake, chosen)

@@ -5,6 +5,7 @@ So a page shows the figures of the API, is refused with its messages, and has no
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, get_args
 from urllib.parse import quote, urlencode
@@ -19,6 +20,9 @@ from api.parameters import Format
 _OF_ROUTE = {"route", "endpoint", "path_params", "router"}
 # A file has the whole range, not one page of it.
 _OF_PAGE = {"limit", "cursor"}
+# Of one page, whose questions wait for each other in the scope's `_TURNS`. So other requests find a free connection in the pool.
+_AT_ONCE = 3
+_TURNS = "hl.turns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,9 @@ async def ask(request: Request, path: str, **parameters: object) -> Answer:
         else:
             body.extend(message.get("body", b""))
 
-    # Not through the middlewares: they have let the page through, and count it once.
-    await request.app.router(scope, request.receive, send)
+    async with request.scope.setdefault(_TURNS, asyncio.Semaphore(_AT_ONCE)):
+        # Not through the middlewares: they have let the page through, and count it once.
+        await request.app.router(scope, request.receive, send)
     content = orjson.loads(body)
     if status != 200:
         raise RefusedError(status, content["detail"], content.get("candidates"))

@@ -69,6 +69,13 @@ def respond_static(name: str) -> Response:
     return Response(found, headers={"Cache-Control": _KEEP}, media_type=mimetypes.guess_type(name)[0] or "text/plain")
 
 
+def load_templates() -> None:
+    """Compile the templates, so that the first page does not wait for it."""
+    environment = _templates()
+    for name in environment.list_templates():
+        environment.get_template(name)
+
+
 def with_error_pages(handler: Handler) -> Handler:
     """Return the handler, with its errors as pages."""
 

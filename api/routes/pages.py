@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import gather
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, get_args
 from urllib.parse import quote
@@ -41,12 +42,14 @@ async def show_home(request: Request) -> Response:
     sources: list[tuple[str, Answer]] = [("What is loaded", status)]
     coins = twaps = days = None
     if newest is not None:
-        coins = await ask(request, "/api/v1/stats/daily", start=newest, end=newest, sort="notional", top=10, limit=10)
-        twaps = await ask(request, "/api/v1/leaderboards/twaps", start=newest, end=newest, top=10, limit=10)
         first = max(
             date.fromisoformat(status.content["fills"]["first"]), date.fromisoformat(newest) - timedelta(_DAYS_AT_HOME - 1)
         )
-        days = await ask(request, "/api/v1/coverage/days", start=first, end=newest, limit=2 * _DAYS_AT_HOME)
+        coins, twaps, days = await gather(
+            ask(request, "/api/v1/stats/daily", start=newest, end=newest, sort="notional", top=10, limit=10),
+            ask(request, "/api/v1/leaderboards/twaps", start=newest, end=newest, top=10, limit=10),
+            ask(request, "/api/v1/coverage/days", start=first, end=newest, limit=2 * _DAYS_AT_HOME),
+        )
         sources += [("Coins of the day", coins), ("TWAPs of the day", twaps), ("Verdicts on days", days)]
     return respond_page(
         request, "home", stored=status.content, newest=newest, coins=coins, twaps=twaps, days=days, sources=sources
@@ -93,21 +96,18 @@ async def show_twap(request: Request) -> Response:
     path = f"/api/v1/twaps/{twap_id}"
     events = await ask(request, path)
     twap = events.content["analytics"]
-    sources = [("Events and figures", events)]
     window = None if twap is None else find_window(twap)
     if twap is None or window is None:
+        # Its fills may be loaded before its analytics are computed.
+        fills = await ask(request, f"{path}/fills", limit=1)
+        sources = [("Events and figures", events), ("Fills", fills)]
         return respond_page(
             request, "twap", twap_id=twap_id, twap=twap, events=events.content["rows"], window=None, sources=sources
         )
-    fills, filled, more = await ask_all(request, f"{path}/fills", "fills", _MOST_FILL_PAGES, limit=_MOST_ROWS)
-    candles = await ask(
-        request,
-        "/api/v1/candles",
-        coin=twap["coin"],
-        start=as_parameter(window.start),
-        end=as_parameter(window.end),
-        interval=window.interval,
-        limit=_MOST_ROWS,
+    market = {"coin": twap["coin"], "start": as_parameter(window.start), "end": as_parameter(window.end)}
+    (fills, filled, more), candles = await gather(
+        ask_all(request, f"{path}/fills", "fills", _MOST_FILL_PAGES, limit=_MOST_ROWS),
+        ask(request, "/api/v1/candles", **market, interval=window.interval, limit=_MOST_ROWS),
     )
     rows = make_rows(twap, window, candles.content["candles"], filled)
     return respond_page(
@@ -123,7 +123,7 @@ async def show_twap(request: Request) -> Response:
         drawn=len(filled),
         coverage_of_fills=fills.content["coverage"],
         market_coverage=candles.content["coverage"],
-        sources=[*sources, ("Fills", fills), ("Candles", candles)],
+        sources=[("Events and figures", events), ("Fills", fills), ("Candles", candles)],
     )
 
 
@@ -135,12 +135,15 @@ async def show_coin(request: Request) -> Response:
     day = given.get("day") or (await _read_status(request)).content["fills"]["last"] or str(datetime.now(UTC).date())
     midnight = _parse_day(day)
     interval = given.get("interval", "15m")
-    stats = await ask(request, "/api/v1/stats/daily", coin=coin, start=day, end=day)
-    candles = await ask(request, "/api/v1/candles", coin=coin, start=day, end=day, interval=interval, limit=_MOST_ROWS)
     hours = [midnight + timedelta(hours=hour) for hour in range(0, 24, _FLOW_HOURS)]
     now = datetime.now(UTC)
-    flows = [await ask(request, f"/api/v1/coins/{coin}/twap-flow", at=as_parameter(hour)) for hour in hours if hour <= now]
-    wallets = await ask(request, "/api/v1/leaderboards/twaps", coin=coin, start=day, end=day, limit=10, top=10)
+    asked = {"coin": coin, "start": day, "end": day}
+    stats, candles, wallets, *flows = await gather(
+        ask(request, "/api/v1/stats/daily", **asked),
+        ask(request, "/api/v1/candles", **asked, interval=interval, limit=_MOST_ROWS),
+        ask(request, "/api/v1/leaderboards/twaps", **asked, limit=10, top=10),
+        *(ask(request, f"/api/v1/coins/{coin}/twap-flow", at=as_parameter(hour)) for hour in hours if hour <= now),
+    )
     chart = {
         "kind": "coin",
         "coin": coin,
@@ -220,9 +223,10 @@ async def show_coverage(request: Request) -> Response:
         first, last = month_of(month)
     except ValueError:
         raise _wrong("month", "must be a month like 2025-11", month) from None
-    verdicts = await ask(request, "/api/v1/coverage/days", start=first, end=last, limit=_MOST_ROWS)
-    hours, listed, _ = await ask_all(
-        request, "/api/v1/coverage", "hours", _MOST_HOUR_PAGES, start=first, end=last, limit=_MOST_ROWS
+    asked = {"start": first, "end": last, "limit": _MOST_ROWS}
+    verdicts, (hours, listed, _) = await gather(
+        ask(request, "/api/v1/coverage/days", **asked),
+        ask_all(request, "/api/v1/coverage", "hours", _MOST_HOUR_PAGES, **asked),
     )
     return respond_page(
         request,
@@ -247,8 +251,10 @@ async def get_static(request: Request) -> Response:
 
 async def _show_day(request: Request, day: str) -> Response:
     midnight = _parse_day(day)
-    verdicts = await ask(request, "/api/v1/coverage/days", start=day, end=day)
-    hours, listed, _ = await ask_all(request, "/api/v1/coverage", "hours", 1, start=day, end=day, limit=_MOST_ROWS)
+    verdicts, (hours, listed, _) = await gather(
+        ask(request, "/api/v1/coverage/days", start=day, end=day),
+        ask_all(request, "/api/v1/coverage", "hours", 1, start=day, end=day, limit=_MOST_ROWS),
+    )
     return respond_page(
         request,
         "coverage_day",

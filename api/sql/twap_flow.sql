@@ -7,7 +7,8 @@
 ), done AS (
     SELECT f.twap_id, sum(f.sz) AS size, sum(f.px * f.sz) AS notional
     FROM hl.fills f
-    WHERE f.twap_id IN (SELECT twap_id FROM running WHERE last_slice_at > %(at)s)
+    -- As an array, since a join may read all slices of the day.
+    WHERE f.twap_id = ANY (ARRAY(SELECT twap_id FROM running WHERE last_slice_at > %(at)s))
       AND f.time >= %(since)s::timestamptz AND f.time <= %(at)s
     GROUP BY f.twap_id
 ), parts AS (

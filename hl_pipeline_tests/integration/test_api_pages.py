@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Generator
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from hl_pipeline_tests.servers.api import OTHER, WALLET, Api, add, at, ns, servi
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 EVIL = "<b>\"'&"
 DAY, NEXT = "2025-11-03", "2025-11-04"
-TWAP = 77
+TWAP, WITHOUT_ANALYTICS = 77, 79
 PAGES = ("/", f"/wallet/{WALLET}", f"/twap/{TWAP}", f"/coin/SOL?day={DAY}", "/leaderboards", "/coverage", f"/coverage?day={DAY}")
 
 
@@ -64,6 +65,9 @@ def _fill(connection: psycopg.Connection) -> None:
     for number, (clock, size, order, px) in enumerate(slices):
         one = {"time": at(f"{DAY} {clock}"), "sz": size, "oid": order, "px": px, "tid": number + 1, "twap_id": TWAP}
         add(connection, "fills", one)
+    add(connection, "twap_statuses", status_row(WITHOUT_ANALYTICS, ns(f"{NEXT} 11:00"), wallet=OTHER))
+    add(connection, "twap_slice_days", {"twap_id": WITHOUT_ANALYTICS, "date": NEXT})
+    add(connection, "fills", {"time": at(f"{NEXT} 11:00:30"), "tid": 9, "twap_id": WITHOUT_ANALYTICS, "wallet": OTHER})
     for clock, volume in (("09:58", 4), ("10:00", 12), ("10:01", 6), ("10:02", 24), ("10:03", 5)):
         add(connection, "candles", {"date": DAY, "coin": "SOL", "time": at(f"{DAY} {clock}"), "volume": volume})
     sums = {"notional": "5000", "twap_notional": "1250", "volume": 51, "fees": Json({})}
@@ -151,6 +155,17 @@ def test_the_files_that_a_page_links_have_the_whole_range_and_its_json_the_page(
 
     assert as_json == f"/api/v1/twaps?wallet={WALLET}&start={DAY}&end={NEXT}&asset=SOL&limit=50"
     assert as_csv == f"/api/v1/twaps?wallet={WALLET}&start={DAY}&end={NEXT}&asset=SOL&format=csv"
+
+
+@pytest.mark.parametrize("twap_id", [TWAP, WITHOUT_ANALYTICS])
+def test_a_twaps_page_links_all_its_fills_in_every_format(api: Api, twap_id: int) -> None:
+    page = _page(api, f"/twap/{twap_id}")
+    files = {link.rpartition("=")[2]: link for link in page.links if f"/{twap_id}/fills?format=" in link}
+    [fills] = api.pages(f"/api/v1/twaps/{twap_id}/fills", "fills", limit=5000)
+
+    assert set(files) == {"csv", "ndjson", "parquet", "arrow"}
+    assert [json.loads(line) for line in api.ask(files["ndjson"]).text.splitlines()] == fills
+    assert len(fills) == {TWAP: 4, WITHOUT_ANALYTICS: 1}[twap_id]
 
 
 def test_what_a_source_or_a_person_writes_is_text_on_every_page(api: Api) -> None:

@@ -13,7 +13,7 @@ from hl_pipeline_tests.processes import PROJECT, program, run
 from hl_pipeline_tests.profiles import scaled
 from hl_pipeline_tests.servers.api import OTHER, WALLET, add, at, ns, serving, status_row, twap_row
 
-OPERATIONS, EXAMPLES = 27, scaled(50)
+EXAMPLES = scaled(50)
 
 
 @pytest.mark.slow
@@ -48,10 +48,11 @@ def test_nothing_that_schemathesis_tries_gets_an_answer_that_the_schema_does_not
             "PYTHONPATH": str(PROJECT),
             "PYTHONUTF8": "1",
         }
-        done = run([*command, *output], environment, tmp_path, seconds=200)
+        operations = sum(map(len, api.get("/openapi.json")["paths"].values()))
+        done = run([*command, *output], environment, tmp_path, seconds=400)
     assert done.returncode == 0, done.stdout
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["operations"]["tested"] == OPERATIONS
+    assert report["operations"]["tested"] == operations
     assert {phase["status"] for phase in report["phases"].values()} == {"success"}
-    assert report["test_cases"]["generated"] > OPERATIONS * EXAMPLES
+    assert report["test_cases"]["generated"] > operations * EXAMPLES
     assert not any(report["warnings"].values()), report["warnings"]

@@ -10,35 +10,24 @@ import json
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
-from hl_pipeline.sample.generate import write_sample
-from hl_pipeline.warehouse.connect import connect
 from hl_pipeline_tests.conftest import NewDatabase
-from hl_pipeline_tests.processes import program, run, users_environment, wait_until
+from hl_pipeline_tests.explorer import LAST, MISSING_HOUR, Twap, choose_twap, load_sample, page_paths
+from hl_pipeline_tests.processes import wait_until
 from hl_pipeline_tests.servers.api import Api, serving
 from hl_pipeline_tests.tools.take_pictures import Page, browsing, find_browser
 
 pytestmark = pytest.mark.slow
 
 _BROWSER = find_browser()
-_FIRST, _LAST = date(2025, 11, 1), date(2025, 11, 2)
-_MISSING_HOUR = 13
 _MOST_SECONDS = 5
 _MOST_TABS = 40
-# An ordinary TWAP whose slices all lie on a whole day, and the coin of it.
-_CHOSEN = """
-    SELECT twap_id, wallet, coin, begins_at::date::text FROM hl.twaps
-    WHERE verdict = 'match' AND ended_at < '2025-11-02' AND begins_at >= '2025-11-01' AND slippage_arrival_bps IS NOT NULL
-      AND slices < 200
-    ORDER BY slices DESC, twap_id LIMIT 1
-"""
 _DRAWN = """
     [...document.querySelectorAll("#charts canvas")].map(canvas => {
       const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -54,7 +43,7 @@ class Shown:
     api: Api
     page: Page
     paths: dict[str, str]
-    twap: tuple[int, str, str, str]
+    twap: Twap
     pictures: Path
 
     def open(self, name: str, *, width: int = 1280, scheme: str = "light") -> None:
@@ -68,14 +57,8 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def loaded(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> str:
-    directory = tmp_path_factory.mktemp("explorer")
-    sample = write_sample(directory / "sample", first_day=_FIRST, days=2, fills_per_hour=800)
-    (sample.node_data_dir / f"node_fills_by_block/hourly/{_LAST:%Y%m%d}/{_MISSING_HOUR}.lz4").unlink()
     url = new_database()
-    settings = {"HL_HOME": str(directory / "home"), "HL_DATABASE_URL": url, "HL_TWAP_DATA_URL": str(sample.twap_data_dir)}
-    environment = users_environment(HL_SETTINGS_RESOLVED="1", HL_NODE_DATA_URL=str(sample.node_data_dir), **settings)
-    done = run([program("hl"), "ingest", "--from", str(_FIRST), "--to", str(_LAST)], environment, directory, 300)
-    assert done.returncode == 3, done.stdout
+    load_sample(tmp_path_factory.mktemp("explorer"), url)
     return url
 
 
@@ -83,20 +66,8 @@ def loaded(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) 
 def shown(loaded: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Shown]:
     if _BROWSER is None:
         pytest.skip("no Chromium is installed: make system-packages")
-    with connect(loaded, "test") as connection:
-        row = connection.execute(_CHOSEN).fetchone()
-    assert row is not None
-    twap_id, wallet, coin, day = row
-    paths = {
-        "home": "/",
-        "wallet": f"/wallet/{wallet}",
-        "twap": f"/twap/{twap_id}",
-        "coin": f"/coin/{quote(coin, safe='')}?day={day}",
-        "leaderboards": "/leaderboards?board=pnl",
-        "coverage": "/coverage",
-        "coverage-day": f"/coverage?day={_LAST}",
-        "error": "/wallet/0x12",
-    }
+    twap = choose_twap(loaded)
+    paths = {**page_paths(twap), "error": "/wallet/0x12"}
     directory = tmp_path_factory.mktemp("browser")
     pictures = Path(os.environ.get("SCREENSHOTS_DIR") or directory)
     pictures.mkdir(parents=True, exist_ok=True)
@@ -104,10 +75,7 @@ def shown(loaded: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Sh
         for domain in ("Network", "Log", "Runtime"):
             page.call(f"{domain}.enable")
         page.call("Emulation.setFocusEmulationEnabled", enabled=True)
-        # The first request of a page compiles its template.
-        for path in paths.values():
-            api.session.get(api.url + path, headers={"Accept": "text/html"}, timeout=60)
-        yield Shown(api, page, paths, row, pictures)
+        yield Shown(api, page, paths, twap, pictures)
 
 
 def test_each_page_loads_in_time_without_an_error_or_a_request_elsewhere(shown: Shown) -> None:
@@ -120,8 +88,7 @@ def test_each_page_loads_in_time_without_an_error_or_a_request_elsewhere(shown: 
         logged = [event["params"]["entry"] for event in events if event["method"] == "Log.entryAdded"]
         wrong = [entry for entry in logged if not (name == "error" and entry["source"] == "network")]
         wrong += [event for event in events if event["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")]
-        load = "performance.getEntriesByType('navigation').map(one => one.loadEventEnd - one.startTime)[0]"
-        seconds = shown.page.evaluate(load) / 1000
+        seconds = shown.page.load_seconds()
         taken[name] = round(seconds, 2)
 
         assert wrong == [], name
@@ -129,7 +96,7 @@ def test_each_page_loads_in_time_without_an_error_or_a_request_elsewhere(shown: 
         # Chromium's own icon of a field for a day is a data: URL.
         assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {urlsplit(shown.api.url).netloc}, name
         assert seconds < _MOST_SECONDS, name
-    (shown.pictures / "seconds.json").write_text(json.dumps(taken))
+    print(f"load {os.getloadavg()[0]:.1f}, seconds until loaded: {json.dumps(taken)}")  # noqa: T201
 
 
 @pytest.mark.parametrize(("side", "width", "scheme"), [("phone", 390, "dark"), ("desktop", 1280, "light")])
@@ -161,7 +128,7 @@ def test_no_page_is_wider_than_a_window_of_320_pixels(shown: Shown) -> None:
 
 
 def test_the_figures_of_a_twap_are_the_apis_and_its_picture_is_drawn(shown: Shown) -> None:
-    twap_id, _, coin, _ = shown.twap
+    twap_id, coin = shown.twap.twap_id, shown.twap.coin
     one = shown.api.get(f"/api/v1/twaps/{twap_id}/analytics")
     [fills] = shown.api.pages(f"/api/v1/twaps/{twap_id}/fills", "fills", limit=5000)
 
@@ -180,7 +147,7 @@ def test_the_figures_of_a_twap_are_the_apis_and_its_picture_is_drawn(shown: Show
 
 
 def test_the_rows_of_a_wallet_and_of_a_leaderboard_are_the_apis(shown: Shown) -> None:
-    wallet = shown.twap[1]
+    wallet = shown.twap.wallet
     summary = shown.api.get(f"/api/v1/wallets/{wallet}")
     twaps = shown.api.get("/api/v1/twaps", wallet=wallet, start=summary["start"], end=summary["end"])["twaps"]
     shown.open("wallet")
@@ -214,7 +181,7 @@ def test_a_person_follows_a_hole_to_its_reason_with_the_keyboard(shown: Shown) -
             break
 
     assert shown.page.evaluate(tip) == "none"
-    assert f"{_LAST}, hour {_MISSING_HOUR}" in shown.page.evaluate("document.activeElement.innerText")
+    assert f"{LAST}, hour {MISSING_HOUR}" in shown.page.evaluate("document.activeElement.innerText")
     _press(shown.page, "Enter", 13)
     wait_until(lambda: shown.page.says("Objects of the day"), 30, "the day's page is there")
     assert shown.page.evaluate("document.querySelector('tr:target').innerText").split()[:3] == [
@@ -231,7 +198,7 @@ def _press(page: Page, key: str, code: int) -> None:
 
 
 def test_a_search_leads_from_a_coin_that_is_misspelled_to_its_page(shown: Shown) -> None:
-    coin = shown.twap[2]
+    coin = shown.twap.coin
     shown.open("home")
     shown.page.evaluate(f"document.querySelector('main [name=q]').value = {json.dumps(coin.swapcase())}")
     shown.page.evaluate("document.querySelector('main form').requestSubmit()")

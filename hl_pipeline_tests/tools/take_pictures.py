@@ -166,6 +166,13 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def load_seconds(self) -> float:
+        """Return how long the opened page took, from the navigation to the end of its load event."""
+        # The event ends after its handlers, so not before the next frame.
+        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        [milliseconds] = self.evaluate("performance.getEntriesByType('navigation').map(one => one.loadEventEnd - one.startTime)")
+        return milliseconds / 1000
+
     def resize(self, width: int, height: int) -> None:
         self.width = width
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
