@@ -141,6 +141,8 @@ class LakeEngine:
         except duckdb.OutOfMemoryException as error:
             raise LakeMemoryError from error
         except (duckdb.Error, OSError) as error:
+            if _is_of_query(error):
+                raise
             # A file that vanished, was replaced between two reads of its parts, cannot be fetched, or is damaged.
             raise self._explain(cursor, query, parameters, files, error) from error
 
@@ -177,7 +179,7 @@ class LakeEngine:
             try:
                 Path(url).open("rb").close()
             except FileNotFoundError:
-                return LakeChangedError(f"{path} is not there")
+                return LakeChangedError(f"{path} is not there; `hl lake verify` says whether it is lost")
             except OSError as refused:
                 return LakeRefusedError(f"{url} cannot be read: {refused.strerror}")
         return LakeCorruptError(path, _one_line(error))
@@ -209,9 +211,18 @@ class LakeEngine:
         return name.removeprefix(f"{self._root}/")
 
 
+def _is_of_query(error: Exception) -> bool:
+    """Return whether DuckDB refuses the query itself, whatever the files have."""
+    import duckdb
+
+    # What it says of damaged files is InvalidInputException, IOException, or an error of no type.
+    is_of_words = isinstance(error, duckdb.ProgrammingError) and not isinstance(error, duckdb.InvalidInputException)
+    return is_of_words or isinstance(error, duckdb.DataError | duckdb.NotSupportedError)
+
+
 def _explain_s3(url: str, answer: OSError) -> Exception:
     if isinstance(answer, FileNotFoundError):
-        return LakeChangedError(f"{url} is not there")
+        return LakeChangedError(f"{url} is not there; `hl lake verify` says whether it is lost")
     return LakeRefusedError(f"{url} cannot be read: {_one_line(answer)}")
 
 

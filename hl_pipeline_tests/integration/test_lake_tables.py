@@ -160,6 +160,34 @@ def test_queries_see_the_tables_as_of_a_time_and_change_nothing(published: Publi
     assert published.hl("lake", "query", ask, "--as-of", "yesterday").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("SELECT nothing FROM candles", "Binder Error"),
+        ("SELECT * FROM trades", "Catalog Error"),
+        ("SELECT coin::INTEGER FROM candles", "Conversion Error"),
+        ("SELECT error('Parquet') FROM candles", "Invalid Input Error"),
+    ],
+)
+def test_a_wrong_query_is_never_called_damage_of_the_lake(wrong: str, said: str, published: Published) -> None:
+    refused = published.hl("lake", "query", wrong)
+    assert (refused.returncode, said in refused.stderr, "damaged" in refused.stderr) == (2, True, False), refused.stderr
+
+
+@pytest.mark.parametrize("damage", ["missing", "not Parquet", "cut", "pages"])
+def test_a_file_that_cannot_be_read_is_named_and_not_the_query(damage: str, copy: Published) -> None:
+    path = Path(copy.hl("lake", "files", "candles").stdout.strip())
+    content = path.read_bytes()
+    half = len(content) // 2
+    damaged = {"not Parquet": b"x" * 1000, "cut": content[:half], "pages": b"PAR1" + bytes(half) + content[half + 4 :]}
+    path.unlink()
+    if damage in damaged:
+        path.write_bytes(damaged[damage])
+    failed = copy.hl("lake", "query", "SELECT sum(notional), max(coin) FROM candles")
+    said = " ".join(failed.stderr.split())
+    assert (failed.returncode, f"{path} is missing or damaged: " in said, "`hl lake verify`" in said) == (1, True, True), said
+
+
 def test_the_listed_files_are_those_of_the_snapshot(published: Published) -> None:
     files = published.hl("lake", "files", "candles").stdout.split()
     counted = duckdb.execute("SELECT count(*) FROM read_parquet($1)", [files]).fetchall()
@@ -242,6 +270,6 @@ def test_status_says_what_each_tier_takes(published: Published) -> None:
     assert tiers.keys() == {"hl.fills", "hours in the lake", "compacted", "raw"}
     hours = sum(path.stat().st_size for path in (published.lake / "fills").rglob("*.parquet"))
     assert (tiers["hours in the lake"]["bytes"], tiers["hours in the lake"]["days"]) == (hours, 1)
-    assert tiers["compacted"] == {"name": "compacted", "bytes": 0, "days": 0}
+    assert tiers["compacted"] == {"name": "compacted", "bytes": 0, "days": 0, "bytes_a_year": None}
     shown = published.hl("status").stdout
     assert f"{hours / 1e6:,.1f} MB in 1 days; a year of such days: {hours * 365 / 1e6:,.1f} MB" in " ".join(shown.split())
