@@ -123,16 +123,23 @@ def test_a_damaged_file_is_an_error_of_the_server_and_named_in_the_log(
     assert len(api.get(FILLS, **ASKED)["fills"]) == day.count
 
 
-@pytest.mark.parametrize(("query", "kind"), [("SELEC 1", "Parser"), ("SELECT nothing FROM fills", "Binder")])
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELEC 1", "Parser Error"),
+        ("SELECT nothing, $start, $end, $given, $limit FROM fills", "Binder Error"),
+        ("SELECT wallet FROM fills", "Parameter argument/count mismatch"),
+    ],
+)
 def test_a_query_that_duckdb_refuses_is_not_called_damage(
-    query: str, kind: str, day: Thinned, monkeypatch: pytest.MonkeyPatch
+    query: str, said: str, day: Thinned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.lake_engine._QUERY", f"WITH {{source}}) {query}")
     engine = LakeEngine(day.lake.root, 100, 1)
     engine.open()
     of_day = DayInLake(DAY, day.count, (day.file,), (), frozenset())
     values = {"start": _START, "end": _END, "given": 0, "wallet": None, "coin": None, "twap_id": None}
-    with pytest.raises(duckdb.ProgrammingError, match=f"{kind} Error"):
+    with pytest.raises(duckdb.ProgrammingError, match=said):
         list(engine.read(engine.cursor(), [of_day], values, None, 100))
     engine.close()
 
