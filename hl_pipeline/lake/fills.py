@@ -4,7 +4,7 @@
     raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.bad.jsonl    its bad lines, if any
     fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), deduplicated, sorted
                                                                               by time, block, object and ordinal
-    changing/date=2026-03-15                                                  only while hours of the day are replaced
+    changing.date=2026-03-15                                                  only while hours of the day are replaced
 
 TWAPs: `lake.twaps`. Fills from the info API: `lake.api_fills`. Statistics while a day grows: `lake.partials`.
 
@@ -258,7 +258,7 @@ def write_fills_of_versions(lake: Lake, day: date, hour: int, fills: pl.DataFram
 
 def changing_path(day: date) -> str:
     """Return the path of the mark of `changing_hours`. Some engines read every file of a table's directory, so it is in none."""
-    return f"changing/date={day}"
+    return f"changing.date={day}"
 
 
 @contextmanager
