@@ -49,6 +49,7 @@ from hl_pipeline.lake.store import (
     replacing_object,
 )
 
+_CHANGING = "changing.date="
 _log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 150_000
 # The best of all options tried (2 cores, generated fills): 0.42 us and 45 bytes per fill. Writer's defaults: 0.64 us, 58 bytes.
@@ -258,7 +259,13 @@ def write_fills_of_versions(lake: Lake, day: date, hour: int, fills: pl.DataFram
 
 def changing_path(day: date) -> str:
     """Return the path of the mark of `changing_hours`. Some engines read every file of a table's directory, so it is in none."""
-    return f"changing.date={day}"
+    return f"{_CHANGING}{day}"
+
+
+def list_changing_days(lake: Lake) -> list[date]:
+    """Return the days with the mark of `changing_hours`."""
+    names = [path.removeprefix("/") for path in list_files(lake, "")]
+    return [date.fromisoformat(name.removeprefix(_CHANGING)) for name in names if name.startswith(_CHANGING)]
 
 
 @contextmanager

@@ -202,6 +202,8 @@ def test_verify_names_what_is_missing_or_differs_or_is_not_referenced(copy: Publ
     of["twaps"].write_bytes(of["twaps"].read_bytes()[:-1])
     stray = of["user_stats"].with_name("stray.parquet")
     stray.write_bytes(b"")
+    half_loaded = copy.lake / f"changing.date={DAY}"
+    half_loaded.write_text("load")
     with copy.connect() as connection:
         connection.execute("UPDATE hl.lake_days SET rows = rows + 1 WHERE table_name = 'daily_stats'")
     done = copy.hl("lake", "verify")
@@ -213,8 +215,10 @@ def test_verify_names_what_is_missing_or_differs_or_is_not_referenced(copy: Publ
     assert "bytes, but the catalog says" in said
     assert "but the ledger says" in said
     assert "stray.parquet: no snapshot has it" in said
+    assert f"{half_loaded.name}: {DAY} is being loaded, or a load was killed: `hl ingest {DAY}` ends it" in said
     lost = json.loads(copy.hl("lake", "verify", "--json").stdout)
     assert {fault[0] for fault in lost["faults"] if fault[3]} == {"candles", "twaps"}
+    half_loaded.unlink()
 
 
 def test_a_moved_lake_is_registered_again(copy: Published, tmp_path: Path) -> None:
