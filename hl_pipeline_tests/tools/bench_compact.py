@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hl-bench-") as name, hold(Path(name)):
         settings = _generate(Path(name), given.rows // 24)
         before = os.getloadavg()
-        costs = {"the way to the hours": _measure(_make, settings), "compaction": _measure(_compact, settings)}
+        costs = {"fetch, load, figures, TWAPs": _measure(_make, settings), "compaction": _measure(_compact, settings)}
         loads = ", ".join(f"{load:.1f}" for load in (before[0], os.getloadavg()[0]))
         console.print(f"{os.cpu_count()} cores; load before and after: {loads}", highlight=False)
         path, rows = _published_file(settings)
@@ -135,18 +135,18 @@ def _write(settings: Settings, rows: int) -> Path:
 
 
 def _table_of_costs(costs: dict[str, _Cost], rows: int) -> Table:
-    table = Table(
-        "", "fills", "seconds", "s per million", "CPU s per million", "share of all", "peak MiB, with children", box=None
-    )
+    table = Table("", "fills", "seconds", "share", "CPU s", "share", "CPU s per million", "peak MiB", box=None)
     seconds = sum(cost.seconds for cost in costs.values())
+    cpu_seconds = sum(cost.cpu_seconds for cost in costs.values())
     for name, cost in costs.items():
         table.add_row(
             name,
             f"{rows:,}",
             f"{cost.seconds:.1f}",
-            f"{cost.seconds / rows * 1e6:.1f}",
-            f"{cost.cpu_seconds / rows * 1e6:.1f}",
             f"{cost.seconds / seconds:.0%}",
+            f"{cost.cpu_seconds:.1f}",
+            f"{cost.cpu_seconds / cpu_seconds:.0%}",
+            f"{cost.cpu_seconds / rows * 1e6:.1f}",
             f"{cost.peak / 2**20:,.0f}",
         )
     return table
