@@ -195,4 +195,5 @@ async def retrying(work: Callable[[], Awaitable[_Result]]) -> _Result:
             last = error
     if isinstance(last, LakeCorruptError):
         raise last
-    raise HTTPException(503, f"the lake does not have the files that the ledger names; try again in a moment: {last}")
+    detail = f"the lake does not have the files that the ledger names; try again in a moment: {last}"
+    raise HTTPException(503, detail, {"Retry-After": "2"})

@@ -46,6 +46,7 @@ for _name in _DECIMALS:
 _FILTERS = ("wallet", "coin", "twap_id")
 _PROTOCOL = "hl-lake"
 _ROWS = "SELECT file_name, num_rows FROM parquet_file_metadata($files)"
+_WHOLE = "SELECT bit_xor(hash(file)) FROM read_parquet($files, hive_partitioning = false) AS file"
 _METADATA = "SELECT file_name, value FROM parquet_kv_metadata($files) WHERE key = 'hl'::BLOB"
 # Sorts that do not fit into memory continue on disk.
 _SPILL_SHARE = 16
@@ -167,20 +168,21 @@ class LakeEngine:
                 slow.__cause__ = interrupt
                 return slow
             except (duckdb.Error, OSError) as found:
-                return self._explain_file(path, url, found)
+                return self._explain_file(cursor, path, url, found)
         return LakeChangedError(f"a file was replaced while it was read: {_one_line(error)}")
 
-    def _explain_file(self, path: str, url: str, error: Exception) -> Exception:
+    def _explain_file(self, cursor: duckdb.DuckDBPyConnection, path: str, url: str, error: Exception) -> Exception:
         if self._s3 is not None and (failure := self._s3.failure_of([url])) is not None:
             return _explain_s3(*failure)
         if self._s3 is None:
             try:
                 Path(url).open("rb").close()
             except FileNotFoundError:
-                return LakeChangedError(f"{path} is not there")
+                return LakeChangedError(f"{path} is not there; `hl lake verify` says whether it is lost")
             except OSError as refused:
                 return LakeRefusedError(f"{url} cannot be read: {refused.strerror}")
-        return LakeCorruptError(path, _one_line(error))
+        # A file that can be read whole is not damaged: DuckDB refuses the query.
+        return error if _is_readable(cursor, url) else LakeCorruptError(path, _one_line(error))
 
     def _check(
         self, cursor: duckdb.DuckDBPyConnection, days: Sequence[DayInLake], start: datetime, end: datetime
@@ -209,9 +211,19 @@ class LakeEngine:
         return name.removeprefix(f"{self._root}/")
 
 
+def _is_readable(cursor: duckdb.DuckDBPyConnection, url: str) -> bool:
+    import duckdb
+
+    try:
+        cursor.execute(_WHOLE, {"files": [url]}).fetchall()
+    except (duckdb.Error, OSError):
+        return False
+    return True
+
+
 def _explain_s3(url: str, answer: OSError) -> Exception:
     if isinstance(answer, FileNotFoundError):
-        return LakeChangedError(f"{url} is not there")
+        return LakeChangedError(f"{url} is not there; `hl lake verify` says whether it is lost")
     return LakeRefusedError(f"{url} cannot be read: {_one_line(answer)}")
 
 

@@ -100,10 +100,18 @@ def check_hours(day: DayInLake, rows: Mapping[str, int], metadata: Mapping[str, 
     known = {one.path: one.rows for one in day.hours}
     for path, count in rows.items():
         if known[path] not in (None, count):
-            raise LakeChangedError(f"{path} has {count} fills, and the ledger {known[path]}: the day is being loaded again")
+            raise LakeChangedError(f"{path} has {count} fills, and the ledger {known[path]}: {_being_loaded(day)}")
         objects = json.loads(metadata[path])["objects"] if path in metadata else []
         if not day.versions.issuperset(f"{etag} {parser}" for _, etag, parser in objects):
-            raise LakeChangedError(f"{path} is from objects that the ledger does not have yet: the day is being loaded again")
+            raise LakeChangedError(f"{path} is from objects that the ledger does not have yet: {_being_loaded(day)}")
+
+
+def _being_loaded(day: DayInLake) -> str:
+    return (
+        f"the day is being loaded again. If no load runs, one was interrupted, and "
+        f"`hl ingest --from {day.date} --to {day.date}` finishes it. "
+        "A compacted day can be read meanwhile"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def query(
     is_wide: Wide = False,
 ) -> None:
     """Run SQL on the compacted tables. It can read nothing else, and change nothing."""
-    from hl_pipeline.lake.query import QueryError, run_query
+    from hl_pipeline.lake.query import QueryError, UnreadableFileError, run_query
     from hl_pipeline.stages.lake_tables import files_as_of
     from hl_pipeline.warehouse.show_queries import Rows
 
@@ -104,6 +104,8 @@ def query(
             columns, rows = run_query(lake, sql, views)
         except QueryError as error:
             fail(f"{error}\n(views: {', '.join(views)})", code=ExitCode.USAGE)
+        except UnreadableFileError as error:
+            fail(f"{error}\n`hl lake verify` looks at all files")
     print_rows(Rows(columns, [tuple(_shown(value) for value in row) for row in rows]), output)
 
 

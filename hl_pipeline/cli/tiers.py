@@ -28,21 +28,22 @@ class Tier:
     name: str
     bytes: int
     days: int
+    bytes_a_year: int | None
 
-    @property
-    def bytes_a_year(self) -> int | None:
-        return round(self.bytes / self.days * 365) if self.days else None
+
+def _tier(name: str, size: int, days: int) -> Tier:
+    return Tier(name, size, days, round(size / days * 365) if days else None)
 
 
 def measure_tiers(connection: psycopg.Connection, settings: Settings) -> list[Tier]:
     """Return the size of hl.fills and of the directories of the lake. A lake on S3 is listed: a request per 1,000 files."""
     from hl_pipeline.warehouse.lake_tables import measure_hot_fills
 
-    tiers = [Tier("hl.fills", *measure_hot_fills(connection))]
+    tiers = [_tier("hl.fills", *measure_hot_fills(connection))]
     for name, directories in _IN_LAKE.items():
         files = {path: size for directory in directories for path, size in _list(settings, directory).items()}
         days = {found[1] for path in files if (found := _DAY.search(path))}
-        tiers.append(Tier(name, sum(files.values()), len(days)))
+        tiers.append(_tier(name, sum(files.values()), len(days)))
     return tiers
 
 

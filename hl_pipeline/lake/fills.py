@@ -4,6 +4,7 @@
     raw_fills/object_date=2026-03-15/hour=00.node_fills_by_block.bad.jsonl    its bad lines, if any
     fills/date=2026-03-15/hour=00.parquet                                     by the hour of the event (UTC), deduplicated, sorted
                                                                               by time, block, object and ordinal
+    changing.date=2026-03-15                                                  only while hours of the day are replaced
 
 TWAPs: `lake.twaps`. Fills from the info API: `lake.api_fills`. Statistics while a day grows: `lake.partials`.
 
@@ -19,9 +20,10 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -47,6 +49,7 @@ from hl_pipeline.lake.store import (
     replacing_object,
 )
 
+_CHANGING = "changing.date="
 _log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 150_000
 # The best of all options tried (2 cores, generated fills): 0.42 us and 45 bytes per fill. Writer's defaults: 0.64 us, 58 bytes.
@@ -252,6 +255,41 @@ def write_fills_of_versions(lake: Lake, day: date, hour: int, fills: pl.DataFram
             writer.write_table(as_arrow(group), row_group_size=group.height)
         known = {"id": uuid.uuid4().hex, "objects": [*made_of]}
         writer.add_key_value_metadata(as_metadata(known))
+
+
+def changing_path(day: date) -> str:
+    """Return the path of the mark of `changing_hours`. Some engines read every file of a table's directory, so it is in none."""
+    return f"{_CHANGING}{day}"
+
+
+def list_changing_days(lake: Lake) -> list[date]:
+    """Return the days with the mark of `changing_hours`."""
+    names = [path.removeprefix("/") for path in list_files(lake, "")]
+    return [date.fromisoformat(name.removeprefix(_CHANGING)) for name in names if name.startswith(_CHANGING)]
+
+
+@contextmanager
+def changing_hours(lake: Lake, day: date, why: Literal["load", "removal", "restoration"]) -> Generator[None]:
+    """Mark a day while its hours are written or removed, for those who read them. The caller holds lock_fills_day.
+
+    If the block fails, or the process is killed, the mark stays: some hours may be new and others old. Then a load or a removal
+    takes it away. A restoration of removed hours does so too, unless a load left the mark.
+    """
+    path = changing_path(day)
+    is_half_loaded = why == "restoration" and _read_text(lake, path) == "load"
+    if not is_half_loaded:
+        with replacing(lake, path) as temporary:
+            temporary.write_text(why)
+    yield
+    if not is_half_loaded:
+        remove(lake, path)
+
+
+def _read_text(lake: Lake, path: str) -> str | None:
+    if not exists(lake, path):
+        return None
+    with open_file(lake, path) as file:
+        return file.read().decode()
 
 
 def read_hours_of_fills(lake: Lake, day: date) -> dict[int, HourOfFills]:

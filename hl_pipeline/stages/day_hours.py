@@ -18,6 +18,7 @@ import psycopg
 from hl_pipeline.domain.load_plan import DayFacts, hours_of
 from hl_pipeline.domain.records import version_of
 from hl_pipeline.events import emit
+from hl_pipeline.lake.fills import changing_hours
 from hl_pipeline.lake.store import Lake, list_files
 from hl_pipeline.warehouse.lake_days import list_current_days, read_counts_of_hours, read_lake_days
 from hl_pipeline.warehouse.locks import lock_fills_day
@@ -99,6 +100,7 @@ def bring_back_hours(day: date, lake: Lake, connection: psycopg.Connection) -> l
         packed = find_packed_day(day, lake, connection)
         if not missing or packed is None or day not in list_current_days(connection):
             return []
-        deque(unpack_hours(lake, day, packed.path, packed.hours, only=missing), maxlen=0)
+        with changing_hours(lake, day, "restoration"):
+            deque(unpack_hours(lake, day, packed.path, packed.hours, only=missing), maxlen=0)
     emit(_log, "hours_unpacked", day=day, hours=missing)
     return [*missing]

@@ -13,6 +13,7 @@ import psycopg
 
 from hl_pipeline.domain.errors import LakeLacksError
 from hl_pipeline.events import emit
+from hl_pipeline.lake.fills import changing_hours
 from hl_pipeline.lake.store import Lake, exists, list_days, list_files, remove
 from hl_pipeline.lake.twaps import slices_path
 from hl_pipeline.settings import Settings
@@ -84,8 +85,9 @@ def _remove_hours(day: date, lake: Lake, connection: psycopg.Connection) -> int:
         if _lacks_slices(day, lake):
             raise LakeLacksError(f"{day} has slices of TWAPs that only its hours have: materialize twaps of the day")
         files = list_files(lake, f"fills/date={day}")
-        for path in files:
-            remove(lake, path)
+        with changing_hours(lake, day, "removal"):
+            for path in files:
+                remove(lake, path)
     emit(_log, "hours_removed", day=day, files=len(files))
     return len(files)
 

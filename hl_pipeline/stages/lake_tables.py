@@ -14,6 +14,7 @@ from pyiceberg.io import load_file_io
 from pyiceberg.table import StaticTable, Table
 
 from hl_pipeline.lake.adopt import find_newer_metadata
+from hl_pipeline.lake.fills import changing_path, list_changing_days
 from hl_pipeline.lake.iceberg import TABLES, Catalog, find_table
 from hl_pipeline.lake.relocate import relocate_metadata
 from hl_pipeline.lake.snapshots import DataFile, count_rows, find_snapshot, list_data_files
@@ -129,6 +130,15 @@ def verify_lake(connection: psycopg.Connection, lake: Lake) -> tuple[int, list[F
         for name in lost
     ]
     faults += _find_lost_hours(connection, lake)
+    faults += [
+        Fault(
+            "fills",
+            changing_path(day),
+            f"{day} is being loaded, or a load was killed: `hl ingest --from {day} --to {day}` ends it",
+            is_lost=False,
+        )
+        for day in list_changing_days(lake)
+    ]
     return count, faults
 
 

@@ -31,7 +31,7 @@ from hl_pipeline.figures.tally import TALLY_COLUMNS, tally_hour, total_hour
 from hl_pipeline.formats.fills import NO_FILLS
 from hl_pipeline.lake.api_fills import read_api_shards
 from hl_pipeline.lake.described import DATAPACKAGE, write_datapackage
-from hl_pipeline.lake.fills import FillsReader, read_fills_hour, read_origin_of_fills, write_fills_hour
+from hl_pipeline.lake.fills import FillsReader, changing_hours, read_fills_hour, read_origin_of_fills, write_fills_hour
 from hl_pipeline.lake.store import Lake, LakeChangedError
 from hl_pipeline.settings import Settings
 from hl_pipeline.stages.day_hours import PackedDay, find_packed_source, is_made_from
@@ -177,7 +177,8 @@ def load_objects(
                 of_day = hours_of_day(day, lake, facts.objects, hours, facts.shards)
             made = _read_ahead(of_day, partial(when_written, hours))
             try:
-                return apply(plan, day, made, sources, verdict, connection, settings, mark), verdict
+                with changing_hours(lake, day, "load"):
+                    return apply(plan, day, made, sources, verdict, connection, settings, mark), verdict
             except LakeChangedError:
                 if not tries_left:
                     raise

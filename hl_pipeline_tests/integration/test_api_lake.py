@@ -220,11 +220,12 @@ def test_a_day_that_is_being_replaced_is_refused_until_the_ledger_knows(tiers: T
     try:
         tiers.write(path, other.getvalue())
         response = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **asked)
-        assert response.status_code == 503
-        assert "the day is being loaded again" in response.json()["detail"]
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+        said = response.json()["detail"]
+        assert all(word in said for word in (path, "the day is being loaded again", f"`hl ingest {HOURS}` finishes it"))
         tiers.delete(path)
         gone = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **asked)
-        assert (gone.status_code, "ledger names" in gone.json()["detail"]) == (503, True)
+        assert (gone.status_code, f"{path} is not there; `hl lake verify`" in gone.json()["detail"]) == (503, True)
         assert tiers.api.ask(FILLS, coin=tiers.coins[0], format="csv", **asked).status_code == 503
     finally:
         tiers.write(path, before)

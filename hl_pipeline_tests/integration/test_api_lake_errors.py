@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -35,6 +36,7 @@ from hl_pipeline_tests.servers.s3 import S3Server, serve_s3
 pytestmark = pytest.mark.slow
 DAY = date(2026, 3, 15)
 FILLS = "/api/v1/fills"
+_START, _END = datetime(2026, 3, 15, tzinfo=UTC), datetime(2026, 3, 15, 23, 59, 59, tzinfo=UTC)
 ASKED = {"start": str(DAY), "end": str(DAY), "coin": "BTC", "limit": 5000}
 
 
@@ -121,6 +123,27 @@ def test_a_damaged_file_is_an_error_of_the_server_and_named_in_the_log(
     assert len(api.get(FILLS, **ASKED)["fills"]) == day.count
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELEC 1", "Parser Error"),
+        ("SELECT nothing, $start, $end, $given, $limit FROM fills", "Binder Error"),
+        ("SELECT wallet FROM fills", "Parameter argument/count mismatch"),
+    ],
+)
+def test_a_query_that_duckdb_refuses_is_not_called_damage(
+    query: str, said: str, day: Thinned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.lake_engine._QUERY", f"WITH {{source}}) {query}")
+    engine = LakeEngine(day.lake.root, 100, 1)
+    engine.open()
+    of_day = DayInLake(DAY, day.count, (day.file,), (), frozenset())
+    values = {"start": _START, "end": _END, "given": 0, "wallet": None, "coin": None, "twap_id": None}
+    with pytest.raises(duckdb.ProgrammingError, match=said):
+        list(engine.read(engine.cursor(), [of_day], values, None, 100))
+    engine.close()
+
+
 def test_a_file_that_cannot_be_opened_is_named_with_the_reason(day: Thinned, api: Api) -> None:
     day.path.unlink()
     day.path.mkdir()
@@ -153,8 +176,7 @@ def test_a_query_that_needs_too_much_memory_names_the_setting(day: Thinned) -> N
     app = FastAPI()
     add_error_handlers(app)
     of_day = DayInLake(DAY, day.count, (day.file,), (), frozenset())
-    start, end = datetime(2026, 3, 15, tzinfo=UTC), datetime(2026, 3, 15, 23, 59, 59, tzinfo=UTC)
-    values = {"start": start, "end": end, "given": 0, "wallet": None, "coin": None, "twap_id": None}
+    values = {"start": _START, "end": _END, "given": 0, "wallet": None, "coin": None, "twap_id": None}
 
     @app.get("/")
     def read() -> int:

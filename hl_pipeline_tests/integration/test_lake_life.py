@@ -142,6 +142,25 @@ def test_the_schedule_compacts_a_day_at_rest_with_the_sums_of_the_generator(
     assert tick() == [], "the day is compacted as it is"
 
 
+def test_status_says_what_a_year_takes_in_each_tier(loaded: World, lake: Lake, connection: psycopg.Connection) -> None:
+    compact_day(DAY, lake, connection)
+    [(hot,)] = connection.execute(f"SELECT pg_total_relation_size('hl.fills_{DAY:%Y%m%d}')".encode())
+    directories = {"hours in the lake": "fills", "compacted": "iceberg/fills/data", "raw": "raw_fills"}
+    sizes = {
+        name: sum(path.stat().st_size for path in Path(lake.root, of).rglob("*") if path.is_file())
+        for name, of in directories.items()
+    }
+    sizes["hl.fills"] = hot
+
+    status = json.loads(_hl(loaded, "status", "--json").stdout)["tiers"]
+
+    expected = [{"name": name, "bytes": size, "days": 1, "bytes_a_year": size * 365} for name, size in sizes.items()]
+    assert sorted(status, key=lambda tier: tier["name"]) == sorted(expected, key=lambda tier: str(tier["name"]))
+    shown = " ".join(_hl(loaded, "status").stdout.split())
+    for name, size in sizes.items():
+        assert f"{name} {size / 1e6:,.1f} MB in 1 days; a year of such days: {size * 365 / 1e6:,.1f} MB" in shown
+
+
 def test_expired_snapshots_leave_no_file_and_the_current_one_stays_readable(
     loaded: World, lake: Lake, connection: psycopg.Connection
 ) -> None:

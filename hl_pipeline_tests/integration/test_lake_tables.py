@@ -160,6 +160,34 @@ def test_queries_see_the_tables_as_of_a_time_and_change_nothing(published: Publi
     assert published.hl("lake", "query", ask, "--as-of", "yesterday").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("SELECT nothing FROM candles", "Binder Error"),
+        ("SELECT * FROM trades", "Catalog Error"),
+        ("SELECT coin::INTEGER FROM candles", "Conversion Error"),
+        ("SELECT error('Parquet') FROM candles", "Invalid Input Error"),
+    ],
+)
+def test_a_wrong_query_is_never_called_damage_of_the_lake(wrong: str, said: str, published: Published) -> None:
+    refused = published.hl("lake", "query", wrong)
+    assert (refused.returncode, said in refused.stderr, "damaged" in refused.stderr) == (2, True, False), refused.stderr
+
+
+@pytest.mark.parametrize("damage", ["missing", "not Parquet", "cut", "pages"])
+def test_a_file_that_cannot_be_read_is_named_and_not_the_query(damage: str, copy: Published) -> None:
+    path = Path(copy.hl("lake", "files", "candles").stdout.strip())
+    content = path.read_bytes()
+    half = len(content) // 2
+    damaged = {"not Parquet": b"x" * 1000, "cut": content[:half], "pages": b"PAR1" + bytes(half) + content[half + 4 :]}
+    path.unlink()
+    if damage in damaged:
+        path.write_bytes(damaged[damage])
+    failed = copy.hl("lake", "query", "SELECT sum(notional), max(coin) FROM candles")
+    said = " ".join(failed.stderr.split())
+    assert (failed.returncode, f"{path} is missing or damaged: " in said, "`hl lake verify`" in said) == (1, True, True), said
+
+
 def test_the_listed_files_are_those_of_the_snapshot(published: Published) -> None:
     files = published.hl("lake", "files", "candles").stdout.split()
     counted = duckdb.execute("SELECT count(*) FROM read_parquet($1)", [files]).fetchall()
@@ -174,6 +202,8 @@ def test_verify_names_what_is_missing_or_differs_or_is_not_referenced(copy: Publ
     of["twaps"].write_bytes(of["twaps"].read_bytes()[:-1])
     stray = of["user_stats"].with_name("stray.parquet")
     stray.write_bytes(b"")
+    half_loaded = copy.lake / f"changing.date={DAY}"
+    half_loaded.write_text("load")
     with copy.connect() as connection:
         connection.execute("UPDATE hl.lake_days SET rows = rows + 1 WHERE table_name = 'daily_stats'")
     done = copy.hl("lake", "verify")
@@ -185,8 +215,10 @@ def test_verify_names_what_is_missing_or_differs_or_is_not_referenced(copy: Publ
     assert "bytes, but the catalog says" in said
     assert "but the ledger says" in said
     assert "stray.parquet: no snapshot has it" in said
+    assert f"{half_loaded.name}: {DAY} is being loaded, or a load was killed: `hl ingest --from {DAY} --to {DAY}` ends it" in said
     lost = json.loads(copy.hl("lake", "verify", "--json").stdout)
     assert {fault[0] for fault in lost["faults"] if fault[3]} == {"candles", "twaps"}
+    half_loaded.unlink()
 
 
 def test_a_moved_lake_is_registered_again(copy: Published, tmp_path: Path) -> None:
@@ -242,6 +274,6 @@ def test_status_says_what_each_tier_takes(published: Published) -> None:
     assert tiers.keys() == {"hl.fills", "hours in the lake", "compacted", "raw"}
     hours = sum(path.stat().st_size for path in (published.lake / "fills").rglob("*.parquet"))
     assert (tiers["hours in the lake"]["bytes"], tiers["hours in the lake"]["days"]) == (hours, 1)
-    assert tiers["compacted"] == {"name": "compacted", "bytes": 0, "days": 0}
+    assert tiers["compacted"] == {"name": "compacted", "bytes": 0, "days": 0, "bytes_a_year": None}
     shown = published.hl("status").stdout
     assert f"{hours / 1e6:,.1f} MB in 1 days; a year of such days: {hours * 365 / 1e6:,.1f} MB" in " ".join(shown.split())
