@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from psycopg.rows import dict_row
 
+from api.asked.coverage import CostAsked
 from api.conditional import ConditionalRoute
 from api.database import read_sql
 from api.models.common import ERRORS
 from api.models.cost import Cost
-from api.parameters import CostAsked
 from api.responses import respond
 
 router = APIRouter(prefix="/api/v1", tags=["Service"], route_class=ConditionalRoute)

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter
 
+from api.asked.coverage import CoverageAsked, CoverageDaysAsked
 from api.conditional import ConditionalRoute
 from api.database import read_sql
 from api.export import NextPage, choose_format, export
 from api.models.common import ERRORS, EXPORTS
 from api.models.coverage import CoverageList, DayList
 from api.paging import make_cursor, read_cursor, read_rows
-from api.parameters import CoverageAsked, CoverageDaysAsked, Int64, Paged, Text
+from api.parameters import Int64, Paged, Text
 from api.range_coverage import read_backfill_counts, read_coverage
 from api.responses import respond
 

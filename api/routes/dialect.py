@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.asked.events import TradesAsked, WalletTwapsAsked
 from api.conditional import ConditionalRoute
 from api.database import read_sql, read_version
 from api.export import choose_format, export
@@ -16,7 +17,7 @@ from api.models.dialect import Status, TradeList, WalletTwapList
 from api.models.service import Health
 from api.models.twaps import Twap
 from api.paging import read_rows
-from api.parameters import Parameters, TradesAsked, TwapId, Wallet, WalletTwapsAsked, iso
+from api.parameters import Parameters, TwapId, Wallet, iso
 from api.range_coverage import IN_LAKE_ALONE, Range, describe_range
 from api.responses import respond
 from api.routes.service import read_health

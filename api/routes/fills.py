@@ -7,13 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from api.answer_cache import CachedRoute
+from api.asked.events import FillsAsked
 from api.conditional import keep_if_whole, never_keep
 from api.export import choose_format, export
 from api.fill_pages import FILLS, FillsFile, fills_file, fills_page, fills_wanted
 from api.lake import History, find_lake_days, read_history
 from api.models.common import CHANGED, ERRORS, EXPORTS, UNKNOWN_COIN
 from api.models.fills import FillList
-from api.parameters import FillsAsked, iso
+from api.parameters import iso
 from api.range_coverage import Range, describe_range
 from api.responses import respond
 

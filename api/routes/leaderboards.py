@@ -11,23 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
 from api.answer_cache import CachedRoute
+from api.asked.figures import BuilderRankingAsked, BuildersAsked, FeesAsked, PnlAsked, TwapRankingAsked, VolumeAsked
 from api.conditional import keep_if_whole
 from api.database import read_sql
 from api.export import choose_format, export
 from api.models.common import ERRORS, EXPORTS, UNKNOWN_COIN
 from api.models.leaderboards import BuilderLeaderboard, BuilderList, TwapLeaderboard, WalletLeaderboard
 from api.paging import make_cursor, read_cursor, read_rows
-from api.parameters import (
-    BuilderRankingAsked,
-    BuildersAsked,
-    FeesAsked,
-    LastDays,
-    PnlAsked,
-    Text,
-    TwapRankingAsked,
-    VolumeAsked,
-    wrong,
-)
+from api.parameters import LastDays, Text, wrong
 from api.range_coverage import Range, describe_range
 from api.responses import respond
 

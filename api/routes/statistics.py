@@ -11,13 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from api.answer_cache import CachedRoute
+from api.asked.figures import CandlesAsked, DailyStatsAsked, UserStatsAsked
 from api.conditional import keep_if_whole
 from api.database import read_sql
 from api.export import choose_format, export
 from api.models.common import ERRORS, EXPORTS, UNKNOWN_COIN
 from api.models.statistics import CandleList, DailyStatsList, UserStatsList
 from api.paging import make_cursor, read_cursor, read_rows
-from api.parameters import CandlesAsked, DailyStatsAsked, Text, UserStatsAsked, iso
+from api.parameters import Text, iso
 from api.range_coverage import Range, describe_range
 from api.responses import respond
 

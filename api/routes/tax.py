@@ -8,10 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from psycopg import AsyncConnection
 
+from api.asked.events import TaxAsked
 from api.export import Opened, choose_format, stream
 from api.file_formats import FILE_FORMATS
 from api.models.common import ERRORS, EXPORTS
-from api.parameters import TaxAsked, WalletInPath
+from api.parameters import WalletInPath
 from api.tax import open_tax, year_range
 from api.tax_layouts import read_layout
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import TypeAdapter
 
 from api.answer_cache import CachedRoute
+from api.asked.events import TwapFillsAsked, TwapsAsked
 from api.conditional import keep_if_whole, never_keep
 from api.database import read_sql
 from api.export import choose_format, export
@@ -20,7 +21,7 @@ from api.models.common import CHANGED, ERRORS, EXPORTS, NOT_FOUND, UNKNOWN_COIN
 from api.models.fills import TwapFillList
 from api.models.twaps import Analytics, Twap, TwapList
 from api.paging import make_cursor, read_cursor
-from api.parameters import Int64, Parameters, TwapFillsAsked, TwapId, TwapsAsked, iso
+from api.parameters import Int64, Parameters, TwapId, iso
 from api.range_coverage import Range, describe_range, read_coverage
 from api.responses import respond
 from api.twap_pages import NEWEST, TWAPS_FILE, not_found, read_twap, read_twaps, twap_values

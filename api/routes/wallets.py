@@ -10,10 +10,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from api.answer_cache import CachedRoute
+from api.asked.figures import TwapFlowAsked, WalletAsked
 from api.database import read_sql
 from api.models.common import ERRORS, UNKNOWN_COIN
 from api.models.leaderboards import TwapFlow, WalletSummary
-from api.parameters import FIRST, CoinInPath, TwapFlowAsked, WalletAsked, WalletInPath, iso
+from api.parameters import FIRST, CoinInPath, WalletInPath, iso
 from api.range_coverage import Range, describe_range, read_coverage
 from api.responses import respond
 

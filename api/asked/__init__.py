@@ -1,0 +1,1 @@
+"""The parameters of each route, by kind of answer. What several routes share is in api/parameters.py."""
