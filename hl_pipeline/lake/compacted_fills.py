@@ -112,7 +112,7 @@ def write_compacted_day(
         duckdb.connect(config={"threads": 2, "memory_limit": memory, "temp_directory": str(directory / "sort")}) as engine,
         replacing(lake, path) as temporary,
     ):
-        engine.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        engine.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         source = _select(engine, hours)
         order = ", ".join(f"{name} NULLS LAST" for name in ORDER)
         batches = engine.sql(f"SELECT * FROM ({source}) ORDER BY {order}").to_arrow_reader(row_group_rows)
@@ -140,7 +140,7 @@ def equals_hours(lake: Lake, path: str, day: date, rows: int) -> bool:
         local_copies(lake, [path, *hours], directory) as (compacted, *copies),
         duckdb.connect(config={"threads": 2, "memory_limit": "1GB", "temp_directory": str(directory / "sort")}) as engine,
     ):
-        engine.execute("SET TimeZone = 'UTC'")
+        engine.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         whole = _select(engine, [compacted])
         if engine.execute(f"SELECT count(*) FROM ({whole})").fetchone() != (rows,):
             return False

@@ -26,7 +26,7 @@ def read_newest_fills(
     wanted = {name: value for name, value in equal_to.items() if name in _FILTERS and value is not None}
     where = " AND ".join(f"{name} = ${name}" for name in wanted) or "true"
     with duckdb.connect(config={"memory_limit": _MEMORY, "autoinstall_known_extensions": "false"}) as engine:
-        engine.execute("SET TimeZone = 'UTC'")
+        engine.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         # Columns that an earlier version did not write are NULL.
         engine.register("none", SCHEMA.empty_table())
         if lake.is_local:

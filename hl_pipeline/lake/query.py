@@ -28,7 +28,7 @@ def run_query(lake: Lake, query: str, views: Mapping[str, Sequence[str]]) -> tup
     Raises QueryError for a wrong query, and UnreadableFileError if it met a file that cannot be read.
     """
     with duckdb.connect(config={"memory_limit": _MEMORY, "autoinstall_known_extensions": "false"}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         if lake.is_local:
             connection.execute("SET allowed_paths = $paths", {"paths": [path for files in views.values() for path in files]})
         try:

@@ -68,7 +68,7 @@ def unpack_hours(
         local_copies(lake, [path], directory) as [file],
         duckdb.connect(config={"threads": 2, "memory_limit": _MEMORY, "temp_directory": str(directory / "sort")}) as engine,
     ):
-        engine.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        engine.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         keys = sorted({key for of in hours.values() for key, _, _ in of.objects})
         engine.register("ids", pa.table({"key": keys, "object_id": [object_id_of_key(key) for key in keys]}))
         columns = ", ".join(f'f."{name}"' for name in DAY_SCHEMA)
