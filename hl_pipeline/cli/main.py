@@ -102,11 +102,19 @@ app.add_typer(lake_app, name="lake")
 app.add_typer(reset_app, name="reset")
 
 
+def _end_quickly() -> None:
+    # Without this, Python's final garbage collection scans everything Dagster loaded: a second of CPU. But DuckDB prints every
+    # object that is not collected as a leak.
+    if "duckdb" in sys.modules:
+        gc.unfreeze()
+    else:
+        gc.freeze()
+
+
 def main() -> None:
     """Run the program; errors that users can fix are printed as one line."""
     sys.unraisablehook = deliver_again
-    # Without this, Python's final garbage collection scans everything Dagster loaded: a second of CPU.
-    atexit.register(gc.freeze)
+    atexit.register(_end_quickly)
     prepare_completion()
     # So that a wrong option or setting is JSON too. A setting in a file is known only when it was read.
     set_log_format(os.environ.get("HL_LOG_FORMAT", ""))

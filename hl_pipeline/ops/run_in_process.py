@@ -7,6 +7,7 @@ from typing import Any
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, JobDefinition, JobExecutionResult
 from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import DBAPIError
 
 from hl_pipeline.definitions import build_defs
 from hl_pipeline.ops.dagster_internals import DagsterExecutionInterruptedError, SerializableErrorInfo, run_job
@@ -19,6 +20,7 @@ from hl_pipeline.warehouse.connect import NoDatabaseError
 # The name in workspace.yaml, so that the UI shows these runs with their code location.
 _MODULE, _LOCATION = "hl_pipeline.definitions", "hl_pipeline"
 _AWAY = "the database became unreachable during the run; finished work is kept, so run the same command again"
+_REFUSED = "Dagster's database does not store events of the run; finished work is kept: mend this, then run the command again"
 _OF_ABSENCE = ("OperationalError", "AdminShutdown", "CrashShutdown", "CannotConnectNow")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -38,8 +40,8 @@ class Runner:
     results: StageResults
 
     def run(self, partition: str, config: dict[str, Any] | None = None) -> JobExecutionResult:
-        """Run a partition. Raises RunInterruptedError, and NoDatabaseError if Dagster's database is unreachable for longer than
-        Dagster waits. Any other failure is in the result.
+        """Run a partition. Raises RunInterruptedError, and NoDatabaseError if Dagster's database refuses to store events, or is
+        unreachable for longer than Dagster waits. Any other failure is in the result.
         """
         self.results.by_asset.clear()
         tags = {"hl/started_by": self.command, **tags_of_own_run(self.settings)}
@@ -50,6 +52,8 @@ class Runner:
         except DagsterPostgresException as error:
             cause = getattr(error.__cause__, "orig", None) or error
             raise NoDatabaseError(f"{_AWAY} when it is back: {str(cause).strip()}") from error
+        except DBAPIError as error:
+            raise NoDatabaseError(f"{_REFUSED}: {str(error.orig).strip()}") from error
         if _is_interrupted(result):
             raise RunInterruptedError
         return result

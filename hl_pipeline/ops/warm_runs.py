@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import multiprocessing
 import sys
@@ -18,7 +19,14 @@ def fork_runs() -> None:
     """
     # Loaded objects stay, so the garbage collector never has to scan them, also not in forks.
     gc.freeze()
+    atexit.register(_thaw)
     if sys.platform == "linux" and sys.argv[1:3] == ["api", "grpc"]:
         multiprocessing.set_forkserver_preload(_LOADED)
         spawn, forkserver = multiprocessing.get_context("spawn"), multiprocessing.get_context("forkserver")
         spawn.Process = forkserver.Process  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _thaw() -> None:
+    # DuckDB prints every object that Python keeps at its end as a leak. Collecting them takes 0.3 s.
+    if "duckdb" in sys.modules:
+        gc.unfreeze()

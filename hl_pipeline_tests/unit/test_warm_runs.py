@@ -56,3 +56,9 @@ def test_a_code_server_forks_runs_from_a_process_without_threads_that_has_loaded
 @pytest.mark.slow
 def test_no_other_process_forks() -> None:
     assert _ends_with("job", "list") < 10
+
+
+def test_a_program_that_used_duckdb_ends_without_a_word() -> None:
+    code = "import duckdb, hl_pipeline.definitions; duckdb.connect().execute('SELECT 1')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -135,7 +135,7 @@ def _first_run(cwd: Path, environment: dict[str, str]) -> list[str]:
     if code == 0:
         return ["had enough space"]
     words = _CLEAR.search(output)
-    wrong = [f"a traceback: {output[-600:]}"] if "Traceback" in output else []
+    wrong = [f"a traceback: {output}"] if "Traceback" in output else []
     if words is None:
         return ["ended without a clear error", f"exit code {code}: {output[-600:]}", *wrong]
     return [f"ended with {words[0]!r}", *wrong]
