@@ -161,6 +161,9 @@ class Cluster:
         client = self.s3.client()
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=_LAKE):
             for item in page.get("Contents", []):
+                # Arrow leaves empty objects in the place of directories.
+                if item["Key"].endswith("/"):
+                    continue
                 path = target / item["Key"].removeprefix("lake/")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(client.get_object(Bucket=_LAKE, Key=item["Key"])["Body"].read())

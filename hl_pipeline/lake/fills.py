@@ -234,8 +234,8 @@ def _parts_of(file: BinaryIO, meta: ObjectMeta | ApiShard) -> Iterator[_Part]:
         return
     first_row = 0
     for group, times in zip(groups, statistics, strict=True):
-        first_ms, last_ms = (int(moment.timestamp() * 1000 + 0.5) for moment in (times.min, times.max))
-        yield _Part(first_ms, last_ms, first_row, group.num_rows)
+        # Raw, in the column's milliseconds: `min` and `max` import pandas, which takes 0.3 s.
+        yield _Part(times.min_raw, times.max_raw, first_row, group.num_rows)
         first_row += group.num_rows
 
 

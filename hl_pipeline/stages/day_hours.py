@@ -47,11 +47,12 @@ def find_missing_hours(day: date, lake: Lake, connection: psycopg.Connection) ->
 
 def find_packed_day(day: date, lake: Lake, connection: psycopg.Connection) -> PackedDay | None:
     """Return the published file of a day, if it can be read and records its hours."""
-    from hl_pipeline.lake.unpacked_hours import read_hour_facts
-
     known = read_lake_days(connection, "fills").get(day)
     if known is None or len(known.files) != 1:
         return None
+    # Imported here: DuckDB and pyiceberg take a second, and days that are not published do not need them.
+    from hl_pipeline.lake.unpacked_hours import read_hour_facts
+
     try:
         hours = read_hour_facts(lake, known.files[0])
     except (OSError, ValueError) as error:

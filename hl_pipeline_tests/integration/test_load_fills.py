@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import psycopg
@@ -14,9 +17,11 @@ from hl_pipeline.domain.completeness import DayVerdict
 from hl_pipeline.domain.datasets import BY_BLOCK
 from hl_pipeline.domain.deduplicate import Deduplicated
 from hl_pipeline.formats.by_block import decode_chunk
+from hl_pipeline.sample.generate import write_sample
 from hl_pipeline.warehouse.connect import connect
 from hl_pipeline.warehouse.fills_partitions import COLUMNS, DayInUseError, ObjectOfDay, load_day
 from hl_pipeline.warehouse.migrate import migrate
+from hl_pipeline_tests.conftest import World
 from hl_pipeline_tests.records.reading import read_record
 
 DAY = date(2026, 3, 15)
@@ -25,6 +30,14 @@ FILLS = decode_chunk(read_record("node_fills_by_block_20260315_0.jsonl")).fills.
     object=pl.lit(KEY), ordinal=pl.int_range(pl.len(), dtype=pl.Int32)
 )
 OF_DAY = FILLS.filter(pl.col("time") >= datetime(2026, 3, 15, tzinfo=UTC))
+
+_LOAD = """
+import os, sys
+from datetime import date
+from hl_pipeline_tests.days import make_day
+made = make_day(os.environ, date(2026, 3, 15), ["raw_fills", "fills"])
+print(made["fills"].rows > 0, *{"duckdb", "pandas", "pyiceberg"} & sys.modules.keys())
+"""
 
 
 @pytest.fixture
@@ -229,3 +242,11 @@ def test_lines_in_quarantine_count_for_the_day_though_their_object_gave_it_no_ro
         [object_date, hour, bad_lines],
     )
     assert connection.execute("SELECT hl.has_bad_lines('2026-03-15')").fetchone() == (expected,)
+
+
+@pytest.mark.slow
+def test_a_load_does_not_import_libraries_that_it_does_not_need(world: World, tmp_path: Path) -> None:
+    sample = write_sample(tmp_path / "sample", first_day=DAY, hours=1, fills_per_hour=400)
+    environment = world.environment | {"HL_NODE_DATA_URL": str(sample.node_data_dir)}
+    done = subprocess.run([sys.executable, "-c", _LOAD], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]
