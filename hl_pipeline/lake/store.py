@@ -77,6 +77,10 @@ def open_lake(url: str) -> Lake:
         region=client.meta.region_name,
         endpoint_override=endpoint.split("://")[1],
         scheme=endpoint.split("://")[0],
+        # Arrow's own 3 seconds would fail a run whose bucket stalls for ten.
+        connect_timeout=10,
+        request_timeout=30,
+        retry_strategy=pa_fs.AwsStandardS3RetryStrategy(max_attempts=5),
     )
     access = {
         "s3.access-key-id": credentials.access_key,
