@@ -172,6 +172,7 @@ def test_a_worker_with_other_code_gets_no_run_and_refuses_one_that_reaches_it(cl
     with ExitStack() as stack:
         old = stack.enter_context(cluster.worker(cluster.machines[0], pythonpath=tmp_path / "old"))
         _wait_until_ready(old)
+        wait_until(lambda: _live_workers(cluster) == [old.name], 60, "the workers of other tests are forgotten")
         status = run([program("hl"), "status"], users_environment(**cluster.environment), tmp_path, 60).stdout
         assert "workers   1, which take 0 runs at once" in status
         assert f"{old.name}  takes no runs: its code is" in status
