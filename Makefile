@@ -123,6 +123,7 @@ bench-lake: setup
 
 # Other engines that read the lake, for the slow tests.
 engines: setup
+	@echo "Installing the engines of the slow tests, Spark among them: a minute or two, the first time with a download"
 	@$(UV) sync --frozen --quiet --group engines
 
 # What a level needs of the machine beyond Python; nothing is installed that is there already.

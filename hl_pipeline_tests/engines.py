@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal, localcontext
 from importlib import import_module
@@ -212,6 +213,40 @@ def of_chdb(files: Sequence[str]) -> Figures:
         lambda column, scale: [f"sum(toDecimal256({column}, {scale}))"],
         "toUnixTimestamp64Milli(toDateTime64(time, 3))",
     )
+
+
+def of_spark(session: Any, files: Sequence[str]) -> Figures:
+    """Spark adds as BIGINT and as DECIMAL(38), and refuses what is larger, so whole parts and rests are added. `session`: see
+    `start_spark`.
+    """
+    session.read.parquet(*files).createOrReplaceTempView("fills")
+    return _by_sql(
+        lambda query: session.sql(query).collect(),
+        "fills",
+        lambda term: f"sum(CAST({term} AS DECIMAL(38, 0)))",
+        lambda column, _: [f"sum(CAST({column} - {column} % 1 AS DECIMAL(38, 0)))", f"sum({column} % 1)"],
+        "unix_millis(time)",
+    )
+
+
+@contextmanager
+def start_spark() -> Generator[Any]:
+    """Run a standalone cluster of a master and two workers, each with an executor of its own process, and yield a session."""
+    builder = import_module("pyspark.sql").SparkSession.builder.master("local-cluster[2,1,1024]")
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "4",
+    }
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    try:
+        yield session
+    finally:
+        session.stop()
 
 
 def of_postgresql(connection: psycopg.Connection) -> Figures:

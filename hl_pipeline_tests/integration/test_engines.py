@@ -6,6 +6,7 @@ What a plain sum does where it overflows is here as well, because docs/guides/en
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +44,10 @@ from hl_pipeline_tests.engines import (
     of_polars,
     of_postgresql,
     of_records,
+    of_spark,
     pc,
     read_records,
+    start_spark,
     without,
 )
 
@@ -155,6 +158,20 @@ _ENGINES: dict[str, Callable[[Filled], Figures]] = {
 @pytest.mark.parametrize("engine", _ENGINES)
 def test_the_engine_reads_what_the_sources_records_say(engine: str, filled: Filled) -> None:
     found = without(_ENGINES[engine](filled), "line")
+    assert {name: found.get(name) for name in filled.truth} == filled.truth
+    assert found.keys() == filled.truth.keys()
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17 or newer")
+def test_spark_with_two_workers_reads_the_same_and_refuses_a_sum_that_overflows(filled: Filled) -> None:
+    with start_spark() as session:
+        found = without(of_spark(session, filled.files), "line")
+        executors = session.sparkContext._jsc.sc().getExecutorMemoryStatus().size() - 1
+        for column in ("notional", "tid", "block_time_ns"):
+            with pytest.raises(Exception, match=r"ARITHMETIC_OVERFLOW|NUMERIC_VALUE_OUT_OF_RANGE"):
+                session.sql(f"SELECT sum({column}) FROM fills").collect()
+
+    assert executors == 2
     assert {name: found.get(name) for name in filled.truth} == filled.truth
     assert found.keys() == filled.truth.keys()
 
