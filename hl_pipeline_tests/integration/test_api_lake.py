@@ -222,7 +222,10 @@ def test_a_day_that_is_being_replaced_is_refused_until_the_ledger_knows(tiers: T
         response = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **asked)
         assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
         said = response.json()["detail"]
-        assert all(word in said for word in (path, "the day is being loaded again", f"`hl ingest {HOURS}` finishes it"))
+        assert all(
+            word in said
+            for word in (path, "the day is being loaded again", f"`hl ingest --from {HOURS} --to {HOURS}` finishes it")
+        )
         tiers.delete(path)
         gone = tiers.api.ask(FILLS, coin=tiers.coins[0], limit=4999, **asked)
         assert (gone.status_code, f"{path} is not there; `hl lake verify`" in gone.json()["detail"]) == (503, True)

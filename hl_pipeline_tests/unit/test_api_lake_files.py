@@ -47,7 +47,9 @@ def test_only_hours_of_the_range_are_read() -> None:
 @pytest.mark.parametrize(("rows", "etag"), [(6, "etag"), (7, "newer")])
 def test_an_hour_that_the_ledger_does_not_know_is_refused(rows: int, etag: str) -> None:
     check_hours(HOURS, {PATH: 7}, {PATH: _metadata("etag")})
-    with pytest.raises(LakeChangedError, match=rf"{PATH} .* is being loaded again.*`hl ingest {DAY}` finishes it"):
+    with pytest.raises(
+        LakeChangedError, match=rf"{PATH} .* is being loaded again.*`hl ingest --from {DAY} --to {DAY}` finishes it"
+    ):
         check_hours(HOURS, {PATH: rows}, {PATH: _metadata(etag)})
 
 
