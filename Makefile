@@ -86,7 +86,7 @@ all-tests: setup
 	@echo "Running the tests: a few minutes"
 	@$(PYTEST) -m "not slow"
 
-# Before an issue is resolved: the slow tests, and every property test with all its examples; at most 25 minutes.
+# Before an issue is resolved: the slow tests, and every property test with all its examples; about half an hour.
 test-system: setup system-packages engines
 	$(PYTEST) -m "slow or hypothesis or random" --hypothesis-profile full
 

@@ -100,7 +100,7 @@ def test_what_dies_too_often_ends_everything_and_says_why(directory: Path) -> No
         while up.program.process.poll() is None and time.monotonic() < deadline:
             for child in psutil.Process(up.program.process.pid).children():
                 # One that is dead already has no command any more.
-                with suppress(psutil.ZombieProcess):
+                with suppress(psutil.NoSuchProcess):
                     if "uvicorn" in " ".join(child.cmdline()):
                         child.kill()
             time.sleep(0.3)
