@@ -77,7 +77,7 @@ types: setup
 unit: setup
 	POLARS_MAX_THREADS=1 $(BIN)/pytest -m "not slow" --hypothesis-profile quick hl_pipeline_tests/unit
 
-# The gate: the checks and all tests but the slow ones, property tests with few examples; about 7 minutes on 2 cores.
+# The gate: the checks and all tests but the slow ones, property tests with few examples; about 5 minutes on 2 cores.
 # The types begin beside what lint does on one core; the tests follow lint.
 test: setup
 	@$(MAKE) --no-print-directory --jobs 2 lint all-types all-tests
