@@ -212,10 +212,15 @@ class LakeEngine:
 
 
 def _is_readable(cursor: duckdb.DuckDBPyConnection, url: str) -> bool:
+    """Read a whole file. Raises LakeSlowError and LakeMemoryError, which say nothing about the file."""
     import duckdb
 
     try:
         cursor.execute(_WHOLE, {"files": [url]}).fetchall()
+    except duckdb.InterruptException as error:
+        raise LakeSlowError from error
+    except duckdb.OutOfMemoryException as error:
+        raise LakeMemoryError from error
     except (duckdb.Error, OSError):
         return False
     return True

@@ -56,12 +56,14 @@ def _may_be_of_file(error: Exception, files: Sequence[str]) -> bool:
 
 
 def _require_readable(lake: Lake, files: Sequence[str]) -> None:
-    """Read files whole, one after the other. Raises UnreadableFileError."""
+    """Read files whole, one after the other. Raises UnreadableFileError, and QueryError if that needs too much memory."""
     for path in files:
         with duckdb.connect(config={"memory_limit": _MEMORY, "autoinstall_known_extensions": "false"}) as connection:
             try:
                 _add_view(connection, lake, "file", [path])
                 connection.execute("SELECT bit_xor(hash(file)) FROM file").fetchall()
+            except duckdb.OutOfMemoryException as error:
+                raise QueryError(str(error)) from error
             except (duckdb.Error, OSError) as error:
                 raise UnreadableFileError(f"{path} is missing or damaged: {' '.join(str(error).split())}") from error
 

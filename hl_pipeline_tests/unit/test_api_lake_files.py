@@ -7,10 +7,14 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
+import duckdb
+import polars as pl
 import pytest
 
-from api.lake_files import DayInLake, HourFile, LakeChangedError, check_hours, parts_by_day, parts_by_tier
+from api.lake_engine import _is_readable  # pyright: ignore[reportPrivateUsage]
+from api.lake_files import DayInLake, HourFile, LakeChangedError, LakeMemoryError, check_hours, parts_by_day, parts_by_tier
 from hl_pipeline.domain.object_keys import object_id_of_key
 
 DAY = date(2026, 3, 15)
@@ -80,3 +84,14 @@ def test_an_objects_number_in_the_lake_follows_from_its_key(key: str) -> None:
     expression = text[text.index("CASE WHEN object LIKE") : text.index(" AS object_id")]
     row = duckdb.execute(f"SELECT {expression} FROM (SELECT ? AS object)", [key]).fetchone()
     assert row == (object_id_of_key(key),)
+
+
+def test_a_file_is_not_called_damaged_for_want_of_memory(tmp_path: Path) -> None:
+    file = tmp_path / "day.parquet"
+    pl.DataFrame({"text": [f"{number:>500}" for number in range(20_000)]}).write_parquet(file, compression="uncompressed")
+    with duckdb.connect(config={"memory_limit": "1MB"}) as cursor, pytest.raises(LakeMemoryError):
+        _is_readable(cursor, str(file))
+    with duckdb.connect() as cursor:
+        assert _is_readable(cursor, str(file))
+        file.write_bytes(b"PAR1")
+        assert not _is_readable(cursor, str(file))
